@@ -1,0 +1,65 @@
+# Everything from one command: each target first builds the environment in .venv if it is missing or out of date.
+ROOT := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
+VENV ?= $(ROOT).venv
+TASK ?= embedded
+MODEL ?=
+FB ?= 0.3,0.5,0.7,0.9
+RB ?= 1,2,3,5
+ARGS ?=
+OUT ?= $(ROOT)report
+
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# The newest Python from 3.11 on that this machine has; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+EXTRAS := dev$(shell command -v nvidia-smi >/dev/null 2>&1 && echo ',gpu')
+# Datasets and models that were downloaded once are used without asking the hub again: HF_HUB_OFFLINE=1 make ...
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test sweep report doctor lint format wheel clean
+
+help:  ## show this
+	@echo 'make TARGET, where TARGET is'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+	@echo 'Any run by hand: $(VENV)/bin/python -m bild.run --help'
+
+env: $(READY)  ## build the environment (the other targets do it by themselves)
+
+$(READY): $(ROOT)pyproject.toml $(ROOT)constraints.txt
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found: install one, or name it with make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo 'Building the environment in $(VENV) with $(PYTHON); the first time takes a few minutes.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c $(ROOT)constraints.txt -e '$(ROOT)[$(EXTRAS)]'
+	@touch $@
+
+demo: $(READY)  ## decode the embedded task by a handful of settings: a table, and demo/pareto.png
+	@cd $(ROOT) && $(PY) -m bild.demo $(ARGS)
+
+test: $(READY)  ## ruff, mypy and all tests
+	@cd $(ROOT) && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m pytest $(ARGS)
+
+sweep: $(READY)  ## measure a grid of thresholds: make sweep TASK=xsum FB=0.3,0.6 RB=1,2 (resumes if it was stopped)
+	@cd $(ROOT) && $(PY) -m bild.run -m task=$(TASK) $(if $(MODEL),model=$(MODEL)) method=bild threshold.fb=$(FB) threshold.rb=$(RB) $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.run -m task=$(TASK) $(if $(MODEL),model=$(MODEL)) method=small,speculative $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK)
+
+report: $(READY)  ## tables and figures from results/: make report TASK=xsum
+	@cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK)
+
+doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it
+	@cd $(ROOT) && $(PY) -m bild.doctor
+
+lint: $(READY)  ## ruff and mypy alone
+	@cd $(ROOT) && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+format: $(READY)  ## let ruff rewrite what it can
+	@cd $(ROOT) && $(PY) -m ruff check --fix . && $(PY) -m ruff format .
+
+wheel: $(READY)  ## build dist/*.whl
+	@cd $(ROOT) && $(PY) -m pip wheel --quiet --no-deps -w dist .
+
+clean:  ## remove the environment and what was built (results/ stays)
+	rm -rf $(VENV) $(ROOT)build $(ROOT)dist $(ROOT).pytest_cache $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).hypothesis

@@ -1,0 +1,27 @@
+"""A reproducible benchmark of BiLD, the Big Little Decoder (Kim et al., NeurIPS 2023, arXiv 2302.07863).
+
+`import bild` is light; torch is imported with the first pair.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bild.api import Output, generate
+    from bild.models import Pair, load_pair
+
+from bild.errors import BildError
+
+__version__ = "0.1.0"
+
+__all__ = ["BildError", "Output", "Pair", "generate", "load_pair"]
+
+_HOMES = {"Output": "bild.api", "generate": "bild.api", "Pair": "bild.models", "load_pair": "bild.models"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'bild' has no attribute {name!r}")

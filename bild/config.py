@@ -1,0 +1,192 @@
+"""The typed configuration of a run: every option, its type, its range, and what it may be combined with.
+
+Plain dataclasses without Hydra: `bild.cli` registers them as schemas of the groups in `conf/`, and they check
+themselves when they are made, so a value out of range is refused wherever it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bild.errors import BildError
+
+RULES = ("paper", "authors")
+METHODS = ("vanilla", "small", "bild", "speculative")
+ENGINES = ("hf", "fused")
+DTYPES = ("fp32", "fp16", "bf16")
+DATA_SOURCES = ("embedded", "hub", "file")
+METRICS = ("bleu", "rouge")
+
+
+def _one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise BildError(f"{name}={value} is not known: choose one of {', '.join(choices)}.")
+
+
+def _at_least(name: str, value: float | None, least: float) -> None:
+    if value is not None and not value >= least:  # also refuses NaN
+        raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
+
+
+@dataclass
+class ThresholdConfig:
+    """When the small model hands over (`fb`), and when the large one takes back (`rb`)."""
+
+    fb: float = 0.6
+    rb: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.fb <= 1.0:
+            raise BildError(
+                f"threshold.fb={self.fb:g} is out of range: the fallback threshold is a probability, from 0 to 1."
+            )
+        if not self.rb >= 0.0:
+            raise BildError(
+                f"threshold.rb={self.rb:g} is out of range: the rollback threshold is a negative log-likelihood "
+                "in nats, 0 or more (inf never rolls back)."
+            )
+
+
+@dataclass
+class MethodConfig:
+    """How tokens are chosen. The switches that are None take their value from `rules`."""
+
+    name: str = "bild"
+    rules: str = "paper"
+    max_draft: int = 10
+    first: str | None = None
+    after_rollback: str | None = None
+    scan: str | None = None
+    unsure: str | None = None
+    verify_eos: bool | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("method.name", self.name, METHODS)
+        _one_of("method.rules", self.rules, RULES)
+        _at_least("method.max_draft", self.max_draft, 1)
+        _one_of("method.first", self.first, ("large", "small"))
+        _one_of("method.after_rollback", self.after_rollback, ("large", "small"))
+        _one_of("method.scan", self.scan, ("first", "all"))
+        _one_of("method.unsure", self.unsure, ("drop", "verify"))
+
+
+@dataclass
+class EngineConfig:
+    """How one forward step is executed, and on what."""
+
+    name: str = "fused"
+    dtype: str = "fp32"
+    device: str = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        _one_of("engine.name", self.name, ENGINES)
+        _one_of("engine.dtype", self.dtype, DTYPES)
+        _at_least("engine.threads", self.threads, 1)
+
+
+@dataclass
+class Checkpoints:
+    """A fine-tuned pair for one task: hub ids or folders."""
+
+    large: str
+    small: str
+
+
+@dataclass
+class ModelConfig:
+    """A pair of checkpoints, and what it is good for.
+
+    `fits` names the kinds of task that it was trained for; `checkpoints` has fine-tuned pairs by task name and, where
+    it is not empty, the pair fits these tasks only. `large` and `small`, where given, win over both.
+    """
+
+    name: str = "embedded"
+    large: str | None = None
+    small: str | None = None
+    tokenizer: str | None = None
+    fits: list[str] = field(default_factory=list)
+    task: str | None = None
+    checkpoints: dict[str, Checkpoints] = field(default_factory=dict)
+    revision_large: str | None = None
+    revision_small: str | None = None
+    allow_pickle: bool = False
+
+    def fit(self, task: TaskConfig) -> Checkpoints | None:
+        """The two checkpoints for a task, or None where the pair was not made for it."""
+        found = self.checkpoints.get(task.name)
+        if found is None and self.checkpoints and not (self.large and self.small):
+            return None
+        if not {"any", task.kind} & set(self.fits):
+            return None
+        large, small = self.large or (found and found.large), self.small or (found and found.small)
+        if not large or not small:
+            raise BildError(
+                f"model={self.name} needs two checkpoints: give model.large=... and model.small=..., "
+                "each a folder or a hub id."
+            )
+        return Checkpoints(large, small)
+
+
+@dataclass
+class TaskConfig:
+    """A task: a data set, a prompt, the lengths, and the metric."""
+
+    name: str = "embedded"
+    kind: str = "translation-de-en"
+    pair: str = "embedded"
+    data: str = "embedded"
+    path: str = "captions"
+    config: str | None = None
+    revision: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    source_column: str = "source"
+    reference_column: str = "reference"
+    id_column: str | None = None
+    split: str = "test"
+    samples: int | None = None
+    seed: int = 0
+    prompt: str = ""
+    source_limit: int = 1024
+    target_limit: int = 128
+    metric: str = "bleu"
+
+    def __post_init__(self) -> None:
+        _one_of("task.data", self.data, DATA_SOURCES)
+        _one_of("task.metric", self.metric, METRICS)
+        _at_least("task.samples", self.samples, 1)
+        _at_least("task.source_limit", self.source_limit, 1)
+        _at_least("task.target_limit", self.target_limit, 2)
+
+
+@dataclass
+class MeasureConfig:
+    """How latency is told: warm-up, the library's own `generate()` beside it, and the bootstrap."""
+
+    warmup: int = 3
+    library: int = 32
+    draws: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("measure.warmup", self.warmup, 0)
+        _at_least("measure.library", self.library, -1)
+        _at_least("measure.draws", self.draws, 100)
+        if not 0.5 <= self.confidence < 1.0:
+            raise BildError(f"measure.confidence={self.confidence:g} is out of range: from 0.5 to below 1.")
+
+
+@dataclass
+class RunConfig:
+    """Everything that `python -m bild.run` can be told."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    results: str = "results"
+    resume: bool = True

@@ -1,0 +1,24 @@
+"""The policies: pure generators that ask for drafts and verdicts. No torch, no Hydra, no I/O."""
+
+from bild.decoding.actions import Draft, Drafted, Verdict, Verify
+from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
+from bild.decoding.methods import MakePolicy, policy_for, settings
+from bild.decoding.rules import Rules, bild_rules, speculative_rules
+
+__all__ = [
+    "Decoded",
+    "Draft",
+    "Drafted",
+    "MakePolicy",
+    "Policy",
+    "Round",
+    "Rules",
+    "Verdict",
+    "Verify",
+    "alone",
+    "big_little",
+    "bild_rules",
+    "policy_for",
+    "settings",
+    "speculative_rules",
+]

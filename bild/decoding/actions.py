@@ -1,0 +1,53 @@
+"""What a policy asks of a driver, and what it is told. No tensors: token ids and floats only.
+
+The questions and answers are named tuples because one of each is made per round, inside the timed loop.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Author = Literal["small", "large"]
+Stop = Literal["limit", "unsure", "eos"]
+
+
+class Draft(NamedTuple):
+    """Ask one model to write on by itself, greedily."""
+
+    prefix: list[int]
+    """The text so far, decoder start token included. Read it before the next `send`; the policy goes on writing it."""
+    limit: int
+    """At most this many tokens, >= 1."""
+    stop_below: float = 0.0
+    """Stop at the first token whose probability is below this (strictly; paper eq. 2)."""
+    author: Author = "small"
+
+
+class Drafted(NamedTuple):
+    """What it wrote. If `stop` is "unsure", the last token is the one it was unsure of."""
+
+    tokens: list[int]
+    probs: list[float]
+    stop: Stop
+
+
+class Verify(NamedTuple):
+    """Ask the large model about `tokens` after `prefix`, in one pass. No tokens: an ordinary large step."""
+
+    prefix: list[int]
+    tokens: list[int]
+
+
+class Verdict(NamedTuple):
+    """The large model's own greedy choice at each of the n drafted positions and at the one after them."""
+
+    choice: list[int]
+    """n + 1 token ids: `choice[i]` is its own token in the place of `tokens[i]`, the last one follows them all."""
+    choice_nll: list[float]
+    """n + 1 values, -ln p of each choice."""
+    token_nll: list[float]
+    """n values, -ln p of each drafted token."""
+
+
+Ask = Draft | Verify
+Tell = Drafted | Verdict

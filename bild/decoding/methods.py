@@ -1,0 +1,65 @@
+"""Methods by name: from a `MethodConfig` and thresholds to a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding.loop import Policy, alone, big_little
+from bild.decoding.rules import Rules, bild_rules, speculative_rules
+
+MakePolicy = Callable[..., Policy]
+"""Called per example with the keywords `start`, `eos` and `max_length`."""
+
+USED: dict[str, dict[str, set[str]]] = {
+    "bild": {
+        "method": {"rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos"},
+        "threshold": {"fb", "rb"},
+    },
+    "speculative": {"method": {"max_draft", "first"}, "threshold": set()},
+    "vanilla": {"method": set(), "threshold": set()},
+    "small": {"method": set(), "threshold": set()},
+}
+"""Which options each method heeds; the others would have no effect, so the command lines refuse them."""
+
+
+def rules_for(method: MethodConfig, threshold: ThresholdConfig) -> Rules | None:
+    """The loop's setting of a method, or None where one model decodes alone."""
+    if method.name == "bild":
+        return bild_rules(
+            threshold.fb,
+            threshold.rb,
+            method.rules,
+            max_draft=method.max_draft,
+            first=method.first,
+            after_rollback=method.after_rollback,
+            scan=method.scan,
+            unsure=method.unsure,
+            verify_eos=method.verify_eos,
+        )
+    if method.name == "speculative":
+        return speculative_rules(method.max_draft, first=method.first)
+    return None
+
+
+def policy_for(method: MethodConfig, threshold: ThresholdConfig) -> MakePolicy:
+    """What decodes one example by this method."""
+    rules = rules_for(method, threshold)
+    if rules is not None:
+        return partial(big_little, rules)
+    return partial(alone, "large" if method.name == "vanilla" else "small")
+
+
+def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, object]:
+    """Every switch of the method as it will be used, defaults filled in, for the record."""
+    resolved: dict[str, object] = {"name": method.name}
+    rules = rules_for(method, threshold)
+    if rules is None:
+        return resolved
+    resolved |= {"max_draft": rules.max_draft, "first": rules.first, "after_rollback": rules.after_rollback}
+    resolved |= {"unsure": rules.unsure, "verify_eos": rules.verify_eos}
+    if method.name == "bild":
+        scan = method.scan or ("first" if method.rules == "authors" else "all")
+        resolved |= {"rules": method.rules, "scan": scan}
+    return resolved

@@ -1,0 +1,95 @@
+"""Engine `fused`: our own T5/mT5 decoder over preallocated keys and values. Rewinding is setting an integer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bild.engines import t5
+from bild.engines.base import Engine, Summary, check_rewind, summarise
+from bild.engines.t5_row import RowDecoder
+
+_SOURCE_BIASES = 64
+"""How many source lengths keep their bias matrix; captions repeat a few dozen lengths, articles none."""
+_SOURCE_BIAS_MAX = 256
+
+
+class FusedEngine(Engine):
+    """The functions of `bild.engines.t5` with their state."""
+
+    name = "fused"
+    state: t5.State
+
+    def __init__(self, module: Any, *, dtype: torch.dtype, eos: int, vocabulary: int, capacity: int = 128) -> None:
+        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary)
+        self.dtype = dtype
+        self.eos = eos
+        self.device = self.weights.device
+        self.length = 0
+        self._source_biases: dict[int, Tensor] = {}
+        fast = self.device.type == "cpu" and dtype == torch.float32
+        self._row = RowDecoder(self.weights) if fast else None
+        self._allocate(capacity)
+
+    def _allocate(self, capacity: int) -> None:
+        shape = self.weights.shape
+        size = (len(self.weights.decoder), 2, shape.heads, capacity, shape.key_size)
+        self.cache = torch.empty(size, dtype=self.dtype, device=self.device)
+        bias = t5.position_bias(self.weights.decoder_bias, capacity, shape, bidirectional=False)
+        self.bias = bias.to(self.dtype)
+
+    def _grow(self, length: int) -> None:
+        """Double the room until `length` positions fit, and keep what is cached."""
+        cached = self.cache[:, :, :, : self.length]
+        capacity = self.cache.shape[3]
+        while capacity < length:
+            capacity *= 2
+        self._allocate(capacity)
+        self.cache[:, :, :, : self.length] = cached
+        self.state = replace(self.state, cache=self.cache, bias=self.bias)
+
+    def _source_bias(self, length: int) -> Tensor:
+        bias = self._source_biases.get(length)
+        if bias is None:
+            table, shape = self.weights.encoder_bias, self.weights.shape
+            bias = t5.position_bias(table, length, shape, bidirectional=True).to(self.dtype)
+            if length <= _SOURCE_BIAS_MAX:
+                if len(self._source_biases) == _SOURCE_BIASES:
+                    self._source_biases.pop(next(iter(self._source_biases)))
+                self._source_biases[length] = bias
+        return bias
+
+    @torch.inference_mode()
+    def start(self, source: Sequence[int]) -> None:
+        """See `Engine.start`."""
+        ids = torch.tensor(source, device=self.device)
+        states = t5.encode(self.weights, ids, self._source_bias(len(source)))
+        self.state = t5.State(self.cache, *t5.cross_attention(self.weights, states), self.bias)
+        self.length = 0
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+        """See `Engine.step`."""
+        n, end = self.length, self.length + len(tokens)
+        if end > self.cache.shape[3]:
+            self._grow(end)
+        if self._row is not None and len(tokens) == 1:
+            logits = self._row.decode(self.state, tokens[0], n)[None]
+        else:
+            logits = t5.decode(self.weights, self.state, torch.tensor(tokens, device=self.device), n, want)
+        self.length = end
+        return summarise(logits, tokens)
+
+    def rewind(self, length: int) -> None:
+        """See `Engine.rewind`."""
+        check_rewind(self, length)
+        self.length = length
+
+    def synchronize(self) -> None:
+        """See `Engine.synchronize`."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

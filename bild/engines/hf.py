@@ -1,0 +1,58 @@
+"""Engine `hf`: the library's own modules and caches behind the protocol. The oracle of the fast engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from bild.engines.base import Engine, Summary, check_rewind, summarise
+
+
+class HfEngine(Engine):
+    """`model(...)` of a `T5ForConditionalGeneration` or `MT5ForConditionalGeneration`, one call a step."""
+
+    name = "hf"
+
+    def __init__(self, module: Any, *, eos: int, vocabulary: int) -> None:
+        self.module = module
+        self.eos = eos
+        self.vocabulary = vocabulary
+        self.device = module.device
+        self.length = 0
+
+    @torch.inference_mode()
+    def start(self, source: Sequence[int]) -> None:
+        """See `Engine.start`."""
+        ids = torch.tensor([source], device=self.device)
+        states = self.module.encoder(input_ids=ids).last_hidden_state
+        self.encoded = BaseModelOutput(last_hidden_state=states)
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.length = 0
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+        """See `Engine.step`."""
+        output = self.module(
+            encoder_outputs=self.encoded,
+            decoder_input_ids=torch.tensor([tokens], device=self.device),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.length += len(tokens)
+        return summarise(output.logits[0, -want:, : self.vocabulary].float(), tokens)
+
+    def rewind(self, length: int) -> None:
+        """See `Engine.rewind`."""
+        check_rewind(self, length)
+        if length < self.length:  # crop takes how many to remove, as a negative number; 0 would remove nothing
+            self.cache.self_attention_cache.crop(length - self.length)
+            self.length = length
+
+    def synchronize(self) -> None:
+        """See `Engine.synchronize`."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

@@ -1,0 +1,49 @@
+"""A weight matrix in the layouts that its products are fastest in, by the number of rows that they have.
+
+Measured on one CPU core in fp32 (docs/measurement.md): one row runs at the memory's speed over [in, out], which a plain
+[out, in] weight misses by a factor of 1.2 to 2.5; a few rows cost as many times that in either, but hardly more than
+one row over weights that oneDNN has packed, which is what makes a verification cheap. So both are kept, in twice the
+memory. Small matrices, which the caches hold, gain nothing by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PACKED_ROWS = 8
+"""The number of rows that the packed layout is chosen for; near-optimal from 2 to 64."""
+PACKED_FROM = 1 << 18
+"""Entries from which a matrix is packed: 1 MB in fp32."""
+_PACKS = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """[in, out], to be multiplied from the left by rows."""
+
+    plain: Tensor
+    """[in, out], contiguous."""
+    packed: Tensor | None
+    """The same in oneDNN's own layout; None where that cannot be had (not fp32, not a CPU), or is not worth it."""
+
+    @staticmethod
+    def of(rows: Tensor) -> Matrix:
+        """From a weight as checkpoints have it, [out, in]."""
+        large = rows.numel() >= PACKED_FROM and rows.device.type == "cpu" and rows.dtype == torch.float32
+        packed = torch.ops.mkldnn._reorder_linear_weight(rows.contiguous(), PACKED_ROWS) if _PACKS and large else None
+        return Matrix(rows.t().contiguous(), packed)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; rows must have it too."""
+        return self.plain.dtype
+
+    def times(self, x: Tensor) -> Tensor:
+        """x [k, in] times this: [k, out]."""
+        if self.packed is None or x.shape[0] == 1:
+            return x @ self.plain
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
+        return product

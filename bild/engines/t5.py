@@ -1,0 +1,289 @@
+"""T5 and mT5 as plain functions over tensors: what `fused` and its relatives compute, without modules.
+
+Sources: Raffel et al. 2020 (T5 v1.0: ReLU, head tied to the embedding and scaled by d_model**-0.5), the T5 v1.1 and
+mT5 checkpoints (gated GELU, a head of their own, no scale). No biases, no 1/sqrt(d) in attention, RMS norms, and one
+table of relative-position biases per stack. Numbers follow transformers' `modeling_t5`.
+
+Shapes: D width, H heads, K key size, F feed-forward, V vocabulary, S source positions, k new positions, n cached ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bild.engines.matrix import Matrix
+from bild.errors import BildError
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the functions below need to know of a checkpoint's configuration."""
+
+    heads: int
+    key_size: int
+    eps: float
+    gated: bool
+    activation: Callable[[Tensor], Tensor]
+    buckets: int
+    max_distance: int
+    head_scale: float
+
+    @staticmethod
+    def of(config: Any) -> Shape:
+        """From a T5Config or MT5Config. The head is scaled where `scale_decoder_outputs` says so, and only there."""
+        if config.dense_act_fn not in ACTIVATIONS:
+            raise BildError(
+                f"The checkpoint's activation {config.dense_act_fn!r} is not known to engine=fused: "
+                f"it knows {', '.join(ACTIVATIONS)}; use engine=hf."
+            )
+        return Shape(
+            heads=config.num_heads,
+            key_size=config.d_kv,
+            eps=config.layer_norm_epsilon,
+            gated=config.is_gated_act,
+            activation=ACTIVATIONS[config.dense_act_fn],
+            buckets=config.relative_attention_num_buckets,
+            max_distance=config.relative_attention_max_distance,
+            head_scale=config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else 1.0,
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block. The gain of each norm is folded into the matrix that follows it."""
+
+    qkv: Matrix  # [D, 3*H*K]
+    o: Matrix  # [H*K, D]
+    wi: Matrix  # [D, F], gated: [D, 2*F]
+    wo: Matrix  # [F, D]
+
+
+@dataclass(frozen=True)
+class DecoderLayer(Layer):
+    """A block of the decoder; its cross-attention's keys and values are in `Weights.cross_kv`."""
+
+    cross_q: Matrix  # [D, H*K]
+    cross_o: Matrix  # [H*K, D]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A whole model, ready for the functions below."""
+
+    shape: Shape
+    embed: Tensor  # [V, D]
+    encoder: tuple[Layer, ...]
+    encoder_gain: Tensor  # [D]
+    encoder_bias: Tensor  # [buckets, H]
+    decoder: tuple[DecoderLayer, ...]
+    decoder_gain: Tensor  # [D], the head's scale included
+    decoder_bias: Tensor  # [buckets, H]
+    cross_kv: Matrix  # [D, layers*2*H*K]
+    head: Matrix  # [D, V]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embed.device
+
+
+def prepare(state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int) -> Weights:
+    """Lay out a checkpoint's `state_dict` for decoding in `dtype`; rows of the head from `vocabulary` on are dropped.
+
+    In fp16 the second feed-forward matrix stays in fp32, as in the library: its products overflow (T5 was trained in
+    bf16).
+    """
+    shape = Shape.of(config)
+    wo_dtype = torch.float32 if dtype == torch.float16 else dtype
+
+    def matrix(*names: str, gain: str | None = None, to: torch.dtype = dtype) -> Matrix:
+        """[out, in] weights side by side as one [in, sum of outs]."""
+        rows = torch.cat([state[f"{name}.weight"].float() for name in names])
+        if gain is not None:
+            rows = rows * state[f"{gain}.weight"].float()
+        return Matrix.of(rows.to(to))
+
+    def block(stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
+        layer = f"{stack}.block.{i}.layer"
+        attention, dense = f"{layer}.0.SelfAttention", f"{layer}.{feed_forward}.DenseReluDense"
+        wi = [f"{dense}.wi_0", f"{dense}.wi_1"] if shape.gated else [f"{dense}.wi"]
+        return {
+            "qkv": matrix(*(f"{attention}.{p}" for p in "qkv"), gain=f"{layer}.0.layer_norm"),
+            "o": matrix(f"{attention}.o"),
+            "wi": matrix(*wi, gain=f"{layer}.{feed_forward}.layer_norm"),
+            "wo": matrix(f"{dense}.wo", to=wo_dtype),
+        }
+
+    def decoder_layer(i: int) -> DecoderLayer:
+        cross = f"decoder.block.{i}.layer.1"
+        return DecoderLayer(
+            **block("decoder", i, 2),
+            cross_q=matrix(f"{cross}.EncDecAttention.q", gain=f"{cross}.layer_norm"),
+            cross_o=matrix(f"{cross}.EncDecAttention.o"),
+        )
+
+    def bias(stack: str) -> Tensor:
+        return state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
+
+    decoders = range(config.num_decoder_layers)
+    cross = [f"decoder.block.{i}.layer.1.EncDecAttention.{p}" for i in decoders for p in "kv"]
+    embed = state["shared.weight"].to(dtype)
+    return Weights(
+        shape=shape,
+        embed=embed,
+        encoder=tuple(Layer(**block("encoder", i, 1)) for i in range(config.num_layers)),
+        encoder_gain=state["encoder.final_layer_norm.weight"].float(),
+        encoder_bias=bias("encoder"),
+        decoder=tuple(decoder_layer(i) for i in decoders),
+        decoder_gain=state["decoder.final_layer_norm.weight"].float() * shape.head_scale,
+        decoder_bias=bias("decoder"),
+        cross_kv=matrix(*cross),
+        head=Matrix.of(state["lm_head.weight"][:vocabulary].to(dtype)),
+    )
+
+
+def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:
+    """Bucket of a relative position (key minus query), any shape of int64 (Raffel et al. 2020, section 2.1).
+
+    Half of the buckets are exact, the other half grow by the logarithm up to `max_distance`; computed in fp32 whatever
+    the model's dtype, since a rounded logarithm moves positions into other buckets.
+    """
+    buckets, first = shape.buckets, torch.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        first = (distance > 0).long() * buckets
+        distance = distance.abs()
+    else:
+        distance = (-distance).clamp(min=0)
+    exact = buckets // 2
+    far = torch.log(distance.float() / exact) / math.log(shape.max_distance / exact) * (buckets - exact)
+    far = (exact + far.clamp(min=0).long()).clamp(max=buckets - 1)
+    return first + torch.where(distance < exact, distance, far)
+
+
+def position_bias(table: Tensor, length: int, shape: Shape, *, bidirectional: bool) -> Tensor:
+    """Biases [H, length, length] (query, key), fp32; without `bidirectional`, later keys are masked by -inf."""
+    at = torch.arange(length, device=table.device)
+    distance = at[None, :] - at[:, None]
+    bias = F.embedding(bucket(distance, shape, bidirectional=bidirectional), table).permute(2, 0, 1)
+    if not bidirectional:
+        bias = bias.masked_fill(distance > 0, -math.inf)
+    return bias.contiguous()
+
+
+def normed_product(x: Tensor, w: Matrix, eps: float) -> Tensor:
+    """RMS norm of x [k, D] (its gain is in w), times w [D, out]."""
+    return w.times(rms_norm(x, eps).to(w.dtype))
+
+
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    """x [k, D] over the root of its mean square, in fp32."""
+    x = x.float()
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+def add_product(x: Tensor, a: Tensor, w: Matrix) -> Tensor:
+    """x [k, D] plus a [k, in] times w [in, D]; the residual stays in its own dtype."""
+    return x + w.times(a.to(w.dtype)).to(x.dtype)
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """q [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n] -> [k, H*K]. No scale: T5 has none."""
+    scores = torch.bmm(q, keys) if bias is None else torch.baddbmm(bias, q, keys)
+    mixed = torch.bmm(torch.softmax(scores, dim=-1), values)
+    return mixed.transpose(0, 1).reshape(q.shape[1], -1)
+
+
+def split_heads(x: Tensor, parts: int, heads: int) -> Tensor:
+    """[k, parts*H*K] -> [parts, H, k, K]."""
+    return x.view(x.shape[0], parts, heads, -1).permute(1, 2, 0, 3)
+
+
+def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
+    """x [k, D] plus its feed-forward."""
+    h = normed_product(x, layer.wi, shape.eps)
+    if shape.gated:
+        gate, h = h.chunk(2, dim=-1)
+        h = shape.activation(gate) * h
+    else:
+        h = shape.activation(h)
+    return add_product(x, h, layer.wo)
+
+
+def residual(x: Tensor) -> Tensor:
+    """Embeddings as the residual stream, kept in fp32 whatever the weights are (as the library does in fp16)."""
+    return x.float()
+
+
+def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
+    """Source ids [S] and biases [H, S, S] to encoder states [S, D], fp32."""
+    shape = weights.shape
+    x = residual(F.embedding(ids, weights.embed))
+    for layer in weights.encoder:
+        q, k, v = split_heads(normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
+        x = add_product(x, attend(q, k.transpose(1, 2), v, bias), layer.o)
+        x = feed_forward(x, layer, shape)
+    return rms_norm(x, shape.eps) * weights.encoder_gain
+
+
+def cross_attention(weights: Weights, states: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Encoder states [S, D] to keys [H, K, S] and values [H, S, K] of every decoder layer, once per source."""
+    shape = weights.shape
+    kv = weights.cross_kv.times(states.to(weights.cross_kv.dtype)).view(
+        states.shape[0], len(weights.decoder), 2, shape.heads, shape.key_size
+    )
+    keys, values = kv[:, :, 0].permute(1, 2, 3, 0).contiguous(), kv[:, :, 1].permute(1, 2, 0, 3).contiguous()
+    return keys.unbind(0), values.unbind(0)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a decoder knows of one source and of the text so far."""
+
+    cache: Tensor  # [layers, 2, H, capacity, K], keys and values of the positions that were fed
+    cross_keys: tuple[Tensor, ...]  # layers x [H, K, S]
+    cross_values: tuple[Tensor, ...]  # layers x [H, S, K]
+    bias: Tensor  # [H, capacity, capacity], causal
+
+
+def decode(weights: Weights, state: State, ids: Tensor, n: int, want: int) -> Tensor:
+    """Feed ids [k] at positions n..n+k-1 and return the logits [want, V] after the last `want` of them, in fp32.
+
+    The keys and values of the new positions are written into `state.cache`, which holds those before n.
+    """
+    shape = weights.shape
+    end = n + ids.shape[0]
+    bias = state.bias[:, n:end, :end]
+    new, keys, values = views(state.cache, n, end)
+    x = residual(F.embedding(ids, weights.embed))
+    for i, layer in enumerate(weights.decoder):
+        qkv = split_heads(normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
+        new[i].copy_(qkv[1:])
+        x = add_product(x, attend(qkv[0], keys[i], values[i], bias), layer.o)
+        (q,) = split_heads(normed_product(x, layer.cross_q, shape.eps), 1, shape.heads)
+        x = add_product(x, attend(q, state.cross_keys[i], state.cross_values[i], None), layer.cross_o)
+        x = feed_forward(x, layer, shape)
+    x = rms_norm(x[-want:], shape.eps) * weights.decoder_gain
+    return weights.head.times(x.to(weights.head.dtype)).float()
+
+
+def views(cache: Tensor, n: int, end: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Per layer: where positions n..end-1 are written [2, H, k, K], and all keys [H, K, end] and values [H, end, K]."""
+    seen = cache.narrow(3, 0, end)
+    keys, values = seen.unbind(1)
+    return cache.narrow(3, n, end - n).unbind(0), keys.transpose(2, 3).unbind(0), values.unbind(0)

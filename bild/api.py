@@ -1,0 +1,76 @@
+"""The door for notebooks: decode one source with a pair, and see who wrote what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bild.bench.live import Run, run_live
+from bild.config import ENGINES, MethodConfig, ThresholdConfig
+from bild.decoding import Round, policy_for
+from bild.errors import BildError
+from bild.models import Pair
+
+
+@dataclass(frozen=True)
+class Output:
+    """One decoded source."""
+
+    tokens: list[int]
+    """Token ids, beginning with the decoder start token; the end token is the last where the text ended."""
+    origins: list[str]
+    """Per token: "start", "small", "large" or "rollback"."""
+    rounds: list[Round]
+    text: str | None
+    """None where the pair has no tokenizer."""
+    run: Run
+    """Times of the phases and every forward pass."""
+
+
+def generate(
+    pair: Pair,
+    source: str | Sequence[int],
+    *,
+    fb: float = ThresholdConfig.fb,
+    rb: float = ThresholdConfig.rb,
+    method: str = "bild",
+    rules: str = "paper",
+    max_draft: int = MethodConfig.max_draft,
+    max_length: int = 128,
+    source_limit: int = 1024,
+    engine: str = "fused",
+    first: str | None = None,
+    after_rollback: str | None = None,
+    scan: str | None = None,
+    unsure: str | None = None,
+    verify_eos: bool | None = None,
+) -> Output:
+    """Decode a text, or token ids (end token included), greedily at batch size 1.
+
+    `max_length` counts the start token, `source_limit` the end token of a text. The rest are the options of
+    `conf/method` and `conf/threshold`. Raises BildError for a value out of range.
+    """
+    if engine not in ENGINES:
+        raise BildError(f"engine={engine} is not known: choose one of {', '.join(ENGINES)}.")
+    if max_length < 2:
+        raise BildError(f"max_length={max_length} is out of range: it counts the start token, so 2 or more.")
+    how = MethodConfig(method, rules, max_draft, first, after_rollback, scan, unsure, verify_eos)
+    make = policy_for(how, ThresholdConfig(fb, rb))
+    ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
+    run = run_live(
+        make(start=pair.start, eos=pair.eos, max_length=max_length),
+        ids,
+        None if method == "small" else pair.engine("large", engine),
+        None if method == "vanilla" else pair.engine("small", engine),
+    )
+    done = run.decoded
+    text = None if pair.tokenizer is None else pair.decode(done.tokens)
+    return Output(done.tokens, done.origins, done.rounds, text, run)
+
+
+def _checked(ids: Sequence[int], pair: Pair) -> list[int]:
+    wrong = [i for i in ids if not 0 <= i < pair.vocabulary]
+    if wrong or not ids:
+        what = f"the token id {wrong[0]}" if wrong else "no token ids"
+        raise BildError(f"The source has {what}: it needs at least one id from 0 to {pair.vocabulary - 1}.")
+    return list(ids)

@@ -1,0 +1,5 @@
+"""Pairs of checkpoints: where they come from, whether they fit together, and the pair that ships with the package."""
+
+from bild.models.loading import EMBEDDED, Model, Pair, fingerprints, load_pair, resolve_device
+
+__all__ = ["EMBEDDED", "Model", "Pair", "fingerprints", "load_pair", "resolve_device"]

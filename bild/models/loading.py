@@ -1,0 +1,266 @@
+"""Load a pair: two checkpoints, checked against each other, and the tokenizer they share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bild.engines import DTYPES, Engine, build_engine
+from bild.errors import BildError
+from bild.models.source import Source, fingerprint, locate, tokenizer_fingerprint
+
+EMBEDDED = Path(__file__).parent / "embedded"
+_PADDING = 128
+"""Vocabularies are padded to multiples of this (T5: 32,100 to 32,128; mT5: 250,100 to 250,112 is below one)."""
+
+
+@dataclass
+class Model:
+    """One loaded checkpoint."""
+
+    module: Any
+    source: Source
+    fingerprint: str
+    parameters: int
+
+    def describe(self) -> dict[str, Any]:
+        """For the record."""
+        return {
+            "source": self.source.name,
+            "revision": self.source.revision,
+            "fingerprint": self.fingerprint,
+            "parameters": self.parameters,
+        }
+
+
+@dataclass
+class Pair:
+    """A large and a small model with one vocabulary, on one device, in one dtype."""
+
+    name: str
+    large: Model
+    small: Model
+    tokenizer: Any | None
+    tokenizer_name: str | None
+    vocabulary: int
+    """Token ids that both know; padding rows beyond it are never chosen."""
+    start: int
+    eos: int
+    dtype: str
+    device: torch.device
+    _engines: dict[tuple[str, str], Engine] = field(default_factory=dict, repr=False)
+
+    def engine(self, role: str, name: str) -> Engine:
+        """The engine of `role` ("large" or "small"), built at its first use."""
+        key = (role, name)
+        if key not in self._engines:
+            module = (self.large if role == "large" else self.small).module
+            self._engines[key] = build_engine(name, module, dtype=self.dtype, eos=self.eos, vocabulary=self.vocabulary)
+        return self._engines[key]
+
+    def encode(self, text: str, limit: int | None = None) -> tuple[list[int], bool]:
+        """Token ids of a source, end token included, at most `limit` of them; and whether it was cut."""
+        if self.tokenizer is None:
+            raise BildError(f"The pair {self.name} has no tokenizer: give token ids, or a folder with tokenizer.json.")
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
+        room = len(ids) if limit is None else limit - 1
+        return [*ids[:room], self.eos], len(ids) > room
+
+    def decode(self, tokens: list[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        if self.tokenizer is None:
+            raise BildError(f"The pair {self.name} has no tokenizer: its output is token ids only.")
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return text.strip()
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" takes the first CUDA device where there is one."""
+    if device == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise BildError(f"engine.device={device} is not a device: use auto, cpu, cuda or cuda:N.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise BildError(f"engine.device={device} is not supported: use auto, cpu, cuda or cuda:N.")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise BildError(
+            f"engine.device={device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices."
+        )
+    return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
+
+
+def load_pair(
+    large: str = "embedded",
+    small: str | None = None,
+    *,
+    tokenizer: str | None = None,
+    name: str | None = None,
+    dtype: str = "fp32",
+    device: str = "auto",
+    revision_large: str | None = None,
+    revision_small: str | None = None,
+    allow_pickle: bool = False,
+) -> Pair:
+    """Load two checkpoints (folders or hub ids), or the embedded pair by its name alone.
+
+    Raises BildError where one is missing or unsafe, where they are no T5 or mT5, or where their vocabularies, end or
+    start tokens differ.
+    """
+    if dtype not in DTYPES:
+        raise BildError(f"dtype={dtype} is not known: choose one of {', '.join(DTYPES)}.")
+    place = resolve_device(device)
+    if large == "embedded" and small in (None, "embedded"):
+        large, small = str(EMBEDDED / "large"), str(EMBEDDED / "small")
+        tokenizer, name = str(EMBEDDED), name or "embedded"
+    if small is None:
+        raise BildError(f"A pair needs two checkpoints: {large} was given as the large one, and no small one.")
+    sources = (
+        locate(large, revision=revision_large, allow_pickle=allow_pickle, option="model.large"),
+        locate(small, revision=revision_small, allow_pickle=allow_pickle, option="model.small"),
+    )
+    chosen, tokenizer_name = _shared_tokenizer(sources, tokenizer)
+    models = [_load(source, DTYPES[dtype], place, allow_pickle) for source in sources]
+    configs = [model.module.config for model in models]
+    vocabulary = _shared_vocabulary(sources, configs, chosen)
+    start, eos = _shared_ids(sources, configs)
+    if name is None:
+        name = f"{sources[0].folder.name if sources[0].revision is None else large.rpartition('/')[2]}"
+    return Pair(name, models[0], models[1], chosen, tokenizer_name, vocabulary, start, eos, dtype, place)
+
+
+def fingerprints(
+    large: str,
+    small: str,
+    *,
+    tokenizer: str | None = None,
+    revision_large: str | None = None,
+    revision_small: str | None = None,
+    allow_pickle: bool = False,
+) -> dict[str, Any]:
+    """What identifies a pair, found without loading it: the fingerprints of both checkpoints and of the tokenizer."""
+    if large == "embedded" and small == "embedded":
+        large, small, tokenizer = str(EMBEDDED / "large"), str(EMBEDDED / "small"), str(EMBEDDED)
+    sources = (
+        locate(large, revision=revision_large, allow_pickle=allow_pickle, option="model.large"),
+        locate(small, revision=revision_small, allow_pickle=allow_pickle, option="model.small"),
+    )
+    owner = next((source for source in sources if source.has_tokenizer), None)
+    if tokenizer is not None:
+        owner = locate(tokenizer, weights=False, option="model.tokenizer")
+    return {
+        "large": fingerprint(sources[0].folder),
+        "small": fingerprint(sources[1].folder),
+        "tokenizer": None if owner is None else tokenizer_fingerprint(owner.folder),
+    }
+
+
+def _load(source: Source, dtype: torch.dtype, device: torch.device, allow_pickle: bool) -> Model:
+    from transformers import AutoConfig, MT5ForConditionalGeneration, T5ForConditionalGeneration
+    from transformers.utils import logging as transformers_logging
+
+    classes = {"t5": T5ForConditionalGeneration, "mt5": MT5ForConditionalGeneration}
+    try:
+        kind = json.loads((source.folder / "config.json").read_text())["model_type"]
+        config = AutoConfig.from_pretrained(source.folder)
+    except (ValueError, KeyError) as error:
+        raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
+    if kind not in classes:
+        raise BildError(f"{source.name} is a {kind} checkpoint: only T5 and mT5 encoder-decoders can be paired.")
+    transformers_logging.set_verbosity_error()  # its warnings on ties and its bars would drown ours
+    transformers_logging.disable_progress_bar()
+    try:
+        module, report = classes[kind].from_pretrained(
+            source.folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=None if allow_pickle and not source.has_safetensors else True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BildError(f"The weights of {source.name} cannot be loaded: {first}") from error
+    # The library fills what a file lacks with random numbers; the head may be missing where it is tied.
+    missing = sorted(k for k in report["missing_keys"] if not k.endswith(("embed_tokens.weight", "lm_head.weight")))
+    if missing:
+        raise BildError(f"The weights of {source.name} are incomplete: {len(missing)} are missing, {missing[0]} first.")
+    module = module.to(device).eval()
+    parameters = sum(p.numel() for p in module.parameters())
+    return Model(module, source, fingerprint(source.folder), parameters)
+
+
+def _shared_tokenizer(sources: tuple[Source, Source], asked: str | None) -> tuple[Any | None, str | None]:
+    """The tokenizer asked for, else the large model's, else the small one's, else none; two of them must agree."""
+    if asked is not None:
+        source = locate(asked, weights=False, option="model.tokenizer")
+        if not source.has_tokenizer:
+            raise BildError(f"model.tokenizer={asked} has neither tokenizer.json nor spiece.model.")
+        return _load_tokenizer(source), asked
+    owners = [source for source in sources if source.has_tokenizer]
+    if not owners:
+        return None, None
+    chosen = _load_tokenizer(owners[0])
+    if len(owners) == 2 and not _same_file(owners[0], owners[1]):
+        other = _load_tokenizer(owners[1])
+        if chosen.get_vocab() != other.get_vocab():
+            raise BildError(
+                f"The vocabularies differ: the tokenizer of {sources[0].name} is not that of {sources[1].name}; "
+                "BiLD needs two models over one vocabulary."
+            )
+    return chosen, owners[0].name
+
+
+def _same_file(a: Source, b: Source) -> bool:
+    for name in ("tokenizer.json", "spiece.model"):
+        one, two = a.folder / name, b.folder / name
+        if one.is_file() and two.is_file():
+            return one.read_bytes() == two.read_bytes()
+    return False
+
+
+def _load_tokenizer(source: Source) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+    except Exception as error:  # the library raises all kinds for a broken file
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BildError(f"The tokenizer of {source.name} cannot be loaded: {first}") from error
+
+
+def _shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokenizer: Any | None) -> int:
+    """Rows that both models have. Sizes may differ by padding only."""
+    sizes = [int(config.vocab_size) for config in configs]
+    fewest = min(sizes)
+    rounded = [-(-size // _PADDING) for size in sizes]
+    if tokenizer is not None and len(tokenizer) > fewest:
+        raise BildError(
+            f"The tokenizer has {len(tokenizer)} tokens and {sources[sizes.index(fewest)].name} only {fewest} rows: "
+            "this checkpoint was trained with another vocabulary."
+        )
+    if rounded[0] != rounded[1]:
+        raise BildError(
+            f"The vocabularies differ: {sources[0].name} has {sizes[0]} rows and {sources[1].name} {sizes[1]}; "
+            f"BiLD needs two models over one vocabulary (padding to a multiple of {_PADDING} is allowed)."
+        )
+    return fewest
+
+
+def _shared_ids(sources: tuple[Source, Source], configs: list[Any]) -> tuple[int, int]:
+    """(decoder start token, end token); both must be the same in both models. T5's start token is its padding."""
+    found = []
+    for config in configs:
+        start = getattr(config, "decoder_start_token_id", None)
+        found.append((config.pad_token_id if start is None else start, config.eos_token_id))
+    for what, a, b in zip(("decoder start token", "end token"), found[0], found[1], strict=True):
+        if a != b or a is None:
+            raise BildError(
+                f"The {what} differs or is missing: {a} in {sources[0].name}, {b} in {sources[1].name}; "
+                "both models must have been trained with one vocabulary."
+            )
+    return found[0]

@@ -1,0 +1,127 @@
+"""Reading JSON Lines, CSV, TSV and Parquet, row by row, with the place of every row for error messages."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bild.errors import BildError
+
+_BATCH = 1000
+_LONGEST_CELL = 2**31 - 1  # characters; the module's default of 131,072 is shorter than some documents
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as it was read; `place` names it in words ("line 17 of FILE")."""
+
+    place: str
+    fields: Mapping[str, Any]
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a data file by its extension.
+
+    Raises BildError for an unknown extension, bytes that are not UTF-8, a malformed line, and a file without rows.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise BildError(f"The extension of {path} is not known: give a file that ends in one of {', '.join(_READERS)}.")
+    empty = True
+    try:
+        for row in reader(path):
+            empty = False
+            yield row
+    except UnicodeDecodeError as error:
+        raise BildError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
+    except OSError as error:
+        raise BildError(f"{path} cannot be read ({error.strerror or error}): check the file.") from error
+    if empty:
+        raise BildError(f"{path} has no rows: give a data file with at least one example.")
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                fields = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BildError(
+                    f"line {number} of {path} is not JSON ({error.msg} at column {error.colno}): "
+                    "write one JSON object on each line."
+                ) from error
+            if not isinstance(fields, dict):
+                raise BildError(f"line {number} of {path} is not a JSON object: write one JSON object on each line.")
+            yield Row(f"line {number} of {path}", fields)
+
+
+def _comma_separated(path: Path) -> Iterator[Row]:
+    return _separated(path, delimiter=",", quoting=csv.QUOTE_MINIMAL)
+
+
+def _tab_separated(path: Path) -> Iterator[Row]:
+    # A quotation mark that opens a field of a TSV is text: parallel corpora are full of them.
+    return _separated(path, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
+    """Read rows under a header line; line numbers are those where the row ends."""
+    csv.field_size_limit(_LONGEST_CELL)
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        try:
+            header = next(reader, [])
+            for cells in reader:
+                if not cells:
+                    continue
+                place = f"line {reader.line_num} of {path}"
+                if len(cells) != len(header):
+                    raise BildError(
+                        f"{place} has {len(cells)} fields where the header has {len(header)}: mend the line."
+                    )
+                yield Row(place, dict(zip(header, cells, strict=True)))
+        except csv.Error as error:
+            raise BildError(f"line {reader.line_num} of {path} is malformed ({error}): mend the line.") from error
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import datasets
+
+    # Streaming reads the file where it lies. `datasets` still wants a folder for its lock: a temporary one keeps a
+    # read-only or shared cache as it is.
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            stream = datasets.load_dataset(
+                "parquet",
+                data_files=glob.escape(str(path)),
+                split="train",  # what the reader calls any list of files
+                streaming=True,
+                cache_dir=scratch,
+                batch_size=_BATCH,  # without it, that of the first row group: an error for a file without rows
+            )
+            number = 0
+            for batch in stream.iter(batch_size=_BATCH):
+                columns = list(batch)
+                for values in zip(*batch.values(), strict=True):
+                    yield Row(f"row {number} (from 0) of {path}", dict(zip(columns, values, strict=True)))
+                    number += 1
+        except (ValueError, datasets.exceptions.DatasetGenerationError) as error:  # ValueError: also pyarrow's
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BildError(f"{path} is not a readable Parquet file ({reason}): fetch or write it again.") from error
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json_lines,
+    ".csv": _comma_separated,
+    ".tsv": _tab_separated,
+    ".parquet": _parquet,
+}

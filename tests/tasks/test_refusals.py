@@ -1,0 +1,254 @@
+"""Every mistake in the data or in how they are asked for ends in one sentence that names it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bild.errors import BildError
+from bild.tasks import load_task
+from tests.tasks.compose import task
+from tests.tinydata import json_lines, parquet
+
+GOOD = {"source": "Ja.", "reference": "Yes."}
+
+
+def refusal(**options) -> str:
+    """The sentence that a task=file with these options ends in."""
+    with pytest.raises(BildError) as caught:
+        load_task(task("file", **options))
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a data file, and return its path."""
+
+    def write(content: bytes | str | list, name: str = "own.jsonl") -> str:
+        path = tmp_path / name
+        if isinstance(content, list):
+            content = json_lines(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+# --- where the data are
+
+
+def test_no_path():
+    assert refusal(path="") == (
+        "task.path is empty: set it to a data file (.parquet, .jsonl, .json, .csv, .tsv) or to a folder of "
+        "<split> files."
+    )
+
+
+def test_a_path_that_does_not_exist(tmp_path):
+    assert refusal(path=str(tmp_path / "nowhere.jsonl")).startswith(
+        f"task.path={tmp_path / 'nowhere.jsonl'} does not exist: give a data file (.parquet, .jsonl"
+    )
+
+
+def test_an_unknown_extension(written):
+    path = written("x", "own.xlsx")
+    assert refusal(path=path) == (
+        f"The extension of {path} is not known: give a file that ends in one of .jsonl, .json, .csv, .tsv, .parquet."
+    )
+
+
+def test_an_unknown_split_names_those_present(tmp_path, written):
+    written([GOOD], "train.jsonl")
+    written([GOOD], "dev.jsonl")
+    assert refusal(path=str(tmp_path), split="test") == (
+        f"task.split=test is not in the folder {tmp_path}: the splits there are dev, train, and a split is looked for "
+        "as test.jsonl or the like."
+    )
+
+
+def test_an_empty_folder(tmp_path):
+    assert "there are no data files" in refusal(path=str(tmp_path))
+
+
+def test_a_split_that_task_files_does_not_name(tmp_path, written):
+    written([GOOD], "a.jsonl")
+    sentence = refusal(path=str(tmp_path), files={"train": "a.jsonl"}, split="test")
+    assert "task.files names train (a.jsonl)" in sentence
+
+
+def test_a_pattern_that_matches_nothing(tmp_path, written):
+    written([GOOD], "a.jsonl")
+    assert "task.files names test (b*.jsonl)" in refusal(path=str(tmp_path), files={"test": "b*.jsonl"})
+
+
+def test_an_incomplete_set_of_shards(tmp_path, written):
+    written(parquet([GOOD]), "test-00000-of-00002.parquet")
+    assert refusal(path=str(tmp_path)) == (
+        f"{tmp_path} has 1 of the 2 files that test-00000-of-00002.parquet belongs to: the download is incomplete, "
+        "fetch it again."
+    )
+
+
+def test_an_unknown_embedded_data_set_names_those_there_are():
+    with pytest.raises(
+        BildError, match=r"^task.path=nope is not an embedded data set: choose one of captions, news\.$"
+    ):
+        load_task(task("embedded", path="nope"))
+
+
+def test_embedded_data_have_one_split():
+    with pytest.raises(
+        BildError, match=r"^task\.split=train is not a split of the embedded data set captions: it has test"
+    ):
+        load_task(task("embedded", split="train"))
+
+
+# --- what is in a file
+
+
+@pytest.mark.parametrize("name", ["own.jsonl", "own.csv", "own.tsv"])
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_file(written, name, content):
+    path = written(content, name)
+    assert refusal(path=path) == f"{path} has no rows: give a data file with at least one example."
+
+
+def test_a_header_and_nothing_else(written):
+    path = written("source,reference\n", "own.csv")
+    assert refusal(path=path) == f"{path} has no rows: give a data file with at least one example."
+
+
+def test_a_parquet_file_without_rows(tmp_path):
+    import pandas
+
+    path = tmp_path / "own.parquet"
+    pandas.DataFrame({"source": [], "reference": []}).to_parquet(path)
+    assert refusal(path=str(path)) == f"{path} has no rows: give a data file with at least one example."
+
+
+def test_a_line_that_is_not_json_is_told_by_number(written):
+    path = written(json_lines([GOOD] * 16) + b'{"source": "Ja.", "reference": \n')
+    assert re.fullmatch(
+        rf"line 17 of {re.escape(path)} is not JSON \(.+\): write one JSON object on each line\.", refusal(path=path)
+    )
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", '"Ja."', "17", "null"])
+def test_a_line_that_is_json_but_not_an_object(written, line):
+    path = written(json_lines([GOOD]) + line.encode())
+    assert refusal(path=path) == f"line 2 of {path} is not a JSON object: write one JSON object on each line."
+
+
+def test_a_pretty_printed_array_is_told_apart(written):
+    path = written('[\n  {"source": "Ja."}\n]', "own.json")
+    assert refusal(path=path).startswith(f"line 1 of {path} is not JSON (")
+
+
+def test_a_csv_line_with_too_many_fields(written):
+    path = written("source,reference\nJa,Yes\nNein, danke,No\n", "own.csv")
+    assert refusal(path=path) == f"line 3 of {path} has 3 fields where the header has 2: mend the line."
+
+
+def test_a_csv_quotation_that_never_ends(written):
+    path = written('source,reference\n"Ja,Yes\n', "own.csv")
+    assert refusal(path=path) == f"line 2 of {path} is malformed (unexpected end of data): mend the line."
+
+
+def test_bytes_that_are_not_utf8(written):
+    path = written("source,reference\nGrüße,Hi\n".encode("latin-1"), "own.csv")
+    assert re.fullmatch(rf"{re.escape(path)} is not UTF-8 text \(.+\): save it as UTF-8\.", refusal(path=path))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is no parquet file"])
+def test_a_broken_parquet_file(written, content):
+    path = written(content, "own.parquet")
+    assert refusal(path=path).startswith(f"{path} is not a readable Parquet file (")
+
+
+# --- what is in a row
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("own.jsonl", "line 1"), ("own.csv", "line 2"), ("own.parquet", "row 0 (from 0)")]
+)
+def test_a_missing_column_names_the_columns_present(written, name, place):
+    content = {
+        "own.jsonl": json_lines([{"de": "Ja.", "en": "Yes."}]),
+        "own.csv": b"de,en\nJa.,Yes.\n",
+        "own.parquet": parquet([{"de": "Ja.", "en": "Yes."}]),
+    }[name]
+    path = written(content, name)
+    assert refusal(path=path) == (
+        f"{place} of {path} has no column source: set task.source_column to one of its columns, which are de, en."
+    )
+
+
+def test_nested_columns_are_named_with_dots(written):
+    path = written([{"id": "a", "translation": {"de": "Ja.", "en": "Yes."}}])
+    sentence = refusal(path=path, source_column="translation.fr", reference_column="translation.en")
+    assert sentence == (
+        f"line 1 of {path} has no column translation.fr: set task.source_column to one of its columns, which are "
+        "id, translation.de, translation.en."
+    )
+
+
+def test_a_reference_column_is_named_as_such(written):
+    sentence = refusal(path=written([GOOD]), reference_column="en")
+    assert "has no column en: set task.reference_column to" in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(None, "nothing (null)"), (3, "a value of type int"), (["Ja."], "a value of type list"), (True, "type bool")],
+)
+@pytest.mark.parametrize("column", ["source", "reference"])
+def test_a_value_that_is_not_a_string(written, column, value, kind):
+    path = written([GOOD, {**GOOD, column: value}])
+    sentence = refusal(path=path)
+    assert sentence.startswith(f"line 2 of {path} has ")
+    assert kind in sentence
+    assert sentence.endswith(f"in the column {column}: it must be a string, mend the row.")
+
+
+@pytest.mark.parametrize("column", ["source", "reference"])
+@pytest.mark.parametrize("blank", ["", "  \t"])
+def test_a_blank_text_in_ones_own_data(written, column, blank):
+    path = written([GOOD, GOOD, {**GOOD, column: blank}])
+    assert refusal(path=path) == f"line 3 of {path} is blank in the column {column}: fill it in or remove the row."
+
+
+def test_a_bad_row_is_refused_even_where_the_sample_leaves_it_out(written):
+    path = written([GOOD] * 50 + [{**GOOD, "source": ""}])
+    for seed in range(3):
+        assert "line 51" in refusal(path=path, samples=1, seed=seed)
+
+
+def test_an_id_that_comes_twice(written):
+    path = written([{**GOOD, "id": "a"}, {**GOOD, "id": "b"}, {**GOOD, "id": "a"}])
+    assert refusal(path=path, id_column="id") == (
+        f"line 3 of {path} has the id 'a' of line 1 of {path}: ids must be unique, mend task.id_column or the data."
+    )
+
+
+@pytest.mark.parametrize("name", ["", " ", None, 1.5, True])
+def test_an_id_that_is_none(written, name):
+    assert "line 1" in refusal(path=written([{**GOOD, "id": name}]), id_column="id")
+
+
+def test_a_missing_id_column(written):
+    assert "has no column nr: set task.id_column to" in refusal(path=written([GOOD]), id_column="nr")
+
+
+# --- how many
+
+
+def test_more_samples_than_there_are(written):
+    path = written([GOOD] * 3)
+    assert refusal(path=path, samples=4) == (
+        f"task.samples=4 is more than the 3 examples of {path}, split test: ask for 3 or fewer, or leave task.samples "
+        "empty for all of them."
+    )

@@ -1,0 +1,24 @@
+"""Fronts, tables and figures of what runs left behind. No torch here; matplotlib only once a figure is drawn."""
+
+from __future__ import annotations
+
+from bild.report.figure import draw, save
+from bild.report.front import Picks, front, picks
+from bild.report.sections import Section, find_sections, make_section
+from bild.report.table import markdown, table
+from bild.report.write import ReportFiles, write_report
+
+__all__ = [
+    "Picks",
+    "ReportFiles",
+    "Section",
+    "draw",
+    "find_sections",
+    "front",
+    "make_section",
+    "markdown",
+    "picks",
+    "save",
+    "table",
+    "write_report",
+]

@@ -1,0 +1,64 @@
+"""What a run leaves behind, and how it is read again. No torch here."""
+
+from __future__ import annotations
+
+from bild.results.folder import PointFolder, read_record
+from bild.results.hashing import config_hash, label
+from bild.results.log import read_samples, read_traces
+from bild.results.parts import (
+    Baseline,
+    Counts,
+    Engine,
+    Interval,
+    Intervals,
+    Latency,
+    Library,
+    Method,
+    Model,
+    Pair,
+    Phases,
+    Quality,
+    Score,
+    Speedup,
+    Stationarity,
+    Task,
+    Threshold,
+)
+from bild.results.reading import Point, Skipped, comparable, find_records, identity, to_frame
+from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Baseline",
+    "Counts",
+    "Engine",
+    "Interval",
+    "Intervals",
+    "Latency",
+    "Library",
+    "Method",
+    "Model",
+    "Pair",
+    "Phases",
+    "Point",
+    "PointFolder",
+    "Quality",
+    "Record",
+    "Score",
+    "Skipped",
+    "Speedup",
+    "Stationarity",
+    "Task",
+    "Threshold",
+    "comparable",
+    "config_hash",
+    "find_records",
+    "from_json",
+    "identity",
+    "label",
+    "read_record",
+    "read_samples",
+    "read_traces",
+    "to_frame",
+    "to_json",
+]

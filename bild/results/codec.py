@@ -1,0 +1,205 @@
+"""Dataclasses to strict JSON and back, and their JSON Schema: one walk over the type hints for all three.
+
+Field metadata understood here: `infinite=True` (an infinite float is written as the string "inf") and
+`shape={...}` (keys that an otherwise free mapping must have, with their types; a nested dict is a nested shape).
+A field with a default may be absent in a file; a field that the dataclass does not know is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+INFINITE = {"infinite": True}
+_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "an object"}
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
+
+
+class FieldError(ValueError):
+    """A field that cannot be written or read; the message names it."""
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _inside(where: str, name: object) -> str:
+    return f"{where}.{name}" if where else str(name)
+
+
+def _is_dataclass(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def encode(value: Any, where: str = "", infinite: bool = False) -> Any:
+    """A value as plain JSON types. FieldError on NaN, and on infinity where neither field nor caller allows it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: encode(
+                getattr(value, field.name), _inside(where, field.name), bool(field.metadata.get("infinite"))
+            )
+            for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): encode(item, _inside(where, key), infinite) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item, _inside(where, index), infinite) for index, item in enumerate(value)]
+    if isinstance(value, float):
+        if math.isnan(value):
+            raise FieldError(f"the field {where} is NaN, but it must be a number")
+        if math.isinf(value):
+            if infinite and value > 0:
+                return "inf"
+            raise FieldError(f"the field {where} is infinite, but it must be a finite number")
+        return float(value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    raise FieldError(f"the field {where} is a {type(value).__name__}, which JSON cannot hold")
+
+
+def dumps(plain: Any, indent: int | None = None) -> str:
+    """Strict JSON of plain types, that UTF-8 can always hold; on one line unless indented."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(plain, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
+    if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    return json.dumps(plain, indent=indent, separators=separators, allow_nan=False)  # lone surrogates must be escaped
+
+
+def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
+    """The value of type `kind` that the plain JSON `value` stands for. FieldError where it does not fit."""
+    metadata = metadata or {}
+    if get_origin(kind) is UnionType:
+        if value is None:
+            return None
+        kind = next(option for option in get_args(kind) if option is not type(None))
+    if _is_dataclass(kind):
+        return _decode_fields(kind, value, where)
+    if kind is Any:
+        return value
+    if get_origin(kind) is dict:
+        _expect(value, dict, where)
+        if "shape" in metadata:
+            _check_shape(metadata["shape"], value, where)
+        key_kind, item_kind = get_args(kind)
+        return {_key(key_kind, key, where): decode(item_kind, item, _inside(where, key)) for key, item in value.items()}
+    if kind is float:
+        if metadata.get("infinite") and value == "inf":
+            return math.inf
+        _expect(value, float, where)
+        return float(value)
+    _expect(value, kind, where)
+    return value
+
+
+def _decode_fields(kind: type, value: Any, where: str) -> Any:
+    _expect(value, dict, where)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in value:
+        if name not in fields:
+            raise FieldError(f"the field {_inside(where, name)} is unknown")
+    found = {}
+    for name, field in fields.items():
+        if name in value:
+            found[name] = decode(_hints(kind)[name], value[name], _inside(where, name), field.metadata)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise FieldError(f"the field {_inside(where, name)} is missing")
+    return kind(**found)
+
+
+def _key(kind: type, key: str, where: str) -> str | int:
+    if kind is str:
+        return key
+    # "+1", " 1" and "01" also pass int(): only the one way of writing a number is a key.
+    if key.isascii() and key.isdigit() and str(int(key)) == key:
+        return int(key)
+    raise FieldError(f"the field {where} has the key {key!r}, but its keys must be integers")
+
+
+def _expect(value: Any, kind: type, where: str) -> None:
+    if kind is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    elif kind is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, kind)
+    if not fits:
+        place = f"the field {where}" if where else "the whole"
+        raise FieldError(f"{place} must be {_NAMES[kind]}, but it is {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _check_shape(shape: Mapping[str, Any], value: Mapping[str, Any], where: str) -> None:
+    for name, kind in shape.items():
+        if name not in value:
+            raise FieldError(f"the field {_inside(where, name)} is missing")
+        if isinstance(kind, Mapping):
+            _expect(value[name], dict, _inside(where, name))
+            _check_shape(kind, value[name], _inside(where, name))
+        else:
+            decode(kind, value[name], _inside(where, name))
+
+
+def json_schema(kind: type) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a dataclass; the dataclasses within are its `$defs`."""
+    definitions: dict[str, Any] = {}
+    whole = _object_schema(kind, definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **whole,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _object_schema(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    fields = dataclasses.fields(kind)
+    return {
+        "title": kind.__name__,
+        "description": " ".join((kind.__doc__ or "").split()),
+        "type": "object",
+        "properties": {field.name: _schema(_hints(kind)[field.name], field.metadata, definitions) for field in fields},
+        "required": [
+            field.name
+            for field in fields
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ],
+        "additionalProperties": False,
+    }
+
+
+def _schema(kind: Any, metadata: Mapping[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    if get_origin(kind) is UnionType:
+        inner = next(option for option in get_args(kind) if option is not type(None))
+        return {"anyOf": [_schema(inner, metadata, definitions), {"type": "null"}]}
+    if _is_dataclass(kind):
+        if kind.__name__ not in definitions:
+            definitions[kind.__name__] = _object_schema(kind, definitions)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    if kind is Any:
+        return {}
+    if get_origin(kind) is dict:
+        key_kind, item_kind = get_args(kind)
+        keys = {"propertyNames": {"pattern": "^(0|[1-9][0-9]*)$"}} if key_kind is int else {}
+        shape = _shape_schema(metadata["shape"]) if "shape" in metadata else {}
+        return {"type": "object", **shape, **keys, "additionalProperties": _schema(item_kind, {}, definitions)}
+    if metadata.get("infinite"):
+        return {"anyOf": [{"type": "number"}, {"const": "inf"}]}
+    return {"type": _JSON_TYPES[kind]}
+
+
+def _shape_schema(shape: Mapping[str, Any]) -> dict[str, Any]:
+    properties = {
+        name: {"type": "object", **_shape_schema(kind)} if isinstance(kind, Mapping) else _schema(kind, {}, {})
+        for name, kind in shape.items()
+    }
+    return {"properties": properties, "required": list(shape)}

@@ -1,0 +1,174 @@
+"""The folder of one point: locked while it is written, resumable after a kill, whole once `record.json` is there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from bild.errors import BildError
+from bild.results.hashing import SHORT
+from bild.results.log import SampleLog, read_samples, read_traces, write_error
+from bild.results.record import Record, from_json, to_json
+
+CONFIG = "config.yaml"
+RECORD = "record.json"
+LOCK = ".lock"
+
+
+class PointFolder:
+    """`<root>/<task>/<pair>/<label>-<digest>/`, held by this process until `close()` or the end of a `with`."""
+
+    def __init__(self, path: Path, digest: str, lock: int, log: SampleLog) -> None:
+        """Use `PointFolder.open`."""
+        self.path = path
+        self.digest = digest
+        self._lock = lock
+        self._log = log
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        task: str,
+        pair: str,
+        label: str,
+        digest: str,
+        config: Mapping[str, Any],
+        fsync: bool = False,
+    ) -> PointFolder:
+        """Make or reopen the folder of a point, lock it, and cut off what a kill left behind.
+
+        `digest` is the config hash, `config` the resolved configuration (plain YAML types); `fsync` waits for the disk
+        after every example, which only matters when the power goes. BildError when the place cannot be written, when
+        another process holds it, or when a file in it is damaged.
+        """
+        path = Path(root) / _slug(task) / _slug(pair) / f"{_slug(label)}-{digest[:SHORT]}"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(path)
+        except OSError as error:
+            raise BildError(
+                f"The results folder {path} cannot be written ({error.strerror}): choose another place with results=..."
+            ) from None
+        try:
+            if not (path / RECORD).exists():  # a finished point keeps the configuration that made it
+                _write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+            return cls(path, digest, lock, SampleLog(path, fsync))
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def record(self) -> Record | None:
+        """The point's record, or None while it is unfinished. BildError where the file is not a record."""
+        return read_record(self.path / RECORD) if (self.path / RECORD).exists() else None
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The finished examples in order, as they were appended."""
+        return read_samples(self.path)
+
+    def traces(self) -> dict[Any, list[dict[str, Any]]]:
+        """The rounds of each finished example by its id, in order."""
+        return read_traces(self.path)
+
+    def append(self, sample: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> None:
+        """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
+        self._log.append(sample, rounds)
+
+    def finish(self, record: Record) -> Path:
+        """Write `record.json`, the last file of a point, in one step, and return its path."""
+        if record.hash[:SHORT] != self.digest[:SHORT]:
+            raise ValueError(f"the record's hash {record.hash} is not that of the folder, {self.digest}")
+        text = to_json(record)
+        try:
+            self._log.sync()  # a record must not outlive the examples that it speaks of
+        except OSError as error:
+            raise write_error(self.path, error, "what is in it is kept") from None
+        _write_atomically(self.path / RECORD, text)
+        return self.path / RECORD
+
+    def clear(self) -> None:
+        """Start anew: forget the record, then every example."""
+        try:
+            (self.path / RECORD).unlink(missing_ok=True)
+            self._log.clear()
+        except OSError as error:
+            raise write_error(self.path, error, "it was not emptied") from None
+
+    def close(self) -> None:
+        """Let go of the folder; closing twice does no harm."""
+        self._log.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file. BildError where it cannot be read or is not a record."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
+    return from_json(text, path)
+
+
+def _take_lock(path: Path) -> int:
+    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # flock and not lockf: it also keeps out a second folder object of this very process.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise BildError(
+            f"Another process{f' (pid {holder})' if holder else ''} is writing the point {path}: "
+            "wait until it ends, or stop it, and run again."
+        ) from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise write_error(path, error, "what was written before is kept") from None
+
+
+def _slug(name: str) -> str:
+    """A name as one folder name: no separators, no hidden or parent folders."""
+    return re.sub(r"[^\w.+=-]+", "-", name).strip(".-") or "unnamed"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,212 @@
+"""The parts of a record. Times are in seconds or milliseconds as named, quality is in the metric's points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bild.results.codec import INFINITE
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the ends of its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score with its interval, and the signature that says how it was computed."""
+
+    value: float
+    low: float
+    high: float
+    signature: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task: limits in tokens, and where the data came from.
+
+    `data["hash"]` covers the examples that were decoded (sources and references, in order), so two records with one
+    hash decoded the same examples; `total` counts the split, `samples` those taken from it (null: all).
+    """
+
+    name: str
+    kind: str
+    split: str
+    metric: str
+    source_limit: int
+    target_limit: int
+    prompt: str
+    data: dict[str, Any] = field(
+        metadata={
+            "shape": {"hash": str, "revision": str | None, "total": int, "samples": int | None, "seed": int | None}
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """One checkpoint: where it came from, a fingerprint of its weights, and the number of its parameters."""
+
+    source: str
+    revision: str | None
+    fingerprint: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The large and the small model, and their tokenizer."""
+
+    name: str
+    large: Model
+    small: Model
+    tokenizer: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """The method with all its switches resolved; null where the method has no such switch."""
+
+    name: str
+    rules: str | None
+    max_draft: int | None
+    first: str | None
+    after_rollback: str | None
+    scan: str | None
+    unsure: str | None
+    verify_eos: bool | None
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Fallback (a probability) and rollback (nats, or "inf") threshold; null where the method has none."""
+
+    fb: float | None
+    rb: float | None = field(metadata=INFINITE)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a forward step was executed, and on what."""
+
+    name: str
+    dtype: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """What every interval of the record is: a bootstrap over examples of this confidence, draws and seed."""
+
+    confidence: float
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Scores by name (`headline` names the main one), and their paired differences to same-engine vanilla."""
+
+    headline: str
+    scores: dict[str, Score]
+    difference: dict[str, Interval] | None
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Seconds spent in each phase, summed over the examples."""
+
+    encode_large: float
+    encode_small: float
+    small: float
+    large: float
+    rest: float
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """Over same-engine vanilla: the ratio of total times, and the geometric mean of the per-example ratios."""
+
+    total: Interval
+    geometric: Interval
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Same-engine vanilla decoding of the same examples, timed alternately with the method."""
+
+    seconds: float
+    tokens: int
+    ms_per_example: float
+    ms_per_token: float
+
+
+@dataclass(frozen=True)
+class Library:
+    """The library's own greedy generate() on the first examples, and the method's speedup over it on these."""
+
+    examples: int
+    seconds: float
+    ms_per_token: float
+    speedup: Interval
+
+
+@dataclass(frozen=True)
+class Stationarity:
+    """Relative change of the baseline's ms per token from the first half of the run to the second."""
+
+    drift: float
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """End-to-end times at batch 1, encoders included."""
+
+    examples: int
+    tokens: int
+    seconds: float
+    ms_per_example: Interval
+    ms_per_token: float
+    phases: Phases
+    speedup: Speedup
+    baseline: Baseline
+    library: Library | None
+    stationarity: Stationarity
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Calls and their fates, summed over the examples.
+
+    `*_positions` count newly fed positions, `large_widths` large passes by their width, `fallbacks` hand-overs because
+    the small model was unsure, `full_drafts` those at the draft limit, `rejected` drafted tokens thrown away. Both
+    rates are per generated token.
+    """
+
+    tokens: int
+    examples: int
+    rounds: int
+    small_passes: int
+    large_passes: int
+    small_positions: int
+    large_positions: int
+    large_widths: dict[int, int]
+    drafted: int
+    kept: int
+    fallbacks: int
+    full_drafts: int
+    rollbacks: int
+    rejected: int
+    tokens_per_large_pass: float
+    fallback_rate: float
+    rollback_rate: float
+    truncated_sources: int
+    reached_limit: int

@@ -1,0 +1,122 @@
+"""What `record.json` says of one finished point: one method, one setting, one task, pair, engine and machine.
+
+Times are in seconds or milliseconds as named, rates are per generated token, quality is in the metric's points.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from bild.errors import BildError
+from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.parts import (
+    Counts,
+    Engine,
+    Interval,
+    Intervals,
+    Latency,
+    Method,
+    Pair,
+    Quality,
+    Score,
+    Task,
+    Threshold,
+)
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished point.
+
+    `hash` is the config hash, `label` a name for people, `sessions` the number of processes that contributed, `created`
+    an ISO time and `seconds` the wall time of the run. In `environment`, `machine` holds only what stays the same from
+    run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
+    a result; what changes by itself (clocks, load) goes beside them.
+    """
+
+    schema: int
+    hash: str
+    label: str
+    task: Task
+    pair: Pair
+    method: Method
+    threshold: Threshold
+    engine: Engine
+    intervals: Intervals
+    quality: Quality
+    latency: Latency
+    counts: Counts
+    environment: dict[str, Any] = field(
+        metadata={
+            "shape": {
+                "machine": {"fingerprint": str, "name": str},
+                "packages": dict[str, str],
+                "git": {"sha": str | None, "dirty": bool | None},
+            }
+        }
+    )
+    sessions: int
+    created: str
+    seconds: float
+
+    @property
+    def headline(self) -> Score:
+        """The main score."""
+        return self.quality.scores[self.quality.headline]
+
+    @property
+    def headline_difference(self) -> Interval | None:
+        """The main score's paired difference to same-engine vanilla, if the record has it."""
+        return (self.quality.difference or {}).get(self.quality.headline)
+
+
+def to_json(record: Record) -> str:
+    """The record as strict JSON. BildError on NaN, a stray infinity or a wrong type, which could not be read back."""
+    try:
+        plain = encode(record)
+        _check(cast(Record, decode(Record, plain)))
+    except FieldError as error:
+        raise BildError(
+            f"The record {record.label} was not written: {error}; mend what computed it and run the point again."
+        ) from None
+    return dumps(plain, indent=2) + "\n"
+
+
+def from_json(text: str | bytes, source: str | Path = "record.json") -> Record:
+    """The record in the text of `source`. BildError naming file and field where it is not one that can be read."""
+    try:
+        plain = json.loads(text, parse_constant=_refuse_constant)
+    except FieldError as error:
+        raise BildError(f"{source} is not valid JSON: {error}; run the point again.") from None
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise BildError(f"{source} is not valid JSON ({error}): restore the file or run the point again.") from None
+    version = plain.get("schema") if isinstance(plain, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        raise BildError(
+            f"{source} has schema version {version}, but this version of bild reads version {SCHEMA_VERSION}: "
+            "read it with the version of bild that wrote it, or run the point again."
+        )
+    try:
+        record = cast(Record, decode(Record, plain))
+        _check(record)
+    except FieldError as error:
+        raise BildError(f"{source} is not a record: {error}; restore the file or run the point again.") from None
+    return record
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise FieldError(f"it holds {name}, but numbers must be finite")
+
+
+def _check(record: Record) -> None:
+    if record.schema != SCHEMA_VERSION:
+        raise FieldError(f"the field schema must be {SCHEMA_VERSION}, but it is {record.schema}")
+    if record.quality.headline not in record.quality.scores:
+        raise FieldError(
+            f"the field quality.headline names {record.quality.headline}, but quality.scores has no such score"
+        )

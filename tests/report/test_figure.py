@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+
+from bild.errors import BildError
+from bild.report import draw, save
+from bild.report.figure import library_position
+from bild.report.labels import Box, extent
+from bild.results import Library, Record
+from tests.records import VANILLA_QUALITY, make_point, make_record, make_sweep
+
+REPOSITORY = Path(__file__).parents[2]
+SAVE = """
+import sys
+from pathlib import Path
+from bild.report import save
+from tests.records import make_sweep
+save(make_sweep(), Path(sys.argv[1]))
+"""
+
+
+def marks(figure: Figure) -> dict[str, list[tuple[float, float]]]:
+    """The points of each named series."""
+    return {
+        str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]  # type: ignore[union-attr]
+        for line in figure.axes[0].get_lines()
+        if not str(line.get_label()).startswith("_")
+    }
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in (*figure.texts, *figure.axes[0].texts)]
+
+
+def labels(figure: Figure) -> list[Annotation]:
+    return [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+
+
+def dense() -> list[Record]:
+    """Far more points on one spot than there is room for names."""
+    return make_sweep() + [
+        make_point("bild", 0.01 * i, float(j), 10, 1.5 + 0.004 * i, 40.0 + 0.01 * j, 5.0, 1.0)
+        for i in range(1, 9)
+        for j in range(1, 6)
+    ]
+
+
+def test_every_point_is_drawn_in_its_series() -> None:
+    records = make_sweep()
+    shown = marks(draw(records))
+    assert shown["vanilla (large model)"] == [(1.0, VANILLA_QUALITY)]
+    assert shown["small model"] == [(2.61, 35.62)]
+    assert shown["speculative"] == [(1.21, VANILLA_QUALITY)]
+    assert sorted(shown["BiLD (fb, rb)"]) == sorted(
+        (record.latency.speedup.total.value, record.headline.value)
+        for record in records
+        if record.method.name == "bild"
+    )
+
+
+def test_the_front_is_a_line_through_what_nothing_beats() -> None:
+    line = marks(draw(make_sweep()))["Pareto front"]
+    assert line == sorted(line)
+    assert line[0] == (1.53, 40.38)
+    assert line[-1] == (2.61, 35.62)
+    assert (1.70, 39.59) not in line
+    assert (1.0, VANILLA_QUALITY) not in line
+
+
+def test_both_intervals_are_bars() -> None:
+    record = make_point("bild", 0.6, 2.0, 10, 1.5, 39.0, 5, 1)
+    figure = draw([record])
+    segments = [segment for bars in figure.axes[0].collections for segment in bars.get_segments()]  # type: ignore[attr-defined]
+    ends = {(round(x, 4), round(y, 4)) for segment in segments for x, y in segment}
+    speed, score = record.latency.speedup.total, record.headline
+    assert ends == {
+        (round(speed.low, 4), 39.0),
+        (round(speed.high, 4), 39.0),
+        (1.5, round(score.low, 4)),
+        (1.5, round(score.high, 4)),
+    }
+
+
+def test_points_are_named_by_their_thresholds() -> None:
+    records = [*make_sweep(), make_point("bild", 0.0, math.inf, 10, 2.2, 37.0, 0.0, 0.0)]
+    texts = words(draw(records))
+    assert {"(0.9, 2)", "(0.5, 5)", "(0, ∞)", "vanilla", "small", "speculative, k=10"} <= set(texts)
+
+
+def test_an_unusual_draft_limit_is_told() -> None:
+    texts = words(draw([*make_sweep(), make_point("bild", 0.6, 2.0, 4, 1.4, 40.0, 0.0, 0.0)]))
+    assert "(0.6, 2, k=4)" in texts
+    assert "(0.6, 2)" in texts
+
+
+def test_the_authors_rules_have_a_mark_of_their_own() -> None:
+    records = [*make_sweep()[:4], make_record(method__rules="authors", threshold__fb=0.7)]
+    assert "BiLD, authors' rules (fb, rb)" in marks(draw(records))
+
+
+@pytest.mark.parametrize("records", [make_sweep(), dense()], ids=["sweep", "dense"])
+def test_no_label_overlaps_another_or_a_point(records: list[Record]) -> None:
+    figure = draw(records)
+    figure.draw_without_rendering()  # moves the texts to their places
+    axes = figure.axes[0]
+    boxes = [extent_of_text(note) for note in labels(figure)]
+    assert len(boxes) >= 13
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for record in records:
+        x, y = axes.transData.transform((record.latency.speedup.total.value, record.headline.value))
+        assert not any(box.overlaps(Box(x - 4, y - 4, x + 4, y + 4)) for box in boxes)
+    frame = Box(*axes.get_window_extent().extents)
+    assert all(frame.holds(box) for box in boxes)
+
+
+def test_a_long_name_at_the_edge_stays_within_the_frame() -> None:
+    records = [make_sweep()[0], make_point("some-method-with-a-long-name", None, None, None, 1.5, 39.0, 0, 0)]
+    figure = draw(records)
+    figure.draw_without_rendering()
+    frame = Box(*figure.axes[0].get_window_extent().extents)
+    names = {note.get_text(): extent_of_text(note) for note in labels(figure)}
+    assert frame.holds(names["some-method-with-a-long-name"])
+    assert frame.holds(names["vanilla"])
+
+
+def extent_of_text(note: Annotation) -> Box:
+    """Without its leader."""
+    renderer = note.figure.canvas.get_renderer()  # type: ignore[union-attr]
+    return Box(*Text.get_window_extent(note, renderer).extents)
+
+
+def test_points_without_room_for_a_label_are_counted_and_the_front_goes_first() -> None:
+    figure = draw(dense())
+    named = set(words(figure))
+    missing = len(dense()) - sum(note.get_text() != "" for note in labels(figure)) + 1  # one note is the library's
+    assert missing > 0
+    assert any(f"{missing} points without a label" in text.replace("\n", " ") for text in named)
+    assert "(0.5, 5)" in named
+    assert not any("without a label" in text for text in words(draw(make_sweep())))
+
+
+def test_title_and_caption_name_the_conditions() -> None:
+    text = " ".join(words(draw(make_sweep()))).replace("\n", " ")
+    for needed in (
+        "iwslt2017 (validation), pair mt5-aligned, BLEU",
+        "fused engine, fp32, cuda, 1 thread; NVIDIA T4, 4 cores",
+        "n = 888 examples",
+        "95 % bootstrap intervals over examples (1,000 draws)",
+    ):
+        assert needed in text
+
+
+@pytest.mark.parametrize("changes", [{}, {"environment__machine__name": "A very long name of a machine " * 5}])
+def test_all_words_are_within_the_figure(changes: dict[str, str]) -> None:
+    figure = draw([*make_sweep(**changes), make_record(method__rules="authors", **changes)])
+    figure.draw_without_rendering()  # places the legend
+    for text in (*figure.texts, *figure.axes[0].texts, *figure.legends[0].get_texts()):
+        box = extent(text)
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+        assert box.y0 >= 0
+        assert box.y1 <= figure.bbox.height
+
+
+def test_the_library_stands_where_vanilla_puts_it() -> None:
+    records = make_sweep()
+    assert library_position(records) == pytest.approx(1 / records[0].latency.library.speedup.value)  # type: ignore[union-attr]
+    assert "library generate(): 0.30×" in words(draw(records))
+
+
+def test_without_vanillas_record_times_per_token_place_the_library() -> None:
+    assert library_position([make_record()]) == pytest.approx(9.68 / 32.1)
+
+
+def test_without_a_timing_the_library_is_not_drawn() -> None:
+    records = make_sweep(latency__library=None)
+    assert library_position(records) is None
+    assert not any("generate()" in text for text in words(draw(records)))
+
+
+@pytest.mark.parametrize(("over", "marker"), [(1 / 0.95, "^"), (1 / 0.7, "^"), (4.0, "<"), (0.1, ">")])
+def test_the_librarys_mark_is_an_arrow_where_it_lies_outside(over: float, marker: str) -> None:
+    library = Library(32, 30.0, 32.1, make_record().latency.speedup.total)
+    library = Library(32, 30.0, 32.1, type(library.speedup)(over, over * 0.98, over * 1.02))
+    figure = draw(make_sweep(latency__library=library))
+    (mark,) = [line for line in figure.axes[0].get_lines() if line.get_color() == "#6b6b6b"]
+    left, right = figure.axes[0].get_xlim()
+    (x,) = mark.get_xdata()  # type: ignore[misc]
+    assert mark.get_marker() == marker
+    assert x == pytest.approx(min(max(1 / over, left), right))
+
+
+def test_points_that_may_not_be_compared_are_refused(tmp_path: Path) -> None:
+    records = [*make_sweep(), make_record(engine__dtype="bf16")]
+    with pytest.raises(BildError, match=r"differ in engine\.dtype \(fp32 and bf16\)"):
+        save(records, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_single_point_is_drawn() -> None:
+    assert len(labels(draw([make_record(latency__library=None)]))) == 1
+
+
+def test_a_bootstrap_interval_need_not_hold_its_estimate() -> None:
+    record = make_record(latency__speedup__total__low=1.61, quality__scores__bleu__high=39.0)
+    assert marks(draw([record]))["BiLD (fb, rb)"] == [(1.6, 39.61)]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_records_give_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVE, str(tmp_path / name)],
+            cwd=REPOSITORY,
+            env={
+                "PYTHONHASHSEED": name,
+                "HOME": str(tmp_path / name),
+                "TZ": f"UTC{name}",
+                "MPLCONFIGDIR": str(tmp_path),
+            },
+        )
+        for name in ("1", "5")
+    ]
+    assert [process.wait() for process in started] == [0, 0]
+    first = digests(tmp_path / "1")
+    assert list(first) == ["pareto.png", "pareto.svg"]
+    assert first == digests(tmp_path / "5")
+    save(make_sweep(), tmp_path / "here")
+    assert digests(tmp_path / "here") == first
+
+
+def test_the_files_are_whole_images_without_a_date(tmp_path: Path) -> None:
+    png, svg = save(make_sweep(), tmp_path / "new" / "folder", "name")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert (png.name, svg.name) == ("name.png", "name.svg")
+    text = svg.read_text(encoding="utf-8")
+    assert text.rstrip().endswith("</svg>")
+    assert "dc:date" not in text
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BildError, match=r"figure cannot be written to .*--out"):
+        save(make_sweep(), tmp_path / "file")

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bild.errors import BildError
+from bild.report import write_report
+from bild.report.__main__ import main
+from bild.results import PointFolder
+from tests.records import make_record, make_sweep
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Thirteen finished points and one that is not."""
+    root = tmp_path / "results"
+    for record in make_sweep():
+        with PointFolder.open(root, "iwslt2017", "mt5", record.label, record.hash, {"engine": "fused"}) as folder:
+            folder.finish(record)
+    PointFolder.open(root, "iwslt2017", "mt5", "bild-fb0.1-rb1", "ab" * 32, {}).close()
+    return root
+
+
+def test_the_command_prints_the_table_and_writes_the_files(results: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bild.report", str(results), "--out", str(tmp_path / "demo")],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["pareto.png", "pareto.svg", "table.md"]
+    assert "bild-fb0.9-rb2" in done.stdout
+    assert "Left out: iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in done.stdout
+    assert f"Written: {tmp_path}/demo/table.md, " in done.stdout
+    written = (tmp_path / "demo" / "table.md").read_text(encoding="utf-8")
+    assert "| bild-fb0.9-rb2 |" in written
+    assert "(pareto.png)" in written
+    assert "Left out:\n\n- iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in written
+
+
+@pytest.mark.parametrize("columns", ["40", "100", "160"])
+def test_the_table_is_whole_at_any_width(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main([str(results), "--out", str(tmp_path / "demo")]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "39.1 ±0.9  -1.20 ±0.20  1.78 ±0.02" in out
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "file", "broken", "unfinished"])
+def test_nothing_usable_is_one_sentence_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    root = tmp_path / "results"
+    if kind == "file":
+        root.write_text("")
+    elif kind != "missing":
+        root.mkdir()
+    if kind == "broken":
+        (root / "record.json").write_text(json.dumps({"schema": 5}))
+    if kind == "unfinished":
+        (root / "samples.jsonl").write_text("")
+    assert main([str(root), "--out", str(tmp_path / "demo")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert str(root) in err
+    assert err.rstrip().endswith((".", "run."))
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence_and_code_2(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([str(results), "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_wrong_option_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["results", "--no-such-option"])
+    assert caught.value.code == 2
+    assert "--no-such-option" in capsys.readouterr().err
+
+
+def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> None:
+    for index, changes in enumerate(
+        (
+            {"engine__dtype": "fp16"},
+            {"environment__machine__fingerprint": "b"},
+            {"environment__machine__fingerprint": "c"},
+        )
+    ):
+        record = make_record(**changes)
+        with PointFolder.open(results / f"more{index}", "t", "p", record.label, record.hash, {}) as folder:
+            folder.finish(record)
+    files = write_report(results, tmp_path / "demo")
+    assert len(files.sections) == 4
+    assert [path.name for path in files.figures if path.suffix == ".svg"] == [
+        "pareto-iwslt2017-mt5-aligned-fused-fp16-cuda.svg",
+        "pareto-iwslt2017-mt5-aligned-fused-fp32-cuda-1.svg",
+        "pareto-iwslt2017-mt5-aligned-fused-fp32-cuda-2.svg",
+        "pareto-iwslt2017-mt5-aligned-fused-fp32-cuda-3.svg",
+    ]
+    assert all(path.is_file() for path in (files.table, *files.figures))
+    text = files.table.read_text(encoding="utf-8")
+    assert text.count("\n## ") == 4
+    assert all(f"({path.name})" in text for path in files.figures if path.suffix == ".png")
+
+
+def test_the_report_is_the_same_twice(results: Path, tmp_path: Path) -> None:
+    one, two = write_report(results, tmp_path / "one"), write_report(results, tmp_path / "two")
+    for first, second in zip((one.table, *one.figures), (two.table, *two.figures), strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_was_left_out_is_returned(results: Path, tmp_path: Path) -> None:
+    files = write_report(results, tmp_path)
+    assert [item.path.name for item in files.skipped] == ["bild-fb0.1-rb1-ababababab"]
+    with pytest.raises(BildError, match="holds no finished point"):
+        write_report(files.skipped[0].path, tmp_path)

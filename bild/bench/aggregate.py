@@ -1,0 +1,145 @@
+"""From the lines of `samples.jsonl` to the quality, latency and counts of a record."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bild.bench.live import PHASES
+from bild.config import MeasureConfig
+from bild.metrics import bootstrap, quality
+from bild.results import (
+    Baseline,
+    Counts,
+    Interval,
+    Latency,
+    Library,
+    Phases,
+    Quality,
+    Score,
+    Speedup,
+    Stationarity,
+)
+
+Sample = Mapping[str, Any]
+
+DRIFT_LIMIT = 0.1
+"""Relative change of the baseline between the halves of a run from which the record carries a warning."""
+_SUMS = (
+    "rounds",
+    "small_passes",
+    "large_passes",
+    "small_positions",
+    "large_positions",
+    "drafted",
+    "kept",
+    "fallbacks",
+    "full_drafts",
+    "rollbacks",
+    "rejected",
+)
+
+
+def written(tokens: Sequence[int]) -> int:
+    """Generated tokens: the end token counts, the start token does not, for every method alike."""
+    return len(tokens) - 1
+
+
+def quality_of(samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig) -> Quality:
+    """Scores with their intervals, and the paired difference to same-engine vanilla."""
+    found = quality(
+        metric,
+        [sample["text"] for sample in samples],
+        references,
+        baseline=[sample["baseline"]["text"] for sample in samples],
+        draws=measure.draws,
+        confidence=measure.confidence,
+        seed=measure.seed,
+    )
+    scores = {name: Score(s.value, s.low, s.high, s.signature) for name, s in found.scores.items()}
+    difference = {name: Interval(d.value, d.low, d.high) for name, d in (found.difference or {}).items()}
+    return Quality(found.headline, scores, difference or None)
+
+
+def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
+    """Times at batch size 1, and the speedups over vanilla on the same engine and over the library."""
+    own = [sample["ns"]["total"] / 1e9 for sample in samples]
+    base = [sample["baseline"]["ns"] / 1e9 for sample in samples]
+    tokens = sum(written(sample["tokens"]) for sample in samples)
+    base_tokens = sum(written(sample["baseline"]["tokens"]) for sample in samples)
+    phases = {phase: sum(sample["ns"][phase] for sample in samples) / 1e9 for phase in PHASES}
+    settings: dict[str, Any] = {"draws": measure.draws, "confidence": measure.confidence, "seed": measure.seed}
+
+    def interval(found: Any) -> Interval:
+        return Interval(found.value, found.low, found.high)
+
+    timed = [i for i, sample in enumerate(samples) if sample["library"] is not None]
+    library = None
+    if timed:
+        theirs = [samples[i]["library"]["ns"] / 1e9 for i in timed]
+        their_tokens = sum(written(samples[i]["library"]["tokens"]) for i in timed)
+        library = Library(
+            examples=len(timed),
+            seconds=sum(theirs),
+            ms_per_token=sum(theirs) * 1e3 / their_tokens,
+            speedup=interval(bootstrap.ratio_of_totals(theirs, [own[i] for i in timed], **settings)),
+        )
+    return Latency(
+        examples=len(samples),
+        tokens=tokens,
+        seconds=sum(own),
+        ms_per_example=interval(bootstrap.mean([1e3 * seconds for seconds in own], **settings)),
+        ms_per_token=sum(own) * 1e3 / tokens,
+        phases=Phases(**phases),
+        speedup=Speedup(
+            total=interval(bootstrap.ratio_of_totals(base, own, **settings)),
+            geometric=interval(bootstrap.geometric_mean_ratio(base, own, **settings)),
+        ),
+        baseline=Baseline(
+            seconds=sum(base),
+            tokens=base_tokens,
+            ms_per_example=sum(base) * 1e3 / len(base),
+            ms_per_token=sum(base) * 1e3 / base_tokens,
+        ),
+        library=library,
+        stationarity=stationarity(samples),
+    )
+
+
+def stationarity(samples: Sequence[Sample]) -> Stationarity:
+    """Whether the machine kept its speed: the baseline's median ms per token, second half of the run against first."""
+    pace = [sample["baseline"]["ns"] / written(sample["baseline"]["tokens"]) for sample in samples]
+    half = len(pace) // 2
+    if half < 2:
+        return Stationarity(0.0, None)
+    drift = statistics.median(pace[half:]) / statistics.median(pace[:half]) - 1.0
+    warning = None
+    if abs(drift) > DRIFT_LIMIT:
+        warning = (
+            f"The baseline became {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} from the first half of the "
+            "run to the second: trust the paired speedups, and measure the times again."
+        )
+    return Stationarity(drift, warning)
+
+
+def counts_of(samples: Sequence[Sample]) -> Counts:
+    """Calls and their fates over all examples."""
+    tokens = sum(written(sample["tokens"]) for sample in samples)
+    sums = {name: sum(sample[name] for sample in samples) for name in _SUMS}
+    widths: Counter[int] = Counter()
+    for sample in samples:
+        widths.update({int(width): n for width, n in sample["large_widths"].items()})
+    return Counts(
+        tokens=tokens,
+        examples=len(samples),
+        large_widths=dict(sorted(widths.items())),
+        # Without a large pass (method=small) there is no such ratio; 0 says so.
+        tokens_per_large_pass=tokens / sums["large_passes"] if sums["large_passes"] else 0.0,
+        fallback_rate=sums["fallbacks"] / tokens,
+        rollback_rate=sums["rollbacks"] / tokens,
+        truncated_sources=sum(bool(sample["truncated"]) for sample in samples),
+        reached_limit=sum(bool(sample["reached_limit"]) for sample in samples),
+        **sums,
+    )

@@ -1,0 +1,105 @@
+"""The live driver: answers a policy with two engines at batch size 1, and tells where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+
+from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict
+from bild.engines import Engine
+
+PHASES = ("encode_large", "encode_small", "small", "large", "rest")
+
+
+@dataclass
+class Run:
+    """One example decoded by one method: the text, the time of each phase in ns, and every forward pass."""
+
+    decoded: Decoded
+    total_ns: int
+    phases_ns: dict[str, int]
+    small_passes: list[int] = field(default_factory=list)
+    """New positions fed to the small model, pass by pass (its drafts are runs of one-token passes)."""
+    large_passes: list[int] = field(default_factory=list)
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading items two sequences share."""
+    n = min(len(a), len(b))
+    if a[:n] == b[:n]:
+        return n
+    return next(i for i in range(n) if a[i] != b[i])
+
+
+class _Hand:
+    """One engine, what its cache holds, and the time and passes it used."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.fed: list[int] = []
+        self.ns = 0
+        self.encode_ns = 0
+        self.passes: list[int] = []
+
+    def start(self, source: Sequence[int]) -> None:
+        began = perf_counter_ns()
+        self.engine.start(source)
+        self.engine.synchronize()
+        self.encode_ns = perf_counter_ns() - began
+        self.fed = []
+        self.ns = 0
+        self.passes = []
+
+    def _missing(self, prefix: list[int]) -> list[int]:
+        """What the cache lacks of `prefix`; at least its last token, since that one's prediction is asked for."""
+        n = min(common_prefix(self.fed, prefix), len(prefix) - 1)
+        if n < self.engine.length:
+            self.engine.rewind(n)
+        return prefix[n:]
+
+    def draft(self, ask: Draft) -> Drafted:
+        began = perf_counter_ns()
+        feed = self._missing(ask.prefix)
+        tokens, probs, stop = self.engine.draft(feed, ask.limit, ask.stop_below)
+        self.fed = ask.prefix + tokens[:-1]
+        self.passes.append(len(feed))
+        self.passes.extend([1] * (len(tokens) - 1))
+        self.ns += perf_counter_ns() - began
+        return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
+
+    def verify(self, prefix: list[int], tokens: list[int]) -> Verdict:
+        began = perf_counter_ns()
+        feed = self._missing(prefix) + tokens
+        verdict = Verdict(*self.engine.step(feed, want=len(tokens) + 1))
+        self.fed = prefix + tokens
+        self.passes.append(len(feed))
+        self.ns += perf_counter_ns() - began
+        return verdict
+
+
+def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:
+    """Decode one source by a policy, from its token ids to its finished text, encoders included.
+
+    A method that never calls a model need not encode with it: `vanilla` passes small=None, `small` large=None.
+    """
+    began = perf_counter_ns()
+    hands = {name: _Hand(engine) for name, engine in (("large", large), ("small", small)) if engine is not None}
+    for hand in hands.values():
+        hand.start(source)
+    try:
+        ask = next(policy)
+        while True:
+            if isinstance(ask, Draft):
+                ask = policy.send(hands[ask.author].draft(ask))
+            else:
+                ask = policy.send(hands["large"].verify(ask.prefix, ask.tokens))
+    except StopIteration as stop:
+        decoded: Decoded = stop.value
+    total = perf_counter_ns() - began
+    phases = {f"encode_{name}": hand.encode_ns for name, hand in hands.items()}
+    phases |= {name: hand.ns for name, hand in hands.items()}
+    phases = {name: phases.get(name, 0) for name in PHASES if name != "rest"}
+    phases["rest"] = total - sum(phases.values())
+    passes = {name: hand.passes for name, hand in hands.items()}
+    return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []))

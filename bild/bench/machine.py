@@ -1,0 +1,121 @@
+"""What the run was made on: hardware, versions, the state of the repository, and how busy the machine was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import bild
+
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu", "rouge-score", "numpy", "sentencepiece")
+"""Packages whose version can change a token, a score or a time."""
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The environment of a run on `device`, for its record. `machine.fingerprint` is equal on equal hardware only."""
+    machine: dict[str, Any] = {
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "threads": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        machine["gpu"] = properties.name
+        machine["gpu_memory_gib"] = round(properties.total_memory / 2**30)
+        machine["cuda"] = torch.version.cuda
+        machine["driver"] = _nvml(device).get("driver")
+    machine["fingerprint"] = hashlib.sha256(repr(sorted(machine.items())).encode()).hexdigest()[:16]
+    machine["name"] = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
+    return {
+        "machine": machine,
+        "packages": {name: _version(name) for name in PACKAGES} | {"bild": bild.__version__},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": git_state(Path(__file__).resolve().parent),
+    }
+
+
+def state(device: torch.device) -> dict[str, Any]:
+    """What changes by itself: the load before the run, and on a GPU its clocks, temperature and free memory."""
+    now: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2), "torch_threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        now |= {key: value for key, value in _nvml(device).items() if key != "driver"}
+    return now
+
+
+def busy_warning(now: dict[str, Any]) -> str | None:
+    """A sentence where other work will disturb the times of this run, else None."""
+    free = (os.cpu_count() or 1) - float(now["load_1min"])
+    if free >= now["torch_threads"]:
+        return None
+    return (
+        f"The machine is busy (load {now['load_1min']:.1f} on {os.cpu_count()} threads): speedups are paired and hold "
+        "up better than times; run again on a quiet machine before you report either."
+    )
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit and dirty flag of the repository that the code is in; null for both where it is in none."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    # An installed package may lie inside somebody else's repository (a virtual environment in it): not its state.
+    if git("ls-files", "--error-unmatch", str(folder / "machine.py")) is None:
+        return {"sha": None, "dirty": None}
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {"sha": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _nvml(device: torch.device) -> dict[str, Any]:
+    """Driver, clocks (MHz), temperature (C), power (W) and free memory (MiB); empty without NVIDIA's library."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        return {
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+            "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+            "power_w": round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000),
+            "free_memory_mib": pynvml.nvmlDeviceGetMemoryInfo(handle).free >> 20,
+        }
+    except Exception:  # an extra: absent, too old, or not allowed here
+        return {}

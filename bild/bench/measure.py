@@ -1,0 +1,160 @@
+"""The measurement: every method and its baselines on one example after another, alternating, in one process.
+
+Drift of the machine (clocks, heat, neighbours) then hits them alike, and each speedup is paired example by example. The
+order within an example is shuffled by a seed. Both models and both paths of BiLD are warmed up first.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bild.bench.library import library_generate
+from bild.bench.live import Run, run_live
+from bild.bench.samples import describe_baseline, describe_run, trace
+from bild.config import MeasureConfig, MethodConfig, ThresholdConfig
+from bild.decoding import MakePolicy, policy_for
+from bild.models import Pair
+from bild.results import PointFolder
+from bild.tasks import Example
+
+_COLLECT_EVERY = 32
+
+
+@dataclass
+class Subject:
+    """A point under measurement: its method, its thresholds, and the folder that its examples go to."""
+
+    method: MethodConfig
+    threshold: ThresholdConfig
+    folder: PointFolder
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all subjects of one measurement share."""
+
+    pair: Pair
+    engine: str
+    prompt: str
+    source_limit: int
+    target_limit: int
+    measure: MeasureConfig
+
+
+class Bench:
+    """Decodes examples by several methods on one pair."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        pair = setting.pair
+        self.large = pair.engine("large", setting.engine)
+        self.small = pair.engine("small", setting.engine)
+
+    def decode(self, make: MakePolicy, name: str, source: list[int]) -> Run:
+        """One example by one method, timed."""
+        setting = self.setting
+        policy = make(start=setting.pair.start, eos=setting.pair.eos, max_length=setting.target_limit)
+        large = None if name == "small" else self.large
+        small = None if name == "vanilla" else self.small
+        return run_live(policy, source, large, small)
+
+    def warm_up(self, sources: Sequence[list[int]]) -> None:
+        """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
+        usual = ThresholdConfig()
+        paths = [
+            (MethodConfig("vanilla"), usual),
+            (MethodConfig("small"), usual),
+            (MethodConfig("bild"), ThresholdConfig(fb=1.0, rb=0.0)),  # hands over at almost every token
+            (MethodConfig("bild"), ThresholdConfig(fb=0.0, rb=0.0)),  # verifies full drafts, takes back what differs
+            (MethodConfig("bild"), usual),
+        ]
+        for source in sources:
+            for method, threshold in paths:
+                self.decode(policy_for(method, threshold), method.name, source)
+            if self.setting.measure.library:
+                library_generate(self.setting.pair, source, self.setting.target_limit)
+
+    def measure(
+        self, examples: Sequence[Example], subjects: Sequence[Subject], session: int
+    ) -> Iterator[tuple[int, Example]]:
+        """Measure what is still missing of every subject, appending to its folder; yields (index, example) when done.
+
+        Examples that a subject's folder holds already are not measured again.
+        """
+        done = [{sample["id"] for sample in subject.folder.samples()} for subject in subjects]
+        makes = [policy_for(subject.method, subject.threshold) for subject in subjects]
+        sources: dict[int, tuple[list[int], bool]] = {}
+        pending = [i for i, e in enumerate(examples) if any(e.id not in ids for ids in done)]
+        for i in pending[: self.setting.measure.warmup]:
+            sources[i] = self._source(examples[i])
+        self.warm_up([source for source, _ in sources.values()])
+        gc.collect()
+        gc.disable()  # a collection inside a timed example would be charged to it
+        try:
+            for n, i in enumerate(pending):
+                example = examples[i]
+                todo = [s for s, ids in enumerate(done) if example.id not in ids]
+                self._one(i, example, subjects, makes, todo, session)
+                if n % _COLLECT_EVERY == 0:
+                    gc.collect()
+                yield i, example
+        finally:
+            gc.enable()
+
+    def _source(self, example: Example) -> tuple[list[int], bool]:
+        return self.setting.pair.encode(self.setting.prompt + example.source, self.setting.source_limit)
+
+    def _one(
+        self,
+        index: int,
+        example: Example,
+        subjects: Sequence[Subject],
+        makes: Sequence[MakePolicy],
+        todo: Sequence[int],
+        session: int,
+    ) -> None:
+        pair, measure = self.setting.pair, self.setting.measure
+        source, truncated = self._source(example)
+        runs: dict[int, Run] = {}
+        beside: dict[str, Any] = {}
+
+        def vanilla() -> None:
+            beside["vanilla"] = self.decode(policy_for(MethodConfig("vanilla"), ThresholdConfig()), "vanilla", source)
+
+        def library() -> None:
+            beside["library"] = library_generate(pair, source, self.setting.target_limit)
+
+        def subject(s: int) -> Callable[[], None]:
+            def run() -> None:
+                runs[s] = self.decode(makes[s], subjects[s].method.name, source)
+
+            return run
+
+        # A vanilla point is its own baseline.
+        jobs = [subject(s) for s in todo if subjects[s].method.name != "vanilla"] + [vanilla]
+        if measure.library < 0 or index < measure.library:
+            jobs.append(library)
+        random.Random(f"{measure.seed}-{index}").shuffle(jobs)
+        for job in jobs:
+            job()
+        baseline = beside["vanilla"]
+        for s in todo:
+            run = runs.get(s, baseline)
+            sample: dict[str, Any] = {
+                "id": example.id,
+                "index": index,
+                "session": session,
+                "source_tokens": len(source),
+                "truncated": truncated,
+                **describe_run(run, pair.decode(run.decoded.tokens), self.setting.target_limit, pair.eos),
+                "baseline": describe_baseline(baseline, pair.decode(baseline.decoded.tokens)),
+                "library": None,
+            }
+            if "library" in beside:
+                tokens, ns = beside["library"]
+                sample["library"] = {"tokens": tokens, "ns": ns}
+            subjects[s].folder.append(sample, trace(run.decoded.rounds))

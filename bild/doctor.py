@@ -1,0 +1,240 @@
+"""`python -m bild.doctor`: what this machine has, what is missing for which task, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from omegaconf import OmegaConf
+from packaging.requirements import Requirement
+
+from bild.cli import conf_dir, guard, options
+from bild.config import ModelConfig, TaskConfig
+from bild.errors import BildError
+
+OK, MISSING, WARN = "ok", "missing", "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it is, what was seen, and what to do where it is not well."""
+
+    what: str
+    state: str
+    seen: str
+    mend: str = ""
+
+
+def machine() -> list[Finding]:
+    """Python, packages, processor, memory, GPU and disk."""
+    import psutil
+    import torch
+
+    good = sys.version_info >= (3, 11)
+    found = [
+        Finding(
+            "Python", OK if good else MISSING, platform.python_version(), "" if good else "install Python 3.11 or newer"
+        )
+    ]
+    found += _packages()
+    memory = psutil.virtual_memory()
+    load = os.getloadavg()[0]
+    cores = os.cpu_count() or 1
+    busy = load > cores / 2
+    found.append(
+        Finding(
+            "processor",
+            WARN if busy else OK,
+            f"{cores} threads, load {load:.1f}",
+            "times will be disturbed: stop other work before you measure" if busy else "",
+        )
+    )
+    found.append(Finding("memory", OK, f"{memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} GiB free"))
+    found += _gpu(torch)
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    found.append(
+        Finding(
+            "disk here",
+            OK if free > 5 else WARN,
+            f"{free:.0f} GiB free",
+            "" if free > 5 else "a large pair needs up to 8 GiB",
+        )
+    )
+    return found
+
+
+def _packages() -> list[Finding]:
+    try:
+        needed = [Requirement(text) for text in requires("bild-bench") or []]
+    except PackageNotFoundError:
+        return [Finding("packages", MISSING, "bild-bench is not installed", "pip install -e . -c constraints.txt")]
+    wrong = []
+    for requirement in needed:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            if not requirement.specifier.contains(version(requirement.name), prereleases=True):
+                wrong.append(f"{requirement.name} {version(requirement.name)} (needs {requirement.specifier})")
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is absent")
+    shown = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "datasets"))
+    if wrong:
+        return [
+            Finding("packages", MISSING, "; ".join(wrong), "make env, or pip install -c constraints.txt bild-bench")
+        ]
+    return [Finding("packages", OK, shown)]
+
+
+def _gpu(torch: Any) -> list[Finding]:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda or "none"
+        there = shutil.which("nvidia-smi") is not None
+        mend = "torch is a CPU build: install a CUDA build of the same version" if there and built == "none" else ""
+        seen = f"none usable (torch built with CUDA: {built}); everything runs on the CPU"
+        return [Finding("GPU", MISSING if there else WARN, seen, mend or "a T4 or better for the paper's pairs")]
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        size = properties.total_memory / 2**30
+        half = "bf16 and fp16" if properties.major >= 8 else "fp16 (bf16 is emulated)"
+        small = size < 12
+        found.append(
+            Finding(
+                f"GPU {index}",
+                WARN if small else OK,
+                f"{properties.name}, {size:.0f} GiB, {half}",
+                "the mT5-large pair needs about 12 GiB in fp32: use engine.dtype=fp16" if small else "",
+            )
+        )
+    try:
+        version("nvidia-ml-py")
+    except PackageNotFoundError:
+        found.append(
+            Finding("GPU clocks", WARN, "nvidia-ml-py is absent", "pip install nvidia-ml-py, to record clocks and heat")
+        )
+    return found
+
+
+def hub() -> Finding:
+    """Whether the hub can be asked, within three seconds."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return Finding(
+            "hub", WARN, f"offline by HF_HUB_OFFLINE; cache {constants.HF_HUB_CACHE}", "unset it to download"
+        )
+    address = urlparse(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=3).close()
+    except OSError:
+        mend = "copy a hub cache here and set HF_HOME to it, or give local folders"
+        return Finding("hub", WARN, f"{address.hostname} cannot be reached; cache {constants.HF_HUB_CACHE}", mend)
+    return Finding("hub", OK, f"{address.hostname} answers; cache {constants.HF_HUB_CACHE}")
+
+
+def tasks() -> list[Finding]:
+    """Which data sets are on this machine. Nothing is downloaded."""
+    from bild.hub import cached_snapshot
+    from bild.tasks import load_task
+
+    found = []
+    for name in options("task"):
+        task: TaskConfig = _typed(TaskConfig, "task", name)
+        if task.data == "hub":
+            revisions = [task.revision] if task.revision else ["main", "refs/convert/parquet"]
+            if any(cached_snapshot(task.path, "dataset", revision) for revision in revisions):
+                found.append(Finding(f"task={name}", OK, f"{task.path} is in the cache"))
+            else:
+                at = f" --revision {task.revision}" if task.revision else ""
+                mend = f"fetched at the first run, or by hf download {task.path} --repo-type dataset{at}"
+                found.append(Finding(f"task={name}", MISSING, f"{task.path} is not in the cache", mend))
+        elif task.data == "embedded":
+            found.append(Finding(f"task={name}", OK, f"{len(load_task(task).examples)} examples, in the package"))
+        else:
+            found.append(Finding(f"task={name}", OK, "your own data", "name them with task.path=..."))
+    return found
+
+
+def pairs() -> list[Finding]:
+    """Which checkpoints are on this machine. Nothing is downloaded or loaded."""
+    from bild.hub import cached_snapshot
+
+    found = []
+    for name in options("model"):
+        model: ModelConfig = _typed(ModelConfig, "model", name)
+        asked = {c for made in model.checkpoints.values() for c in (made.large, made.small)}
+        asked |= {c for c in (model.large, model.small, model.tokenizer) if c}
+        if not asked:
+            found.append(Finding(f"model={name}", OK, "your own checkpoints", "model.large=... model.small=..."))
+            continue
+        absent = sorted(c for c in asked if c != "embedded" and cached_snapshot(c, "model") is None)
+        if not absent:
+            where = "in the package" if asked == {"embedded"} else "all of its checkpoints are in the cache"
+            found.append(Finding(f"model={name}", OK, where))
+        else:
+            seen = f"{len(absent)} of {len(asked)} checkpoints are not in the cache"
+            found.append(
+                Finding(f"model={name}", MISSING, seen, f"fetched at the first run, or by hf download {absent[0]} ...")
+            )
+    return found
+
+
+def trial() -> Finding:
+    """Whether the embedded pair decodes a sentence here, on the default device."""
+    import bild
+
+    try:
+        output = bild.generate(bild.load_pair("embedded"), "Zwei Hunde spielen im Schnee.")
+    except (BildError, RuntimeError) as error:
+        return Finding("decoding", MISSING, str(error).splitlines()[0], "install again: make clean, make env")
+    return Finding("decoding", OK, f"the embedded pair wrote {output.text!r} in {output.run.total_ns / 1e6:.0f} ms")
+
+
+def _typed(schema: type, group: str, name: str) -> Any:
+    plain = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+
+
+def report(findings: list[Finding]) -> None:
+    """Print findings as a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "state", "seen", "to mend it"):
+        table.add_column(column, overflow="fold")
+    colours = {OK: "green", MISSING: "red", WARN: "yellow"}
+    for f in findings:
+        table.add_row(Text(f.what), Text(f.state, style=colours[f.state]), Text(f.seen), Text(f.mend))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def main() -> int:
+    """Run the command line: exit code 0 where the embedded pair decodes, 1 where it does not, 2 for a wrong call."""
+    broken = False
+
+    def command() -> None:
+        nonlocal broken
+        if len(sys.argv) > 1:
+            raise BildError(f"python -m bild.doctor takes no options, but {sys.argv[1]!r} was given.")
+        decoding = trial()
+        report([*machine(), hub(), decoding, *tasks(), *pairs()])
+        broken = decoding.state != OK
+
+    return guard(command) or int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

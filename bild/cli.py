@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -127,13 +128,20 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
             print(f"error: {error}", file=sys.stderr)
 
     def command() -> None:
-        arguments = get_args_parser().parse_args()
+        arguments = get_args_parser().parse_intermixed_args()
+        overrides = arguments.overrides
+        kept = [a for a in sys.argv[1:] if a not in overrides]
         if not (arguments.hydra_help or arguments.help or arguments.info or arguments.shell_completion):
-            _check_all(arguments.overrides, name, schema, multirun=arguments.multirun)
-            kept = [a for a in sys.argv[1:] if a not in arguments.overrides]
-            sys.argv[1:] = [*kept, *complete(arguments.overrides)]
-        # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
+            if arguments.multirun and arguments.cfg:
+                raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
+            _check_all(overrides, name, schema, multirun=arguments.multirun)
+            overrides = complete(overrides)
+        with tempfile.TemporaryDirectory() as scratch:
+            # Hydra leaves a multirun.yaml there, which would lie in the working folder.
+            sweep = [f"hydra.sweep.dir={scratch}"] if arguments.multirun else []
+            sys.argv[1:] = [*kept, *sweep, *overrides]
+            # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
 
     code = guard(command)
     return code or (2 if failed else 0)
@@ -167,8 +175,10 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
 
 
 def _values(override: Override) -> list[str]:
+    if override.value_type in (ValueType.GLOB_CHOICE_SWEEP, ValueType.INTERVAL_SWEEP):
+        raise BildError(f"{override.input_line} does not list its values: write them as in threshold.fb=0.3,0.6.")
     if override.is_sweep_override():
-        return [str(value) for value in override.sweep_string_iterator()] if override.is_discrete_sweep() else []
+        return [str(value) for value in override.sweep_string_iterator()]
     value = override.value()
     return [value.text if isinstance(value, QuotedString) else str(value)]
 
@@ -181,7 +191,7 @@ def _check_options(overrides: Sequence[Override], schema: type) -> None:
         if key in GROUPS:
             known = options(key)
             for value in _values(override):
-                if value not in known and not (key == "experiment" and value in ("None", "null")):
+                if value not in known:
                     raise BildError(f"{key}={value} is not known: choose one of {_listed(value, known)}.")
         else:
             _check_key(key, schema)
@@ -228,7 +238,7 @@ def _check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: b
         raise BildError(
             f"{one.input_line} names several values: add -m to run them all, or quote it if it is one value."
         )
-    first = {o.key_or_group: _values(o)[0] for o in swept if _values(o)}
+    first = {o.key_or_group: _values(o)[0] for o in swept}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in _values(o)[1:]]
     GlobalHydra.instance().clear()
@@ -241,8 +251,11 @@ def _check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: b
 def _check_heeded(keys: Sequence[str], config: Any) -> None:
     """Refuse a named option that the chosen method does not heed: a threshold without effect misleads."""
     used = USED[config.method.name]
+    several = hasattr(config, "points")
     for key in keys:
         group, _, option = key.partition(".")
+        if several and (group == "threshold" or key in ("method", "method.name")):
+            raise BildError(f"{key} has no effect here: each of the points has its own, so set points=[...] instead.")
         inert = (option not in used[group] and option != "name") if option and group in used else key == "threshold"
         if inert and not (key == "threshold" and used["threshold"]):
             raise BildError(

@@ -12,7 +12,7 @@ from bild.errors import BildError
 
 RULES = ("paper", "authors")
 METHODS = ("vanilla", "small", "bild", "speculative")
-ENGINES = ("hf", "fused")
+ENGINES = ("hf", "fused", "graph")
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
 METRICS = ("bleu", "rouge")
@@ -87,10 +87,10 @@ class EngineConfig:
 
 @dataclass
 class Checkpoints:
-    """A fine-tuned pair for one task: hub ids or folders."""
+    """A fine-tuned pair for one task: hub ids or folders. Early exit needs no small one."""
 
     large: str
-    small: str
+    small: str | None = None
 
 
 @dataclass
@@ -111,6 +111,16 @@ class ModelConfig:
     revision_large: str | None = None
     revision_small: str | None = None
     allow_pickle: bool = False
+    exit: int | None = None
+    """Early exit: the small model is the large one's first `exit` decoder layers."""
+
+    def __post_init__(self) -> None:
+        _at_least("model.exit", self.exit, 1)
+
+    @property
+    def pair_name(self) -> str:
+        """What its results are filed under."""
+        return self.name if self.exit is None else f"{self.name}-exit{self.exit}"
 
     def fit(self, task: TaskConfig) -> Checkpoints | None:
         """The two checkpoints for a task, or None where the pair was not made for it."""
@@ -119,13 +129,14 @@ class ModelConfig:
             return None
         if not {"any", task.kind} & set(self.fits):
             return None
-        large, small = self.large or (found and found.large), self.small or (found and found.small)
-        if not large or not small:
+        made = found or Checkpoints("", None)
+        large, small = self.large or made.large, self.small or made.small
+        if not large or not (small or self.exit):
             raise BildError(
-                f"model={self.name} needs two checkpoints: give model.large=... and model.small=..., "
-                "each a folder or a hub id."
+                f"model={self.name} needs two checkpoints: give model.large=... and model.small=..., each a folder or "
+                "a hub id, or model.exit=n in the place of a small one."
             )
-        return Checkpoints(large, small)
+        return Checkpoints(large, None if self.exit else small)
 
 
 @dataclass

@@ -170,7 +170,7 @@ def pairs() -> list[Finding]:
     found = []
     for name in options("model"):
         model: ModelConfig = _typed(ModelConfig, "model", name)
-        asked = {c for made in model.checkpoints.values() for c in (made.large, made.small)}
+        asked = {c for made in model.checkpoints.values() for c in (made.large, made.small) if c}
         asked |= {c for c in (model.large, model.small, model.tokenizer) if c}
         if not asked:
             found.append(Finding(f"model={name}", OK, "your own checkpoints", "model.large=... model.small=..."))

@@ -5,11 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import constants
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.file_download import repo_folder_name
+
+from bild.errors import BildError
+
+
+def is_name(repository: str) -> bool:
+    """Whether a repository of the hub could have this name: `name` or `owner/name`."""
+    try:
+        repo_folder_name(repo_id=repository, repo_type="model")  # checks it
+    except HFValidationError:
+        return False
+    return True
 
 
 def store(repository: str, kind: str) -> Path:
-    """Where the client keeps a repository; `kind` is "model" or "dataset"."""
+    """Where the client keeps a repository; `kind` is "model" or "dataset". BildError where the name cannot be one."""
+    if not is_name(repository):
+        raise BildError(f"{repository} is no name of a {kind} on the hub: give name or owner/name, or a folder.")
     return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type=kind)
 
 

@@ -99,7 +99,7 @@ class Bench:
                 example = examples[i]
                 todo = [s for s, ids in enumerate(done) if example.id not in ids]
                 self._one(i, example, subjects, makes, todo, session)
-                if n % _COLLECT_EVERY == 0:
+                if (n + 1) % _COLLECT_EVERY == 0:
                     gc.collect()
                 yield i, example
         finally:

@@ -117,6 +117,7 @@ def _shared_identity(
             revision_large=config.model.revision_large,
             revision_small=config.model.revision_small,
             allow_pickle=config.model.allow_pickle,
+            exit=config.model.exit,
         ),
         "engine": dataclasses.asdict(config.engine) | {"device": device},
         "measure": dataclasses.asdict(config.measure),
@@ -134,7 +135,7 @@ def _open(
     digest = config_hash(shared | {"method": resolved, "threshold": used})
     plain = dataclasses.asdict(dataclasses.replace(config, method=method, threshold=threshold))
     folder = PointFolder.open(
-        Path(config.results), config.task.name, config.model.name, label(method, threshold), digest, plain
+        Path(config.results), config.task.name, config.model.pair_name, label(method, threshold), digest, plain
     )
     return Subject(method, threshold, stack.enter_context(folder))
 
@@ -155,12 +156,13 @@ def _pair(config: RunConfig, checkpoints: Checkpoints) -> Pair:
     model, engine = config.model, config.engine
     options: dict[str, Any] = {
         "tokenizer": model.tokenizer,
-        "name": model.name,
+        "name": model.pair_name,
         "dtype": engine.dtype,
         "device": engine.device,
         "revision_large": model.revision_large,
         "revision_small": model.revision_small,
         "allow_pickle": model.allow_pickle,
+        "exit": model.exit,
     }
     key = (checkpoints.large, checkpoints.small, *options.values())
     if key not in _loaded:
@@ -193,7 +195,7 @@ def _record(
             data=data.provenance,
         ),
         pair=PairRecord(
-            name=config.model.name,
+            name=config.model.pair_name,
             large=Model(**pair.large.describe()),
             small=Model(**pair.small.describe()),
             tokenizer=pair.tokenizer_name or "",

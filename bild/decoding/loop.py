@@ -60,7 +60,7 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
                 drafted = drafted[:-1]
         at = len(y)
         complete = bool(drafted) and (drafted[-1] == eos or at + len(drafted) == max_length)
-        if complete and not rules.verify_eos:  # the tail stands unverified
+        if complete and not rules.verify_eos and stop != "unsure":  # the tail stands unverified
             y += drafted
             origins += ["small"] * len(drafted)
             rounds.append(Round(at, drafted, probs, stop, [], len(drafted), None, False))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from bild.engines.base import DTYPES, Engine, Summary
+from bild.engines.early_exit import early_exit, truncated
 from bild.engines.fused import FusedEngine
+from bild.engines.graph import GraphEngine
 from bild.engines.hf import HfEngine
 from bild.errors import BildError
 
-__all__ = ["DTYPES", "Engine", "FusedEngine", "HfEngine", "Summary", "build_engine"]
+__all__ = ["DTYPES", "Engine", "FusedEngine", "HfEngine", "Summary", "build_engine", "build_exit_engines", "check_exit"]
 
 
 def build_engine(name: str, module: Any, *, dtype: str, eos: int, vocabulary: int, capacity: int = 128) -> Engine:
@@ -22,4 +24,27 @@ def build_engine(name: str, module: Any, *, dtype: str, eos: int, vocabulary: in
         return HfEngine(module, eos=eos, vocabulary=vocabulary)
     if name == "fused":
         return FusedEngine(module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity)
-    raise BildError(f"engine={name} is not known: choose hf or fused.")
+    if name == "graph":
+        return GraphEngine(module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity)
+    raise BildError(f"engine={name} is not known: choose hf, fused or graph.")
+
+
+def build_exit_engines(
+    name: str, module: Any, exit_layer: int, *, dtype: str, eos: int, vocabulary: int, capacity: int = 128
+) -> tuple[Engine, Engine]:
+    """(large, small) engines of one model whose first `exit_layer` decoder layers are the small one."""
+    check_exit(exit_layer, module.config.num_decoder_layers)
+    options: dict[str, Any] = {"dtype": dtype, "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
+    whole = build_engine(name, module, **options)
+    if isinstance(whole, FusedEngine):
+        return early_exit(whole, exit_layer)
+    return whole, build_engine(name, truncated(module, exit_layer), **options)
+
+
+def check_exit(exit_layer: int, layers: int) -> None:
+    """Refuse an exit that leaves the small model without layers, or with all of them."""
+    if not 1 <= exit_layer < layers:
+        raise BildError(
+            f"model.exit={exit_layer} is out of range: this checkpoint has {layers} decoder layers, "
+            f"so the small model may be its first 1 to {layers - 1}."
+        )

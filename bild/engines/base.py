@@ -36,29 +36,40 @@ def summarise(logits: torch.Tensor, fed: Sequence[int]) -> Summary:
     compared with the thresholds in silence.
     """
     want = logits.shape[0]
-    # log_softmax then max: logsumexp of a wide head is an order of magnitude slower on a CPU (docs/measurement.md).
+    # log_softmax, then picking: a logsumexp over a wide head is an order of magnitude slower on a CPU.
     logp = torch.log_softmax(logits, dim=-1)
-    best, choice = logp.max(dim=-1)
-    if want == 1:
-        nlls, tokens = [-best.item()], [int(choice.item())] if logits.device.type == "cpu" else None
-        if tokens is None:
-            packed = torch.stack((best, choice.to(best.dtype))).tolist()
-            nlls, tokens = [-packed[0][0]], [int(packed[1][0])]
-        token_nll: list[float] = []
+    if logits.device.type == "cpu":
+        table = logp.numpy()
+        tokens: list[int] = table.argmax(-1).tolist()  # NumPy's is vectorised, torch's takes 2 ns an entry
+        nlls = [-float(table[i, token]) for i, token in enumerate(tokens)]
+        token_nll = [-float(table[i, token]) for i, token in enumerate(fed[1 - want :])] if want > 1 else []
     else:
-        targets = torch.tensor(fed[1 - want :], device=logits.device)
-        given = logp[:-1].gather(1, targets[:, None])[:, 0]
+        best, choice = logp.max(dim=-1)
+        targets = torch.tensor([*fed[1 - want :], 0] if want > 1 else [0], device=logits.device)
+        given = logp.gather(1, targets[:, None])[:, 0]
         # One copy to the host; token ids below 2**24 are exact in fp32.
-        packed = torch.cat((best, given, choice.to(best.dtype))).tolist()
-        nlls = [-v for v in packed[:want]]
-        token_nll = [-v for v in packed[want : 2 * want - 1]]
-        tokens = [int(v) for v in packed[2 * want - 1 :]]
-    if not all(map(math.isfinite, nlls)):
+        picked = torch.stack((choice.to(best.dtype), -best, -given)).tolist()
+        tokens, nlls, token_nll = [int(c) for c in picked[0]], picked[1], picked[2][: want - 1]
+    check_finite(nlls)
+    return Summary(tokens, nlls, token_nll)
+
+
+def check_finite(values: Sequence[float]) -> None:
+    """Raise BildError at the first NaN or infinity: it would otherwise be compared with the thresholds in silence."""
+    if not all(map(math.isfinite, values)):
         raise BildError(
             "The model's probabilities are not finite (NaN): its activations overflowed in this dtype; "
             "use engine.dtype=fp32 or bf16, or check the checkpoint."
         )
-    return Summary(tokens, nlls, token_nll)
+
+
+def stop_of(token: int, prob: float, drafted: int, limit: int, stop_below: float, eos: int) -> str | None:
+    """Why a draft ends with this token, its `drafted`-th, or None where it goes on."""
+    if prob < stop_below:
+        return "unsure"
+    if token == eos:
+        return "eos"
+    return "limit" if drafted == limit else None
 
 
 class Engine(ABC):
@@ -98,12 +109,9 @@ class Engine(ABC):
             token, prob = choice[0], math.exp(-nll[0])
             out.append(token)
             probs.append(prob)
-            if prob < stop_below:
-                return out, probs, "unsure"
-            if token == self.eos:
-                return out, probs, "eos"
-            if len(out) == limit:
-                return out, probs, "limit"
+            stop = stop_of(token, prob, len(out), limit, stop_below, self.eos)
+            if stop is not None:
+                return out, probs, stop
             feed = choice
 
 

@@ -32,7 +32,7 @@ class FusedEngine(Engine):
         self.length = 0
         self._source_biases: dict[int, Tensor] = {}
         fast = self.device.type == "cpu" and dtype == torch.float32
-        self._row = RowDecoder(self.weights) if fast else None
+        self.row = RowDecoder(self.weights) if fast else None
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -42,7 +42,7 @@ class FusedEngine(Engine):
         bias = t5.position_bias(self.weights.decoder_bias, capacity, shape, bidirectional=False)
         self.bias = bias.to(self.dtype)
 
-    def _grow(self, length: int) -> None:
+    def grow(self, length: int) -> None:
         """Double the room until `length` positions fit, and keep what is cached."""
         cached = self.cache[:, :, :, : self.length]
         capacity = self.cache.shape[3]
@@ -76,9 +76,9 @@ class FusedEngine(Engine):
         """See `Engine.step`."""
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
-            self._grow(end)
-        if self._row is not None and len(tokens) == 1:
-            logits = self._row.decode(self.state, tokens[0], n)[None]
+            self.grow(end)
+        if self.row is not None and len(tokens) == 1:
+            logits = self.row.decode(self.state, tokens[0], n)[None]
         else:
             logits = t5.decode(self.weights, self.state, torch.tensor(tokens, device=self.device), n, want)
         self.length = end

@@ -194,7 +194,10 @@ def normed_product(x: Tensor, w: Matrix, eps: float) -> Tensor:
 def rms_norm(x: Tensor, eps: float) -> Tensor:
     """x [k, D] over the root of its mean square, in fp32."""
     x = x.float()
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    if x.is_cuda:
+        return F.rms_norm(x, x.shape[-1:], None, eps)  # one kernel there; on a CPU slower than its parts
+    squares = (x * x).sum(-1, keepdim=True)
+    return x * squares.mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
 
 
 def add_product(x: Tensor, a: Tensor, w: Matrix) -> Tensor:
@@ -225,15 +228,10 @@ def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
     return add_product(x, h, layer.wo)
 
 
-def residual(x: Tensor) -> Tensor:
-    """Embeddings as the residual stream, kept in fp32 whatever the weights are (as the library does in fp16)."""
-    return x.float()
-
-
 def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
     """Source ids [S] and biases [H, S, S] to encoder states [S, D], fp32."""
     shape = weights.shape
-    x = residual(F.embedding(ids, weights.embed))
+    x = embed(weights, ids)
     for layer in weights.encoder:
         q, k, v = split_heads(normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
         x = add_product(x, attend(q, k.transpose(1, 2), v, bias), layer.o)
@@ -266,19 +264,34 @@ def decode(weights: Weights, state: State, ids: Tensor, n: int, want: int) -> Te
 
     The keys and values of the new positions are written into `state.cache`, which holds those before n.
     """
+    x = run_layers(weights, state, embed(weights, ids), n, 0, len(weights.decoder))
+    return logits(weights, x[-want:])
+
+
+def embed(weights: Weights, ids: Tensor) -> Tensor:
+    """Token ids [k] as the residual stream [k, D]: kept in fp32 whatever the weights are (as the library's fp16 is)."""
+    return F.embedding(ids, weights.embed).float()
+
+
+def run_layers(weights: Weights, state: State, x: Tensor, n: int, first: int, last: int) -> Tensor:
+    """Take the residual x [k, D] of positions n..n+k-1 through the decoder layers first..last-1."""
     shape = weights.shape
-    end = n + ids.shape[0]
+    end = n + x.shape[0]
     bias = state.bias[:, n:end, :end]
-    new, keys, values = views(state.cache, n, end)
-    x = residual(F.embedding(ids, weights.embed))
-    for i, layer in enumerate(weights.decoder):
+    new, keys, values = views(state.cache[first:last], n, end)
+    for i, layer in enumerate(weights.decoder[first:last]):
         qkv = split_heads(normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
         new[i].copy_(qkv[1:])
         x = add_product(x, attend(qkv[0], keys[i], values[i], bias), layer.o)
         (q,) = split_heads(normed_product(x, layer.cross_q, shape.eps), 1, shape.heads)
-        x = add_product(x, attend(q, state.cross_keys[i], state.cross_values[i], None), layer.cross_o)
+        x = add_product(x, attend(q, state.cross_keys[first + i], state.cross_values[first + i], None), layer.cross_o)
         x = feed_forward(x, layer, shape)
-    x = rms_norm(x[-want:], shape.eps) * weights.decoder_gain
+    return x
+
+
+def logits(weights: Weights, x: Tensor) -> Tensor:
+    """The residual [k, D] behind some layer, through the final norm and the head: [k, V], fp32."""
+    x = rms_norm(x, weights.shape.eps) * weights.decoder_gain
     return weights.head.times(x.to(weights.head.dtype)).float()
 
 

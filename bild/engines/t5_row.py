@@ -12,6 +12,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from bild.engines.base import check_finite
 from bild.engines.t5 import State, Weights, views
 
 
@@ -29,16 +30,25 @@ class RowDecoder:
 
     def decode(self, state: State, token: int, n: int) -> Tensor:
         """Feed one token at position n and return the logits [V] after it; see `t5.decode`."""
-        weights = self.weights
-        shape, zero = weights.shape, self.zero
-        heads, size, eps, width = shape.heads, shape.key_size, shape.eps, weights.embed.shape[1]
+        x = self.run_layers(state, self.embed(token), n, 0, len(self.layers))
+        return self.logits(x)
+
+    def embed(self, token: int) -> Tensor:
+        """The residual [D] of a token."""
+        return self.weights.embed[token]
+
+    def run_layers(self, state: State, x: Tensor, n: int, first: int, last: int) -> Tensor:
+        """Take the residual x [D] of position n through the decoder layers first..last-1."""
+        shape, zero = self.weights.shape, self.zero
+        heads, size, eps, width = shape.heads, shape.key_size, shape.eps, x.shape[0]
         activation, gated = shape.activation, shape.gated
         addmv, bmm, baddbmm, dot, softmax = torch.addmv, torch.bmm, torch.baddbmm, torch.dot, torch.softmax
         end = n + 1
         bias = state.bias[:, n:end, :end]
-        x = weights.embed[token]
-        rows = zip(self.layers, *views(state.cache, n, end), state.cross_keys, state.cross_values, strict=True)
-        for (w_qkv, w_o, w_cross_q, w_cross_o, w_in, w_out), new, keys, values, cross_keys, cross_values in rows:
+        cache = state.cache if last - first == len(self.layers) else state.cache[first:last]
+        across = zip(state.cross_keys[first:last], state.cross_values[first:last], strict=True)
+        rows = zip(self.layers[first:last], *views(cache, n, end), across, strict=True)
+        for (w_qkv, w_o, w_cross_q, w_cross_o, w_in, w_out), new, keys, values, (cross_keys, cross_values) in rows:
             scale = 1.0 / sqrt(dot(x, x).item() / width + eps)
             qkv = addmv(zero, w_qkv, x, beta=0, alpha=scale).view(3, heads, 1, size)
             new.copy_(qkv[1:])
@@ -58,5 +68,11 @@ class RowDecoder:
             else:
                 h = activation(h)
             x = addmv(x, w_out, h)
-        scale = 1.0 / sqrt(dot(x, x).item() / width + eps)
-        return addmv(zero, self.head, x * weights.decoder_gain, beta=0, alpha=scale)
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The residual [D] behind some layer, through the final norm and the head: [V]."""
+        squares = torch.dot(x, x).item()
+        check_finite([squares])  # infinite squares make a scale of 0, which would hide that anything is wrong
+        scale = 1.0 / sqrt(squares / x.shape[0] + self.weights.shape.eps)
+        return torch.addmv(self.zero, self.head, x * self.weights.decoder_gain, beta=0, alpha=scale)

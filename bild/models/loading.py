@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bild.engines import DTYPES, Engine, build_engine
+from bild.engines import DTYPES, Engine, build_engine, build_exit_engines, check_exit
 from bild.errors import BildError
 from bild.models.source import Source, fingerprint, locate, tokenizer_fingerprint
 
@@ -52,11 +52,17 @@ class Pair:
     eos: int
     dtype: str
     device: torch.device
+    exit: int | None = None
+    """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
     _engines: dict[tuple[str, str], Engine] = field(default_factory=dict, repr=False)
 
     def engine(self, role: str, name: str) -> Engine:
         """The engine of `role` ("large" or "small"), built at its first use."""
         key = (role, name)
+        if key not in self._engines and self.exit is not None:
+            options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
+            both = build_exit_engines(name, self.large.module, self.exit, **options)
+            self._engines[("large", name)], self._engines[("small", name)] = both
         if key not in self._engines:
             module = (self.large if role == "large" else self.small).module
             self._engines[key] = build_engine(name, module, dtype=self.dtype, eos=self.eos, vocabulary=self.vocabulary)
@@ -106,8 +112,11 @@ def load_pair(
     revision_large: str | None = None,
     revision_small: str | None = None,
     allow_pickle: bool = False,
+    exit: int | None = None,
 ) -> Pair:
     """Load two checkpoints (folders or hub ids), or the embedded pair by its name alone.
+
+    `exit=n` makes the first n decoder layers of the large checkpoint the small model; `small` is then not loaded.
 
     Raises BildError where one is missing or unsafe, where they are no T5 or mT5, or where their vocabularies, end or
     start tokens differ.
@@ -118,77 +127,118 @@ def load_pair(
     if large == "embedded" and small in (None, "embedded"):
         large, small = str(EMBEDDED / "large"), str(EMBEDDED / "small")
         tokenizer, name = str(EMBEDDED), name or "embedded"
-    if small is None:
-        raise BildError(f"A pair needs two checkpoints: {large} was given as the large one, and no small one.")
-    sources = (
-        locate(large, revision=revision_large, allow_pickle=allow_pickle, option="model.large"),
-        locate(small, revision=revision_small, allow_pickle=allow_pickle, option="model.small"),
-    )
+    sources = _locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
+    configs = [_config(source) for source in sources]  # first, because the tokenizer's loader reads them too
+    if exit is not None:
+        check_exit(exit, configs[0].num_decoder_layers)
     chosen, tokenizer_name = _shared_tokenizer(sources, tokenizer)
-    models = [_load(source, DTYPES[dtype], place, allow_pickle) for source in sources]
-    configs = [model.module.config for model in models]
+    whole = _load(sources[0], configs[0], DTYPES[dtype], place, allow_pickle)
+    if exit is None:
+        part = _load(sources[1], configs[1], DTYPES[dtype], place, allow_pickle)
+    else:
+        part = _first_layers(whole, exit)
     vocabulary = _shared_vocabulary(sources, configs, chosen)
     start, eos = _shared_ids(sources, configs)
     if name is None:
         name = f"{sources[0].folder.name if sources[0].revision is None else large.rpartition('/')[2]}"
-    return Pair(name, models[0], models[1], chosen, tokenizer_name, vocabulary, start, eos, dtype, place)
+    return Pair(name, whole, part, chosen, tokenizer_name, vocabulary, start, eos, dtype, place, exit)
+
+
+def _locate_both(
+    large: str,
+    small: str | None,
+    revision_large: str | None,
+    revision_small: str | None,
+    allow_pickle: bool,
+    exit_layer: int | None,
+) -> tuple[Source, Source]:
+    whole = locate(large, revision=revision_large, allow_pickle=allow_pickle, option="model.large")
+    if exit_layer is not None:
+        return whole, whole
+    if small is None:
+        raise BildError(
+            f"A pair needs two checkpoints: {large} was given as the large one, and no small one; "
+            "name it, or give exit=n to take the large one's first n decoder layers."
+        )
+    return whole, locate(small, revision=revision_small, allow_pickle=allow_pickle, option="model.small")
+
+
+def _first_layers(whole: Model, exit_layer: int) -> Model:
+    """The small model of an early-exit pair: the same module, described as its first layers."""
+    beyond = tuple(f"decoder.block.{i}." for i in range(exit_layer, whole.module.config.num_decoder_layers))
+    parameters = sum(p.numel() for name, p in whole.module.named_parameters() if not name.startswith(beyond))
+    return Model(whole.module, whole.source, f"{whole.fingerprint}-exit{exit_layer}", parameters)
 
 
 def fingerprints(
     large: str,
-    small: str,
+    small: str | None,
     *,
     tokenizer: str | None = None,
     revision_large: str | None = None,
     revision_small: str | None = None,
     allow_pickle: bool = False,
+    exit: int | None = None,
 ) -> dict[str, Any]:
     """What identifies a pair, found without loading it: the fingerprints of both checkpoints and of the tokenizer."""
-    if large == "embedded" and small == "embedded":
+    if large == "embedded" and small in (None, "embedded"):
         large, small, tokenizer = str(EMBEDDED / "large"), str(EMBEDDED / "small"), str(EMBEDDED)
-    sources = (
-        locate(large, revision=revision_large, allow_pickle=allow_pickle, option="model.large"),
-        locate(small, revision=revision_small, allow_pickle=allow_pickle, option="model.small"),
-    )
+    sources = _locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
     owner = next((source for source in sources if source.has_tokenizer), None)
     if tokenizer is not None:
         owner = locate(tokenizer, weights=False, option="model.tokenizer")
     return {
         "large": fingerprint(sources[0].folder),
-        "small": fingerprint(sources[1].folder),
+        "small": fingerprint(sources[1].folder) + (f"-exit{exit}" if exit is not None else ""),
         "tokenizer": None if owner is None else tokenizer_fingerprint(owner.folder),
     }
 
 
-def _load(source: Source, dtype: torch.dtype, device: torch.device, allow_pickle: bool) -> Model:
-    from transformers import AutoConfig, MT5ForConditionalGeneration, T5ForConditionalGeneration
+def _config(source: Source) -> Any:
+    """The configuration of a checkpoint, which must be a T5 or an mT5."""
+    from transformers import AutoConfig
+
+    try:
+        plain = json.loads((source.folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
+    kind = plain.get("model_type") if isinstance(plain, dict) else None
+    if kind not in ("t5", "mt5"):
+        what = f"is a {kind} checkpoint" if isinstance(kind, str) else "has a config.json without a model_type"
+        raise BildError(f"{source.name} {what}: only T5 and mT5 encoder-decoders can be paired.")
+    try:
+        return AutoConfig.from_pretrained(source.folder)
+    except Exception as error:  # the library checks the values, and raises all kinds
+        raise BildError(f"{source.name} has a config.json that is not a {kind}'s ({_told(error)}).") from error
+
+
+def _load(source: Source, config: Any, dtype: torch.dtype, device: torch.device, allow_pickle: bool) -> Model:
+    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
     from transformers.utils import logging as transformers_logging
 
     classes = {"t5": T5ForConditionalGeneration, "mt5": MT5ForConditionalGeneration}
-    try:
-        kind = json.loads((source.folder / "config.json").read_text())["model_type"]
-        config = AutoConfig.from_pretrained(source.folder)
-    except (ValueError, KeyError) as error:
-        raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
-    if kind not in classes:
-        raise BildError(f"{source.name} is a {kind} checkpoint: only T5 and mT5 encoder-decoders can be paired.")
     transformers_logging.set_verbosity_error()  # its warnings on ties and its bars would drown ours
     transformers_logging.disable_progress_bar()
     try:
-        module, report = classes[kind].from_pretrained(
+        module, report = classes[config.model_type].from_pretrained(
             source.folder,
             config=config,
             dtype=dtype,
             use_safetensors=None if allow_pickle and not source.has_safetensors else True,
+            ignore_mismatched_sizes=True,  # they are told below; the library would only point to its log
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise BildError(f"The weights of {source.name} cannot be loaded: {first}") from error
+    except Exception as error:  # a damaged file: which kind depends on its format
+        raise BildError(f"The weights of {source.name} cannot be loaded: {_told(error)}.") from error
     # The library fills what a file lacks with random numbers; the head may be missing where it is tied.
     missing = sorted(k for k in report["missing_keys"] if not k.endswith(("embed_tokens.weight", "lm_head.weight")))
     if missing:
         raise BildError(f"The weights of {source.name} are incomplete: {len(missing)} are missing, {missing[0]} first.")
+    if report["mismatched_keys"]:
+        key, found, wanted = sorted(report["mismatched_keys"])[0]
+        raise BildError(
+            f"The weights of {source.name} do not fit its config.json: {key} is {list(found)}, not {list(wanted)}."
+        )
     module = module.to(device).eval()
     parameters = sum(p.numel() for p in module.parameters())
     return Model(module, source, fingerprint(source.folder), parameters)
@@ -229,8 +279,13 @@ def _load_tokenizer(source: Source) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
     except Exception as error:  # the library raises all kinds for a broken file
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BildError(f"The tokenizer of {source.name} cannot be loaded: {first}") from error
+        raise BildError(f"The tokenizer of {source.name} cannot be loaded: {_told(error)}.") from error
+
+
+def _told(error: Exception) -> str:
+    """What an error of the library says, on one line and not at length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")
 
 
 def _shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokenizer: Any | None) -> int:

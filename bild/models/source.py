@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from bild.errors import BildError
-from bild.hub import cached_snapshot
+from bild.hub import cached_snapshot, is_name
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model"]
 _PATTERNS = ["config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES]
 _PICKLE_PATTERNS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
@@ -49,7 +47,7 @@ def locate(
     path = Path(name).expanduser()
     if path.is_dir():
         source = Source(name, path.resolve(), None)
-    elif not _HUB_ID.fullmatch(name) or path.is_file():
+    elif not is_name(name) or path.is_file():
         raise BildError(f"There is no folder {name} for {option}: give one with config.json and model.safetensors.")
     else:
         patterns = (_PATTERNS + _PICKLE_PATTERNS * allow_pickle) if weights else ["config.json", *_TOKENIZER_FILES]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.file_download import repo_folder_name
 
 from bild.config import TaskConfig
 from bild.errors import BildError
+from bild.hub import cached_snapshot, store
 from bild.tasks import layouts
 from bild.tasks.local import Located, describe_splits, names_under
 
@@ -42,7 +42,7 @@ def locate_hub(task: TaskConfig) -> Located:
                 # Which HTTP library raises depends on the version of the client. A copy in the cache is as good,
                 # whether the hub is down, the way to it is, or the repository was withdrawn.
                 trouble = f"the hub said {_first_line(error)}"
-        folder = _cached(task.path, revision)
+        folder = cached_snapshot(task.path, "dataset", revision)
         if folder is None:
             looked.append(f"the cache has no copy of {revision}")
             continue
@@ -51,7 +51,7 @@ def locate_hub(task: TaskConfig) -> Located:
             return _located(folder, chosen, task)
         looked.append(f"in the cached copy of {revision}, {describe_splits(names, task)}")
     what = f"{task.path} ({task.config})" if task.config else task.path
-    reasons = [*looked, f"the cache is {_store(task.path)}", trouble] if trouble else looked
+    reasons = [*looked, f"the cache is {store(task.path, 'dataset')}", trouble] if trouble else looked
     raise BildError(
         f"The split {task.split} of the hub data set {what} was not found: {'; '.join(reasons)}; "
         f"get it with `{_command(task)}` where there is a connection, or point HF_HOME at a cache that has it."
@@ -71,22 +71,6 @@ def _located(folder: Path, names: tuple[str, ...], task: TaskConfig) -> Located:
     layouts.refuse_missing_shards(names, f"The cached copy {folder} of {task.path}")
     # The client names the folder of a snapshot by its commit.
     return Located("Hugging Face hub", tuple(folder / name for name in names), names, revision=folder.name)
-
-
-def _store(repository: str) -> Path:
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="dataset")
-
-
-def _cached(repository: str, revision: str) -> Path | None:
-    """The snapshot of a branch, tag or full commit hash in the client's cache.
-
-    Read from the cache's documented layout, because the client refuses a snapshot of which only some files were
-    fetched, and one split is all that is wanted here.
-    """
-    reference = _store(repository) / "refs" / revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
-    folder = _store(repository) / "snapshots" / commit
-    return folder if folder.is_dir() else None
 
 
 def _command(task: TaskConfig) -> str:

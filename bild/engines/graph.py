@@ -1,0 +1,258 @@
+"""Engine `graph`: fixed shapes and positions on the device, so that a step is one CUDA graph and one copy to the host.
+
+A launch-bound GPU pays per kernel, not per byte: a captured step costs one launch. So every buffer is allocated once,
+the position is a tensor, tokens are padded to a few widths (`WIDTHS`) and sources to a few lengths (`SOURCES`), with
+one capture for each combination that occurs. The small model runs ahead: several greedy steps in one replay, checked
+together on the host, the surplus forgotten by setting the length back. The thresholds stay on the host, in no capture,
+so a sweep needs no new one. On a CPU the same functions run uncaptured, and the tests hold them to `hf` there.
+
+Rows of padding compute garbage that nobody reads: they lie behind the length, and are written anew before any position
+attends to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bild.engines import t5
+from bild.engines.base import Engine, Summary, check_finite, check_rewind, stop_of
+from bild.errors import BildError
+
+WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
+"""Numbers of new positions that have a capture of their own. 12 is a full draft of ten and the token before it."""
+SOURCES = (32, 64, 128, 256, 512, 1024)
+"""Source lengths that have captures of their own; longer ones are rounded up to a multiple of the last."""
+AHEAD = (1, 2, 4, 8, 16)
+"""Numbers of steps of one replay when drafting."""
+_MEMORY = 0.9
+"""How much of the mean draft length one more draft changes the estimate by: 1 - this."""
+
+
+@dataclass
+class Source:
+    """The buffers of one source length, and what was captured over them."""
+
+    cross_keys: Tensor  # [layers, H, K, S]
+    cross_values: Tensor  # [layers, H, S, K]
+    mask: Tensor  # [1, 1, S], 0 or -inf
+    programs: dict[tuple[str, int, int], Callable[[], None]] = field(default_factory=dict)
+
+
+class GraphEngine(Engine):
+    """The functions of `bild.engines.t5` over static buffers."""
+
+    name = "graph"
+
+    def __init__(self, module: Any, *, dtype: torch.dtype, eos: int, vocabulary: int, capacity: int = 128) -> None:
+        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary)
+        self.dtype = dtype
+        self.eos = eos
+        self.device = self.weights.device
+        self.captures = self.device.type == "cuda"
+        self.length = 0
+        self.mean_draft = 4.0
+        self._pool = torch.cuda.graph_pool_handle() if self.captures else None
+        self._allocate(capacity)
+
+    def _allocate(self, capacity: int) -> None:
+        """All static buffers. Rows behind the capacity take the padding of the widest step."""
+        shape, device = self.weights.shape, self.device
+        rows = capacity + WIDTHS[-1]
+        size = (len(self.weights.decoder), 2, shape.heads, rows, shape.key_size)
+        # Zeros: a masked position's key is still multiplied, and NaN times nothing is NaN.
+        self.cache = torch.zeros(size, dtype=self.dtype, device=device)
+        bias = t5.position_bias(self.weights.decoder_bias, rows, shape, bidirectional=False)
+        self.bias = bias.to(self.dtype)  # [H, rows, rows]
+        self.capacity = capacity
+        # What goes in: position, number of tokens, tokens. What comes out: choice, its nll, nll of the token fed next.
+        self.inputs = torch.zeros(2 + WIDTHS[-1], dtype=torch.long, device=device)
+        self.outputs = torch.zeros(3, WIDTHS[-1], dtype=torch.float32, device=device)
+        self.staging = torch.zeros(2 + WIDTHS[-1], dtype=torch.long, pin_memory=self.captures)
+        self.landing = torch.zeros(3, WIDTHS[-1], dtype=torch.float32, pin_memory=self.captures)
+        self.offsets = torch.arange(WIDTHS[-1], device=device)
+        self.sources: dict[int, Source] = {}
+
+    @torch.inference_mode()
+    def start(self, source: Sequence[int]) -> None:
+        """See `Engine.start`. The encoder runs as it is: once per source, in one wide pass."""
+        ids = torch.tensor(source, device=self.device)
+        length, shape = len(source), self.weights.shape
+        bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True).to(self.dtype)
+        keys, values = t5.cross_attention(self.weights, t5.encode(self.weights, ids, bias))
+        held = self._source(length)
+        held.cross_keys[..., :length] = torch.stack(keys)
+        held.cross_values[:, :, :length] = torch.stack(values)
+        held.mask.fill_(float("-inf"))
+        held.mask[..., :length] = 0.0
+        self.source = held
+        self.length = 0
+
+    def _source(self, length: int) -> Source:
+        bucket = next((s for s in SOURCES if s >= length), -(-length // SOURCES[-1]) * SOURCES[-1])
+        if bucket not in self.sources:
+            shape, layers = self.weights.shape, len(self.weights.decoder)
+            options: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
+            self.sources[bucket] = Source(
+                torch.zeros(layers, shape.heads, shape.key_size, bucket, **options),
+                torch.zeros(layers, shape.heads, bucket, shape.key_size, **options),
+                torch.zeros(1, 1, bucket, **options),
+            )
+        return self.sources[bucket]
+
+    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+        """See `Engine.step`."""
+        k = len(tokens)
+        width = self._width(k)
+        self._run("step", width, 0, tokens)
+        choice, nll, given = self.landing[:, :k].tolist()
+        self.length += k
+        check_finite(nll)
+        return Summary([int(c) for c in choice[k - want :]], nll[k - want :], given[k - want : k - 1])
+
+    def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
+        """See `Engine.draft`. Steps that ran ahead of a stop are forgotten."""
+        out: list[int] = []
+        probs: list[float] = []
+        feed = tokens
+        while True:
+            ahead = self._ahead(limit - len(out))
+            self._run("draft", self._width(len(feed)), ahead, feed)
+            choice, prob, _ = self.landing[:, :ahead].tolist()
+            check_finite(prob)
+            before = self.length + len(feed)
+            for i, (token, p) in enumerate(zip(choice, prob, strict=True)):
+                out.append(int(token))
+                probs.append(p)
+                stop = stop_of(out[-1], p, len(out), limit, stop_below, self.eos)
+                if stop is not None:
+                    self.length = before + i
+                    self.mean_draft = _MEMORY * self.mean_draft + (1 - _MEMORY) * len(out)
+                    return out, probs, stop
+            self.length = before + ahead - 1
+            feed = [out[-1]]
+
+    def _ahead(self, limit: int) -> int:
+        """Steps of the next replay: the number nearest to the mean draft, as far as the limit and the room allow."""
+        fits = [n for n in AHEAD if n <= limit] or [1]
+        return min(fits, key=lambda n: abs(n - self.mean_draft))
+
+    def rewind(self, length: int) -> None:
+        """See `Engine.rewind`."""
+        check_rewind(self, length)
+        self.length = length
+
+    def synchronize(self) -> None:
+        """See `Engine.synchronize`."""
+        if self.captures:
+            torch.cuda.synchronize(self.device)
+
+    def _width(self, k: int) -> int:
+        width = next((w for w in WIDTHS if w >= k), None)
+        if width is None:
+            raise BildError(f"engine=graph takes at most {WIDTHS[-1]} new tokens at once, but {k} were fed.")
+        return width
+
+    @torch.inference_mode()
+    def _run(self, kind: str, width: int, ahead: int, tokens: Sequence[int]) -> None:
+        """Send the tokens, run a program, and bring its results to `landing`."""
+        k = len(tokens)
+        if self.length + k + ahead > self.capacity:
+            self._grow(self.length + k + ahead)
+        self.staging[: 2 + k] = torch.tensor([self.length, k, *tokens])
+        self.inputs.copy_(self.staging, non_blocking=True)
+        self._program(kind, width, ahead)()
+        self.landing.copy_(self.outputs, non_blocking=True)
+        self.synchronize()
+
+    def _grow(self, length: int) -> None:
+        """Double the room until `length` positions fit. What was captured over the old buffers is captured anew."""
+        capacity = self.capacity
+        while capacity < length:
+            capacity *= 2
+        cache, kept, source = self.cache, self.sources, self.source
+        self._allocate(capacity)
+        self.cache[:, :, :, : cache.shape[3]] = cache
+        for held in kept.values():
+            held.programs.clear()
+        self.sources, self.source = kept, source
+
+    def _program(self, kind: str, width: int, ahead: int) -> Callable[[], None]:
+        """The step or draft of these sizes on the current source: captured on a GPU, the plain function on a CPU."""
+        key = (kind, width, ahead)
+        if key not in self.source.programs:
+            source = self.source
+
+            def plain() -> None:
+                if kind == "step":
+                    self._step(source, width)
+                else:
+                    self._draft(source, width, ahead)
+
+            self.source.programs[key] = capture(plain, self._pool) if self.captures else plain
+        return self.source.programs[key]
+
+    def _step(self, source: Source, width: int) -> None:
+        """Feed `width` tokens (some of them padding), and summarise every position."""
+        ids = self.inputs[2 : 2 + width]
+        x = self._layers(source, ids, self.inputs[0])
+        logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
+        best, choice = logp.max(dim=-1)
+        self.outputs[0, :width] = choice
+        self.outputs[1, :width] = -best
+        if width > 1:
+            self.outputs[2, : width - 1] = -logp[:-1].gather(1, ids[1:, None])[:, 0]
+
+    def _draft(self, source: Source, width: int, ahead: int) -> None:
+        """Feed `width` tokens, then go on greedily: `ahead` choices and their probabilities."""
+        position, count = self.inputs[0], self.inputs[1]
+        x = self._layers(source, self.inputs[2 : 2 + width], position)
+        x = x.index_select(0, (count - 1)[None])
+        at = position + count
+        for i in range(ahead):
+            logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
+            best, choice = logp.max(dim=-1)
+            self.outputs[0, i : i + 1] = choice
+            self.outputs[1, i : i + 1] = best.exp()
+            if i + 1 < ahead:
+                x = self._layers(source, choice, at)
+                at = at + 1
+
+    def _layers(self, source: Source, ids: Tensor, position: Tensor) -> Tensor:
+        """Tokens [width] at position.. through the decoder: residuals [width, D]. `t5.run_layers` with fixed shapes."""
+        weights, shape = self.weights, self.weights.shape
+        rows = position + self.offsets[: ids.shape[0]]
+        bias = self.bias.index_select(1, rows)  # [H, width, all rows], -inf on what is not yet written
+        x = t5.embed(weights, ids)
+        for i, layer in enumerate(weights.decoder):
+            qkv = t5.split_heads(t5.normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
+            self.cache[i].index_copy_(2, rows, qkv[1:])
+            keys, values = self.cache[i].unbind(0)
+            x = t5.add_product(x, t5.attend(qkv[0], keys.transpose(1, 2), values, bias), layer.o)
+            (q,) = t5.split_heads(t5.normed_product(x, layer.cross_q, shape.eps), 1, shape.heads)
+            mixed = t5.attend(q, source.cross_keys[i], source.cross_values[i], source.mask)
+            x = t5.add_product(x, mixed, layer.cross_o)
+            x = t5.feed_forward(x, layer, shape)
+        return x
+
+
+def capture(function: Callable[[], None], pool: Any) -> Callable[[], None]:
+    """Record a function's kernels as a CUDA graph; what comes back replays them.
+
+    The function runs a few times on a side stream first, so that libraries have allocated what they need. That writes
+    the same rows as the replay will, so it leaves no trace.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        function()
+    return graph.replay

@@ -12,6 +12,7 @@ attends to them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,13 +123,13 @@ class GraphEngine(Engine):
         while True:
             ahead = self._ahead(limit - len(out))
             self._run("draft", self._width(len(feed)), ahead, feed)
-            choice, prob, _ = self.landing[:, :ahead].tolist()
-            check_finite(prob)
+            choice, nlls, _ = self.landing[:, :ahead].tolist()
+            check_finite(nlls)
             before = self.length + len(feed)
-            for i, (token, p) in enumerate(zip(choice, prob, strict=True)):
+            for i, (token, nll) in enumerate(zip(choice, nlls, strict=True)):
                 out.append(int(token))
-                probs.append(p)
-                stop = stop_of(out[-1], p, len(out), limit, stop_below, self.eos)
+                probs.append(math.exp(-nll))
+                stop = stop_of(out[-1], probs[-1], len(out), limit, stop_below, self.eos)
                 if stop is not None:
                     self.length = before + i
                     self.mean_draft = _MEMORY * self.mean_draft + (1 - _MEMORY) * len(out)
@@ -208,7 +209,7 @@ class GraphEngine(Engine):
             self.outputs[2, : width - 1] = -logp[:-1].gather(1, ids[1:, None])[:, 0]
 
     def _draft(self, source: Source, width: int, ahead: int) -> None:
-        """Feed `width` tokens, then go on greedily: `ahead` choices and their probabilities."""
+        """Feed `width` tokens, then go on greedily: `ahead` choices and their nll."""
         position, count = self.inputs[0], self.inputs[1]
         x = self._layers(source, self.inputs[2 : 2 + width], position)
         x = x.index_select(0, (count - 1)[None])
@@ -217,7 +218,7 @@ class GraphEngine(Engine):
             logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
             best, choice = logp.max(dim=-1)
             self.outputs[0, i : i + 1] = choice
-            self.outputs[1, i : i + 1] = best.exp()
+            self.outputs[1, i : i + 1] = -best
             if i + 1 < ahead:
                 x = self._layers(source, choice, at)
                 at = at + 1

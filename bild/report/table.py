@@ -95,7 +95,7 @@ def _rows(section: Section, write: Write) -> list[tuple[bool, str, list[str]]]:
     )
     written = []
     for column, signed in columns:
-        places = common_decimals(column)
+        places = max(1, common_decimals(column))  # a BLEU without a decimal looks like a guess
         written.append([write(interval, places, signed) for interval in column])
     starred = section.on_front()
     return [

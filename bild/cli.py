@@ -36,6 +36,7 @@ _WRONG_TYPE = re.compile(
     r"Value '(?P<value>.*?)'.*could not be converted to (?P<wanted>\w+).*full_key: (?P<key>\S+)", re.S
 )
 GROUPS = ("task", "model", "method", "threshold", "engine", "experiment")
+"""Of the commands that measure points; a schema with groups of its own names them as its `GROUPS`."""
 
 
 def conf_dir() -> Path:
@@ -45,6 +46,35 @@ def conf_dir() -> Path:
         if (place / "run.yaml").is_file():
             return place
     raise BildError(f"The configuration folder conf/ is missing beside {here}: install bild-bench again.")
+
+
+def groups(schema: type) -> tuple[str, ...]:
+    """The groups of `conf/` that a command with this schema takes."""
+    found: tuple[str, ...] = getattr(schema, "GROUPS", GROUPS)
+    return found
+
+
+def to_fields(arguments: Sequence[str], schema: type) -> list[str]:
+    """Arguments as typed, with what the schema's `ALIASES` name turned into its fields, which are lists.
+
+    A word that is also a group would be taken by Hydra for a choice in it: `engine=hf,fused` becomes
+    `engines=[hf,fused]`.
+    """
+    aliases: dict[str, str] = getattr(schema, "ALIASES", {})
+    found = []
+    for argument in arguments:
+        typed, equals, value = argument.partition("=")
+        if equals and typed in aliases:
+            argument = f"{aliases[typed]}={value if value.startswith('[') else f'[{value}]'}"
+        found.append(argument)
+    return found
+
+
+def _as_typed(text: str, schema: type) -> str:
+    """A sentence that names fields, with the words that users type for them."""
+    for typed, name in getattr(schema, "ALIASES", {}).items():
+        text = re.sub(rf"\b{name}\b", typed, text)
+    return text
 
 
 def register(name: str, schema: type) -> None:
@@ -64,8 +94,10 @@ def _load(group: str, option: str) -> DictConfig:
     return loaded
 
 
-def complete(overrides: Sequence[str]) -> list[str]:
+def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
     """Name the task that fits a pair, or the pair that fits a task, where only one of the two was named."""
+    if "task" not in groups(schema):
+        return list(overrides)
     named = {o.key_or_group: o for o in _parse(overrides) if o.key_or_group in GROUPS}
     if "experiment" in named or ("task" in named) == ("model" in named):
         return list(overrides)
@@ -83,15 +115,17 @@ def compose(overrides: Sequence[str], name: str = "run", schema: type = RunConfi
     register(name, schema)
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        overrides = to_fields(overrides, schema)
         _check_options(_parse(overrides), schema)
-        return _resolve(complete(overrides), name, schema)
+        return _resolve(complete(overrides, schema), name, schema)
 
 
 def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
     """From Hydra's dictionary to the dataclass, whose own checks then run."""
     config = OmegaConf.to_object(raw)
     assert isinstance(config, schema)
-    check_fit(config)
+    if "task" in groups(schema):
+        check_fit(config)
     return config
 
 
@@ -128,14 +162,18 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
             print(f"error: {error}", file=sys.stderr)
 
     def command() -> None:
+        sys.argv[1:] = to_fields(sys.argv[1:], schema)
         arguments = get_args_parser().parse_intermixed_args()
         overrides = arguments.overrides
         kept = [a for a in sys.argv[1:] if a not in overrides]
         if not (arguments.hydra_help or arguments.help or arguments.info or arguments.shell_completion):
             if arguments.multirun and arguments.cfg:
                 raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
-            _check_all(overrides, name, schema, multirun=arguments.multirun)
-            overrides = complete(overrides)
+            try:
+                _check_all(overrides, name, schema, multirun=arguments.multirun)
+            except BildError as error:
+                raise BildError(_as_typed(str(error), schema)) from error
+            overrides = complete(overrides, schema)
         with tempfile.TemporaryDirectory() as scratch:
             # Hydra leaves a multirun.yaml there, which would lie in the working folder.
             sweep = [f"hydra.sweep.dir={scratch}"] if arguments.multirun else []
@@ -188,7 +226,7 @@ def _check_options(overrides: Sequence[Override], schema: type) -> None:
         key = override.key_or_group
         if key.partition(".")[0].partition("/")[0] == "hydra":
             continue
-        if key in GROUPS:
+        if key in groups(schema):
             known = options(key)
             for value in _values(override):
                 if value not in known:
@@ -205,7 +243,8 @@ def _check_key(key: str, schema: type) -> None:
             if typing.get_origin(kind) is dict:
                 return
             raise BildError(f"{key} is not an option: {'.'.join(path)} is a single value.")
-        hints = typing.get_type_hints(kind)
+        told = typing.get_type_hints(kind)
+        hints = {field.name: told[field.name] for field in dataclasses.fields(kind)}
         if part not in hints:
             where = f"{'.'.join(path)} has" if path else "there are"
             close = difflib.get_close_matches(part, hints, n=1)
@@ -244,8 +283,9 @@ def _check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: b
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for job in jobs:
-            config = _resolve(complete([*fixed, *(f"{k}={v}" for k, v in job.items())]), name, schema)
-            _check_heeded([o.key_or_group for o in parsed], config)
+            config = _resolve(complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema), name, schema)
+            if "method" in groups(schema):
+                _check_heeded([o.key_or_group for o in parsed], config)
 
 
 def _check_heeded(keys: Sequence[str], config: Any) -> None:
@@ -254,7 +294,7 @@ def _check_heeded(keys: Sequence[str], config: Any) -> None:
     several = hasattr(config, "points")
     for key in keys:
         group, _, option = key.partition(".")
-        if several and (group == "threshold" or key in ("method", "method.name")):
+        if several and (group == "threshold" or key in ("method", "method.name", "method.max_draft")):
             raise BildError(f"{key} has no effect here: each of the points has its own, so set points=[...] instead.")
         inert = (option not in used[group] and option != "name") if option and group in used else key == "threshold"
         if inert and not (key == "threshold" and used["threshold"]):

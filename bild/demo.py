@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bild.cli import run_hydra
-from bild.config import RunConfig, ThresholdConfig
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
 
 
 @dataclass
 class DemoPoint:
-    """One point: a method, and for BiLD its thresholds."""
+    """One point: a method, for BiLD its thresholds, and the most tokens of a draft."""
 
     method: str = "bild"
     fb: float = ThresholdConfig.fb
     rb: float = ThresholdConfig.rb
+    max_draft: int = MethodConfig.max_draft
 
 
 @dataclass
@@ -36,7 +37,10 @@ def job(config: DemoConfig) -> None:
     from bild.report.write import write_sections
 
     points = [
-        (dataclasses.replace(config.method, name=point.method), ThresholdConfig(point.fb, point.rb))
+        (
+            dataclasses.replace(config.method, name=point.method, max_draft=point.max_draft),
+            ThresholdConfig(point.fb, point.rb),
+        )
         for point in config.points
     ]
     measured = measure_points(config, points)

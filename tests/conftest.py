@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import hubcache
+
+if TYPE_CHECKING:
+    from bild.models import Pair
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +26,14 @@ def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shared cache, offline, as this process sees it until the test ends."""
     hubcache.use_hub(monkeypatch, hub_cache)
     return hub_cache
+
+
+@pytest.fixture(scope="session")
+def embedded_pair() -> Pair:
+    """The pair that comes with the package, on the CPU. Shared: tests must not change it."""
+    import torch
+
+    from bild.models import load_pair
+
+    torch.set_num_threads(1)
+    return load_pair("embedded", device="cpu")

@@ -18,7 +18,8 @@ def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> tupl
     A checkpoint's own generation settings (beams, repetition rules) are left out: greedy is what all methods here do.
     """
     module = pair.large.module
-    settings = GenerationConfig(
+    # As the model's own settings, because generate() fills from these what its argument leaves open.
+    module.generation_config = GenerationConfig(
         do_sample=False,
         num_beams=1,
         max_length=max_length,
@@ -35,6 +36,6 @@ def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> tupl
         # A cache of our own: the library sizes its default one by the encoder and fails on deeper decoders.
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         mask = torch.ones_like(ids)
-        output = module.generate(ids, attention_mask=mask, generation_config=settings, past_key_values=cache)
+        output = module.generate(ids, attention_mask=mask, past_key_values=cache)
         tokens: list[int] = output[0].tolist()
     return tokens, perf_counter_ns() - began

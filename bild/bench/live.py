@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter_ns
 
 from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict
-from bild.engines import Engine
+from bild.engines import Engine, common_prefix
 
 PHASES = ("encode_large", "encode_small", "small", "large", "rest")
 
@@ -22,14 +22,6 @@ class Run:
     small_passes: list[int] = field(default_factory=list)
     """New positions fed to the small model, pass by pass (its drafts are runs of one-token passes)."""
     large_passes: list[int] = field(default_factory=list)
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading items two sequences share."""
-    n = min(len(a), len(b))
-    if a[:n] == b[:n]:
-        return n
-    return next(i for i in range(n) if a[i] != b[i])
 
 
 class _Hand:

@@ -64,7 +64,7 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             _announce(subject, len(data.examples))
         pending = [subject for subject in subjects if subject.folder.record() is None]
         if pending:
-            pair = _pair(config, checkpoints)
+            pair = _pair(config, checkpoints, shared["pair"])
             now = state(device)
             warning = busy_warning(now)
             if warning:
@@ -152,7 +152,7 @@ def _unfinished(subject: Subject) -> Record:
     raise BildError(f"{subject.folder.path} has no record although it was measured: run the command again.")
 
 
-def _pair(config: RunConfig, checkpoints: Checkpoints) -> Pair:
+def _pair(config: RunConfig, checkpoints: Checkpoints, identity: dict[str, Any]) -> Pair:
     model, engine = config.model, config.engine
     options: dict[str, Any] = {
         "tokenizer": model.tokenizer,
@@ -164,7 +164,7 @@ def _pair(config: RunConfig, checkpoints: Checkpoints) -> Pair:
         "allow_pickle": model.allow_pickle,
         "exit": model.exit,
     }
-    key = (checkpoints.large, checkpoints.small, *options.values())
+    key = (checkpoints.large, checkpoints.small, *options.values(), *identity.values())
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = load_pair(checkpoints.large, checkpoints.small, **options)

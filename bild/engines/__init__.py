@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from bild.engines.base import DTYPES, Engine, Summary
+from bild.engines.base import DTYPES, Engine, Summary, common_prefix
 from bild.engines.early_exit import early_exit, truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.hf import HfEngine
 from bild.errors import BildError
 
-__all__ = ["DTYPES", "Engine", "FusedEngine", "HfEngine", "Summary", "build_engine", "build_exit_engines", "check_exit"]
+__all__ = [
+    "DTYPES",
+    "Engine",
+    "FusedEngine",
+    "HfEngine",
+    "Summary",
+    "build_engine",
+    "build_exit_engines",
+    "check_exit",
+    "common_prefix",
+]
 
 
 def build_engine(name: str, module: Any, *, dtype: str, eos: int, vocabulary: int, capacity: int = 128) -> Engine:

@@ -115,6 +115,14 @@ class Engine(ABC):
             feed = choice
 
 
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading items two sequences share."""
+    n = min(len(a), len(b))
+    if a[:n] == b[:n]:
+        return n
+    return next((i for i in range(n) if a[i] != b[i]), n)
+
+
 def check_rewind(engine: Engine, length: int) -> None:
     """Refuse a rewind to a place that the engine has not reached (a bug of the caller)."""
     if not 0 <= length <= engine.length:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Engine, Summary, check_rewind, summarise
+from bild.engines.base import Engine, Summary, check_rewind, common_prefix, summarise
 from bild.engines.fused import FusedEngine
 
 
@@ -49,7 +49,7 @@ class SharedLayers:
     def shallow(self, before: list[int], tokens: Sequence[int]) -> Tensor:
         """Residuals [k, D] behind layer `exit` of the `tokens` after `before`; what is in place is not computed."""
         text = [*before, *tokens]
-        n = _agreement(self.tokens, text)
+        n = common_prefix(self.tokens, text)
         if n < len(text):
             self.reserve(len(text))
             self.residuals[n : len(text)] = self._run(text[n:], n)
@@ -141,10 +141,3 @@ def truncated(module: Any, layers: int) -> Any:
     wanted = cut.state_dict().keys()
     cut.load_state_dict({k: v for k, v in module.state_dict().items() if k in wanted}, assign=True)
     return cut.eval()
-
-
-def _agreement(a: list[int], b: list[int]) -> int:
-    n = min(len(a), len(b))
-    if a[:n] == b[:n]:
-        return n
-    return next(i for i in range(n) if a[i] != b[i])

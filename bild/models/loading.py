@@ -124,9 +124,9 @@ def load_pair(
     if dtype not in DTYPES:
         raise BildError(f"dtype={dtype} is not known: choose one of {', '.join(DTYPES)}.")
     place = resolve_device(device)
-    if large == "embedded" and small in (None, "embedded"):
-        large, small = str(EMBEDDED / "large"), str(EMBEDDED / "small")
-        tokenizer, name = str(EMBEDDED), name or "embedded"
+    if large == "embedded":
+        name = name or "embedded"
+    large, small, tokenizer = _embedded(large, small, tokenizer)
     sources = _locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
     configs = [_config(source) for source in sources]  # first, because the tokenizer's loader reads them too
     if exit is not None:
@@ -142,6 +142,17 @@ def load_pair(
     if name is None:
         name = f"{sources[0].folder.name if sources[0].revision is None else large.rpartition('/')[2]}"
     return Pair(name, whole, part, chosen, tokenizer_name, vocabulary, start, eos, dtype, place, exit)
+
+
+def _embedded(large: str, small: str | None, tokenizer: str | None) -> tuple[str, str | None, str | None]:
+    """Put the folders of the pair that ships in the place of its name; alone, it stands for both models."""
+    if "embedded" not in (large, small):
+        return large, small, tokenizer
+    if large == "embedded":
+        large, small = str(EMBEDDED / "large"), small or "embedded"
+    if small == "embedded":
+        small = str(EMBEDDED / "small")
+    return large, small, tokenizer or str(EMBEDDED)
 
 
 def _locate_both(
@@ -181,8 +192,7 @@ def fingerprints(
     exit: int | None = None,
 ) -> dict[str, Any]:
     """What identifies a pair, found without loading it: the fingerprints of both checkpoints and of the tokenizer."""
-    if large == "embedded" and small in (None, "embedded"):
-        large, small, tokenizer = str(EMBEDDED / "large"), str(EMBEDDED / "small"), str(EMBEDDED)
+    large, small, tokenizer = _embedded(large, small, tokenizer)
     sources = _locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
     owner = next((source for source in sources if source.has_tokenizer), None)
     if tokenizer is not None:

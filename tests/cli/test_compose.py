@@ -1,0 +1,145 @@
+"""Every option under conf/ composes, and a task or a pair that was not named is chosen to fit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bild.cli import GROUPS, compose, options
+from bild.config import RunConfig
+from bild.demo import DemoConfig
+from bild.errors import BildError
+
+FOLDERS = ("model.large=a", "model.small=b")
+TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "embedded", "file"}
+SUMMARISATION = {"xsum", "cnndm", "embedded-news"}
+EXIT = {option: ["model.exit=1"] for option in ("mt5-small", "t5-small")}
+"""What these need beside their name: a small model, here the first layer."""
+FITS = {
+    "embedded": TRANSLATION,
+    "mt5-large-aligned": {"iwslt2017", "wmt14"},
+    "t5-large": SUMMARISATION,
+    "pretrained/mt5-large-small": TRANSLATION,
+    "pretrained/t5-base-small": SUMMARISATION,
+}
+LARGE_OF = {
+    "embedded": "embedded",
+    "mt5-large-aligned": "-de-en",
+    "t5-large": ("-xsum", "-cnndm"),
+    "pretrained/mt5-large-small": "google/mt5-large",
+    "pretrained/t5-base-small": "google-t5/t5-base",
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group in GROUPS for option in options(group) if option != "folders"]
+)
+def test_every_option_composes_by_itself(group: str, option: str) -> None:
+    config = compose([f"{group}={option}", *EXIT.get(option, [])])
+    assert isinstance(config, RunConfig)
+    assert config.model.fit(config.task) is not None
+    if group in ("task", "method", "engine"):
+        assert getattr(config, group).name == option
+    if group == "model":
+        made_for = option.removeprefix("pretrained/")
+        assert config.model.name == (made_for if made_for == option else f"{made_for}-pretrained")
+
+
+def test_a_pair_of_folders_composes_with_both_of_them() -> None:
+    config = compose(["model=folders", *FOLDERS])
+    assert (config.task.name, config.model.large, config.model.small) == ("file", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("task", "pair"),
+    [
+        ("xsum", "t5-large"),
+        ("cnndm", "t5-large"),
+        ("embedded-news", "t5-large"),
+        ("iwslt2017", "mt5-large"),
+        ("wmt14", "mt5-large"),
+        ("embedded", "embedded"),
+        ("multi30k", "embedded"),
+        ("file", "embedded"),
+    ],
+)
+def test_a_task_alone_chooses_its_pair(task: str, pair: str) -> None:
+    config = compose([f"task={task}"])
+    assert (config.task.name, config.model.name) == (task, pair)
+
+
+@pytest.mark.parametrize(
+    ("pair", "task"),
+    [
+        ("t5-large", "xsum"),
+        ("t5-large-aligned", "xsum"),
+        ("mt5-large", "iwslt2017"),
+        ("mt5-large-aligned", "iwslt2017"),
+        ("pretrained/t5-base-small", "cnndm"),
+        ("pretrained/mt5-large-small", "iwslt2017"),
+        ("embedded", "embedded"),
+    ],
+)
+def test_a_pair_alone_chooses_its_task(pair: str, task: str) -> None:
+    assert compose([f"model={pair}"]).task.name == task
+
+
+def test_nothing_named_is_the_embedded_pair_on_the_embedded_task() -> None:
+    config = compose([])
+    assert (config.task.name, config.model.name, config.method.name, config.engine.name) == (
+        "embedded",
+        "embedded",
+        "bild",
+        "fused",
+    )
+    assert (config.threshold.fb, config.threshold.rb, config.method.max_draft) == (0.6, 5.0, 10)
+    assert (config.results, config.resume) == ("results", True)
+
+
+@pytest.mark.parametrize("task", options("task"))
+@pytest.mark.parametrize(("pair", "tasks"), FITS.items())
+def test_a_pair_is_taken_for_its_own_tasks_and_refused_for_others(task: str, pair: str, tasks: set[str]) -> None:
+    if task in tasks:
+        config = compose([f"task={task}", f"model={pair}"])
+        assert config.model.fit(config.task).large.endswith(LARGE_OF[pair])
+    else:
+        with pytest.raises(BildError, match=f"does not fit task={task}"):
+            compose([f"task={task}", f"model={pair}"])
+
+
+@pytest.mark.parametrize("task", options("task"))
+def test_a_pair_of_folders_fits_every_task(task: str) -> None:
+    config = compose([f"task={task}", "model=folders", *FOLDERS])
+    assert config.model.fit(config.task).large == "a"
+
+
+def test_ones_own_checkpoints_win_over_the_published_ones() -> None:
+    config = compose(["task=xsum", "model.small=mine"])
+    fit = config.model.fit(config.task)
+    assert (fit.large, fit.small) == ("kssteven/T5-large-xsum", "mine")
+
+
+def test_a_threshold_of_zero_is_zero_and_not_the_default() -> None:
+    config = compose(["threshold.fb=0.0", "threshold.rb=0.0"])
+    assert (config.threshold.fb, config.threshold.rb) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "fb", "rb"), [("default", 0.6, 5.0), ("fallback-only", 0.6, math.inf), ("rollback-only", 0.0, 2.0)]
+)
+def test_the_named_thresholds(option: str, fb: float, rb: float) -> None:
+    config = compose([f"threshold={option}"])
+    assert (config.threshold.fb, config.threshold.rb) == (fb, rb)
+
+
+def test_thresholds_may_be_written_in_any_way_that_is_a_number() -> None:
+    config = compose(["threshold.fb=1", "threshold.rb=inf"])
+    assert (config.threshold.fb, config.threshold.rb) == (1.0, math.inf)
+
+
+def test_the_demo_has_points_of_its_own() -> None:
+    config = compose([], "demo", DemoConfig)
+    assert [point.method for point in config.points][:3] == ["vanilla", "small", "speculative"]
+    assert {(point.fb, point.rb) for point in config.points if point.method == "bild"} >= {(0.9, 1.0), (0.0, 6.0)}
+    assert (config.task.name, config.model.name, config.results) == ("embedded", "embedded", "results/demo")

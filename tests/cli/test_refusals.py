@@ -1,0 +1,307 @@
+"""Every mistake ends in one sentence on stderr and a code that is not 0, and nothing is run before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bild.cli import options
+from tests import hubcache
+from tests.cli.commands import QUICK, Finished, call, points, spawn
+from tests.models.checkpoints import pickled, tiny_shape, without, write_checkpoint
+from tests.tinydata import json_lines
+
+ROW = {"source": "Ja.", "reference": "Yes."}
+
+# --- wrong options, which are refused before torch is imported
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("threshold.fb=1.5", "threshold.fb=1.5 is out of range: the fallback threshold is a probability, from 0 to 1."),
+        ("threshold.fb=abc", "threshold.fb=abc is not a number: give a number."),
+        ("threshold.fbb=0.6", "threshold.fbb is not an option (did you mean threshold.fb?): threshold has fb, rb."),
+        ("task=nope", f"task=nope is not known: choose one of {', '.join(options('task'))}."),
+        (
+            "threshold.fb=0.3,0.6",
+            "threshold.fb=0.3,0.6 names several values: add -m to run them all, or quote it if it is one value.",
+        ),
+        (
+            "-m threshold.fb=0.3,0.6,7",
+            "threshold.fb=7 is out of range: the fallback threshold is a probability, from 0 to 1.",
+        ),
+    ],
+)
+def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sentence: str) -> None:
+    assert spawn("bild.run", *arguments.split(), cwd=tmp_path).refusal() == sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "beginning"),
+    [
+        ("threshold.fb=-0.1", "threshold.fb=-0.1 is out of range"),
+        ("threshold.fb=nan", "threshold.fb=nan is out of range"),
+        ("threshold.fb=", "threshold.fb= is not a number"),
+        ("threshold.fb=null", "threshold.fb: field 'threshold.fb' is not Optional"),
+        ("threshold.fb", "The option 'threshold.fb' cannot be read: write group=option or key=value"),
+        ("threshold.fb.x=1", "threshold.fb.x is not an option: threshold.fb is a single value"),
+        ("threshold.rb=-1", "threshold.rb=-1 is out of range"),
+        ("threshold.rb=nan", "threshold.rb=nan is out of range"),
+        ("threshold=nope", "threshold=nope is not known: choose one of default, fallback-only, rollback-only"),
+        ("fb=0.6", "fb is not an option: there are task, model"),
+        ("+threshold.fb=0.6", "Could not append to config"),
+        ("~task", "task=None is not known"),
+        ("experiment=null task=xsum", "experiment=None is not known"),
+        ("experiment=paper/xsum", "experiment=paper/xsum is not known: choose one of paper/xsum-"),
+        ("method.max_draft=0", "method.max_draft=0 is out of range: it must be 1 or more"),
+        ("method.max_draft=2.5", "method.max_draft=2.5 is not a whole number"),
+        ("method.first=nobody", "method.first=nobody is not known: choose one of large, small"),
+        ("method.rules=mine", "method.rules=mine is not known: choose one of paper, authors"),
+        ("method.verify_eos=maybe", "method.verify_eos: value 'maybe' is not a valid bool"),
+        ("task.samples=0", "task.samples=0 is out of range"),
+        ("task.target_limit=1", "task.target_limit=1 is out of range"),
+        ("engine=nope", "engine=nope is not known: choose one of fused, "),
+        ("engine.dtype=fp8", "engine.dtype=fp8 is not known: choose one of fp32, fp16, bf16"),
+        ("engine.threads=0", "engine.threads=0 is out of range"),
+        ("measure.draws=10", "measure.draws=10 is out of range"),
+        ("measure.confidence=1", "measure.confidence=1 is out of range"),
+        ("resume=perhaps", "resume: value 'perhaps' is not a valid bool"),
+        ("model=folders", "model=folders needs two checkpoints: give model.large=... and model.small=..."),
+        ("model=t5-large task=wmt14", "model=t5-large does not fit task=wmt14 (translation-de-en): this pair takes"),
+        ("model=embedded task=xsum", "model=embedded does not fit task=xsum (summarisation): this pair takes task="),
+        ("-m task=xsum,wmt14", "task=xsum,wmt14 need different values of model: name one with model=..."),
+        ("-m model=t5-large,mt5-large", "model=t5-large,mt5-large need different values of task: name one"),
+        ("-m threshold.fb=range(0,3,1)", "threshold.fb=2 is out of range"),
+        ("-m threshold.fb=interval(0,1)", "threshold.fb=interval(0,1) does not list its values"),
+        ("-m task=glob(*)", "task=glob(*) does not list its values"),
+        ("-m threshold.fb=0.3,0.6 threshold.rb=1,-2", "threshold.rb=-2 is out of range"),
+        ("-m threshold.fb=0.3,0.6 --cfg job", "--cfg shows one configuration: leave out -m"),
+    ],
+)
+def test_a_wrong_option(tmp_path: Path, arguments: str, beginning: str) -> None:
+    assert call("bild.run", *arguments.split(), cwd=tmp_path).refusal().startswith(beginning)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "method"),
+    [
+        ("threshold.fb=0.6", "vanilla"),
+        ("threshold.rb=2", "small"),
+        ("threshold=fallback-only", "vanilla"),
+        ("threshold.fb=0.6", "speculative"),
+        ("method.max_draft=3", "vanilla"),
+        ("method.rules=authors", "speculative"),
+        ("method.scan=first", "small"),
+    ],
+)
+def test_an_option_that_the_method_does_not_heed(tmp_path: Path, option: str, method: str) -> None:
+    sentence = call("bild.run", option, f"method={method}", cwd=tmp_path).refusal()
+    key = option.partition("=")[0]
+    assert sentence == f"{key} has no effect with method={method}: leave it out, or choose method=bild."
+
+
+@pytest.mark.parametrize(
+    "arguments", ["-m method=vanilla,bild threshold.fb=0.3", "experiment=paper/xsum-vanilla threshold.fb=0.3"]
+)
+def test_an_option_that_one_of_the_runs_does_not_heed(tmp_path: Path, arguments: str) -> None:
+    sentence = call("bild.run", *arguments.split(), cwd=tmp_path).refusal()
+    assert sentence.startswith("threshold.fb has no effect with method=vanilla")
+
+
+@pytest.mark.parametrize(
+    "option", ["threshold.fb=0.3", "threshold=fallback-only", "method=vanilla", "method.max_draft=3"]
+)
+def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str) -> None:
+    sentence = call("bild.demo", option, cwd=tmp_path).refusal()
+    assert sentence.startswith(f"{option.partition('=')[0]} has no effect here: each of the points has its own")
+
+
+@pytest.mark.parametrize(
+    ("points", "beginning"),
+    [
+        ("[{fb: 3}]", "threshold.fb=3 is out of range"),
+        ("[{fbx: 3}]", "fbx: key 'fbx' not in 'DemoPoint'"),
+        ("[{method: nope}]", "method.name=nope is not known"),
+    ],
+)
+def test_a_wrong_point_of_the_demo(tmp_path: Path, points: str, beginning: str) -> None:
+    assert call("bild.demo", f"points={points}", "task.samples=1", cwd=tmp_path).refusal().startswith(beginning)
+
+
+def test_the_doctor_takes_no_options(tmp_path: Path) -> None:
+    sentence = call("bild.doctor", "task=xsum", cwd=tmp_path).refusal()
+    assert sentence == "python -m bild.doctor takes no options, but 'task=xsum' was given."
+
+
+# --- what is on the disk
+
+
+def with_pair(large: Path | str, small: Path | str, cwd: Path, *options: str) -> Finished:
+    """Run the embedded task by a pair of folders, in this process."""
+    arguments = ("model=folders", f"model.large={large}", f"model.small={small}", "task=embedded", "task.samples=1")
+    return call("bild.run", *arguments, *QUICK, *options, cwd=cwd)
+
+
+@pytest.mark.slow
+def test_a_missing_folder_by_the_command_line(tmp_path: Path) -> None:
+    arguments = ("model=folders", "model.large=./nowhere", "model.small=./nowhere", "task=embedded")
+    sentence = spawn("bild.run", *arguments, cwd=tmp_path).refusal()
+    assert sentence == (
+        "There is no folder ./nowhere for model.large: give one with config.json and model.safetensors."
+    )
+    assert points(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint without a fault. Shared: tests must not change it."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "good")
+
+
+def test_a_hub_name_while_offline(tmp_path: Path, hub: Path, good: Path) -> None:
+    assert with_pair("someone/T5-large", good, tmp_path).refusal() == (
+        f"model.large=someone/T5-large is neither a folder nor in the hub cache at {hub}/hub, and HF_HUB_OFFLINE is "
+        "set: fetch it with `hf download someone/T5-large` where there is a connection, or give a local folder."
+    )
+
+
+def test_a_hub_data_set_while_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hubcache.use_hub(monkeypatch, tmp_path / "hf")
+    sentence = call("bild.run", "task=xsum", cwd=tmp_path).refusal()
+    assert sentence.startswith("The split validation of the hub data set EdinburghNLP/xsum was not found")
+    assert "HF_HUB_OFFLINE is set" in sentence
+
+
+def test_two_vocabularies_by_size(tmp_path: Path, good: Path) -> None:
+    other = write_checkpoint(tmp_path / "other", rows=tiny_shape().rows + 200, tokenizer=None)
+    assert with_pair(good, other, tmp_path).refusal() == (
+        f"The vocabularies differ: {good} has {tiny_shape().rows} rows and {other} {tiny_shape().rows + 200}; "
+        "BiLD needs two models over one vocabulary (padding to a multiple of 128 is allowed)."
+    )
+
+
+def test_two_vocabularies_by_their_tokens(tmp_path: Path, good: Path) -> None:
+    other = write_checkpoint(tmp_path / "other", tokenizer="multilingual", seed=2)
+    assert with_pair(good, other, tmp_path).refusal() == (
+        f"The vocabularies differ: the tokenizer of {good} is not that of {other}; "
+        "BiLD needs two models over one vocabulary."
+    )
+
+
+def test_a_pair_without_a_tokenizer_on_a_text_task(tmp_path: Path) -> None:
+    bare = write_checkpoint(tmp_path / "bare", tokenizer=None)
+    assert with_pair(bare, bare, tmp_path).refusal() == (
+        "The pair folders has no tokenizer, and task=embedded is text: give model.tokenizer=..., a folder or a hub id."
+    )
+
+
+FAULTS = {
+    "config.json that is not JSON": (
+        {"files": {"config.json": b"{nope"}},
+        "{} has a config.json that cannot be read (Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1)).",
+    ),
+    "config.json that is no object": (
+        {"files": {"config.json": b"[1]"}},
+        "{} has a config.json without a model_type: only T5 and mT5 encoder-decoders can be paired.",
+    ),
+    "config.json of another kind": (
+        {"config": {"model_type": "bert"}},
+        "{} is a bert checkpoint: only T5 and mT5 encoder-decoders can be paired.",
+    ),
+    "config.json with a wrong value": (
+        {"config": {"d_model": "wide"}},
+        "{} has a config.json that is not a t5's (Validation error for field 'd_model': ",
+    ),
+    "config.json of another size": (
+        {"config": {"d_model": 64}},
+        "The weights of {} do not fit its config.json: decoder.block.0.layer.0.SelfAttention.k.weight is ",
+    ),
+    "a missing weight": (
+        {"weights": without("decoder.block.1.layer.0.SelfAttention.q.weight")},
+        "The weights of {} are incomplete: 1 are missing, decoder.block.1.layer.0.SelfAttention.q.weight first.",
+    ),
+    "damaged weights": (
+        {"files": {"model.safetensors": b"no such header" * 9}},
+        "The weights of {} cannot be loaded: Error while deserializing header",
+    ),
+    "a damaged tokenizer": (
+        {"files": {"tokenizer.json": b"{nope"}},
+        "The tokenizer of {} cannot be loaded: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("role", "fault"),
+    [*(("large", fault) for fault in FAULTS), ("small", "a missing weight"), ("small", "a damaged tokenizer")],
+)
+def test_a_checkpoint_with_a_fault(tmp_path: Path, good: Path, role: str, fault: str) -> None:
+    changes, sentence = FAULTS[fault]
+    bad = write_checkpoint(tmp_path / "bad", seed=3, **changes)
+    done = with_pair(bad, good, tmp_path) if role == "large" else with_pair(good, bad, tmp_path)
+    assert done.refusal().startswith(sentence.format(bad))
+
+
+def test_weights_that_are_half_there(tmp_path: Path, good: Path) -> None:
+    bad = write_checkpoint(tmp_path / "bad")
+    weights = bad / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    assert with_pair(bad, good, tmp_path).refusal().startswith(f"The weights of {bad} cannot be loaded: ")
+
+
+def test_no_config_and_no_weights(tmp_path: Path, good: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert with_pair(tmp_path / "empty", good, tmp_path).refusal() == (
+        f"{tmp_path}/empty has no config.json: model.large needs a folder or hub id of a T5 or mT5 checkpoint."
+    )
+    bare = write_checkpoint(tmp_path / "bare")
+    (bare / "model.safetensors").unlink()
+    assert with_pair(bare, good, tmp_path, "model.allow_pickle=true").refusal() == (
+        f"{bare} has no weights: neither *.safetensors nor pytorch_model*.bin was found."
+    )
+
+
+def test_a_pickle_is_refused_unless_it_is_allowed(tmp_path: Path, good: Path) -> None:
+    risky = pickled(tmp_path / "risky")
+    assert with_pair(risky, good, tmp_path).refusal() == (
+        f"{risky} has no *.safetensors: other formats can run code when they are loaded; convert it, or allow them "
+        "with model.allow_pickle=true if you trust where it comes from."
+    )
+    assert points(tmp_path) == []
+    done = with_pair(risky, good, tmp_path, "model.allow_pickle=true")
+    assert done.code == 0, done.err
+    assert (points(tmp_path)[0] / "record.json").is_file()
+
+
+def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    sentence = call("bild.run", "results=file/results", *QUICK, cwd=tmp_path).refusal()
+    assert sentence.startswith("The results folder file/results/embedded/embedded/bild-fb0.6-rb5-")
+    assert sentence.endswith(" cannot be written (Not a directory): choose another place with results=...")
+
+
+def test_an_empty_data_file(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_bytes(b"")
+    sentence = call("bild.run", "task=file", "task.path=own.jsonl", cwd=tmp_path).refusal()
+    assert sentence == "own.jsonl has no rows: give a data file with at least one example."
+
+
+def test_a_malformed_line_is_told_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_bytes(json_lines([ROW] * 16) + b'{"source": "Ja."\n')
+    sentence = call("bild.run", "task=file", "task.path=own.jsonl", cwd=tmp_path).refusal()
+    assert sentence.startswith("line 17 of own.jsonl is not JSON (")
+    assert points(tmp_path) == []
+
+
+def test_no_data_file(tmp_path: Path) -> None:
+    assert call("bild.run", "task=file", cwd=tmp_path).refusal().startswith("task.path is empty: set it to a data file")
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    sentence = call("bild.run", "engine.device=cuda:63", cwd=tmp_path).refusal()
+    assert sentence.startswith("engine.device=cuda:63 was asked for, but torch sees ")

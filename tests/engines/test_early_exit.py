@@ -1,0 +1,173 @@
+"""Early exit with shared layers against the same two models computed apart, nothing shared."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from time import perf_counter
+
+import pytest
+import torch
+
+from bild.bench.live import run_live
+from bild.config import ModelConfig, TaskConfig
+from bild.decoding import Policy, alone, big_little, bild_rules, speculative_rules
+from bild.engines import Engine, build_exit_engines
+from bild.engines.early_exit import truncated
+from bild.errors import BildError
+from bild.models import EMBEDDED, load_pair
+from tests.engines.tiny import EOS, SMALL_MAKES, START, build, engine, ids, model
+
+DEEP = [make for make in SMALL_MAKES if make != "deep-encoder"]
+"""Makes with more than one decoder layer."""
+
+
+def views(name: str, make: str, exit_layer: int, **options: int) -> tuple[Engine, Engine]:
+    module = model(make)
+    return build_exit_engines(
+        name, module, exit_layer, dtype="fp32", eos=EOS, vocabulary=module.config.vocab_size, **options
+    )
+
+
+@pytest.mark.parametrize("make", DEEP)
+@pytest.mark.parametrize("name", ["fused", "graph", "hf"])
+def test_policies_write_the_same_text_as_two_models_apart(name: str, make: str) -> None:
+    module = model(make)
+    dice = random.Random(11)
+    for exit_layer in range(1, module.config.num_decoder_layers):
+        shared = views(name, make, exit_layer, capacity=8)
+        apart = engine("hf", module), engine("hf", truncated(module, exit_layer))
+        for n in range(4):
+            source = [*ids(dice.randint(3, 20), seed=n), EOS]
+            for rules in (
+                bild_rules(0.5 * dice.random(), 5 * dice.random(), dice.choice(["paper", "authors"])),
+                speculative_rules(4),
+            ):
+                runs = [
+                    run_live(big_little(rules, start=START, eos=EOS, max_length=24), source, *p)
+                    for p in (shared, apart)
+                ]
+                assert runs[0].decoded.tokens == runs[1].decoded.tokens
+                assert runs[0].large_passes == runs[1].large_passes
+
+
+def test_summaries_agree_in_any_order_of_steps_and_rewinds() -> None:
+    """Also where the large model reads what the small one never wrote, and the other way round."""
+    dice = random.Random(2)
+    shared = views("fused", "deep-decoder", 2, capacity=8)
+    module = model("deep-decoder")
+    apart = engine("hf", module), engine("hf", truncated(module, 2))
+    source = [*ids(8), EOS]
+    for made in (*shared, *apart):
+        made.start(source)
+        made.step([START])
+    for _ in range(80):
+        who = dice.randrange(2)
+        pair = (shared[who], apart[who])
+        if dice.random() < 0.4:
+            length = dice.randint(1, pair[0].length)
+            for made in pair:
+                made.rewind(length)
+        tokens = ids(dice.randint(1, 4), seed=dice.randrange(5))  # few seeds: the two often read the same
+        mine, theirs = (made.step(tokens, want=len(tokens)) for made in pair)
+        assert mine.choice_nll == pytest.approx(theirs.choice_nll, rel=1e-4, abs=1e-4)
+        assert mine.token_nll == pytest.approx(theirs.token_nll, rel=1e-4, abs=1e-4)
+        assert mine.choice == theirs.choice
+
+
+def test_one_encoder_pass_serves_both_but_never_two_runs() -> None:
+    large, small = views("fused", "t5-v1.0", 1)
+    passes: list[int] = []
+    inner = large.shared.engine  # type: ignore[attr-defined]
+    encode = inner.start
+
+    def counted(source: list[int]) -> None:
+        passes.append(len(source))
+        encode(source)
+
+    inner.start = counted
+    source = [*ids(6), EOS]
+
+    def policy() -> Policy:
+        return big_little(bild_rules(0.3, 2.0), start=START, eos=EOS, max_length=10)
+
+    run_live(policy(), source, large, small)
+    assert len(passes) == 1
+    run_live(policy(), source, large, small)
+    assert len(passes) == 2
+    run_live(alone("large", start=START, eos=EOS, max_length=10), source, large, None)
+    run_live(alone("small", start=START, eos=EOS, max_length=10), source, None, small)
+    assert len(passes) == 4  # the small model alone pays for its own
+
+
+def test_what_the_small_model_computed_is_not_computed_again() -> None:
+    large, small = views("fused", "deep-decoder", 3)
+    shared = large.shared  # type: ignore[attr-defined]
+    source = [*ids(6), EOS]
+    large.start(source)
+    small.start(source)
+    computed: list[int] = []
+    run = shared._run
+    shared._run = lambda tokens, n: computed.append(len(tokens)) or run(tokens, n)
+    small.step([START, 5, 6])
+    assert computed == [3]
+    large.step([START, 5, 6, 7], want=4)
+    assert computed == [3, 1]
+    small.step([7])
+    assert computed == [3, 1]  # the large pass left it behind
+
+
+@pytest.mark.slow
+def test_a_verification_costs_the_remaining_layers_only() -> None:
+    """At exit n of L layers at most (L-n)/L of a whole pass plus 10 %, by medians of interleaved passes."""
+    module = build("t5-v1.0", d_model=256, d_ff=1024, d_kv=64, num_heads=4, num_decoder_layers=6, seed=1)
+    large, small = build_exit_engines("fused", module, 3, dtype="fp32", eos=EOS, vocabulary=module.config.vocab_size)
+    whole = engine("fused", module)
+    source, text = [*ids(12), EOS], [START, *ids(8)]
+    took: dict[str, list[float]] = {"whole": [], "resumed": []}
+    for _ in range(60):
+        for made in (large, small, whole):
+            made.start(source)
+        small.step(text)
+        for name, made in (("whole", whole), ("resumed", large)):
+            began = perf_counter()
+            made.step(text, want=len(text))
+            took[name].append(perf_counter() - began)
+    ratio = statistics.median(took["resumed"]) / statistics.median(took["whole"])
+    assert ratio < 0.5 + 0.1 + 0.1  # the last tenth for a noisy machine
+
+
+def test_nothing_is_copied_to_cut_a_module_off() -> None:
+    module = model("mt5")
+    cut = truncated(module, 1)
+    assert cut.config.num_decoder_layers == 1
+    assert module.config.num_decoder_layers == 2
+    theirs = {t.data_ptr() for t in module.state_dict().values()}
+    assert all(t.data_ptr() in theirs for t in cut.state_dict().values())
+
+
+def test_load_pair_with_an_exit() -> None:
+    torch.set_num_threads(1)
+    pair = load_pair(str(EMBEDDED / "large"), tokenizer=str(EMBEDDED), exit=2)
+    assert pair.small.module is pair.large.module
+    assert pair.small.fingerprint == f"{pair.large.fingerprint}-exit2"
+    assert pair.small.parameters < pair.large.parameters
+    assert pair.engine("small", "fused").name == "fused"
+
+
+@pytest.mark.parametrize("layer", [0, 4, 9])
+def test_an_exit_outside_the_decoder_is_refused(layer: int) -> None:
+    with pytest.raises(BildError, match="4 decoder layers"):
+        load_pair(str(EMBEDDED / "large"), tokenizer=str(EMBEDDED), exit=layer)
+
+
+def test_an_exit_takes_the_place_of_the_small_checkpoint() -> None:
+    model_config = ModelConfig(name="folders", large="a", fits=["any"], exit=3)
+    found = model_config.fit(TaskConfig())
+    assert found is not None
+    assert (found.large, found.small) == ("a", None)
+    assert model_config.pair_name == "folders-exit3"
+    with pytest.raises(BildError, match=r"model\.exit=n"):
+        ModelConfig(name="folders", large="a", fits=["any"]).fit(TaskConfig())
+    with pytest.raises(BildError, match="out of range"):
+        ModelConfig(exit=0)

@@ -1,0 +1,150 @@
+"""The door for notebooks: `bild.load_pair` and `bild.generate`."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import bild
+from bild.config import ENGINES
+from bild.models import Pair
+
+SENTENCE = "Ein Junge in einem blauen T-Shirt springt von einem Steg in einen See."
+METHODS = ("vanilla", "small", "bild", "speculative")
+
+
+def replayed(output: bild.Output) -> list[int]:
+    """The text that the rounds tell of."""
+    tokens = [output.tokens[0]]
+    for each in output.rounds:
+        assert each.start == len(tokens)
+        tokens += each.drafted[: each.kept]
+        if each.wrote is not None:
+            tokens.append(each.wrote)
+    return tokens
+
+
+def refusal(pair: Pair, source: str | list[int] = SENTENCE, **options) -> str:
+    with pytest.raises(bild.BildError) as caught:
+        bild.generate(pair, source, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_output_has_tokens_text_authors_and_times(embedded_pair: Pair, method: str, engine: str) -> None:
+    output = bild.generate(embedded_pair, SENTENCE, method=method, engine=engine)
+    assert (output.tokens[0], output.tokens[-1]) == (embedded_pair.start, embedded_pair.eos)
+    assert output.text == embedded_pair.decode(output.tokens)
+    assert "boy" in output.text.lower()
+    assert len(output.origins) == len(output.tokens)
+    assert output.origins[0] == "start"
+    written = set(output.origins[1:])
+    assert written <= {"small", "large", "rollback"}
+    if method in ("vanilla", "small"):
+        assert written == {"large" if method == "vanilla" else "small"}
+    assert output.run.total_ns == sum(output.run.phases_ns.values()) > 0
+    assert bool(output.run.small_passes) == (method != "vanilla")
+    assert bool(output.run.large_passes) == (method != "small")
+
+
+@pytest.mark.parametrize("method", ["small", "bild", "speculative"])
+def test_the_rounds_tell_the_whole_text(embedded_pair: Pair, method: str) -> None:
+    output = bild.generate(embedded_pair, SENTENCE, method=method, fb=0.5, rb=1.0)
+    assert replayed(output) == output.tokens
+    assert output.origins.count("small") == sum(each.kept for each in output.rounds)
+    assert output.origins.count("rollback") == sum(each.rollback for each in output.rounds)
+
+
+def test_strict_thresholds_and_speculation_write_what_the_large_model_writes(embedded_pair: Pair) -> None:
+    vanilla = bild.generate(embedded_pair, SENTENCE, method="vanilla").tokens
+    assert bild.generate(embedded_pair, SENTENCE, method="speculative").tokens == vanilla
+    assert bild.generate(embedded_pair, SENTENCE, fb=0.0, rb=0.0).tokens == vanilla
+    assert bild.generate(embedded_pair, SENTENCE, fb=1.0, rb=0.0).tokens == vanilla
+    assert bild.generate(embedded_pair, SENTENCE, method="small").tokens != vanilla
+
+
+def test_loose_thresholds_write_what_the_small_model_writes(embedded_pair: Pair) -> None:
+    small = bild.generate(embedded_pair, SENTENCE, method="small").tokens
+    output = bild.generate(embedded_pair, SENTENCE, fb=0.0, rb=math.inf, max_draft=200, first="small")
+    assert output.tokens == small
+    assert output.run.large_passes == []
+
+
+def test_options_reach_the_policy(embedded_pair: Pair) -> None:
+    def rounds(**options) -> list:
+        return bild.generate(embedded_pair, SENTENCE, **options).rounds
+
+    assert max(len(each.drafted) for each in rounds(fb=0.0, rb=9.0)) > 3
+    assert max(len(each.drafted) for each in rounds(fb=0.0, rb=9.0, max_draft=3)) == 3
+    assert (rounds()[0].stop, rounds(first="small", fb=0.0)[0].stop) == ("none", "limit")
+    strict = {"fb": 0.0, "rb": 0.5}
+    after = [rounds(**strict, after_rollback=who) for who in ("small", "large")]
+    for made, who in zip(after, ("small", "large"), strict=True):
+        back = [i for i, each in enumerate(made[:-1]) if each.rollback]
+        assert back, "no rollback to look at"
+        assert {made[i + 1].stop == "none" for i in back} == {who == "large"}
+    unverified = rounds(fb=0.0, rb=9.0, verify_eos=False)[-1]
+    assert (unverified.stop, unverified.token_nll, unverified.wrote) == ("eos", [], None)
+    assert len(rounds(fb=0.0, rb=9.0)[-1].token_nll) == len(rounds(fb=0.0, rb=9.0)[-1].drafted)
+    kept_unsure = [each for each in rounds(fb=0.9, unsure="verify") if each.stop == "unsure"]
+    assert all(len(each.drafted) == len(each.probs) for each in kept_unsure)
+    assert kept_unsure
+
+
+def test_the_length_counts_the_start_token(embedded_pair: Pair) -> None:
+    for method in METHODS:
+        assert len(bild.generate(embedded_pair, SENTENCE, method=method, max_length=6).tokens) == 6
+        assert len(bild.generate(embedded_pair, SENTENCE, method=method, max_length=2).tokens) == 2
+
+
+def test_a_source_of_ids_is_taken_as_it_is(embedded_pair: Pair) -> None:
+    ids, _ = embedded_pair.encode(SENTENCE)
+    by_text = bild.generate(embedded_pair, SENTENCE)
+    assert bild.generate(embedded_pair, ids).tokens == by_text.tokens
+    assert bild.generate(embedded_pair, tuple(ids)).text == by_text.text
+
+
+def test_a_long_text_is_cut_to_the_source_limit(embedded_pair: Pair) -> None:
+    ids, _ = embedded_pair.encode(SENTENCE)
+    cut = bild.generate(embedded_pair, SENTENCE, source_limit=5)
+    assert cut.tokens == bild.generate(embedded_pair, [*ids[:4], embedded_pair.eos]).tokens
+    assert cut.tokens != bild.generate(embedded_pair, SENTENCE).tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "beginning"),
+    [
+        ({"fb": 1.5}, "threshold.fb=1.5 is out of range: the fallback threshold is a probability, from 0 to 1."),
+        ({"fb": math.nan}, "threshold.fb=nan is out of range"),
+        ({"rb": -0.1}, "threshold.rb=-0.1 is out of range"),
+        ({"method": "nope"}, "method.name=nope is not known: choose one of vanilla, small, bild, speculative"),
+        ({"rules": "mine"}, "method.rules=mine is not known: choose one of paper, authors."),
+        ({"engine": "nope"}, "engine=nope is not known: choose one of hf, fused"),
+        ({"max_draft": 0}, "method.max_draft=0 is out of range: it must be 1 or more."),
+        ({"max_length": 1}, "max_length=1 is out of range: it counts the start token, so 2 or more."),
+        ({"first": "nobody"}, "method.first=nobody is not known"),
+        ({"after_rollback": "nobody"}, "method.after_rollback=nobody is not known"),
+        ({"scan": "last"}, "method.scan=last is not known"),
+        ({"unsure": "keep"}, "method.unsure=keep is not known"),
+    ],
+)
+def test_a_wrong_option(embedded_pair: Pair, options: dict, beginning: str) -> None:
+    assert refusal(embedded_pair, **options).startswith(beginning)
+
+
+def test_wrong_ids(embedded_pair: Pair) -> None:
+    last = embedded_pair.vocabulary - 1
+    for ids, what in (([], "no token ids"), ([5, last + 1, 1], f"the token id {last + 1}"), ([-1], "the token id -1")):
+        assert refusal(embedded_pair, ids) == f"The source has {what}: it needs at least one id from 0 to {last}."
+    assert bild.generate(embedded_pair, [last, 1]).tokens[0] == embedded_pair.start
+
+
+def test_the_door_has_what_it_says() -> None:
+    assert set(bild.__all__) == {"BildError", "Output", "Pair", "generate", "load_pair"}
+    assert all(hasattr(bild, name) for name in bild.__all__)
+    assert bild.Pair is Pair
+    with pytest.raises(AttributeError, match="has no attribute 'nope'"):
+        _ = bild.nope

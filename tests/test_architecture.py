@@ -1,0 +1,133 @@
+"""Who may import whom (`docs/design.md`), read from the sources; and what an import really takes along."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "bild"
+MODULES = sorted(path.relative_to(REPOSITORY) for path in PACKAGE.rglob("*.py"))
+ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
+
+# Which rooms of the package a room may use, at the top of a file or inside a function; command lines (`__main__`) may
+# use all. `config`, `errors` and `hub` are modules that every room may use.
+MAY_USE: dict[str, set[str]] = {
+    "decoding": set(),
+    "engines": set(),
+    "models": {"engines"},
+    "tasks": set(),
+    "metrics": set(),
+    "results": set(),
+    "report": {"results", "bench.bench_result"},
+    "bench": {"decoding", "engines", "models", "tasks", "metrics", "results"},
+}
+COMMON = {"config", "errors", "hub"}
+WITHOUT_TORCH = ("decoding", "results", "report", "tasks", "metrics")
+HEAVY = {"torch", "transformers", "numpy", "pandas", "hydra", "omegaconf", "matplotlib", "datasets"}
+
+
+@cache
+def imports(module: Path) -> frozenset[str]:
+    """Dotted names of all that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse((REPOSITORY / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def outside(module: Path) -> set[str]:
+    """Names of the packages that a file imports."""
+    return {name.partition(".")[0] for name in imports(module)}
+
+
+def used(module: Path) -> set[str]:
+    """What a file imports of the package, without the package's name."""
+    return {name.removeprefix("bild.") for name in imports(module) if name.startswith("bild.")}
+
+
+def is_of(name: str, places: set[str]) -> bool:
+    """Whether a dotted name is one of these rooms or modules, or in one of them."""
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def modules_of(room: str) -> list[Path]:
+    return [module for module in MODULES if module.parts[1] == room]
+
+
+def all_of(*rooms: str) -> str:
+    """A statement that imports every module of some rooms."""
+    names = [".".join(module.with_suffix("").parts) for room in rooms for module in modules_of(room)]
+    return f"import {', '.join(names)}"
+
+
+def test_the_reader_of_imports_sees_them() -> None:
+    assert {"torch", "bild.errors.BildError"} <= imports(Path("bild/models/loading.py"))
+    assert "transformers.AutoTokenizer" in imports(Path("bild/models/loading.py"))  # inside a function
+    assert {"models", "decoding.policy_for"} <= used(Path("bild/bench/measure.py"))
+    assert is_of("bench.live.Run", {"bench.live"})
+    assert not is_of("bench.lively", {"bench.live"})
+
+
+@pytest.mark.parametrize("room", MAY_USE)
+def test_a_room_uses_the_rooms_that_it_may(room: str) -> None:
+    assert modules_of(room)
+    for module in modules_of(room):
+        beyond = {name for name in used(module) if not is_of(name, MAY_USE[room] | COMMON | {room, "__version__"})}
+        assert module.name == "__main__.py" or not beyond, f"{module} imports {beyond}"
+
+
+def test_every_room_has_its_rule() -> None:
+    assert set(ROOMS) == set(MAY_USE)
+
+
+def test_engines_and_decoding_do_not_know_each_other() -> None:
+    for room, other in (("engines", "decoding"), ("decoding", "engines")):
+        for module in modules_of(room):
+            assert not any(is_of(name, {other}) for name in used(module)), module
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_a_room_without_torch_imports_none(room: str) -> None:
+    for module in modules_of(room):
+        assert not outside(module) & {"torch", "transformers"}, module
+
+
+def test_only_command_lines_at_the_top_know_hydra() -> None:
+    knowing = {module for module in MODULES if outside(module) & {"hydra", "omegaconf"}}
+    assert Path("bild/cli.py") in knowing
+    assert {module for module in knowing if len(module.parts) > 2} == set()
+    commands = {module for module in MODULES if "bild.cli" in imports(module)}
+    for module in (knowing | commands) - {Path("bild/cli.py")}:
+        assert 'if __name__ == "__main__":' in (REPOSITORY / module).read_text(), f"{module} is no command line"
+
+
+def test_decoding_does_no_input_and_output() -> None:
+    standard = {name for module in modules_of("decoding") for name in outside(module)}
+    assert standard <= {"__future__", "bild", "collections", "dataclasses", "functools", "math", "typing"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import bild", HEAVY),
+        (all_of("decoding", "results", "report"), HEAVY),
+        ("import bild.tasks, bild.metrics", {"torch", "transformers", "hydra"}),
+        ("import bild.run, bild.demo, bild.doctor", {"torch", "transformers"}),
+    ],
+)
+def test_what_an_import_takes_along(statement: str, absent: set[str]) -> None:
+    script = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "bild" in loaded
+    assert not loaded & absent

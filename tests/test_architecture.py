@@ -72,7 +72,7 @@ def all_of(*rooms: str) -> str:
 
 def test_the_reader_of_imports_sees_them() -> None:
     assert {"torch", "bild.errors.BildError"} <= imports(Path("bild/models/loading.py"))
-    assert "transformers.AutoTokenizer" in imports(Path("bild/models/loading.py"))  # inside a function
+    assert "transformers.AutoTokenizer" in imports(Path("bild/models/agreement.py"))  # inside a function
     assert {"models", "decoding.policy_for"} <= used(Path("bild/bench/measure.py"))
     assert is_of("bench.live.Run", {"bench.live"})
     assert not is_of("bench.lively", {"bench.live"})

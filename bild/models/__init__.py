@@ -1,5 +1,6 @@
 """Pairs of checkpoints: where they come from, whether they fit together, and the pair that ships with the package."""
 
-from bild.models.loading import EMBEDDED, Model, Pair, fingerprints, load_pair, resolve_device
+from bild.models.checkpoint import Model
+from bild.models.loading import EMBEDDED, Pair, fingerprints, load_pair, resolve_device
 
 __all__ = ["EMBEDDED", "Model", "Pair", "fingerprints", "load_pair", "resolve_device"]

@@ -14,7 +14,7 @@ import bild
 from bild.bench.library import library_generate
 from bild.errors import BildError
 from bild.models import Pair, load_pair, resolve_device
-from bild.models.loading import _shared_vocabulary
+from bild.models.agreement import shared_vocabulary
 from bild.models.source import Source
 from tests import hubcache
 from tests.cli.commands import REPOSITORY
@@ -136,7 +136,7 @@ def test_the_published_paddings_are_accepted_and_other_sizes_are_not(rows: int, 
     sources = tuple(Source(name, Path(name), None) for name in ("large", "small"))
 
     def shared(large: int, small: int) -> int:
-        return _shared_vocabulary(sources, [SimpleNamespace(vocab_size=n) for n in (large, small)], None)
+        return shared_vocabulary(sources, [SimpleNamespace(vocab_size=n) for n in (large, small)], None)
 
     assert shared(rows, padded) == shared(padded, rows) == rows
     for other in (rows - 128, padded + 1):

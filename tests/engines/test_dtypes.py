@@ -130,8 +130,7 @@ OVERFLOWS = [
 ]
 
 
-@every_pair
-@pytest.mark.parametrize("part", OVERFLOWS)
+@pytest.mark.parametrize(("golden", "part"), [(("t5", "mt5")[i % 2], part) for i, part in enumerate(OVERFLOWS)])
 def test_an_overflow_in_fp16_is_told_in_words(golden: str, part: str, tmp_path: Path) -> None:
     module = scaled(large(golden), part, 1e7)
     pair = saved_pair(tmp_path, module, module, "fp16")
@@ -148,7 +147,7 @@ def test_an_overflow_in_fp16_is_told_in_words(golden: str, part: str, tmp_path: 
 def test_on_the_way_to_an_overflow_there_is_no_nonsense(golden: str, part: str, tmp_path: Path) -> None:
     """Whatever the size of the weights: close to fp32, or an error."""
     refused = 0
-    for power in (2, 4, 6, 8):
+    for power in (2, 4, 7):
         module = scaled(large(golden), part, 10.0**power)
         exact = nlls(engine("hf", module))
         made = saved_pair(tmp_path / str(power), module, module, "fp16").engine("large", "fused")
@@ -158,7 +157,7 @@ def test_on_the_way_to_an_overflow_there_is_no_nonsense(golden: str, part: str, 
             refused += 1
         else:
             assert distance(found, exact) < 0.1, f"{part} times 1e{power}"
-    assert refused < 4
+    assert refused < 3
 
 
 @every_engine

@@ -42,8 +42,7 @@ def same(ours: Output, theirs: Output) -> None:
 
 
 @pytest.mark.parametrize("make", SMALL_MAKES)
-@pytest.mark.parametrize("rules", ["paper", "authors"])
-@pytest.mark.parametrize(("fb", "rb"), [(0.3, 1.0), (0.0, 0.5)])
+@pytest.mark.parametrize(("rules", "fb", "rb"), [("paper", 0.3, 1.0), ("authors", 0.0, 0.5), ("authors", 0.3, 1.0)])
 def test_bild_writes_the_same_on_both_engines(folder: Path, make: str, rules: str, fb: float, rb: float) -> None:
     pair = _pair(folder, make)
     options = {"rules": rules, "fb": fb, "rb": rb}

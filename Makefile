@@ -5,6 +5,7 @@ TASK ?= embedded
 MODEL ?=
 FB ?= 0.3,0.5,0.7,0.9
 RB ?= 1,2,3,5
+BENCH ?= model=embedded shape=t5-small
 ARGS ?=
 OUT ?= $(ROOT)report
 
@@ -19,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test sweep report doctor lint format wheel clean
+.PHONY: help env demo test sweep report bench doctor lint format wheel clean
 
 help:  ## show this
 	@echo 'make TARGET, where TARGET is'
@@ -43,11 +44,14 @@ test: $(READY)  ## ruff, mypy and all tests
 
 sweep: $(READY)  ## measure a grid of thresholds: make sweep TASK=xsum FB=0.3,0.6 RB=1,2 (resumes if it was stopped)
 	@cd $(ROOT) && $(PY) -m bild.run -m task=$(TASK) $(if $(MODEL),model=$(MODEL)) method=bild threshold.fb=$(FB) threshold.rb=$(RB) $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.run -m task=$(TASK) $(if $(MODEL),model=$(MODEL)) method=small,speculative $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.run -m task=$(TASK) $(if $(MODEL),model=$(MODEL)) method=vanilla,small,speculative $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK)
 
 report: $(READY)  ## tables and figures from results/: make report TASK=xsum
 	@cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK)
+
+bench: $(READY)  ## engines and peers against the machine's limit: make bench BENCH="shape=t5-large" ARGS="dtype=bf16"
+	@cd $(ROOT) && for what in $(BENCH); do $(PY) -m bild.bench $$what $(ARGS) || exit $$?; done
 
 doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it
 	@cd $(ROOT) && $(PY) -m bild.doctor

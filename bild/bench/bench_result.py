@@ -1,0 +1,175 @@
+"""What a bench leaves as JSON: one dataclass per thing that was measured. No torch, so that a report can draw it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bild.errors import BildError
+from bild.results.codec import FieldError, decode, dumps, encode
+
+BENCH_VERSION = 1
+
+MEASURED, FAILED, SKIPPED, ABSENT = "measured", "failed", "skipped", "absent"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median over the repeats, the least and the most."""
+
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Iterable[float]) -> Spread:
+        """Of at least one value."""
+        found = sorted(values)
+        return Spread(statistics.median(found), found[0], found[-1])
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least that a pass can cost on this machine: what it reads and computes over the machine's best rates."""
+
+    bytes: int
+    flops: int
+    ms: float
+    bound: str
+    """"read" or "multiply": which of the two takes longer."""
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A pass over several new positions."""
+
+    ms: Spread
+    relative: Spread
+    """Its time over that of width 1, repeat by repeat (over the narrowest width, where 1 was not measured)."""
+    over_floor: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether the tokens are those of the reference, and where they first part."""
+
+    reference: str
+    equal: int
+    """Repeats with equal tokens."""
+    repeats: int
+    position: int | None = None
+    """Of the first difference, counted from the first written token."""
+    gap: float | None = None
+    """There, in nats: how much more probable the reference's token is to the large model than the other one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One engine or peer."""
+
+    kind: str
+    """"engine", "small" (an engine with the pair's small model) or "peer"."""
+    status: str
+    note: str | None = None
+    precision: str | None = None
+    """Of the weights: "fp32", "fp16", "bf16" or "int8"."""
+    ms_per_token: Spread | None = None
+    first_ms: Spread | None = None
+    """From the source to the first token: encoder, the source's keys and values, one step."""
+    faster: Spread | None = None
+    """How many times as fast as `generate`, repeat by repeat."""
+    gb_per_s: float | None = None
+    gflop_per_s: float | None = None
+    floor: Floor | None = None
+    over_floor: float | None = None
+    """Median ms per token over the floor's."""
+    agreement: Agreement | None = None
+    wide: dict[int, Wide] | None = None
+    repeats_ms: dict[int, float] | None = None
+    """ms per token of each repeat."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The machine's best, seen anywhere in the run."""
+
+    gb_per_s: float
+    read_mb: float
+    """Size of the buffer that was read."""
+    gflop_per_s: float
+    matrix: int
+    """Rows and columns of the matrices that were multiplied."""
+    gb_per_s_in_loop: Spread | None
+    gflop_per_s_in_loop: Spread | None
+    """Beside the entrants; far below the best on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """The Python between two forward passes, by BiLD's policy and the live driver over engines that answer at once."""
+
+    us_per_pass: Spread
+    passes_per_round: float
+    round_ms: float | None
+    """The forward passes of such a round, as measured in this run; None where no engine was."""
+    share: float | None
+    """The Python of a round over its passes."""
+    engine: str | None
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One run of `python -m bild.bench`."""
+
+    schema: int
+    name: str
+    title: str
+    created: str
+    command: str
+    dtype: str
+    device: str
+    threads: int
+    settings: dict[str, Any]
+    model: dict[str, Any]
+    environment: dict[str, Any]
+    rates: Rates
+    floors: dict[int, Floor]
+    """Of a wide pass, by width."""
+    rows: dict[str, Row]
+    overhead: Overhead
+    repeats: int
+    interrupted: bool = False
+
+    @property
+    def machine(self) -> str:
+        """The machine's name for people."""
+        return str(self.environment["machine"]["name"])
+
+
+def write_bench(result: BenchResult, path: Path) -> None:
+    """Write it as strict JSON, whole or not at all."""
+    text = dumps(encode(result), indent=1) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".json.new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise BildError(f"{path} cannot be written ({error.strerror}): choose another place with out=...") from error
+
+
+def read_bench(path: Path) -> BenchResult:
+    """Read one back. BildError where it is no such file."""
+    try:
+        result: BenchResult = decode(BenchResult, json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BildError(f"{path} cannot be read ({error.strerror}).") from error
+    except (FieldError, ValueError) as error:
+        raise BildError(f"{path} is not a result of python -m bild.bench: {error}.") from error
+    if result.schema != BENCH_VERSION:
+        raise BildError(f"{path} has version {result.schema}, and this program reads version {BENCH_VERSION}.")
+    return result

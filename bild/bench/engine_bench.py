@@ -1,0 +1,175 @@
+"""A whole bench: rates and floor first, then the contest, then the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from bild.bench.bench_config import BenchConfig
+from bild.bench.bench_result import BENCH_VERSION, BenchResult, Floor, Overhead, Rates, Row, Spread
+from bild.bench.bench_rows import Ground, make_rows
+from bild.bench.contest import Contest, Plan
+from bild.bench.field import SMALL, build_field
+from bild.bench.floor import Decoder, Work, floor_ms
+from bild.bench.machine import busy_warning, describe, state
+from bild.bench.overhead import decode_overhead
+from bild.bench.rates import MatmulProbe, ReadProbe
+from bild.bench.subjects import Subject, make_subject
+from bild.engines import DTYPES
+from bild.errors import BildError
+from bild.models import resolve_device
+
+_FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
+_CLOCKS = Path("/sys/devices/system/cpu")
+
+
+def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResult:
+    """Measure; `announce` is told the floor before anything is. Ctrl-C in the contest keeps what was measured."""
+    device = resolve_device(config.device)
+    torch.set_num_threads(config.threads)
+    before = _state(device)
+    warning = busy_warning(before)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    subject = make_subject(config, device)
+    decoder = Decoder.of(subject.large.config, subject.vocabulary)
+    read = ReadProbe(_token_work(config, decoder, config.dtype).bytes, device)
+    multiply = MatmulProbe(DTYPES[config.dtype], device)
+    first = {"read": _timings(read), "multiply": _timings(multiply)}
+    rates = _rates(first, {}, read, multiply)
+    for line in _floor_lines(config, subject, decoder, rates):
+        announce(line)
+
+    made = build_field(config, subject, device)
+    if not made.entrants:
+        raise BildError(
+            "There is nothing to measure: " + "; ".join(f"{name}: {why}" for name, (_, why) in made.missing.items())
+        )
+    plan = Plan(
+        subject.sources, config.tokens, config.widths, config.cached, config.repeats, config.warmup, config.seed
+    )
+    measured = Contest(made.entrants, {"read": read, "multiply": multiply}, plan).run(subject.name)
+    rates = _rates(first, measured.rates, read, multiply)
+
+    floors = {width: _wide_floor(config, decoder, width, rates) for width in config.widths}
+    ground = Ground(subject, made, measured, floors, lambda precision: _token_floor(config, decoder, precision, rates))
+    rows = make_rows(ground)
+    return BenchResult(
+        schema=BENCH_VERSION,
+        # Of its own, so that it does not take the place of a whole one.
+        name=f"{subject.name}-{config.dtype}-{device.type}{'-partial' if measured.interrupted else ''}",
+        title=subject.title,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=" ".join(["python -m bild.bench", *sys.argv[1:]]),
+        dtype=config.dtype,
+        device=str(device),
+        threads=config.threads,
+        settings=dataclasses.asdict(config) | {"sources": subject.words},
+        model=subject.details,
+        environment=describe(device) | {"state": before, "state_after": _state(device), "busy": warning},
+        rates=rates,
+        floors=floors,
+        rows=rows,
+        overhead=_overhead(rows),
+        repeats=measured.repeats,
+        interrupted=measured.interrupted,
+    )
+
+
+def _timings(probe: Callable[[], float]) -> list[float]:
+    """Rates of half a second, and of five timings at least."""
+    found: list[float] = []
+    ends = time.monotonic() + _FIRST_SECONDS
+    while len(found) < _FIRST_TIMINGS or time.monotonic() < ends:
+        found.append(probe())
+    return found
+
+
+def _overhead(rows: dict[str, Row]) -> Overhead:
+    """The Python of a round beside the passes of the fastest engine; a shape drafts for itself."""
+    timed = {
+        name: row.ms_per_token.median
+        for name, row in rows.items()
+        if row.kind == "engine" and row.ms_per_token and row.wide
+    }
+    if not timed:
+        return decode_overhead(None, None, {})
+    best = min(timed, key=lambda name: timed[name])
+    small = rows[f"{best}{SMALL}"].ms_per_token if f"{best}{SMALL}" in rows else None
+    wide = {width: found.ms.median for width, found in (rows[best].wide or {}).items()}
+    return decode_overhead(best, small.median if small else timed[best], wide)
+
+
+def _rates(
+    first: dict[str, list[float]], in_loop: dict[str, list[float]], read: ReadProbe, multiply: MatmulProbe
+) -> Rates:
+    """The best of all timings: what is slower was disturbed, and a limit is not."""
+    reads, products = in_loop.get("read", []), in_loop.get("multiply", [])
+    return Rates(
+        gb_per_s=max([*first["read"], *reads]),
+        read_mb=read.bytes / 1e6,
+        gflop_per_s=max([*first["multiply"], *products]),
+        matrix=multiply.size,
+        gb_per_s_in_loop=Spread.of(reads) if reads else None,
+        gflop_per_s_in_loop=Spread.of(products) if products else None,
+    )
+
+
+def _token_work(config: BenchConfig, decoder: Decoder, precision: str) -> Work:
+    """One step of the timed decoding, on average: after the first token, the cache holds 1 to `tokens` positions."""
+    cached = (config.tokens + 1) / 2
+    return decoder.work(1, config.source_length, cached, weights=precision, states=config.dtype)
+
+
+def _token_floor(config: BenchConfig, decoder: Decoder, precision: str, rates: Rates) -> Floor:
+    return _floor(_token_work(config, decoder, precision), rates)
+
+
+def _wide_floor(config: BenchConfig, decoder: Decoder, width: int, rates: Rates) -> Floor:
+    source = config.source_length
+    return _floor(decoder.work(width, source, config.cached, weights=config.dtype, states=config.dtype), rates)
+
+
+def _floor(work: Work, rates: Rates) -> Floor:
+    ms, bound = floor_ms(work, rates.gb_per_s, rates.gflop_per_s)
+    return Floor(work.bytes, work.flops, ms, bound)
+
+
+def _floor_lines(config: BenchConfig, subject: Subject, decoder: Decoder, rates: Rates) -> list[str]:
+    work = _token_work(config, decoder, config.dtype)
+    ms, bound = floor_ms(work, rates.gb_per_s, rates.gflop_per_s)
+    wide = ", ".join(f"{w}: {_wide_floor(config, decoder, w, rates).ms:.3g}" for w in config.widths)
+    threads = f"{config.threads} thread{'s' * (config.threads > 1)}"
+    return [
+        f"{subject.title}, {subject.details['parameters'] / 1e6:,.1f}M parameters, {config.dtype}, {threads}: "
+        f"a step reads {work.bytes / 1e6:,.1f} MB and computes {work.flops / 1e6:,.1f} MFLOP.",
+        f"This machine reads {rates.gb_per_s:.1f} GB/s (a buffer of {rates.read_mb:,.1f} MB) and multiplies "
+        f"{rates.gflop_per_s:,.0f} GFLOP/s ({rates.matrix} x {rates.matrix}).",
+        f"Floor: {ms:.3g} ms a token ({bound}); ms of a pass by width: {wide or 'none'}.",
+    ]
+
+
+def _state(device: torch.device) -> dict[str, object]:
+    """As `machine.state`, with the clock of the processor where the system tells it."""
+    now: dict[str, object] = state(device)
+    try:
+        khz = [int(path.read_text()) for path in sorted(_CLOCKS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    except (OSError, ValueError):
+        khz = []
+    return now | {"cpu_mhz": max(khz) // 1000 if khz else _mhz()}
+
+
+def _mhz() -> int | None:
+    """The clock that the kernel reports; in a virtual machine often a nominal one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
+    return round(max(found)) if found else None

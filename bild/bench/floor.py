@@ -1,0 +1,74 @@
+"""The least that one decoder pass can cost: the bytes it must read and the operations it must do. Arithmetic only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pass of a decoder over new positions."""
+
+    bytes: int
+    """Read: matrices, head, keys and values of the source and of the cached positions. Writes are left out."""
+    flops: int
+    """A multiplication and an addition are two."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What the counts need to know of a T5 or mT5."""
+
+    layers: int
+    width: int  # D
+    inner: int  # heads * key size
+    feed_forward: int  # F
+    matrices_in: int
+    """Matrices of [D, F]: 1, gated 2."""
+    vocabulary: int
+
+    @staticmethod
+    def of(config: Any, vocabulary: int) -> Decoder:
+        """From the library's configuration; `vocabulary` is the number of rows of the head that are used."""
+        return Decoder(
+            layers=config.num_decoder_layers,
+            width=config.d_model,
+            inner=config.num_heads * config.d_kv,
+            feed_forward=config.d_ff,
+            matrices_in=2 if config.is_gated_act else 1,
+            vocabulary=vocabulary,
+        )
+
+    @property
+    def head(self) -> int:
+        """Weights of the head."""
+        return self.vocabulary * self.width
+
+    @property
+    def matrices(self) -> int:
+        """Weights that every pass multiplies by: the layers' and the head's.
+
+        Self-attention has q, k, v and o; cross-attention q and o, since the source's keys and values are made once.
+        """
+        layer = 6 * self.width * self.inner + (self.matrices_in + 1) * self.width * self.feed_forward
+        return self.layers * layer + self.head
+
+    def work(self, width: int, source: int, cached: float, *, weights: str, states: str) -> Work:
+        """A pass over `width` new positions behind `cached` ones, on a source of `source` positions.
+
+        `weights` and `states` (keys, values, embeddings) name their dtypes. Every new position sees all before it and
+        itself, and is asked for its logits. Norms, softmax and biases are a thousandth of it and left out.
+        """
+        memory = round(2 * self.layers * self.inner * (source + cached))
+        read = self.matrices * ELEMENT_BYTES[weights] + (memory + width * self.width) * ELEMENT_BYTES[states]
+        seen = source + cached + (width + 1) / 2
+        return Work(read, round(width * (2 * self.matrices + 4 * self.layers * self.inner * seen)))
+
+
+def floor_ms(work: Work, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:
+    """The longer of reading and multiplying, in ms, and which it is ("read" or "multiply")."""
+    reading, multiplying = work.bytes / gb_per_s / 1e6, work.flops / gflop_per_s / 1e6
+    return (reading, "read") if reading >= multiplying else (multiplying, "multiply")

@@ -18,7 +18,7 @@ def shared_tokenizer(sources: tuple[Source, Source], asked: str | None) -> tuple
         source = locate(asked, weights=False, option="model.tokenizer")
         if not source.has_tokenizer:
             raise BildError(f"model.tokenizer={asked} has neither tokenizer.json nor spiece.model.")
-        return _load_tokenizer(source), asked
+        return _load_tokenizer(source), source.name
     owners = [source for source in sources if source.has_tokenizer]
     if not owners:
         return None, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +11,7 @@ from bild.engines import DTYPES, Engine, build_engine, build_exit_engines, check
 from bild.errors import BildError
 from bild.models.agreement import shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.checkpoint import Model, first_layers, load_model, read_config
-from bild.models.source import Source, fingerprint, locate, tokenizer_fingerprint
-
-EMBEDDED = Path(__file__).parent / "embedded"
+from bild.models.source import EMBEDDED, Source, fingerprint, locate, tokenizer_fingerprint
 
 
 @dataclass

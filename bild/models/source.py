@@ -10,6 +10,8 @@ from pathlib import Path
 from bild.errors import BildError
 from bild.hub import cached_snapshot, is_name
 
+EMBEDDED = Path(__file__).resolve().parent / "embedded"
+"""The pair that ships."""
 _TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model"]
 _PATTERNS = ["config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES]
 _PICKLE_PATTERNS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
@@ -46,7 +48,7 @@ def locate(
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        source = Source(name, path.resolve(), None)
+        source = Source(_shown(name, path.resolve()), path.resolve(), None)
     elif not is_name(name) or path.is_file():
         raise BildError(f"There is no folder {name} for {option}: give one with config.json and model.safetensors.")
     else:
@@ -85,6 +87,11 @@ def _from_hub(name: str, revision: str | None, patterns: list[str], option: str)
             f"fetch it with `hf download {name}` where there is a connection, or give a local folder."
         )
     return Source(name, cached, cached.name)
+
+
+def _shown(name: str, folder: Path) -> str:
+    """What a folder is called in records: the pair that ships lies somewhere else on every machine."""
+    return str("embedded" / folder.relative_to(EMBEDDED)) if folder.is_relative_to(EMBEDDED) else name
 
 
 def fingerprint(folder: Path) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from bild.cli import run_hydra
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
@@ -25,6 +26,13 @@ class DemoPoint:
 class DemoConfig(RunConfig):
     """What `python -m bild.run` can be told, a list of points in the place of one, and where the figure goes."""
 
+    OWN: ClassVar[dict[str, str]] = {
+        "threshold": "points=[...]",
+        "threshold.*": "points=[...]",
+        "method": "points=[...]",
+        "method.name": "points=[...]",
+        "method.max_draft": "points=[...]",
+    }
     points: list[DemoPoint] = field(default_factory=list)
     out: str = "demo"
 

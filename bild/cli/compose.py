@@ -1,0 +1,102 @@
+"""From overrides to a checked configuration: a task or a pair that was not named is chosen to fit the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bild.cli.checks import check_heeded, check_options
+from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
+from bild.cli.overrides import parse, sentence, to_fields, values
+from bild.config import RunConfig
+from bild.errors import BildError
+
+
+def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
+    """Name the task that fits a pair, or the pair that fits a task, where only one of the two was named."""
+    if "task" not in groups(schema):
+        return list(overrides)
+    named = {o.key_or_group: o for o in parse(overrides) if o.key_or_group in GROUPS}
+    if "experiment" in named or ("task" in named) == ("model" in named):
+        return list(overrides)
+    have, lack, key = ("task", "model", "pair") if "task" in named else ("model", "task", "task")
+    wanted = {load(have, option).get(key) for option in values(named[have])}
+    if len(wanted) > 1:
+        raise BildError(
+            f"{have}={','.join(values(named[have]))} need different values of {lack}: name one with {lack}=..."
+        )
+    return [*overrides, f"{lack}={wanted.pop()}"]
+
+
+def compose(overrides: Sequence[str], name: str = "run", schema: type = RunConfig) -> Any:
+    """The configuration object for some overrides, checked; what `python -m bild.<name>` gets, for use in Python."""
+    register(name, schema)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        overrides = to_fields(overrides, schema)
+        check_options(parse(overrides), schema)
+        return resolve(complete(overrides, schema), name, schema)
+
+
+def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
+    """From Hydra's dictionary to the dataclass, whose own checks then run."""
+    config = OmegaConf.to_object(raw)
+    assert isinstance(config, schema)
+    if "task" in groups(schema):
+        check_fit(config)
+    return config
+
+
+def check_fit(config: Any) -> None:
+    """Refuse a pair that was not made for the task, naming what would fit."""
+    if config.model.fit(config.task) is not None:
+        return
+    tasks, pairs = [], []
+    for option in options("task"):
+        task = load("task", option)
+        if option in config.model.checkpoints if config.model.checkpoints else task.kind in config.model.fits:
+            tasks.append(option)
+    for option in options("model"):
+        model = load("model", option)
+        made = model.get("checkpoints")
+        if config.task.name in made if made else config.task.kind in model.fits:
+            pairs.append(option)
+    raise BildError(
+        f"model={config.model.name} does not fit task={config.task.name} ({config.task.kind}): this pair takes "
+        f"task={' or '.join(tasks)}, this task takes model={' or '.join(pairs)}, or any pair by model=folders."
+    )
+
+
+def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> None:
+    """Compose every job, or in a wide sweep every single value, before the first one runs."""
+    parsed = parse(overrides)
+    check_options(parsed, schema)
+    swept = [o for o in parsed if o.is_sweep_override()]
+    if swept and not multirun:
+        one = swept[0]
+        raise BildError(
+            f"{one.input_line} names several values: add -m to run them all, or quote it if it is one value."
+        )
+    first = {o.key_or_group: values(o)[0] for o in swept}
+    fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+    jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in values(o)[1:]]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for job in jobs:
+            config = resolve(complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema), name, schema)
+            if "method" in groups(schema):
+                check_heeded([o.key_or_group for o in parsed], config)
+
+
+def resolve(overrides: Sequence[str], name: str, schema: type) -> Any:
+    """Compose within an initialised Hydra; its own errors become BildErrors."""
+    try:
+        return to_config(hydra.compose(name, list(overrides)), schema)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BildError(sentence(error)) from error

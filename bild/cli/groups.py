@@ -1,0 +1,46 @@
+"""The configuration folder `conf/`, its groups, and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from bild.errors import BildError
+
+GROUPS = ("task", "model", "method", "threshold", "engine", "experiment")
+"""Of the commands that measure points; a schema with groups of its own names them as its `GROUPS`."""
+
+
+def conf_dir() -> Path:
+    """The folder `conf/`: beside the package in a checkout, inside it in an installed wheel."""
+    here = Path(__file__).resolve().parents[1]
+    for place in (here / "conf", here.parent / "conf"):
+        if (place / "run.yaml").is_file():
+            return place
+    raise BildError(f"The configuration folder conf/ is missing beside {here}: install bild-bench again.")
+
+
+def groups(schema: type) -> tuple[str, ...]:
+    """The groups of `conf/` that a command with this schema takes."""
+    found: tuple[str, ...] = getattr(schema, "GROUPS", GROUPS)
+    return found
+
+
+def register(name: str, schema: type) -> None:
+    """Make a config dataclass known to Hydra as `<name>_schema`."""
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+
+
+def options(group: str) -> list[str]:
+    """The options of a group, as they are typed."""
+    folder = conf_dir() / group
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
+
+
+def load(group: str, option: str) -> DictConfig:
+    """The file of an option as it stands, nothing filled in."""
+    loaded = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
+    assert isinstance(loaded, DictConfig)
+    return loaded

@@ -16,7 +16,14 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 INFINITE = {"infinite": True}
-_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "an object"}
+_NAMES = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+}
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
 
 
@@ -83,6 +90,10 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
         return _decode_fields(kind, value, where)
     if kind is Any:
         return value
+    if get_origin(kind) is list:
+        _expect(value, list, where)
+        (item_kind,) = get_args(kind)
+        return [decode(item_kind, item, _inside(where, index)) for index, item in enumerate(value)]
     if get_origin(kind) is dict:
         _expect(value, dict, where)
         if "shape" in metadata:
@@ -187,6 +198,8 @@ def _schema(kind: Any, metadata: Mapping[str, Any], definitions: dict[str, Any])
         return {"$ref": f"#/$defs/{kind.__name__}"}
     if kind is Any:
         return {}
+    if get_origin(kind) is list:
+        return {"type": "array", "items": _schema(get_args(kind)[0], {}, definitions)}
     if get_origin(kind) is dict:
         key_kind, item_kind = get_args(kind)
         keys = {"propertyNames": {"pattern": "^(0|[1-9][0-9]*)$"}} if key_kind is int else {}

@@ -1,0 +1,143 @@
+"""`predicted.json`: the points of a sweep as they follow from decision trees and prices, and which were measured.
+
+Quality and counts are exact (greedy decoding is deterministic); seconds and speedups are predictions, whose intervals
+hold both the choice of the examples and the error of the prices. Measured points are folders of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from bild.errors import BildError
+from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.parts import Counts, Engine, Interval, Method, Threshold
+from bild.results.prices import PriceError
+
+PREDICTED = "predicted.json"
+PREDICTED_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The headline metric, and the signature that says how it was computed."""
+
+    name: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class PredictedScore:
+    """The headline score over all examples, with its bootstrap interval."""
+
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PredictedSeconds:
+    """Mean seconds per example, end to end at batch size 1."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Prediction and live measurement on the same examples."""
+
+    examples: int
+    predicted: float
+    """Speedup."""
+    measured: Interval
+    predicted_seconds: float
+    """Per example."""
+    measured_seconds: float
+    inside: bool
+    """Whether the measured interval and the prediction's overlap."""
+
+
+@dataclass(frozen=True)
+class PredictedPoint:
+    """One point of a sweep."""
+
+    label: str
+    method: Method
+    threshold: Threshold
+    quality: PredictedScore
+    counts: Counts
+    seconds: PredictedSeconds
+    speedup: Interval
+    """Over vanilla decoding by the large model on the same engine, ratio of totals."""
+    front: bool
+    """Whether no other point is predicted to be as good and faster, or as fast and better."""
+    difference: Interval | None = None
+    """Quality less that of vanilla, paired."""
+    chosen: str | None = None
+    """Why it is measured: "baseline", "published" or "front"; null: it is not."""
+    measured: str | None = None
+    """The point's folder, beside the sweep's own."""
+    dropped: str | None = None
+    """Why its measurement was given up or failed."""
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """All points of one sweep over one tree.
+
+    `tree` is the hash of the tree, `prices` the error of the prices that were used, `marked` the ids of the examples
+    on which some decision lies within rounding, so a live run may part from the tree there.
+    """
+
+    schema: int
+    hash: str
+    tree: str
+    task: str
+    pair: str
+    machine: dict[str, Any] = field(metadata={"shape": {"fingerprint": str, "name": str}})
+    packages: dict[str, str]
+    engine: Engine
+    examples: int
+    data_hash: str
+    metric: Metric
+    confidence: float
+    prices: PriceError
+    created: str
+    finished: bool
+    """Whether everything that was chosen has been measured, dropped or has failed."""
+    points: list[PredictedPoint]
+    marked: list[str] = field(default_factory=list)
+
+
+def predicted_to_json(predicted: Predicted) -> str:
+    """The predictions as strict JSON."""
+    return dumps(encode(predicted), indent=1) + "\n"
+
+
+def read_predicted(path: Path) -> Predicted:
+    """The predictions in a file. BildError where it cannot be read or is no such file."""
+    try:
+        found = cast(Predicted, decode(Predicted, json.loads(path.read_bytes())))
+        if found.schema != PREDICTED_SCHEMA:
+            raise FieldError(f"the field schema must be {PREDICTED_SCHEMA}, but it is {found.schema}")
+    except OSError as error:
+        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
+    except ValueError as error:
+        raise BildError(f"{path} does not hold predictions ({error}): delete it and run the sweep again.") from None
+    return found
+
+
+def find_predicted(root: Path) -> list[tuple[Path, Predicted]]:
+    """All predictions under a results folder, by path. Files that cannot be read are passed over."""
+    found = []
+    for path in sorted(Path(root).rglob(PREDICTED)):
+        try:
+            found.append((path, read_predicted(path)))
+        except BildError:
+            continue
+    return found

@@ -1,0 +1,91 @@
+"""`predicted.json`: written, read again, found, and refused where it is something else."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bild.errors import BildError
+from bild.results.parts import Interval, Threshold
+from bild.results.predicted import (
+    PREDICTED,
+    Agreement,
+    Metric,
+    Predicted,
+    PredictedPoint,
+    PredictedScore,
+    PredictedSeconds,
+    find_predicted,
+    predicted_to_json,
+    read_predicted,
+)
+from bild.results.prices import PriceError
+from tests.records import make_record
+
+
+def make_predicted() -> Predicted:
+    """Two predicted points, one of them measured."""
+    record = make_record()
+    quality, seconds = PredictedScore(39.6, 38.9, 40.2), PredictedSeconds(0.51, 0.48, 0.54)
+    speedup = Interval(1.6, 1.5, 1.7)
+    measured = Agreement(64, 1.61, Interval(1.58, 1.55, 1.61), 0.51, 0.52, True)
+    never = Threshold(0.6, math.inf)
+    points = [
+        PredictedPoint(record.label, record.method, record.threshold, quality, record.counts, seconds, speedup, True,
+                       chosen="front", measured="bild-fb0.6-rb2-0123456789", agreement=measured),
+        PredictedPoint("bild-fb0.6-rbinf", record.method, never, quality, record.counts, seconds, speedup, False),
+    ]  # fmt: skip
+    return Predicted(
+        schema=1,
+        hash="0" * 64,
+        tree="1" * 64,
+        task=record.task.name,
+        pair=record.pair.name,
+        machine=record.environment["machine"],
+        packages=record.environment["packages"],
+        engine=record.engine,
+        examples=888,
+        data_hash=record.task.data["hash"],
+        metric=Metric("bleu", record.headline.signature),
+        confidence=0.95,
+        prices=PriceError(0.05, 0.04, 1),
+        created="2026-01-01T00:00:00+00:00",
+        finished=True,
+        points=points,
+        marked=["validation-3"],
+    )
+
+
+def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    predicted = make_predicted()
+    path = tmp_path / "task" / "pair" / "sweep-0000000000" / PREDICTED
+    path.parent.mkdir(parents=True)
+    path.write_text(predicted_to_json(predicted))
+    assert read_predicted(path) == predicted
+    assert json.loads(path.read_text())["points"][1]["threshold"]["rb"] == "inf"
+    (tmp_path / PREDICTED).write_text("{}")
+    assert find_predicted(tmp_path) == [(path, predicted)]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"points": {}}, "points must be a list"),
+        ({"schema": 9}, "schema must be 1"),
+        ({"examples": "many"}, "examples must be an integer"),
+        ({"points": [{}]}, "points.0.label is missing"),
+    ],
+)
+def test_another_file_is_refused_in_one_sentence(tmp_path: Path, change: dict[str, object], named: str) -> None:
+    path = tmp_path / PREDICTED
+    path.write_text(json.dumps(json.loads(predicted_to_json(make_predicted())) | change))
+    with pytest.raises(BildError, match=named):
+        read_predicted(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BildError, match="could not be read"):
+        read_predicted(tmp_path / PREDICTED)

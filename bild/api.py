@@ -44,6 +44,10 @@ def generate(
     scan: str | None = None,
     unsure: str | None = None,
     verify_eos: bool | None = None,
+    exit: float = ThresholdConfig.exit,
+    confidence: str = MethodConfig.confidence,
+    decay: float | None = MethodConfig.decay,
+    min_layers: int = MethodConfig.min_layers,
 ) -> Output:
     """Decode a text, or token ids (end token included), greedily at batch size 1.
 
@@ -54,15 +58,17 @@ def generate(
         raise BildError(f"engine={engine} is not known: choose one of {', '.join(ENGINES)}.")
     if max_length < 2:
         raise BildError(f"max_length={max_length} is out of range: it counts the start token, so 2 or more.")
-    how = MethodConfig(method, rules, max_draft, first, after_rollback, scan, unsure, verify_eos)
-    make = policy_for(how, ThresholdConfig(fb, rb))
-    ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
-    run = run_live(
-        make(start=pair.start, eos=pair.eos, max_length=max_length),
-        ids,
-        None if method == "small" else pair.engine("large", engine),
-        None if method == "vanilla" else pair.engine("small", engine),
+    how = MethodConfig(
+        method, rules, max_draft, first, after_rollback, scan, unsure, verify_eos, confidence, decay, min_layers
     )
+    make = policy_for(how, ThresholdConfig(fb, rb, exit))
+    ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
+    policy = make(start=pair.start, eos=pair.eos, max_length=max_length)
+    if method == "calm":
+        run = run_live(policy, ids, pair.calm_engine(engine), None)
+    else:
+        large = None if method == "small" else pair.engine("large", engine)
+        run = run_live(policy, ids, large, None if method == "vanilla" else pair.engine("small", engine))
     done = run.decoded
     text = None if pair.tokenizer is None else pair.decode(done.tokens)
     return Output(done.tokens, done.origins, done.rounds, text, run)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from bild.errors import BildError
 
 RULES = ("paper", "authors")
-METHODS = ("vanilla", "small", "bild", "speculative")
+METHODS = ("vanilla", "small", "bild", "speculative", "calm")
+CONFIDENCES = ("state", "softmax")
 ENGINES = ("hf", "fused", "graph")
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
@@ -30,10 +31,11 @@ def _at_least(name: str, value: float | None, least: float) -> None:
 
 @dataclass
 class ThresholdConfig:
-    """When the small model hands over (`fb`), and when the large one takes back (`rb`)."""
+    """When the small model hands over (`fb`), when the large one takes back (`rb`); when CALM stops early (`exit`)."""
 
     fb: float = 0.6
     rb: float = 5.0
+    exit: float = 0.9
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.fb <= 1.0:
@@ -44,6 +46,11 @@ class ThresholdConfig:
             raise BildError(
                 f"threshold.rb={self.rb:g} is out of range: the rollback threshold is a negative log-likelihood "
                 "in nats, 0 or more (inf never rolls back)."
+            )
+        if not 0.0 <= self.exit <= 1.0:
+            raise BildError(
+                f"threshold.exit={self.exit:g} is out of range: the confidence from which a token is written early "
+                "is from 0 to 1."
             )
 
 
@@ -59,6 +66,9 @@ class MethodConfig:
     scan: str | None = None
     unsure: str | None = None
     verify_eos: bool | None = None
+    confidence: str = "state"
+    decay: float | None = 4.0
+    min_layers: int = 1
 
     def __post_init__(self) -> None:
         _one_of("method.name", self.name, METHODS)
@@ -68,6 +78,9 @@ class MethodConfig:
         _one_of("method.after_rollback", self.after_rollback, ("large", "small"))
         _one_of("method.scan", self.scan, ("first", "all"))
         _one_of("method.unsure", self.unsure, ("drop", "verify"))
+        _one_of("method.confidence", self.confidence, CONFIDENCES)
+        _at_least("method.decay", self.decay, 0)
+        _at_least("method.min_layers", self.min_layers, 1)
 
 
 @dataclass
@@ -201,3 +214,10 @@ class RunConfig:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     results: str = "results"
     resume: bool = True
+
+    def __post_init__(self) -> None:
+        if self.method.name == "calm" and self.engine.name != "fused":
+            raise BildError(
+                f"method=calm does not run on engine={self.engine.name}: it stops between decoder layers, "
+                "which engine=fused can."
+            )

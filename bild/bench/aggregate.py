@@ -131,6 +131,8 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
     widths: Counter[int] = Counter()
     for sample in samples:
         widths.update({int(width): n for width, n in sample["large_widths"].items()})
+    layers = Counter(layer for sample in samples for layer in sample.get("layers", ()))
+    whole = sum(sample.get("depth", 0) * written(sample["tokens"]) for sample in samples)
     return Counts(
         tokens=tokens,
         examples=len(samples),
@@ -141,5 +143,7 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
         rollback_rate=sums["rollbacks"] / tokens,
         truncated_sources=sum(bool(sample["truncated"]) for sample in samples),
         reached_limit=sum(bool(sample["reached_limit"]) for sample in samples),
+        exit_layers=dict(sorted(layers.items())) if layers else None,
+        layer_share=sum(layer * n for layer, n in layers.items()) / whole if layers else None,
         **sums,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import exp
 from time import perf_counter_ns
 
-from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict
-from bild.engines import Engine, common_prefix
+from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Write, Written
+from bild.engines import CalmEngine, Engine, common_prefix
 
 PHASES = ("encode_large", "encode_small", "small", "large", "rest")
 
@@ -60,6 +61,20 @@ class _Hand:
         self.ns += perf_counter_ns() - began
         return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
 
+    def write(self, ask: Write) -> Written:
+        began = perf_counter_ns()
+        engine = self.engine
+        assert isinstance(engine, CalmEngine)
+        feed = self._missing(ask.prefix)
+        written, stop = engine.write(feed, ask.bars, ask.confidence, ask.first_exit)
+        tokens = [one.token for one in written]
+        self.fed = ask.prefix + tokens[:-1]
+        self.passes.append(len(feed))
+        self.passes.extend([1] * (len(tokens) - 1))
+        self.ns += perf_counter_ns() - began
+        probs, layers = [exp(-one.nll) for one in written], [one.layers for one in written]
+        return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
+
     def verify(self, prefix: list[int], tokens: list[int]) -> Verdict:
         began = perf_counter_ns()
         feed = self._missing(prefix) + tokens
@@ -84,6 +99,8 @@ def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small:
         while True:
             if isinstance(ask, Draft):
                 ask = policy.send(hands[ask.author].draft(ask))
+            elif isinstance(ask, Write):
+                ask = policy.send(hands["large"].write(ask))
             else:
                 ask = policy.send(hands["large"].verify(ask.prefix, ask.tokens))
     except StopIteration as stop:

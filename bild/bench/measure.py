@@ -58,11 +58,13 @@ class Bench:
         """One example by one method, timed."""
         setting = self.setting
         policy = make(start=setting.pair.start, eos=setting.pair.eos, max_length=setting.target_limit)
+        if name == "calm":
+            return run_live(policy, source, setting.pair.calm_engine(setting.engine), None)
         large = None if name == "small" else self.large
         small = None if name == "vanilla" else self.small
         return run_live(policy, source, large, small)
 
-    def warm_up(self, sources: Sequence[list[int]]) -> None:
+    def warm_up(self, sources: Sequence[list[int]], subjects: Sequence[Subject] = ()) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
         usual = ThresholdConfig()
         paths = [
@@ -71,6 +73,7 @@ class Bench:
             (MethodConfig("bild"), ThresholdConfig(fb=1.0, rb=0.0)),  # hands over at almost every token
             (MethodConfig("bild"), ThresholdConfig(fb=0.0, rb=0.0)),  # verifies full drafts, takes back what differs
             (MethodConfig("bild"), usual),
+            *((s.method, s.threshold) for s in subjects if s.method.name == "calm"),
         ]
         for source in sources:
             for method, threshold in paths:
@@ -91,7 +94,7 @@ class Bench:
         pending = [i for i, e in enumerate(examples) if any(e.id not in ids for ids in done)]
         for i in pending[: self.setting.measure.warmup]:
             sources[i] = self._source(examples[i])
-        self.warm_up([source for source, _ in sources.values()])
+        self.warm_up([source for source, _ in sources.values()], subjects)
         gc.collect()
         gc.disable()  # a collection inside a timed example would be charged to it
         try:

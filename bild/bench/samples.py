@@ -10,7 +10,10 @@ from bild.decoding import Round
 
 
 def describe_run(run: Run, text: str, target_limit: int, eos: int) -> dict[str, Any]:
-    """What a method did on one example. Times in ns; `large_widths` counts large passes by new positions."""
+    """What a method did on one example. Times in ns; `large_widths` counts large passes by new positions.
+
+    CALM also says how many decoder `layers` each token took, of `depth`.
+    """
     tokens = run.decoded.tokens
     return {
         "tokens": tokens,
@@ -23,6 +26,7 @@ def describe_run(run: Run, text: str, target_limit: int, eos: int) -> dict[str, 
         "large_positions": sum(run.large_passes),
         "large_widths": {str(width): n for width, n in sorted(Counter(run.large_passes).items())},
         **count_rounds(run.decoded.rounds),
+        **({"layers": run.decoded.layers, "depth": run.decoded.depth} if run.decoded.depth else {}),
     }
 
 

@@ -201,9 +201,7 @@ def _record(
             tokenizer=pair.tokenizer_name or "",
         ),
         method=Method(**(switches | settings(method, subject.threshold))),
-        threshold=Threshold(
-            fb=subject.threshold.fb if "fb" in used else None, rb=subject.threshold.rb if "rb" in used else None
-        ),
+        threshold=Threshold(**({"fb": None, "rb": None} | {name: getattr(subject.threshold, name) for name in used})),
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
         quality=quality_of(samples, [example.reference for example in data.examples], task.metric, measure),

@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from bild.cli.groups import groups, options
+from bild.cli.groups import groups, load, options
 from bild.cli.overrides import values
 from bild.decoding.methods import USED
 from bild.errors import BildError
@@ -64,19 +64,26 @@ def _listed(value: str, known: list[str]) -> str:
     return f"{', '.join(close)} ... ({len(known)} in all, see --help)"
 
 
-def check_heeded(keys: Sequence[str], config: Any) -> None:
+def check_heeded(overrides: Sequence[Override], config: Any) -> None:
     """Refuse a named option that the chosen method does not heed: a threshold without effect misleads.
 
     A schema of several points names as `OWN` the options that each of them has for itself, and what to set instead.
     """
-    used = USED[config.method.name]
+    name = config.method.name
+    used = USED[name]
     own: dict[str, str] = getattr(config, "OWN", {})
-    for key in keys:
+    for override in overrides:
+        key = override.key_or_group
         group, _, option = key.partition(".")
         if (instead := own.get(key, own.get(f"{group}.*"))) is not None:
             raise BildError(f"{key} has no effect here: each of the points has its own, so set {instead} instead.")
-        inert = (option not in used[group] and option != "name") if option and group in used else key == "threshold"
-        if inert and not (key == "threshold" and used["threshold"]):
-            raise BildError(
-                f"{key} has no effect with method={config.method.name}: leave it out, or choose method=bild."
-            )
+        if key == "threshold":
+            sets = {str(one) for value in values(override) for one in load("threshold", value)}
+        elif option and group in used:
+            sets = {option} - {"name"}
+        else:
+            continue
+        if sets and not sets & used[group]:
+            heeding = [method for method in USED if sets & USED[method][group]]
+            other = "bild" if "bild" in heeding else heeding[0]
+            raise BildError(f"{key} has no effect with method={name}: leave it out, or choose method={other}.")

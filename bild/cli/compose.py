@@ -91,7 +91,7 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
         for job in jobs:
             config = resolve(complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema), name, schema)
             if "method" in groups(schema):
-                check_heeded([o.key_or_group for o in parsed], config)
+                check_heeded(parsed, config)
 
 
 def resolve(overrides: Sequence[str], name: str, schema: type) -> Any:

@@ -1,6 +1,7 @@
 """The policies: pure generators that ask for drafts and verdicts. No torch, no Hydra, no I/O."""
 
-from bild.decoding.actions import Draft, Drafted, Verdict, Verify
+from bild.decoding.actions import Draft, Drafted, Verdict, Verify, Write, Written
+from bild.decoding.adaptive import ExitRule, adaptive
 from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
 from bild.decoding.methods import MakePolicy, policy_for, settings
 from bild.decoding.rules import Rules, bild_rules, speculative_rules
@@ -9,12 +10,16 @@ __all__ = [
     "Decoded",
     "Draft",
     "Drafted",
+    "ExitRule",
     "MakePolicy",
     "Policy",
     "Round",
     "Rules",
     "Verdict",
     "Verify",
+    "Write",
+    "Written",
+    "adaptive",
     "alone",
     "big_little",
     "bild_rules",

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 Author = Literal["small", "large"]
 Stop = Literal["limit", "unsure", "eos"]
+Confidence = Literal["state", "softmax"]
 
 
 class Draft(NamedTuple):
@@ -31,6 +32,31 @@ class Drafted(NamedTuple):
     stop: Stop
 
 
+class Write(NamedTuple):
+    """Ask the large model to write on by itself, each token from the first decoder layer that is confident enough."""
+
+    prefix: list[int]
+    """The text so far, decoder start token included."""
+    bars: list[float]
+    """Per token, and so at most this many: the confidence, 0..1, from which it is written. At 1 all layers run."""
+    confidence: Confidence
+    first_exit: int
+    """The fewest decoder layers of a token, >= 1."""
+
+
+class Written(NamedTuple):
+    """What it wrote, and how deep it went for it."""
+
+    tokens: list[int]
+    probs: list[float]
+    """By the layer that the token was written from."""
+    stop: Stop
+    layers: list[int]
+    """Decoder layers that each token took."""
+    depth: int
+    """The decoder's layers."""
+
+
 class Verify(NamedTuple):
     """Ask the large model about `tokens` after `prefix`, in one pass. No tokens: an ordinary large step."""
 
@@ -49,5 +75,5 @@ class Verdict(NamedTuple):
     """n values, -ln p of each drafted token."""
 
 
-Ask = Draft | Verify
-Tell = Drafted | Verdict
+Ask = Draft | Verify | Write
+Tell = Drafted | Verdict | Written

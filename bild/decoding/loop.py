@@ -42,6 +42,10 @@ class Decoded:
     origins: list[str]
     """Per token: "start", "small", "large" (at a fallback or the end of a draft) or "rollback" (large, taking back)."""
     rounds: list[Round] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)
+    """CALM only: the decoder layers that each written token took."""
+    depth: int | None = None
+    """CALM only: the decoder's layers."""
 
 
 # What is sent depends on what was yielded (Drafted for Draft, Verdict for Verify), which the type cannot say.

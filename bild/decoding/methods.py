@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding.adaptive import ExitRule, adaptive
 from bild.decoding.loop import Policy, alone, big_little
 from bild.decoding.rules import Rules, bild_rules, speculative_rules
 
@@ -20,6 +21,7 @@ USED: dict[str, dict[str, set[str]]] = {
     "speculative": {"method": {"max_draft", "first"}, "threshold": set()},
     "vanilla": {"method": set(), "threshold": set()},
     "small": {"method": set(), "threshold": set()},
+    "calm": {"method": {"confidence", "decay", "min_layers"}, "threshold": {"exit"}},
 }
 """Which options each method heeds; the others would have no effect, so the command lines refuse them."""
 
@@ -43,11 +45,18 @@ def rules_for(method: MethodConfig, threshold: ThresholdConfig) -> Rules | None:
     return None
 
 
+def exit_rule_for(method: MethodConfig, threshold: ThresholdConfig) -> ExitRule:
+    """When `calm` writes a token early."""
+    return ExitRule(threshold.exit, method.confidence, method.decay, method.min_layers)  # type: ignore[arg-type]
+
+
 def policy_for(method: MethodConfig, threshold: ThresholdConfig) -> MakePolicy:
     """What decodes one example by this method."""
     rules = rules_for(method, threshold)
     if rules is not None:
         return partial(big_little, rules)
+    if method.name == "calm":
+        return partial(adaptive, exit_rule_for(method, threshold))
     return partial(alone, "large" if method.name == "vanilla" else "small")
 
 
@@ -55,6 +64,9 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, obje
     """Every switch of the method as it will be used, defaults filled in, for the record."""
     resolved: dict[str, object] = {"name": method.name}
     rules = rules_for(method, threshold)
+    if method.name == "calm":
+        rule = exit_rule_for(method, threshold)
+        return resolved | {"confidence": rule.confidence, "decay": rule.decay, "min_layers": rule.first_exit}
     if rules is None:
         return resolved
     resolved |= {"max_draft": rules.max_draft, "first": rules.first, "after_rollback": rules.after_rollback}

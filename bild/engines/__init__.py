@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bild.engines.base import DTYPES, Engine, Summary, common_prefix
+from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import early_exit, truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
@@ -13,12 +14,14 @@ from bild.errors import BildError
 
 __all__ = [
     "DTYPES",
+    "CalmEngine",
     "Engine",
     "FusedEngine",
     "HfEngine",
     "Summary",
     "build_engine",
     "build_exit_engines",
+    "calm_engine",
     "check_exit",
     "common_prefix",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bild.engines import DTYPES, Engine, build_engine, build_exit_engines, check_exit
+from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit
 from bild.errors import BildError
 from bild.models.agreement import shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.checkpoint import Model, first_layers, load_model, read_config
@@ -44,6 +44,15 @@ class Pair:
             module = (self.large if role == "large" else self.small).module
             self._engines[key] = build_engine(name, module, dtype=self.dtype, eos=self.eos, vocabulary=self.vocabulary)
         return self._engines[key]
+
+    def calm_engine(self, name: str) -> CalmEngine:
+        """The large model as `method=calm` runs it, over its engine's weights and buffers; built at its first use."""
+        key = ("calm", name)
+        if key not in self._engines:
+            self._engines[key] = calm_engine(self.engine("large", name))
+        engine = self._engines[key]
+        assert isinstance(engine, CalmEngine)
+        return engine
 
     def encode(self, text: str, limit: int | None = None) -> tuple[list[int], bool]:
         """Token ids of a source, end token included, at most `limit` of them; and whether it was cut."""

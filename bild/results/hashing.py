@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from bild.errors import BildError
 
 USUAL_DRAFT = 10
+USUAL_DECAY = 4.0
 SHORT = 10
 
 
@@ -29,6 +30,14 @@ class MethodLike(Protocol):
     def max_draft(self) -> int | None:
         """The most tokens of one draft."""
 
+    @property
+    def confidence(self) -> str | None:
+        """CALM's measure of confidence."""
+
+    @property
+    def decay(self) -> float | None:
+        """Of CALM's threshold."""
+
 
 class ThresholdLike(Protocol):
     """What a label needs to know of the thresholds."""
@@ -40,6 +49,10 @@ class ThresholdLike(Protocol):
     @property
     def rb(self) -> float | None:
         """Rollback threshold."""
+
+    @property
+    def exit(self) -> float | None:
+        """CALM's threshold."""
 
 
 def config_hash(payload: Mapping[str, Any]) -> str:
@@ -90,6 +103,11 @@ def label(method: MethodLike, threshold: ThresholdLike) -> str:
             for name, value in (("fb", threshold.fb), ("rb", threshold.rb))
             if value is not None
         ]
+    if method.name == "calm":
+        parts += [str(method.confidence)] if method.confidence != "state" else []
+        parts += [f"exit{number(threshold.exit)}"] if threshold.exit is not None else []
+        if method.decay != USUAL_DECAY:
+            parts.append("constant" if method.decay is None else f"decay{number(method.decay)}")
     drafts = method.name == "speculative" or (method.name == "bild" and method.max_draft != USUAL_DRAFT)
     if drafts and method.max_draft is not None:
         parts.append(f"k{method.max_draft}")

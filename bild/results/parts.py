@@ -81,14 +81,18 @@ class Method:
     scan: str | None
     unsure: str | None
     verify_eos: bool | None
+    confidence: str | None = None
+    decay: float | None = None
+    min_layers: int | None = None
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Fallback (a probability) and rollback (nats, or "inf") threshold; null where the method has none."""
+    """Thresholds of fallback (a probability), rollback (nats, or "inf") and exit (a confidence); null where none is."""
 
     fb: float | None
     rb: float | None = field(metadata=INFINITE)
+    exit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,8 @@ class Counts:
 
     `*_positions` count newly fed positions, `large_widths` large passes by their width, `fallbacks` hand-overs because
     the small model was unsure, `full_drafts` those at the draft limit, `rejected` drafted tokens thrown away. Both
-    rates are per generated token.
+    rates are per generated token. For CALM, `exit_layers` counts tokens by the decoder layers that they took, and
+    `layer_share` is these layers over those that all tokens would take in the whole decoder; null for other methods.
     """
 
     tokens: int
@@ -210,3 +215,5 @@ class Counts:
     rollback_rate: float
     truncated_sources: int
     reached_limit: int
+    exit_layers: dict[int, int] | None = None
+    layer_share: float | None = None

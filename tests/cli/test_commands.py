@@ -24,7 +24,7 @@ def test_the_configuration_can_be_shown_without_running(tmp_path: Path) -> None:
     done = spawn("bild.run", "experiment=paper/xsum-aligned-rb2-fb0.6", "--cfg", "job", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     shown = yaml.safe_load(done.out)
-    assert (shown["threshold"], shown["method"]["rules"]) == ({"fb": 0.6, "rb": 2.0}, "authors")
+    assert (shown["threshold"]["fb"], shown["threshold"]["rb"], shown["method"]["rules"]) == (0.6, 2.0, "authors")
     assert list(tmp_path.iterdir()) == []
 
 

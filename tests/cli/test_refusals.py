@@ -22,7 +22,10 @@ ROW = {"source": "Ja.", "reference": "Yes."}
     [
         ("threshold.fb=1.5", "threshold.fb=1.5 is out of range: the fallback threshold is a probability, from 0 to 1."),
         ("threshold.fb=abc", "threshold.fb=abc is not a number: give a number."),
-        ("threshold.fbb=0.6", "threshold.fbb is not an option (did you mean threshold.fb?): threshold has fb, rb."),
+        (
+            "threshold.fbb=0.6",
+            "threshold.fbb is not an option (did you mean threshold.fb?): threshold has fb, rb, exit.",
+        ),
         ("task=nope", f"task=nope is not known: choose one of {', '.join(options('task'))}."),
         (
             "threshold.fb=0.3,0.6",
@@ -96,12 +99,40 @@ def test_a_wrong_option(tmp_path: Path, arguments: str, beginning: str) -> None:
         ("method.max_draft=3", "vanilla"),
         ("method.rules=authors", "speculative"),
         ("method.scan=first", "small"),
+        ("threshold=rollback-only", "calm"),
+        ("method.max_draft=3", "calm"),
     ],
 )
 def test_an_option_that_the_method_does_not_heed(tmp_path: Path, option: str, method: str) -> None:
     sentence = call("bild.run", option, f"method={method}", cwd=tmp_path).refusal()
     key = option.partition("=")[0]
     assert sentence == f"{key} has no effect with method={method}: leave it out, or choose method=bild."
+
+
+@pytest.mark.parametrize("option", ["threshold.exit=0.8", "method.confidence=softmax", "method.decay=null"])
+def test_an_option_that_only_calm_heeds(tmp_path: Path, option: str) -> None:
+    key = option.partition("=")[0]
+    sentence = call("bild.run", option, cwd=tmp_path).refusal()
+    assert sentence == f"{key} has no effect with method=bild: leave it out, or choose method=calm."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "beginning"),
+    [
+        ("threshold.exit=1.2", "threshold.exit=1.2 is out of range: the confidence from which a token is written"),
+        ("method.confidence=vote", "method.confidence=vote is not known: choose one of state, softmax."),
+        ("method.decay=-1", "method.decay=-1 is out of range: it must be 0 or more."),
+        ("engine=graph", "method=calm does not run on engine=graph: it stops between decoder layers"),
+        ("engine=hf", "method=calm does not run on engine=hf: it stops between decoder layers"),
+        (
+            "method.min_layers=4",
+            "method=calm with method.min_layers=4 never stops early, because this checkpoint has 4",
+        ),
+    ],
+)
+def test_what_calm_cannot_do(tmp_path: Path, arguments: str, beginning: str) -> None:
+    sentence = call("bild.run", "method=calm", "task.samples=2", *arguments.split(), cwd=tmp_path).refusal()
+    assert sentence.startswith(beginning)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict
+from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Verify, Write, Written
 from bild.decoding.actions import Ask, Stop, Tell
 
 START, END = 0, 1
 A, B, C, D, E, X, Y = range(10, 17)
 
+ANSWERS: dict[type, type] = {Draft: Drafted, Verify: Verdict, Write: Written}
 UNLIKELY = 9.0
 """An nll above every threshold used here; tokens that the large model would write itself have 0."""
 
@@ -19,7 +20,7 @@ def play(policy: Policy, *answers: Tell) -> tuple[Decoded, list[Ask]]:
         ask = next(policy)
         for answer in answers:
             asks.append(ask._replace(prefix=list(ask.prefix)))
-            assert isinstance(answer, Drafted) == isinstance(ask, Draft), f"{answer} does not answer {ask}"
+            assert type(answer) is ANSWERS[type(ask)], f"{answer} does not answer {ask}"
             ask = policy.send(answer)
     except StopIteration as stop:
         assert len(asks) == len(answers), f"ended before {answers[len(asks) :]}"

@@ -69,6 +69,9 @@ OTHER: dict[str, Any] = {
     "scan": "first",
     "unsure": "verify",
     "verify_eos": False,
+    "confidence": "softmax",
+    "decay": None,
+    "min_layers": 3,
 }
 
 

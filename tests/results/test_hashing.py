@@ -104,6 +104,13 @@ def test_what_has_no_canonical_json_is_a_type_error(payload: Any) -> None:
         (MethodConfig("small", max_draft=3), ThresholdConfig(), "small"),
         (MethodConfig("speculative"), ThresholdConfig(), "speculative-k10"),
         (MethodConfig("speculative", max_draft=4), ThresholdConfig(), "speculative-k4"),
+        (MethodConfig("calm"), ThresholdConfig(exit=0.8), "calm-exit0.8"),
+        (
+            MethodConfig("calm", confidence="softmax", decay=None),
+            ThresholdConfig(exit=1),
+            "calm-softmax-exit1-constant",
+        ),
+        (MethodConfig("calm", decay=2), ThresholdConfig(exit=0.5), "calm-exit0.5-decay2"),
         (Method("vanilla", None, None, None, None, None, None, None), Threshold(None, None), "vanilla"),
         (Method("bild", "paper", 10, "small", "small", "first", "drop", True), Threshold(0.9, 3.0), "bild-fb0.9-rb3"),
     ],

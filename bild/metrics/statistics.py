@@ -43,7 +43,9 @@ def chrf(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
     return _sacrebleu("chrf", CHRF(), predictions, references)
 
 
-def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, Statistics]:
+def rouge(
+    predictions: Sequence[str], references: Sequence[str], types: Sequence[str] = ROUGE_TYPES
+) -> dict[str, Statistics]:
     """The means of rouge-score's F1 over the examples, Porter-stemmed, by name.
 
     The paper's "ROUGE-L" is rougeLsum. Texts are put one sentence a line first, as the authors' evaluation does; that
@@ -53,13 +55,13 @@ def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, St
     from rouge_score.rouge_scorer import RougeScorer  # here, because it is slow to import
 
     _check(predictions, references)
-    scorer = RougeScorer(list(ROUGE_TYPES), use_stemmer=True)
+    scorer = RougeScorer(list(types), use_stemmer=True)
     rows = [
         scorer.score(one_per_line(reference), one_per_line(prediction))
         for prediction, reference in zip(predictions, references, strict=True)
     ]
     found: dict[str, Statistics] = {}
-    for name in ROUGE_TYPES:
+    for name in types:
         column = np.array([row[name].fmeasure for row in rows])
         found[name] = Statistics(
             name=name,

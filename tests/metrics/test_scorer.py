@@ -1,0 +1,50 @@
+"""The scorer of many systems gives what scoring each by itself gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bild.errors import BildError
+from bild.metrics import quality
+from bild.metrics.scorer import Scorer
+
+REFERENCES = ["A dog runs through the grass .", "Two men play football .", "A woman reads ."]
+SYSTEMS = [
+    ["A dog runs in the grass .", "Two men play .", "A woman reads ."],
+    ["A dog runs in the grass .", "Men play football .", "A woman is reading a book ."],
+]
+
+
+@pytest.mark.parametrize("metric", ["bleu", "rouge"])
+def test_every_system_scores_as_by_itself(metric: str) -> None:
+    scorer = Scorer(metric, REFERENCES)
+    for texts in SYSTEMS:
+        alone = quality(metric, texts, REFERENCES, draws=100)
+        assert scorer.score(scorer.table(texts).sum(axis=0), 3) == pytest.approx(alone.scores[scorer.name].value)
+        assert scorer.signature == alone.scores[scorer.name].signature
+
+
+@pytest.mark.parametrize("metric", ["bleu", "rouge"])
+def test_a_part_of_the_examples_scores_as_by_itself(metric: str) -> None:
+    scorer = Scorer(metric, REFERENCES)
+    part = np.array([True, False, True])
+    alone = quality(metric, SYSTEMS[1][::2], REFERENCES[::2], draws=100)
+    table = scorer.table(SYSTEMS[1])
+    assert scorer.score(table[part].sum(axis=0), 2) == pytest.approx(alone.scores[scorer.name].value)
+
+
+def test_a_text_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer("bleu", REFERENCES)
+    scorer.table(SYSTEMS[0])
+    seen: list[int] = []
+    inner = scorer._statistics
+    monkeypatch.setattr(scorer, "_statistics", lambda p, r: seen.append(len(p)) or inner(p, r))
+    scorer.table(SYSTEMS[1])
+    scorer.table(SYSTEMS[0])
+    assert seen == [2]
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(BildError, match="not known"):
+        Scorer("meteor", REFERENCES)

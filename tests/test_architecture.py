@@ -27,6 +27,7 @@ MAY_USE: dict[str, set[str]] = {
     "report": {"results", "bench.bench_result"},
     "cli": {"decoding"},
     "bench": {"decoding", "engines", "models", "tasks", "metrics", "results"},
+    "training": {"bench", "engines", "models", "tasks", "metrics", "results"},
     "sweep": {"decoding", "engines", "models", "tasks", "metrics", "results", "report.front", "bench", "tree"},
 }
 COMMON = {"config", "errors", "hub"}

@@ -18,13 +18,13 @@ def shared_tokenizer(sources: tuple[Source, Source], asked: str | None) -> tuple
         source = locate(asked, weights=False, option="model.tokenizer")
         if not source.has_tokenizer:
             raise BildError(f"model.tokenizer={asked} has neither tokenizer.json nor spiece.model.")
-        return _load_tokenizer(source), source.name
+        return load_tokenizer(source), source.name
     owners = [source for source in sources if source.has_tokenizer]
     if not owners:
         return None, None
-    chosen = _load_tokenizer(owners[0])
+    chosen = load_tokenizer(owners[0])
     if len(owners) == 2 and not _same_file(owners[0], owners[1]):
-        other = _load_tokenizer(owners[1])
+        other = load_tokenizer(owners[1])
         if chosen.get_vocab() != other.get_vocab():
             raise BildError(
                 f"The vocabularies differ: the tokenizer of {sources[0].name} is not that of {sources[1].name}; "
@@ -41,7 +41,7 @@ def _same_file(a: Source, b: Source) -> bool:
     return False
 
 
-def _load_tokenizer(source: Source) -> Any:
+def load_tokenizer(source: Source) -> Any:
     from transformers import AutoTokenizer
 
     try:

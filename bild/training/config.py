@@ -1,0 +1,160 @@
+"""The typed configuration of `python -m bild.train`. No torch: a wrong option is told before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from bild.bench.bench_config import ShapeConfig
+from bild.config import ModelConfig, TaskConfig
+from bild.errors import BildError
+
+OPTIMIZERS = ("adafactor", "adamw")
+SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
+PRECISIONS = ("fp32", "bf16", "fp16")
+SELECTIONS = ("score", "loss", "last")
+TOKENIZERS = ("bpe", "unigram")
+ROLES = ("large", "small")
+
+
+@dataclass
+class TrainSettings:
+    """How a model is trained: `conf/train/`. Rates and losses are told in docs/training.md."""
+
+    optimizer: str = "adafactor"
+    scale_parameter: bool = False
+    """Adafactor only: the rate is relative to the size of each weight."""
+    rate: float = 5e-4
+    """Peak learning rate."""
+    schedule: str = "constant"
+    warmup: int = 0
+    """Steps over which the rate rises from zero."""
+    weight_decay: float = 0.0
+    epochs: int = 3
+    steps: int | None = None
+    """Ends the training (and the schedule) after this many steps, where that is sooner than the epochs."""
+    batch: int = 16
+    """Examples of one forward pass."""
+    accumulate: int = 1
+    """Forward passes of one step."""
+    clip: float | None = None
+    """Largest norm of the gradient."""
+    label_smoothing: float = 0.0
+    dropout: float | None = None
+    """None keeps the checkpoint's."""
+    subword_dropout: float = 0.0
+    """BPE-dropout of the sources: the probability with which a merge is left out, anew in every epoch."""
+    exit: Any = None
+    """Decoder layers (one, or a list) that are trained to be exits, each beside the last one."""
+    precision: str = "fp32"
+    """Of the matrix products; weights and optimiser stay in fp32."""
+    seed: int = 0
+    validate_every: int = 1
+    """Epochs."""
+    validate_samples: int | None = None
+    select: str = "score"
+    """Which epoch's weights are kept: by the validation score, by its loss, or the last."""
+    patience: int | None = None
+    """Epochs without a better one after which training ends."""
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        among("train.optimizer", self.optimizer, OPTIMIZERS)
+        among("train.schedule", self.schedule, SCHEDULES)
+        among("train.precision", self.precision, PRECISIONS)
+        among("train.select", self.select, SELECTIONS)
+        for name in ("epochs", "steps", "batch", "accumulate", "validate_every", "validate_samples", "patience"):
+            at_least(f"train.{name}", getattr(self, name), 1)
+        for name in ("warmup", "weight_decay", "checkpoint_minutes"):
+            at_least(f"train.{name}", getattr(self, name), 0)
+        for name in ("label_smoothing", "dropout", "subword_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value < 1.0:
+                raise BildError(f"train.{name}={value:g} is out of range: it is a share, from 0 to below 1.")
+        for name in ("rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0.0:
+                raise BildError(f"train.{name}={value:g} is out of range: it must be above 0.")
+        if self.scale_parameter and self.optimizer != "adafactor":
+            raise BildError("train.scale_parameter is Adafactor's: leave it out, or set train.optimizer=adafactor.")
+        self.exit = _layers(self.exit)
+
+
+def _layers(value: Any) -> list[int]:
+    layers = [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 1 for layer in layers):
+        raise BildError(f"train.exit={value} is not a layer: give a decoder layer from 1 on, or a list of them.")
+    return sorted(set(layers))
+
+
+@dataclass
+class TokenizerSettings:
+    """The tokenizer of a model from scratch: one that is there, or one trained on the corpus."""
+
+    path: str | None = None
+    kind: str = "bpe"
+    size: int | None = None
+    """Pieces, special tokens included; None takes the shape's rows."""
+
+    def __post_init__(self) -> None:
+        among("tokenizer.kind", self.kind, TOKENIZERS)
+        at_least("tokenizer.size", self.size, 32)
+
+
+@dataclass
+class SplitSettings:
+    """Which splits of the task are trained on, validated on, and scored at the end (None: no final score)."""
+
+    train: str = "train"
+    validation: str = "validation"
+    test: str | None = None
+
+
+@dataclass
+class TrainConfig:
+    """Everything that `python -m bild.train` can be told."""
+
+    GROUPS: ClassVar[tuple[str, ...]] = ("model", "shape", "train")
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig | None = None
+    """Whose pretrained checkpoint is fine-tuned."""
+    role: str = "large"
+    """Which of the pair's two."""
+    shape: ShapeConfig | None = None
+    """From scratch: the sizes of the model."""
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    splits: SplitSettings = field(default_factory=SplitSettings)
+    device: str = "auto"
+    threads: int = 1
+    out: str | None = None
+    """The folder of the run; None: trained/<task>-<what is trained>."""
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        among("role", self.role, ROLES)
+        at_least("threads", self.threads, 1)
+        if (self.model is None) == (self.shape is None):
+            raise BildError(
+                "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
+            )
+
+    @property
+    def folder(self) -> str:
+        """Where the run leaves what it makes."""
+        what = self.shape.name if self.shape else f"{self.model.name}-{self.role}" if self.model else ""
+        exits = "".join(f"-exit{layer}" for layer in self.train.exit)
+        return self.out or f"trained/{self.task.name}-{what.replace('/', '-')}{exits}"
+
+
+def among(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is none of the choices."""
+    if value not in choices:
+        raise BildError(f"{name}={value} is not known: choose one of {', '.join(choices)}.")
+
+
+def at_least(name: str, value: float | None, least: float) -> None:
+    """Refuse a number that is too small, or not a number."""
+    if value is not None and not value >= least:
+        raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")

@@ -1,0 +1,97 @@
+"""The corpus as token ids, and its batches: of equal lengths, in an order that seed and epoch decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bild.errors import BildError
+from bild.tasks import Dataset
+from bild.training.tokenization import SubwordDropout
+
+IGNORED = -100
+_POOL = 50
+"""Batches that are sorted by length together: enough to save padding, few enough to stay mixed."""
+
+
+class Batch(NamedTuple):
+    """Padded token ids. The decoder is fed `targets` shifted right by the start token."""
+
+    sources: Tensor
+    """[b, S] int64, padded with the padding id."""
+    source_mask: Tensor
+    """[b, S] int64, 1 where there is a token."""
+    targets: Tensor
+    """[b, T] int64, end token included, padded with -100."""
+
+
+@dataclass
+class Corpus:
+    """Encoded examples: ids with the end token, cut to the task's limits."""
+
+    sources: list[list[int]]
+    targets: list[list[int]]
+    words: list[list[str]] | None = None
+    """Of the sources before merges, where BPE-dropout is on."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def encode_corpus(
+    data: Dataset, tokenizer: Any, *, eos: int, prompt: str, source_limit: int, target_limit: int
+) -> Corpus:
+    """Encode the examples of a task; `target_limit` counts the start token, as everywhere."""
+    if not len(data):
+        raise BildError("There is nothing to train on: the split has no examples.")
+
+    def ids(texts: list[str], limit: int) -> list[list[int]]:
+        found = tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"]
+        return [[*one[: limit - 1], eos] for one in found]
+
+    sources = ids([prompt + example.source for example in data], source_limit)
+    return Corpus(sources, ids([example.reference for example in data], target_limit - 1))
+
+
+def epoch_sources(corpus: Corpus, dropout: SubwordDropout | None, seed: int, epoch: int, eos: int) -> list[list[int]]:
+    """The sources of an epoch: as they are, or cut into pieces anew."""
+    if dropout is None or corpus.words is None:
+        return corpus.sources
+    dice = np.random.Generator(np.random.PCG64([seed, epoch, 1]))
+    return [[*dropout.encode(words, dice), eos] for words in corpus.words]
+
+
+def epoch_order(lengths: Sequence[tuple[int, int]], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of the examples by batches of `size`, similar lengths together, the batches shuffled."""
+    dice = np.random.Generator(np.random.PCG64([seed, epoch, 0]))
+    order = dice.permutation(len(lengths)).tolist()
+    batches = []
+    for at in range(0, len(order), size * _POOL):
+        pool = sorted(order[at : at + size * _POOL], key=lambda i: lengths[i])
+        batches += [pool[j : j + size] for j in range(0, len(pool), size)]
+    return [batches[i] for i in dice.permutation(len(batches)).tolist()]
+
+
+def make_batch(sources: Sequence[list[int]], targets: Sequence[list[int]], pad: int, device: torch.device) -> Batch:
+    """Pad some examples to a batch on a device."""
+    padded = _pad(sources, pad)
+    mask = _pad([[1] * len(source) for source in sources], 0)
+    return Batch(padded.to(device), mask.to(device), _pad(targets, IGNORED).to(device))
+
+
+def _pad(rows: Sequence[list[int]], value: int) -> Tensor:
+    table = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for row, ids in zip(table, rows, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(table)
+
+
+def by_length(count: int, length: Callable[[int], int], size: int) -> list[list[int]]:
+    """Indices in batches of similar length, the longest first: what does not fit in memory fails at once."""
+    order = sorted(range(count), key=length, reverse=True)
+    return [order[i : i + size] for i in range(0, count, size)]

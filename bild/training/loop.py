@@ -1,0 +1,222 @@
+"""The loop: steps, epochs, validation, and a resume that continues exactly where a kill fell."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bild.errors import BildError
+from bild.training.checkpoint import Progress, load_state, save_state
+from bild.training.config import TrainSettings
+from bild.training.corpus import IGNORED, Batch, Corpus, epoch_order, epoch_sources, make_batch
+from bild.training.optim import clip, make_optimizer, rate_at, set_rate
+from bild.training.tokenization import SubwordDropout
+
+Loss = Callable[[Any, Batch], tuple[Tensor, Tensor]]
+"""(what is minimised, plain nll), both summed over the target tokens of a batch."""
+_LOG_STEPS = 100
+
+
+@dataclass
+class Validation:
+    """What an epoch is judged by."""
+
+    loss: float
+    """Nats per target token, without label smoothing."""
+    score: float
+    """The task's metric on greedy outputs."""
+    others: dict[str, float]
+
+
+class Trainer:
+    """One training. `run` goes on from the folder's last state, or from the beginning."""
+
+    def __init__(
+        self,
+        module: Any,
+        corpus: Corpus,
+        settings: TrainSettings,
+        folder: Path,
+        identity: str,
+        *,
+        loss: Loss,
+        validate: Callable[[Any], Validation],
+        announce: Callable[[str], None],
+        subwords: SubwordDropout | None = None,
+    ) -> None:
+        self.module, self.corpus, self.settings, self.folder, self.identity = module, corpus, settings, folder, identity
+        self.loss, self.validate, self.announce, self.subwords = loss, validate, announce, subwords
+        self.device = next(module.parameters()).device
+        self.optimizer = make_optimizer(module, settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
+        self.progress = Progress()
+        self.best: dict[str, Tensor] | None = None
+        per_epoch = -(-len(corpus) // (settings.batch * settings.accumulate))
+        self.total = min(per_epoch * settings.epochs, settings.steps or per_epoch * settings.epochs)
+        self._began = time.monotonic()
+        self._sums = [0.0, 0.0, 0.0]  # loss, nll, tokens since the last log entry
+
+    def run(self) -> dict[str, Tensor]:
+        """Train to the end; returns the weights that are kept."""
+        self._resume()
+        while self.progress.step < self.total and not self._stale():
+            self._epoch()
+        if self.best is None or self.settings.select == "last":
+            return self._weights()
+        return self.best
+
+    def _epoch(self) -> None:
+        progress, settings = self.progress, self.settings
+        self.module.train()
+        for indices, sources in self._groups():
+            self._step(indices, sources)
+            if progress.step % _LOG_STEPS == 0:
+                self._log()
+            if time.monotonic() - self._saved > 60.0 * settings.checkpoint_minutes:
+                self.save()
+            if progress.step == self.total:
+                break
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        if progress.epoch % settings.validate_every == 0 or progress.step == self.total:
+            self._validate()
+        self.save()
+
+    def _groups(self) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
+        """The batches of each step of this epoch that are still to do, with the epoch's sources."""
+        settings, progress = self.settings, self.progress
+        sources = epoch_sources(
+            self.corpus, self.subwords, settings.seed, progress.epoch, self.module.config.eos_token_id
+        )
+        lengths = [(len(t), len(s)) for s, t in zip(self.corpus.sources, self.corpus.targets, strict=True)]
+        batches = epoch_order(lengths, settings.batch, settings.seed, progress.epoch)
+        for at in range(progress.batch, len(batches), settings.accumulate):
+            yield batches[at : at + settings.accumulate], sources
+
+    def _step(self, groups: Sequence[list[int]], sources: list[list[int]]) -> None:
+        """One step over some batches: the mean over all their target tokens, whatever batch they are in."""
+        progress, settings = self.progress, self.settings
+        batches = [self._batch(indices, sources) for indices in groups]
+        tokens = sum(int((batch.targets != IGNORED).sum()) for batch in batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            with self._autocast():
+                loss, nll = self.loss(self.module, batch)
+            torch.autograd.backward(self.scaler.scale(loss / tokens))
+            self._sums[0] += float(loss.detach())
+            self._sums[1] += float(nll)
+        self._sums[2] += tokens
+        self.scaler.unscale_(self.optimizer)
+        norm = clip(self.module, settings.clip)
+        if not self.scaler.is_enabled() and not norm < float("inf"):
+            raise BildError(
+                f"The gradient of step {progress.step + 1} is not finite: lower train.rate, set train.clip, or raise "
+                "train.precision."
+            )
+        set_rate(self.optimizer, rate_at(progress.step, self.total, settings))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        progress.step += 1
+        progress.batch += len(groups)
+        progress.examples += sum(map(len, groups))
+
+    def _batch(self, indices: list[int], sources: list[list[int]]) -> Batch:
+        pad = self.module.config.pad_token_id
+        return make_batch([sources[i] for i in indices], [self.corpus.targets[i] for i in indices], pad, self.device)
+
+    def _autocast(self) -> Any:
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        kind = kinds.get(self.settings.precision)
+        return torch.autocast(self.device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
+
+    def _log(self) -> None:
+        loss, nll, tokens = self._sums
+        if not tokens:
+            return
+        progress = self.progress
+        entry = {
+            "step": progress.step,
+            "epoch": round(progress.epoch + progress.batch * self.settings.batch / len(self.corpus), 3),
+            "loss": loss / tokens,
+            "nll": nll / tokens,
+            "rate": rate_at(progress.step - 1, self.total, self.settings),
+            "seconds": round(self.seconds(), 1),
+        }
+        progress.history.append(entry)
+        self._sums = [0.0, 0.0, 0.0]
+        left = (self.seconds() / progress.step) * (self.total - progress.step)
+        self.announce(
+            f"step {progress.step}/{self.total} (epoch {entry['epoch']:.2f}): loss {entry['loss']:.3f}, "
+            f"nll {entry['nll']:.3f}, rate {entry['rate']:.2e}, {self.seconds() / 60:.1f} min, {left / 60:.0f} left"
+        )
+
+    def _validate(self) -> None:
+        self._log()
+        progress = self.progress
+        self.module.eval()
+        found = self.validate(self.module)
+        self.module.train()
+        progress.history.append(
+            {"step": progress.step, "epoch": progress.epoch, "validation_loss": found.loss, "score": found.score}
+            | found.others
+            | {"seconds": round(self.seconds(), 1)}
+        )
+        worth = -found.loss if self.settings.select == "loss" else found.score
+        better = progress.best is None or worth > progress.best
+        if better or self.settings.select == "last":
+            progress.best, progress.best_epoch = worth, progress.epoch
+            self.best = self._weights()
+        others = "".join(f", {name} {value:.2f}" for name, value in found.others.items())
+        self.announce(
+            f"epoch {progress.epoch}: validation loss {found.loss:.3f}, score {found.score:.2f}{others}"
+            f"{' (best)' if better else ''}, {self.seconds() / 60:.1f} min"
+        )
+
+    def _stale(self) -> bool:
+        progress, patience = self.progress, self.settings.patience
+        if patience is None or progress.best_epoch is None or progress.epoch - progress.best_epoch < patience:
+            return False
+        self.announce(f"no better epoch since {progress.best_epoch}: training ends")
+        return True
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+
+    def seconds(self) -> float:
+        """Spent on this training so far, in all sessions."""
+        return self.progress.seconds + time.monotonic() - self._began
+
+    def save(self) -> None:
+        """Write the state; what is logged next begins here, so that a resumed training logs the same."""
+        progress = copy.copy(self.progress)
+        progress.seconds = self.seconds()
+        parts = {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
+            "sums": self._sums,
+        }
+        save_state(self.folder, self.identity, progress, parts)
+        self._saved = time.monotonic()
+
+    def _resume(self) -> None:
+        self._saved = time.monotonic()
+        found = load_state(self.folder, self.identity, self.device)
+        if found is None:
+            torch.manual_seed(self.settings.seed)
+            return
+        self.progress, parts = found
+        self.progress.sessions += 1
+        self.module.load_state_dict(parts["module"])
+        self.optimizer.load_state_dict(parts["optimizer"])
+        self.scaler.load_state_dict(parts["scaler"])
+        self.best, self._sums = parts["best"], parts["sums"]
+        self._began = time.monotonic()
+        self.announce(f"going on after step {self.progress.step} of {self.total}")

@@ -1,0 +1,100 @@
+"""What a training starts from: a module and its tokenizer, new or from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bild.bench.bench_config import ShapeConfig
+from bild.bench.shapes import model_config
+from bild.errors import BildError
+from bild.models.agreement import load_tokenizer
+from bild.models.checkpoint import load_model, read_config
+from bild.models.source import Source, locate, tokenizer_fingerprint
+from bild.tasks import Dataset
+from bild.training.config import TokenizerSettings
+from bild.training.tokenization import save_tokenizer, train_tokenizer
+
+
+@dataclass
+class Start:
+    """A module in fp32 on its device, and what it reads and writes."""
+
+    module: Any
+    tokenizer: Any
+    tokenizer_folder: Path
+    described: dict[str, Any]
+    """Where the weights come from, for the record."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids that the tokenizer knows; padding rows of the head lie beyond."""
+        return len(self.tokenizer)
+
+
+def from_scratch(
+    shape: ShapeConfig,
+    settings: TokenizerSettings,
+    data: Dataset,
+    *,
+    folder: Path,
+    dropout: float | None,
+    seed: int,
+    device: torch.device,
+) -> Start:
+    """New weights of a shape; its tokenizer is the one that is named, or is trained on the corpus into `folder`."""
+    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
+
+    source = _tokenizer(settings, data, folder, shape.rows)
+    tokenizer = load_tokenizer(source)
+    if len(tokenizer) > shape.rows:
+        raise BildError(f"The tokenizer has {len(tokenizer)} pieces, but shape.rows={shape.rows}: one row for each.")
+    config = model_config(shape)
+    config.tokenizer_class = None
+    if dropout is not None:
+        config.dropout_rate = dropout
+    torch.manual_seed(seed)
+    module = (T5ForConditionalGeneration if shape.kind == "t5" else MT5ForConditionalGeneration)(config)
+    return Start(module.to(device), tokenizer, source.folder, {"shape": shape.name, "seed": seed})
+
+
+def _tokenizer(settings: TokenizerSettings, data: Dataset, folder: Path, rows: int) -> Source:
+    if settings.path is not None:
+        source = locate(settings.path, weights=False, option="tokenizer.path")
+        if not source.has_tokenizer:
+            raise BildError(f"tokenizer.path={settings.path} has neither tokenizer.json nor spiece.model.")
+        return source
+    if not (folder / "tokenizer.json").exists():
+        texts = [text for example in data for text in (example.source, example.reference)]
+        save_tokenizer(train_tokenizer(texts, settings.kind, settings.size or rows), folder)
+    return locate(str(folder), weights=False, option="out")
+
+
+def from_checkpoint(
+    name: str,
+    *,
+    tokenizer: str | None,
+    dropout: float | None,
+    device: torch.device,
+    allow_pickle: bool,
+    revision: str | None,
+) -> Start:
+    """The weights of a folder or hub id, with the tokenizer beside them or the one that is named."""
+    source = locate(name, revision=revision, allow_pickle=allow_pickle)
+    config = read_config(source)
+    if dropout is not None:
+        config.dropout_rate = dropout
+    owner = locate(tokenizer, weights=False, option="model.tokenizer") if tokenizer else source
+    if not owner.has_tokenizer:
+        raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
+    loaded = load_model(source, config, torch.float32, device, allow_pickle)
+    described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
+    return Start(loaded.module, load_tokenizer(owner), owner.folder, described)
+
+
+def identify(start: Start) -> dict[str, Any]:
+    """What of the start can change a training."""
+    return start.described | {"tokenizer": tokenizer_fingerprint(start.tokenizer_folder)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,12 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hf-home")
     hubcache.build_hub(root)
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Locks of devices of their own, so that the tests wait for no measurement and keep none waiting."""
+    os.environ["BILD_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
 
 
 @pytest.fixture

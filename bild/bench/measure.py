@@ -82,11 +82,16 @@ class Bench:
                 library_generate(self.setting.pair, source, self.setting.target_limit)
 
     def measure(
-        self, examples: Sequence[Example], subjects: Sequence[Subject], session: int
+        self,
+        examples: Sequence[Example],
+        subjects: Sequence[Subject],
+        session: int,
+        failures: dict[int, str] | None = None,
     ) -> Iterator[tuple[int, Example]]:
         """Measure what is still missing of every subject, appending to its folder; yields (index, example) when done.
 
-        Examples that a subject's folder holds already are not measured again.
+        Examples that a subject's folder holds already are not measured again. An error of one subject ends the
+        measurement; where `failures` is given, it is noted there by the subject's place, and the others go on.
         """
         done = [{sample["id"] for sample in subject.folder.samples()} for subject in subjects]
         makes = [policy_for(subject.method, subject.threshold) for subject in subjects]
@@ -100,8 +105,8 @@ class Bench:
         try:
             for n, i in enumerate(pending):
                 example = examples[i]
-                todo = [s for s, ids in enumerate(done) if example.id not in ids]
-                self._one(i, example, subjects, makes, todo, session)
+                todo = [s for s, ids in enumerate(done) if example.id not in ids and s not in (failures or ())]
+                self._one(i, example, subjects, makes, todo, session, failures)
                 if (n + 1) % _COLLECT_EVERY == 0:
                     gc.collect()
                 yield i, example
@@ -119,6 +124,7 @@ class Bench:
         makes: Sequence[MakePolicy],
         todo: Sequence[int],
         session: int,
+        failures: dict[int, str] | None,
     ) -> None:
         pair, measure = self.setting.pair, self.setting.measure
         source, truncated = self._source(example)
@@ -133,7 +139,12 @@ class Bench:
 
         def subject(s: int) -> Callable[[], None]:
             def run() -> None:
-                runs[s] = self.decode(makes[s], subjects[s].method.name, source)
+                try:
+                    runs[s] = self.decode(makes[s], subjects[s].method.name, source)
+                except Exception as error:
+                    if failures is None:
+                        raise
+                    failures[s] = f"{example.id}: {error}"
 
             return run
 
@@ -146,6 +157,8 @@ class Bench:
             job()
         baseline = beside["vanilla"]
         for s in todo:
+            if s in (failures or ()):
+                continue
             run = runs.get(s, baseline)
             sample: dict[str, Any] = {
                 "id": example.id,

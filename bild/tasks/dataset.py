@@ -48,6 +48,11 @@ def fingerprint(examples: Iterable[Example]) -> str:
     return digest.hexdigest()
 
 
+def place(name: str, seed: int) -> bytes:
+    """The place of an example, by its id, in the queue from which every sub-sample takes the first."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
 def choose(examples: Iterable[Example], samples: int | None, seed: int) -> tuple[tuple[Example, ...], int]:
     """Pick `samples` examples (None: all) and count them all; the choice keeps the order of the data.
 
@@ -60,7 +65,7 @@ def choose(examples: Iterable[Example], samples: int | None, seed: int) -> tuple
     def ranked() -> Iterator[tuple[bytes, int, Example]]:
         nonlocal total
         for example in examples:
-            yield hashlib.sha256(f"{seed}:{example.id}".encode()).digest(), total, example
+            yield place(example.id, seed), total, example
             total += 1
 
     if samples is None:

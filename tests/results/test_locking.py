@@ -1,0 +1,70 @@
+"""Locks: another process waits, says for whom, and goes on when the holder is done or dead."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bild.errors import BildError
+from bild.results.locking import device_lock, waiting_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from bild.results.locking import waiting_lock
+with waiting_lock(Path(sys.argv[1]), "does this"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def hold(path: Path, seconds: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path), str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_second_process_waits_until_the_first_is_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "a" / "lock"
+    first = hold(lock, 60)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    second = hold(lock, 0)
+    try:
+        assert second.stderr is not None
+        assert second.stderr.readline() == f"waiting: process {first.pid} does this\n"
+        first.send_signal(signal.SIGKILL)
+        assert second.communicate(timeout=30)[0] == "held\n"
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
+
+
+def test_a_process_does_not_wait_for_itself(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with waiting_lock(tmp_path / "lock", "x"), waiting_lock(tmp_path / "lock", "x"):
+        pass
+    with waiting_lock(tmp_path / "lock", "x"):
+        pass
+    assert time.monotonic() - began < 5
+
+
+def test_a_device_has_one_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BILD_LOCKS", str(tmp_path))
+    with device_lock("cuda:0"):
+        assert [path.name for path in tmp_path.iterdir()] == ["bild-device-cuda-0.lock"]
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BildError, match="cannot be made"), waiting_lock(tmp_path / "file" / "lock", "x"):
+        pass

@@ -48,7 +48,7 @@ class PointFolder:
         after every example, which only matters when the power goes. BildError when the place cannot be written, when
         another process holds it, or when a file in it is damaged.
         """
-        path = Path(root) / _slug(task) / _slug(pair) / f"{_slug(label)}-{digest[:SHORT]}"
+        path = Path(root) / slug(task) / slug(pair) / f"{slug(label)}-{digest[:SHORT]}"
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
@@ -161,7 +161,7 @@ def _write_atomically(path: Path, text: str) -> None:
         raise write_error(path, error, "what was written before is kept") from None
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """A name as one folder name: no separators, no hidden or parent folders."""
     return re.sub(r"[^\w.+=-]+", "-", name).strip(".-") or "unnamed"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -51,6 +52,25 @@ def _lines(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             print(f"{what}: {n}/{total}, {rate:.1f}/s, {_span((total - n) / rate)} left", file=sys.stderr, flush=True)
             said = now
         yield item
+
+
+@contextmanager
+def telling(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with (done, total) now and then, which tells how far work is that one cannot iterate over."""
+    began = said = time.monotonic()
+    first = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said, first
+        first = done if first < 0 else first
+        now = time.monotonic()
+        if now - said > _QUIET_SECONDS or (done == total and now - began > _QUIET_SECONDS):
+            rate = (done - first) / (now - began)
+            left = f", {rate:.1f}/s, {_span((total - done) / rate)} left" if rate > 0 else ""
+            print(f"{what}: {done}/{total}{left}", file=sys.stderr, flush=True)
+            said = now
+
+    yield tell
 
 
 def _span(seconds: float) -> str:

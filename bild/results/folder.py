@@ -58,7 +58,7 @@ class PointFolder:
             ) from None
         try:
             if not (path / RECORD).exists():  # a finished point keeps the configuration that made it
-                _write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+                write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
             return cls(path, digest, lock, SampleLog(path, fsync))
         except BaseException:
             os.close(lock)
@@ -89,7 +89,7 @@ class PointFolder:
             self._log.sync()  # a record must not outlive the examples that it speaks of
         except OSError as error:
             raise write_error(self.path, error, "what is in it is kept") from None
-        _write_atomically(self.path / RECORD, text)
+        write_atomically(self.path / RECORD, text)
         return self.path / RECORD
 
     def clear(self) -> None:
@@ -143,7 +143,8 @@ def _take_lock(path: Path) -> int:
     return lock
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all, whatever happens; BildError where it cannot be."""
     draft = path.with_name(f".{path.name}.tmp")
     try:
         with draft.open("w", encoding="utf-8") as file:

@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 from bild.errors import BildError
 
 RULES = ("paper", "authors")
-METHODS = ("vanilla", "small", "bild", "speculative", "calm")
+CASCADES = ("v1", "v2", "v3", "chow", "difference")
+METHODS = (
+    "vanilla",
+    "small",
+    "bild",
+    "speculative",
+    "calm",
+    "dynamic",
+    "cumulative",
+    "heuristic",
+    "cascade",
+    "oracle",
+)
 CONFIDENCES = ("state", "softmax")
 ENGINES = ("hf", "fused", "graph")
 DTYPES = ("fp32", "fp16", "bf16")
@@ -31,11 +43,15 @@ def _at_least(name: str, value: float | None, least: float) -> None:
 
 @dataclass
 class ThresholdConfig:
-    """When the small model hands over (`fb`), when the large one takes back (`rb`); when CALM stops early (`exit`)."""
+    """When the small model hands over (`fb`), when the large one takes back (`rb`); when CALM stops early (`exit`).
+
+    `alpha` is what a cascade may lose by a drafted token: a probability, or a share of one.
+    """
 
     fb: float = 0.6
     rb: float = 5.0
     exit: float = 0.9
+    alpha: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.fb <= 1.0:
@@ -51,6 +67,10 @@ class ThresholdConfig:
             raise BildError(
                 f"threshold.exit={self.exit:g} is out of range: the confidence from which a token is written early "
                 "is from 0 to 1."
+            )
+        if not 0.0 <= self.alpha <= 1.0:
+            raise BildError(
+                f"threshold.alpha={self.alpha:g} is out of range: what a drafted token may lose is from 0 to 1."
             )
 
 
@@ -69,6 +89,7 @@ class MethodConfig:
     confidence: str = "state"
     decay: float | None = 4.0
     min_layers: int = 1
+    rule: str = "v3"
 
     def __post_init__(self) -> None:
         _one_of("method.name", self.name, METHODS)
@@ -81,6 +102,7 @@ class MethodConfig:
         _one_of("method.confidence", self.confidence, CONFIDENCES)
         _at_least("method.decay", self.decay, 0)
         _at_least("method.min_layers", self.min_layers, 1)
+        _one_of("method.rule", self.rule, CASCADES)
 
 
 @dataclass
@@ -126,6 +148,8 @@ class ModelConfig:
     allow_pickle: bool = False
     exit: int | None = None
     """Early exit: the small model is the large one's first `exit` decoder layers."""
+    pretrained: Checkpoints | None = None
+    """What the two were before they were fine-tuned: where `bild.train` and `bild.align` start from."""
 
     def __post_init__(self) -> None:
         _at_least("model.exit", self.exit, 1)
@@ -214,10 +238,18 @@ class RunConfig:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     results: str = "results"
     resume: bool = True
+    trace: int = 0
+    """How many examples to show afterwards, token by token. It changes no result, so it is in no hash."""
 
     def __post_init__(self) -> None:
+        _at_least("trace", self.trace, 0)
         if self.method.name == "calm" and self.engine.name != "fused":
             raise BildError(
                 f"method=calm does not run on engine={self.engine.name}: it stops between decoder layers, "
                 "which engine=fused can."
+            )
+        if self.method.name == "oracle":
+            raise BildError(
+                "method=oracle cannot be run live: it knows the large model's verdict before the small one has "
+                "drafted, which only the replay of a decision tree can."
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Author = Literal["small", "large"]
-Stop = Literal["limit", "unsure", "eos"]
+Stop = Literal["limit", "unsure", "eos", "oracle"]
 Confidence = Literal["state", "softmax"]
 
 

@@ -55,11 +55,15 @@ Policy = Generator[Ask, Any, Decoded]
 def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy:
     """Decode with a small and a large model (paper, Algorithm 1). `max_length` counts the start token."""
     y, origins, rounds = [start], ["start"], list[Round]()
-    writer = rules.first
+    writer, window = rules.first, rules.max_draft
     while len(y) < max_length:
         drafted, probs, stop = list[int](), list[float](), "none"
         if writer == "small":
-            drafted, probs, stop = yield Draft(y, min(rules.max_draft, max_length - len(y)), rules.fb)
+            limit = min(window, max_length - len(y))
+            if rules.stop == "likely":
+                drafted, probs, stop = yield from _draft_while_likely(y, limit, rules.fb, eos)
+            else:
+                drafted, probs, stop = yield Draft(y, limit, rules.fb)
             if stop == "unsure" and rules.unsure == "drop":
                 drafted = drafted[:-1]
         at = len(y)
@@ -70,7 +74,7 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
             rounds.append(Round(at, drafted, probs, stop, [], len(drafted), None, False))
             break
         verdict: Verdict = yield Verify(y, drafted)
-        kept = rules.keep(drafted, verdict)
+        kept = rules.keep(drafted, verdict, probs)
         rollback = kept < len(drafted)
         y += drafted[:kept]
         origins += ["small"] * kept
@@ -84,7 +88,22 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
         if wrote == eos and (rules.rollback_eos_ends or not rollback):
             break
         writer = rules.after_rollback if rollback else "small"
+        if rules.adapts and drafted:
+            window = max(1, window - 1) if rollback else window + 2
     return Decoded(y, origins, rounds)
+
+
+def _draft_while_likely(y: list[int], limit: int, least: float, eos: int) -> Generator[Draft, Drafted, Drafted]:
+    """Draft token by token until the product of their probabilities is below `least`."""
+    tokens, probs, likely = list[int](), list[float](), 1.0
+    while True:
+        told = yield Draft([*y, *tokens], 1)
+        tokens.append(told.tokens[0])
+        probs.append(told.probs[0])
+        likely *= probs[-1]
+        stop = "unsure" if likely < least else "eos" if tokens[-1] == eos else "limit"
+        if stop != "limit" or len(tokens) == limit:
+            return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
 
 
 def alone(author: Author, *, start: int, eos: int, max_length: int) -> Policy:

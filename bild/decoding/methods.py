@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.adaptive import ExitRule, adaptive
 from bild.decoding.loop import Policy, alone, big_little
-from bild.decoding.rules import Rules, bild_rules, speculative_rules
+from bild.decoding.rules import Rules, bild_rules, cascade_rules, oracle_rules, speculative_rules
 
 MakePolicy = Callable[..., Policy]
 """Called per example with the keywords `start`, `eos` and `max_length`."""
@@ -19,11 +20,24 @@ USED: dict[str, dict[str, set[str]]] = {
         "threshold": {"fb", "rb"},
     },
     "speculative": {"method": {"max_draft", "first"}, "threshold": set()},
+    "dynamic": {"method": {"max_draft", "first"}, "threshold": {"fb"}},
+    "cumulative": {"method": {"max_draft", "first"}, "threshold": {"fb"}},
+    "heuristic": {"method": {"max_draft", "first"}, "threshold": set()},
+    "cascade": {"method": {"rule", "max_draft", "first"}, "threshold": {"alpha"}},
+    "oracle": {"method": {"max_draft", "first"}, "threshold": {"rb"}},
     "vanilla": {"method": set(), "threshold": set()},
     "small": {"method": set(), "threshold": set()},
     "calm": {"method": {"confidence", "decay", "min_layers"}, "threshold": {"exit"}},
 }
 """Which options each method heeds; the others would have no effect, so the command lines refuse them."""
+
+_EXACT: dict[str, dict[str, Any]] = {
+    "speculative": {},
+    "dynamic": {"unsure": "verify"},
+    "cumulative": {"unsure": "verify", "stop": "likely"},
+    "heuristic": {"adapts": True},
+}
+"""The methods whose text is that of `vanilla`, and what stops their drafts."""
 
 
 def rules_for(method: MethodConfig, threshold: ThresholdConfig) -> Rules | None:
@@ -40,8 +54,13 @@ def rules_for(method: MethodConfig, threshold: ThresholdConfig) -> Rules | None:
             unsure=method.unsure,
             verify_eos=method.verify_eos,
         )
-    if method.name == "speculative":
-        return speculative_rules(method.max_draft, first=method.first)
+    if method.name in _EXACT:
+        fb = threshold.fb if "fb" in USED[method.name]["threshold"] else 0.0
+        return speculative_rules(method.max_draft, first=method.first, fb=fb, **_EXACT[method.name])
+    if method.name == "cascade":
+        return cascade_rules(method.rule, threshold.alpha, method.max_draft, first=method.first)
+    if method.name == "oracle":
+        return oracle_rules(threshold.rb, method.max_draft, first=method.first)
     return None
 
 
@@ -74,4 +93,6 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, obje
     if method.name == "bild":
         scan = method.scan or ("first" if method.rules == "authors" else "all")
         resolved |= {"rules": method.rules, "scan": scan}
+    if method.name == "cascade":
+        resolved |= {"rule": method.rule}
     return resolved

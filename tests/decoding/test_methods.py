@@ -72,6 +72,7 @@ OTHER: dict[str, Any] = {
     "confidence": "softmax",
     "decay": None,
     "min_layers": 3,
+    "rule": "v2",
 }
 
 

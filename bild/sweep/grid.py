@@ -12,6 +12,7 @@ import yaml
 
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import settings
+from bild.decoding.methods import USED
 from bild.errors import BildError
 from bild.results import config_hash, label
 from bild.sweep.settings import GridConfig
@@ -46,7 +47,7 @@ class SweptPoint:
 
 def key_of(method: MethodConfig, threshold: ThresholdConfig) -> str:
     """The hash of all that a method heeds."""
-    heeded = {"fb": threshold.fb, "rb": threshold.rb} if method.name == "bild" else {}
+    heeded = {name: getattr(threshold, name) for name in sorted(USED[method.name]["threshold"])}
     return config_hash({"method": settings(method, threshold), "threshold": heeded})
 
 

@@ -21,6 +21,14 @@ class KindGrid:
     rb: list[float] = field(default_factory=list)
 
 
+@dataclass
+class LengthConfig:
+    """Mean tokens of a task's sources and outputs, for estimates only."""
+
+    source: int
+    target: int
+
+
 @dataclass(frozen=True)
 class Goal:
     """What is searched for: the most of `wanted` ("speedup" or "quality") while the other keeps its bound.
@@ -122,6 +130,8 @@ class SweepConfig(RunConfig):
     }
 
     sweep: GridConfig = field(default_factory=GridConfig)
+    lengths: dict[str, LengthConfig] = field(default_factory=dict)
+    """By task: what a plan assumes before it has seen any data."""
     plan: str = "show"
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from bild.errors import BildError
 
 def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
     """Name the task that fits a pair, or the pair that fits a task, where only one of the two was named."""
-    if "task" not in groups(schema):
+    if "method" not in groups(schema):
         return list(overrides)
     named = {o.key_or_group: o for o in parse(overrides) if o.key_or_group in GROUPS}
     if "experiment" in named or ("task" in named) == ("model" in named):
@@ -48,7 +48,7 @@ def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
     """From Hydra's dictionary to the dataclass, whose own checks then run."""
     config = OmegaConf.to_object(raw)
     assert isinstance(config, schema)
-    if "task" in groups(schema):
+    if "method" in groups(schema):
         check_fit(config)
     return config
 

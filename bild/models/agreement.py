@@ -42,6 +42,7 @@ def _same_file(a: Source, b: Source) -> bool:
 
 
 def load_tokenizer(source: Source) -> Any:
+    """The tokenizer beside a checkpoint, or a BildError that says what is wrong with it."""
     from transformers import AutoTokenizer
 
     try:

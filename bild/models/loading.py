@@ -11,7 +11,7 @@ from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_en
 from bild.errors import BildError
 from bild.models.agreement import shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.checkpoint import Model, first_layers, load_model, read_config
-from bild.models.source import EMBEDDED, Source, fingerprint, locate, tokenizer_fingerprint
+from bild.models.source import EMBEDDED, Source, embedded_folder, fingerprint, locate, tokenizer_fingerprint
 
 
 @dataclass
@@ -131,14 +131,17 @@ def load_pair(
 
 
 def _embedded(large: str, small: str | None, tokenizer: str | None) -> tuple[str, str | None, str | None]:
-    """Put the folders of the pair that ships in the place of its name; alone, it stands for both models."""
-    if "embedded" not in (large, small):
+    """Put folders in the place of the names of models that ship; "embedded" alone stands for both models."""
+    names = (large, small or "")
+    if not any(name == "embedded" or name.startswith("embedded/") for name in names):
         return large, small, tokenizer
     if large == "embedded":
-        large, small = str(EMBEDDED / "large"), small or "embedded"
-    if small == "embedded":
-        small = str(EMBEDDED / "small")
-    return large, small, tokenizer or str(EMBEDDED)
+        small = small or "embedded"
+    return (
+        embedded_folder(large, "large"),
+        None if small is None else embedded_folder(small, "small"),
+        tokenizer or str(EMBEDDED),
+    )
 
 
 def _locate_both(

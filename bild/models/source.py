@@ -94,6 +94,13 @@ def _shown(name: str, folder: Path) -> str:
     return str("embedded" / folder.relative_to(EMBEDDED)) if folder.is_relative_to(EMBEDDED) else name
 
 
+def embedded_folder(name: str, role: str) -> str:
+    """The folder that a name of a model that ships stands for: "embedded" is the one of that role; else the name."""
+    if name == "embedded":
+        return str(EMBEDDED / role)
+    return str(EMBEDDED / name.removeprefix("embedded/")) if name.startswith("embedded/") else name
+
+
 def fingerprint(folder: Path) -> str:
     """16 hex digits that change with the checkpoint: its configuration, and its weights' sizes and bytes.
 

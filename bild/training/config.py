@@ -1,4 +1,4 @@
-"""The typed configuration of `python -m bild.train`. No torch: a wrong option is told before anything is loaded."""
+"""The typed configuration of `bild.train` and `bild.align`. No torch: a wrong option is told before anything loads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 SELECTIONS = ("score", "loss", "last")
 TOKENIZERS = ("bpe", "unigram")
 ROLES = ("large", "small")
+STARTS = ("pretrained", "finetuned", "scratch")
+LOSSES = ("sequence", "kl", "reverse-kl", "js")
 
 
 @dataclass
@@ -111,19 +113,16 @@ class SplitSettings:
 
 
 @dataclass
-class TrainConfig:
-    """Everything that `python -m bild.train` can be told."""
+class CommonConfig:
+    """What `python -m bild.train` and `python -m bild.align` share."""
 
-    GROUPS: ClassVar[tuple[str, ...]] = ("model", "shape", "train")
+    COMMAND: ClassVar[str]
+    GROUPS: ClassVar[tuple[str, ...]] = ("task", "model", "shape", "train")
 
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig | None = None
-    """Whose pretrained checkpoint is fine-tuned."""
-    role: str = "large"
-    """Which of the pair's two."""
     shape: ShapeConfig | None = None
     """From scratch: the sizes of the model."""
-    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     splits: SplitSettings = field(default_factory=SplitSettings)
     device: str = "auto"
@@ -133,19 +132,93 @@ class TrainConfig:
     resume: bool = True
 
     def __post_init__(self) -> None:
-        among("role", self.role, ROLES)
         at_least("threads", self.threads, 1)
+
+    @property
+    def folder(self) -> str:
+        """Where the run leaves what it makes."""
+        exits = "".join(f"-exit{layer}" for layer in self.train.exit)
+        return self.out or f"trained/{self.task.name}-{self.subject.replace('/', '-')}{exits}"
+
+    @property
+    def subject(self) -> str:
+        """What is trained, for the name of the folder."""
+        raise NotImplementedError
+
+
+@dataclass
+class TrainConfig(CommonConfig):
+    """Everything that `python -m bild.train` can be told."""
+
+    COMMAND = "bild.train"
+
+    role: str = "large"
+    """Which of the pair's two is fine-tuned, from what it was pretrained as."""
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        among("role", self.role, ROLES)
         if (self.model is None) == (self.shape is None):
             raise BildError(
                 "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
             )
 
     @property
-    def folder(self) -> str:
-        """Where the run leaves what it makes."""
-        what = self.shape.name if self.shape else f"{self.model.name}-{self.role}" if self.model else ""
-        exits = "".join(f"-exit{layer}" for layer in self.train.exit)
-        return self.out or f"trained/{self.task.name}-{what.replace('/', '-')}{exits}"
+    def subject(self) -> str:
+        """See `CommonConfig`."""
+        if self.shape is not None:
+            return self.shape.name
+        assert self.model is not None
+        return f"{self.model.name}-{self.role}"
+
+
+@dataclass
+class AlignSettings:
+    """How the small model learns the large one's outputs (paper 3.5.1)."""
+
+    start: str = "pretrained"
+    """Of the small model: as published (the paper), fine-tuned for the task (what the authors advise), or scratch."""
+    loss: str = "sequence"
+    """The likelihood of the outputs, or a divergence between the two distributions at each of their tokens."""
+    batch: int = 32
+    """Sources that the large model decodes together."""
+
+    def __post_init__(self) -> None:
+        among("align.start", self.start, STARTS)
+        among("align.loss", self.loss, LOSSES)
+        at_least("align.batch", self.batch, 1)
+
+
+@dataclass
+class AlignConfig(CommonConfig):
+    """Everything that `python -m bild.align` can be told."""
+
+    COMMAND = "bild.align"
+
+    align: AlignSettings = field(default_factory=AlignSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model is None:
+            raise BildError(
+                "Name the pair: model=..., or model=folders with model.large=... (whose outputs are learnt) and "
+                "model.small=..."
+            )
+        if (self.align.start == "scratch") != (self.shape is not None):
+            raise BildError("align.start=scratch and shape=... belong together: the small model is made new.")
+        if self.align.loss != "sequence" and (self.train.exit or self.train.label_smoothing):
+            raise BildError(
+                f"align.loss={self.align.loss} takes the large model's distribution as its target: set "
+                "train.label_smoothing=0 and leave out train.exit."
+            )
+
+    @property
+    def subject(self) -> str:
+        """See `CommonConfig`."""
+        assert self.model is not None
+        kind = "" if self.align.loss == "sequence" else f"-{self.align.loss}"
+        return f"{self.model.name}-aligned{kind}"
 
 
 def among(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -10,10 +10,11 @@ import torch
 
 from bild.bench.bench_config import ShapeConfig
 from bild.bench.shapes import model_config
+from bild.config import ModelConfig, TaskConfig
 from bild.errors import BildError
 from bild.models.agreement import load_tokenizer
 from bild.models.checkpoint import load_model, read_config
-from bild.models.source import Source, locate, tokenizer_fingerprint
+from bild.models.source import EMBEDDED, Source, embedded_folder, locate, tokenizer_fingerprint
 from bild.tasks import Dataset
 from bild.training.config import TokenizerSettings
 from bild.training.tokenization import save_tokenizer, train_tokenizer
@@ -73,24 +74,43 @@ def _tokenizer(settings: TokenizerSettings, data: Dataset, folder: Path, rows: i
     return locate(str(folder), weights=False, option="out")
 
 
-def from_checkpoint(
-    name: str,
-    *,
-    tokenizer: str | None,
-    dropout: float | None,
-    device: torch.device,
-    allow_pickle: bool,
-    revision: str | None,
-) -> Start:
-    """The weights of a folder or hub id, with the tokenizer beside them or the one that is named."""
-    source = locate(name, revision=revision, allow_pickle=allow_pickle)
+def checkpoint_of(model: ModelConfig, task: TaskConfig, role: str, stage: str) -> str:
+    """The name of a pair's `role` ("large" or "small") at a stage: "pretrained" or "finetuned" for a task.
+
+    Raises BildError where the pair does not say it.
+    """
+    if stage == "pretrained":
+        found = getattr(model.pretrained, role) if model.pretrained else None
+        if found is None and model.checkpoints:
+            raise BildError(
+                f"model={model.name} does not say what it was pretrained as: give model.pretrained.{role}=..."
+            )
+    else:
+        found = None
+    found = found or getattr(model, role) or getattr(model.checkpoints.get(task.name), role, None)
+    if not found:
+        known = f" for task={', '.join(model.checkpoints)} only" if model.checkpoints else ""
+        raise BildError(
+            f"model={model.name} names no {role} model for task={task.name}{known}: give model.{role}=..., a folder or "
+            "a hub id."
+        )
+    return str(found)
+
+
+def from_checkpoint(name: str, model: ModelConfig, *, role: str, dropout: float | None, device: torch.device) -> Start:
+    """The weights of a folder or hub id, with the tokenizer beside them or the one that the pair names."""
+    name, tokenizer = embedded_folder(name, role), model.tokenizer
+    if tokenizer is None and Path(name).parent == EMBEDDED:
+        tokenizer = str(EMBEDDED)
+    revision = model.revision_large if role == "large" else model.revision_small
+    source = locate(name, revision=revision, allow_pickle=model.allow_pickle, option=f"model.{role}")
     config = read_config(source)
     if dropout is not None:
         config.dropout_rate = dropout
     owner = locate(tokenizer, weights=False, option="model.tokenizer") if tokenizer else source
     if not owner.has_tokenizer:
         raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
-    loaded = load_model(source, config, torch.float32, device, allow_pickle)
+    loaded = load_model(source, config, torch.float32, device, model.allow_pickle)
     described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
     return Start(loaded.module, load_tokenizer(owner), owner.folder, described)
 

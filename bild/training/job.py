@@ -1,0 +1,170 @@
+"""A training with all that it needs: run it to the end, and leave the model, its record and its card."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bild.bench.machine import describe, state
+from bild.config import TaskConfig
+from bild.errors import BildError
+from bild.metrics import quality
+from bild.results import config_hash
+from bild.tasks import Dataset, load_task
+from bild.training.config import CommonConfig
+from bild.training.corpus import Corpus, encode_corpus
+from bild.training.dropout import quicken_dropout
+from bild.training.export import export_model, write_card, write_record
+from bild.training.judge import Judge
+from bild.training.loop import Loss, Trainer
+from bild.training.start import Start, identify
+from bild.training.tokenization import SubwordDropout
+
+_UNIMPORTANT = ("checkpoint_minutes",)
+"""Settings that change no step."""
+
+
+@dataclass
+class Job:
+    """What is trained, on what, and by which loss."""
+
+    config: CommonConfig
+    folder: Path
+    start: Start
+    data: Dataset
+    corpus: Corpus
+    loss: Loss
+    subwords: SubwordDropout | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else can change a step: of an alignment, the large model and its outputs."""
+
+    def run(self) -> None:
+        """Train from the folder's last state, or from the start."""
+        config, start = self.config, self.start
+        check_exits(config.train.exit, start.module.config.num_decoder_layers)
+        environment = describe(next(start.module.parameters()).device)
+        environment["state"] = state(next(start.module.parameters()).device)
+        identity = self._identity(environment)
+        quicken_dropout(start.module)
+        trainer = Trainer(
+            start.module,
+            self.corpus,
+            config.train,
+            self.folder,
+            identity,
+            loss=self.loss,
+            validate=self._judge(config.splits.validation, config.train.validate_samples),
+            announce=say,
+            subwords=self.subwords,
+        )
+        weights = trainer.run()
+        export_model(start.module, weights, self.folder, start.tokenizer_folder)
+        record = self._record(identity, environment, trainer)
+        write_card(self.folder, record)
+        write_record(self.folder, record)
+        for split, found in record["scores"].items():
+            say(f"{split}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if name != "examples"))
+
+    def _judge(self, split: str, samples: int | None = None) -> Judge:
+        data = load_split(self.config.task, split, samples)
+        task = dataclasses.replace(self.config.task, split=split)
+        corpus = encode(self.config.task, data, self.start)
+        return Judge(task, data, corpus, self.start.tokenizer, self.start.vocabulary, self.config.train.exit)
+
+    def _identity(self, environment: dict[str, Any]) -> str:
+        config = self.config
+        settings = {k: v for k, v in dataclasses.asdict(config.train).items() if k not in _UNIMPORTANT}
+        task = config.task
+        return config_hash(
+            {
+                "train": settings,
+                "shape": None if config.shape is None else dataclasses.asdict(config.shape),
+                "start": identify(self.start),
+                "data": self.data.provenance["hash"],
+                "limits": [task.prompt, task.source_limit, task.target_limit, task.metric],
+                "splits": dataclasses.asdict(config.splits),
+                "packages": environment["packages"],
+                "device": environment["machine"].get("gpu", "cpu"),
+                **self.extra,
+            }
+        )
+
+    def _record(self, identity: str, environment: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+        config, module = self.config, self.start.module
+        module.eval()
+        judges = [self._judge(split) for split in (config.splits.validation, config.splits.test) if split]
+        return {
+            "schema": 1,
+            "identity": identity,
+            "command": f"python -m {config.COMMAND} {shlex.join(sys.argv[1:])}".strip(),
+            "config": dataclasses.asdict(config),
+            "model": _describe(module),
+            "start": identify(self.start),
+            "extra": self.extra,
+            "data": self.data.provenance,
+            "scores": {judge.task.split: _scores(judge, module) for judge in judges},
+            "signature": quality(config.task.metric, ["a"], ["a"], draws=100).scores[judges[0].headline].signature,
+            "progress": dataclasses.asdict(trainer.progress) | {"seconds": round(trainer.seconds(), 1)},
+            "environment": environment,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def check_exits(exits: list[int], layers: int) -> None:
+    """Refuse exits that the model has not got, before it is trained."""
+    if any(layer >= layers for layer in exits):
+        raise BildError(
+            f"train.exit={exits} is out of range: the model has {layers} decoder layers, and the last is no exit."
+        )
+
+
+def load_split(task: TaskConfig, split: str, samples: int | None = None) -> Dataset:
+    """Another split of a task than the one that it decodes; at most `samples` examples of it."""
+    data = load_task(dataclasses.replace(task, split=split, samples=None))
+    if samples is None or samples >= len(data):
+        return data
+    return load_task(dataclasses.replace(task, split=split, samples=samples))
+
+
+def encode(task: TaskConfig, data: Dataset, start: Start) -> Corpus:
+    """The examples of a task as a model's token ids."""
+    return encode_corpus(
+        data,
+        start.tokenizer,
+        eos=start.module.config.eos_token_id,
+        prompt=task.prompt,
+        source_limit=task.source_limit,
+        target_limit=task.target_limit,
+    )
+
+
+def say(line: str) -> None:
+    """A line of progress on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _scores(judge: Judge, module: Any) -> dict[str, Any]:
+    found = judge(module)
+    return {"examples": len(judge.data), "loss": found.loss, judge.headline: found.score} | {
+        f"{judge.headline} at {name}": value for name, value in found.others.items()
+    }
+
+
+def _describe(module: Any) -> dict[str, Any]:
+    config = module.config
+    return {
+        "kind": {"t5": "T5", "mt5": "mT5"}[config.model_type],
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "encoder_layers": config.num_layers,
+        "decoder_layers": config.num_decoder_layers,
+        "d_model": config.d_model,
+        "d_ff": config.d_ff,
+        "heads": config.num_heads,
+        "d_kv": config.d_kv,
+        "vocabulary": config.vocab_size,
+    }

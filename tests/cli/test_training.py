@@ -1,0 +1,96 @@
+"""`python -m bild.train` and `python -m bild.align`, from the command line to a pair that can be measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import QUICK, call
+from tests.training.tiny import write_corpus
+
+SHORT = ("train.steps=2", "train.batch=2", "train.validate_samples=2", "task.target_limit=10", "device=cpu")
+SHAPE = ("shape=embedded-small", "shape.rows=150", "shape.d_model=16", "shape.d_ff=32", "shape.d_kv=8")
+
+
+def record(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "training.json").read_text())
+    return found
+
+
+def test_a_pair_from_a_folder_of_texts(tmp_path: Path) -> None:
+    """Large, small and aligned from scratch; BiLD then decodes with what was made."""
+    task = ("task=file", f"task.path={write_corpus(tmp_path / 'corpus')}")
+    deeper = ("shape.decoder_layers=2", "shape.encoder_layers=2", "train.exit=1")
+    done = call("bild.train", *task, *SHAPE, *deeper, *SHORT, "train=scratch", "out=large", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.out == "large\n"
+    made = tmp_path / "large"
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {p.name for p in made.iterdir()}
+    assert record(made)["command"].startswith("python -m bild.train task=file")  # type: ignore[attr-defined]
+    assert "bleu at exit1" in (made / "README.md").read_text()
+
+    pair = ("model=folders", "model.large=large")
+    small = ("align.start=scratch", *SHAPE, "train=scratch", "train.subword_dropout=0")
+    done = call("bild.align", *task, *pair, *small, *SHORT, "out=small", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert len((tmp_path / "small" / "targets.jsonl").read_text().splitlines()) == 24
+    assert record(tmp_path / "small")["extra"]["align"]["start"] == "scratch"  # type: ignore[index]
+
+    kinds = ("align.start=finetuned", "align.loss=reverse-kl", "model.small=small", "out=distilled")
+    done = call("bild.align", *task, *pair, *kinds, *SHORT, cwd=tmp_path)
+    assert done.code == 0, done.err
+
+    done = call("bild.run", *task, *pair, "model.small=distilled", *QUICK, cwd=tmp_path)
+    assert done.code == 0, done.err
+    done = call("bild.run", *task, "model=folders", "model.large=large", "model.exit=1", *QUICK, cwd=tmp_path)
+    assert done.code == 0, done.err
+
+
+def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
+    task = ("task=file", f"task.path={write_corpus(tmp_path / 'corpus')}")
+    command = (*task, *SHAPE, *SHORT, "train=scratch", "out=model")
+    assert call("bild.train", *command, cwd=tmp_path).code == 0
+    before = (tmp_path / "model" / "training.json").read_bytes()
+    done = call("bild.train", *command, cwd=tmp_path)
+    assert done.code == 0
+    assert "model is finished" in done.err
+    assert (tmp_path / "model" / "training.json").read_bytes() == before
+    assert call("bild.train", *command, "resume=false", cwd=tmp_path).code == 0
+    assert (tmp_path / "model" / "training.json").read_bytes() != before
+
+
+@pytest.mark.usefixtures("hub")
+def test_published_checkpoints_are_tuned_and_aligned(tmp_path: Path) -> None:
+    done = call("bild.train", "task=xsum", "model=t5-small", *SHORT, cwd=tmp_path)
+    assert done.code == 0, done.err
+    found = record(tmp_path / "trained" / "xsum-t5-small-large")
+    assert found["start"]["source"] == "google-t5/t5-small"  # type: ignore[index]
+    assert "rougeLsum" in found["scores"]["validation"]  # type: ignore[index]
+
+    done = call("bild.align", "task=iwslt2017", "model=mt5-large", *SHORT, cwd=tmp_path)
+    assert done.code == 0, done.err
+    found = record(tmp_path / "trained" / "iwslt2017-mt5-large-aligned")
+    assert found["start"]["source"] == "google/mt5-small"  # type: ignore[index]
+    teacher = found["extra"]["teacher"]  # type: ignore[index]
+    assert teacher["source"] == "kssteven/mT5-large-iwslt2017-de-en"
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("bild.train", ("task=xsum",), "Name what is trained"),
+        ("bild.train", ("task=xsum", "model=t5-small", "train.exit=7"), "the last is no exit"),
+        ("bild.train", ("task=xsum", "model=t5-small", "role=small"), "does not say what it was pretrained as"),
+        ("bild.train", ("task=xsum", "model=folders"), "names no large model"),
+        ("bild.train", ("task=nothing", "model=t5-small"), "task=nothing is not known"),
+        ("bild.train", ("train.epoch=3", "model=t5-small"), "did you mean train.epochs"),
+        ("bild.align", ("task=wmt14",), "Name the pair"),
+        ("bild.align", ("task=wmt14", "model=t5-large"), "names no large model for task=wmt14 for task=xsum"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(command: str, arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = call(command, *arguments, *SHORT, cwd=tmp_path)
+    assert said in done.refusal()

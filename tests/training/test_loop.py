@@ -1,0 +1,144 @@
+"""The loop: as a plain one does, step for step through a kill, and ended early."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bild.errors import BildError
+from bild.training import loop
+from bild.training.config import TrainSettings
+from bild.training.corpus import Corpus, epoch_order, make_batch
+from bild.training.loop import Trainer, Validation
+from bild.training.losses import likelihood_loss
+from bild.training.session import train
+from tests.training.tiny import tiny_config, tiny_module, write_corpus
+
+
+def corpus() -> Corpus:
+    sources = [[3 + (i * j) % 50 for j in range(1, 3 + i % 4)] + [1] for i in range(20)]
+    return Corpus(sources, [[*source[:-1][::-1], 1] for source in sources])
+
+
+def trainer(folder: Path, settings: TrainSettings, judged: Any = None, **options: Any) -> Trainer:
+    def loss(module: Any, batch: Any) -> Any:
+        return likelihood_loss(module, batch, settings.exit, settings.label_smoothing)
+
+    scores = iter(judged or range(1, 100))
+    return Trainer(
+        tiny_module(dropout=options.pop("dropout", 0.0)),
+        corpus(),
+        settings,
+        folder,
+        "identity",
+        loss=loss,
+        validate=lambda _: Validation(1.0, float(next(scores)), {}),
+        announce=lambda _: None,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_loss_falls_as_a_plain_loops_does(tmp_path: Path, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.optimization import Adafactor
+
+    monkeypatch.setattr(loop, "_LOG_STEPS", 1)
+    settings = TrainSettings(rate=5e-3, batch=10 // accumulate, accumulate=accumulate, epochs=8)
+    ours = trainer(tmp_path, settings)
+    ours.run()
+    found = [entry["loss"] for entry in ours.progress.history if "loss" in entry]
+
+    module, data = tiny_module(), corpus()
+    optimizer = Adafactor(module.parameters(), lr=5e-3, scale_parameter=False, relative_step=False)
+    wanted = []
+    lengths = [(len(t), len(s)) for s, t in zip(data.sources, data.targets, strict=True)]
+    for epoch in range(8):
+        order = epoch_order(lengths, 10 // accumulate, 0, epoch)
+        for at in range(0, len(order), accumulate):
+            indices = [i for part in order[at : at + accumulate] for i in part]
+            parts = [[table[i] for i in indices] for table in (data.sources, data.targets)]
+            batch = make_batch(*parts, 0, torch.device("cpu"))
+            optimizer.zero_grad()
+            out = module(input_ids=batch.sources, attention_mask=batch.source_mask, labels=batch.targets)
+            out.loss.backward()
+            optimizer.step()
+            wanted.append(float(out.loss.detach()))
+    assert len(found) == 16
+    assert found == pytest.approx(wanted, rel=2e-3)
+    assert found[-1] < 0.8 * found[0]
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("after", "saved"), [(2, 0.0), (6, 0.0), (7, 0.0), (9, 60.0)])
+def test_a_resumed_training_is_the_uninterrupted_one(
+    tmp_path: Path, after: int, saved: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout, BPE-dropout, clipping, warm-up and all; the last state is the last step's, or the last epoch's."""
+    folder = write_corpus(tmp_path / "corpus")
+    monkeypatch.setattr(loop, "_LOG_STEPS", 1)
+    train(tiny_config(folder, tmp_path / "whole"))
+
+    step = Trainer._step
+
+    def killed(self: Trainer, *arguments: Any) -> None:
+        if self.progress.step == after:
+            raise _Killed
+        step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_step", killed)
+        with pytest.raises(_Killed):
+            train(tiny_config(folder, tmp_path / "killed", checkpoint_minutes=saved))
+    train(tiny_config(folder, tmp_path / "killed"))
+
+    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed")]
+    for record in records:
+        for entry in record["progress"]["history"]:
+            entry.pop("seconds")
+    assert records[0]["progress"]["history"] == records[1]["progress"]["history"]
+    assert records[0]["scores"] == records[1]["scores"]
+    assert [r["progress"]["sessions"] for r in records] == [1, 2]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+
+
+def test_training_ends_where_it_gets_no_better_and_keeps_the_best(tmp_path: Path) -> None:
+    one = trainer(tmp_path, TrainSettings(batch=10, epochs=9, patience=2), [1, 5, 4, 3, 9])
+    kept = one.run()
+    assert (one.progress.epoch, one.progress.best_epoch, one.progress.best) == (4, 2, 5.0)
+    assert any(not torch.equal(kept[name], value) for name, value in one.module.state_dict().items())
+
+
+def test_the_last_weights_are_kept_where_that_is_asked(tmp_path: Path) -> None:
+    one = trainer(tmp_path, TrainSettings(batch=10, epochs=3, select="last"), [3, 2, 1])
+    kept = one.run()
+    assert all(torch.equal(kept[name], value) for name, value in one.module.state_dict().items())
+
+
+def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "corpus")
+    train(tiny_config(folder, tmp_path / "out", steps=1))
+    (tmp_path / "out" / "training.json").unlink()
+    with pytest.raises(BildError, match="holds a training with other settings"):
+        train(tiny_config(folder, tmp_path / "out", steps=2))
+
+
+def test_a_rate_that_breaks_the_model_is_told(tmp_path: Path) -> None:
+    one = trainer(tmp_path, TrainSettings(optimizer="adamw", rate=1e30, batch=10))
+    with pytest.raises(BildError, match=r"gradient of step \d+ is not finite"):
+        one.run()
+
+
+def test_bf16_trains_too(tmp_path: Path) -> None:
+    one = trainer(tmp_path, TrainSettings(rate=5e-3, batch=10, epochs=6, precision="bf16", exit=1))
+    one.run()
+    losses = [entry["loss"] for entry in one.progress.history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    assert all(p.dtype == torch.float32 for p in one.module.parameters())

@@ -1,0 +1,104 @@
+"""Batches, rates, dropout and options."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bild.config import ModelConfig
+from bild.errors import BildError
+from bild.training.config import AlignConfig, AlignSettings, TrainConfig, TrainSettings
+from bild.training.corpus import epoch_order
+from bild.training.dropout import ByteDropout, quicken_dropout
+from bild.training.optim import rate_at
+from tests.training.tiny import SHAPE, tiny_module
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=80), st.integers(1, 9))
+def test_an_epoch_has_every_example_once(lengths: list[tuple[int, int]], size: int) -> None:
+    order = epoch_order(lengths, size, 0, 0)
+    assert sorted(i for batch in order for i in batch) == list(range(len(lengths)))
+    assert len(order) == -(-len(lengths) // size)
+    assert order == epoch_order(lengths, size, 0, 0)
+
+
+def test_epochs_and_seeds_differ() -> None:
+    lengths = [(i % 5, 1) for i in range(50)]
+    orders = [epoch_order(lengths, 4, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "rates"),
+    [
+        ("constant", [0, 50, 99], [1.0, 1.0, 1.0]),
+        ("linear", [0, 50, 75], [1.0, 0.5, 0.25]),
+        ("cosine", [0, 50, 100], [1.0, 0.5, 0.0]),
+    ],
+)
+def test_rates(schedule: str, steps: list[int], rates: list[float]) -> None:
+    settings = TrainSettings(rate=1.0, schedule=schedule)
+    assert [rate_at(step, 100, settings) for step in steps] == pytest.approx(rates)
+
+
+def test_a_rate_warms_up_and_falls_by_the_root() -> None:
+    settings = TrainSettings(rate=1.0, schedule="inverse-sqrt", warmup=4)
+    found = [rate_at(step, 100, settings) for step in (0, 3, 4, 16, 64)]
+    assert found == pytest.approx([0.2, 0.8, 1.0, 0.5, 0.25])
+
+
+def test_byte_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    layer = ByteDropout(0.2)
+    x = torch.ones(1001, 33)
+    out = layer(x)
+    kept = 1 - 51 / 256
+    assert float((out != 0).float().mean()) == pytest.approx(kept, abs=0.01)
+    assert float(out[out != 0].mean()) == pytest.approx(1 / kept)
+    assert torch.equal(layer.eval()(x), x)
+    torch.manual_seed(0)
+    assert torch.equal(layer.train()(x), out)
+
+
+def test_every_dropout_of_a_module_is_replaced() -> None:
+    module = tiny_module(dropout=0.1)
+    names = list(module.state_dict())
+    quicken_dropout(module)
+    assert not any(isinstance(m, torch.nn.Dropout) for m in module.modules())
+    assert sum(isinstance(m, ByteDropout) for m in module.modules()) > 8
+    assert list(module.state_dict()) == names
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer": "sgd"}, "train.optimizer=sgd is not known"),
+        ({"rate": 0.0}, "train.rate=0 is out of range"),
+        ({"dropout": 1.0}, "train.dropout=1 is out of range"),
+        ({"exit": [1, 0]}, "is not a layer"),
+        ({"exit": "one"}, "is not a layer"),
+        ({"epochs": 0}, "train.epochs=0 is out of range"),
+        ({"optimizer": "adamw", "scale_parameter": True}, "train.scale_parameter is Adafactor's"),
+    ],
+)
+def test_settings_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(BildError, match=said):
+        TrainSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_exits_are_a_list_whatever_is_typed() -> None:
+    assert [TrainSettings(exit=given).exit for given in (None, 2, [3, 1, 3])] == [[], [2], [1, 3]]
+
+
+def test_what_is_trained_must_be_named() -> None:
+    for options in ({}, {"shape": SHAPE, "model": ModelConfig()}):
+        with pytest.raises(BildError, match="Name what is trained"):
+            TrainConfig(**options)  # type: ignore[arg-type]
+    with pytest.raises(BildError, match="Name the pair"):
+        AlignConfig()
+    with pytest.raises(BildError, match="belong together"):
+        AlignConfig(model=ModelConfig(), align=AlignSettings(start="scratch"))
+    with pytest.raises(BildError, match="takes the large model's distribution"):
+        AlignConfig(model=ModelConfig(), align=AlignSettings(loss="js"), train=TrainSettings(label_smoothing=0.1))

@@ -1,0 +1,70 @@
+"""A tiny corpus, and tiny models to train on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bild.bench.bench_config import ShapeConfig
+from bild.bench.shapes import model_config
+from bild.config import TaskConfig
+from bild.training.config import SplitSettings, TokenizerSettings, TrainConfig, TrainSettings
+from tests.tinydata import PAIRS
+
+SHAPE = ShapeConfig("tiny", d_model=16, d_kv=8, d_ff=32, heads=2, encoder_layers=1, decoder_layers=2, rows=160)
+
+
+def tiny_module(seed: int = 0, dropout: float = 0.0, shape: ShapeConfig = SHAPE) -> Any:
+    """A new T5 of a few thousand weights."""
+    from transformers import T5ForConditionalGeneration
+
+    config = model_config(shape)
+    config.dropout_rate = dropout
+    torch.manual_seed(seed)
+    return T5ForConditionalGeneration(config)
+
+
+def write_corpus(folder: Path) -> Path:
+    """The splits as files: the sentences of the tests, each with each of a few endings."""
+    rows = [
+        {"source": f"{german[:-1]} {i}.", "reference": f"{english[:-1]} {i}."}
+        for i in range(3)
+        for german, english in PAIRS
+    ]
+    folder.mkdir(exist_ok=True)
+    for split, chosen in (("train", rows), ("validation", rows[:6]), ("test", rows[6:10])):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    return folder
+
+
+def tiny_task(corpus: Path) -> TaskConfig:
+    """The task over such files."""
+    return TaskConfig(name="tiny", data="file", path=str(corpus), target_limit=24)
+
+
+def tiny_config(corpus: Path, out: Path, **settings: Any) -> TrainConfig:
+    """From scratch in a second: two epochs of six steps, by all that makes a training random."""
+    usual: dict[str, Any] = {
+        "scale_parameter": True,
+        "rate": 1e-2,
+        "schedule": "cosine",
+        "warmup": 2,
+        "epochs": 2,
+        "batch": 4,
+        "dropout": 0.2,
+        "subword_dropout": 0.2,
+        "clip": 1.0,
+        "label_smoothing": 0.1,
+    }
+    return TrainConfig(
+        task=tiny_task(corpus),
+        shape=SHAPE,
+        tokenizer=TokenizerSettings(),
+        train=TrainSettings(**usual | settings),
+        splits=SplitSettings(test="test"),
+        device="cpu",
+        out=str(out),
+    )

@@ -32,6 +32,8 @@ class SharedLayers:
         self.residuals = self._rows()
         self._source: list[int] | None = None
         self._started: set[str] = set()
+        self._whole = False
+        """Whether the engine was stepped as a whole since the source was encoded."""
 
     def _rows(self) -> Tensor:
         embed = self.engine.weights.embed
@@ -39,11 +41,22 @@ class SharedLayers:
 
     def start(self, view: str, source: Sequence[int]) -> None:
         """Encode a source for the first view that starts on it; the other one joins before anything is fed."""
-        if self._source == list(source) and view not in self._started and not self.tokens:
+        if self._source == list(source) and view not in self._started and not (self.tokens or self._whole):
             self._started.add(view)
             return
         self.engine.start(source)
-        self._source, self._started, self.tokens = list(source), {view}, []
+        self._source, self._started, self.tokens, self._whole = list(source), {view}, [], False
+
+    @property
+    def unshared(self) -> bool:
+        """Whether the large model works alone, as in vanilla decoding: nobody asks for what its first layers saw."""
+        return self._started == {"full"}
+
+    def whole(self, before: int, tokens: Sequence[int], want: int) -> Summary:
+        """A plain step of the whole engine behind `before` positions, without keeping anything for the small model."""
+        self._whole = True
+        self.engine.length = before
+        return self.engine.step(tokens, want)
 
     @torch.inference_mode()
     def shallow(self, before: list[int], tokens: Sequence[int]) -> Tensor:
@@ -110,6 +123,10 @@ class ViewEngine(Engine):
 
     def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
         """See `Engine.step`."""
+        if self.view == "full" and self.shared.unshared:
+            summary = self.shared.whole(len(self.fed), tokens, want)
+            self.fed.extend(tokens)
+            return summary
         x = self.shared.shallow(self.fed, tokens)
         if self.view == "full":
             x = self.shared.deep(x, len(self.fed))

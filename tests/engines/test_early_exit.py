@@ -100,6 +100,34 @@ def test_one_encoder_pass_serves_both_but_never_two_runs() -> None:
     assert len(passes) == 4  # the small model alone pays for its own
 
 
+def test_vanilla_decoding_by_the_large_view_pays_nothing_for_sharing() -> None:
+    """It is the baseline of the pair's speedups: what it keeps for a small model that is not there would slow it."""
+    large, small = views("fused", "deep-decoder", 2, capacity=4)
+    shared, plain = large.shared, engine("fused", model("deep-decoder"))  # type: ignore[attr-defined]
+    kept: list[int] = []
+    shared.shallow = lambda before, tokens: kept.append(len(tokens)) or type(shared).shallow(shared, before, tokens)
+    source = [*ids(6), EOS]
+
+    def texts(first: Engine, second: Engine | None) -> list[int]:
+        policy = alone("large", start=START, eos=EOS, max_length=12)
+        return run_live(policy, source, first, second).decoded.tokens
+
+    expected = texts(plain, None)
+    assert texts(large, None) == expected
+    assert kept == []
+    assert texts(large, small) == expected  # the small model might ask at any time
+    assert len(kept) == len(expected) - 1
+    assert texts(large, None) == expected
+    assert len(kept) == len(expected) - 1
+    small.start(source)  # the same source again, but the buffers hold the large model's text
+    large.start(source)
+    apart = engine("fused", truncated(model("deep-decoder"), 2))
+    apart.start(source)
+    mine, theirs = small.step([START]), apart.step([START])
+    assert mine.choice == theirs.choice
+    assert mine.choice_nll == pytest.approx(theirs.choice_nll, rel=1e-4)
+
+
 def test_what_the_small_model_computed_is_not_computed_again() -> None:
     large, small = views("fused", "deep-decoder", 3)
     shared = large.shared  # type: ignore[attr-defined]

@@ -99,7 +99,7 @@ def test_the_shapes_are_the_published_ones(option: str) -> None:
 
 
 def test_every_shape_is_checked_here() -> None:
-    assert set(options("shape")) == set(PUBLISHED)
+    assert {name for name in options("shape") if not name.startswith("embedded-")} == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("make", TINY)

@@ -12,7 +12,7 @@ from bild.demo import DemoConfig
 from bild.errors import BildError
 
 FOLDERS = ("model.large=a", "model.small=b")
-TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "embedded", "file"}
+TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "multi30k-files", "embedded", "file"}
 SUMMARISATION = {"xsum", "cnndm", "embedded-news"}
 EXIT = {option: ["model.exit=1"] for option in ("mt5-small", "t5-small")}
 """What these need beside their name: a small model, here the first layer."""
@@ -61,6 +61,7 @@ def test_a_pair_of_folders_composes_with_both_of_them() -> None:
         ("wmt14", "mt5-large"),
         ("embedded", "embedded"),
         ("multi30k", "embedded"),
+        ("multi30k-files", "embedded"),
         ("file", "embedded"),
     ],
 )

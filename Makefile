@@ -3,8 +3,8 @@ ROOT := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 VENV ?= $(ROOT).venv
 TASK ?= embedded
 MODEL ?=
-FB ?= 0.3,0.5,0.7,0.9
-RB ?= 1,2,3,5
+FB ?=
+RB ?=
 BENCH ?= model=embedded shape=t5-small
 ARGS ?=
 OUT ?= $(ROOT)report
@@ -20,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test sweep report bench doctor lint format wheel clean
+.PHONY: help env demo test sweep report bench doctor lint format wheel clean embedded-pair
 
 help:  ## show this
 	@echo 'make TARGET, where TARGET is'
@@ -42,16 +42,27 @@ demo: $(READY)  ## decode the embedded task by a handful of settings: a table, a
 test: $(READY)  ## ruff, mypy and all tests
 	@cd $(ROOT) && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m pytest $(ARGS)
 
-sweep: $(READY)  ## measure a grid of thresholds: make sweep TASK=xsum FB=0.3,0.6 RB=1,2 (resumes if it was stopped)
-	@cd $(ROOT) && $(PY) -m bild.run -m task=$(TASK) $(if $(MODEL),model=$(MODEL)) method=bild threshold.fb=$(FB) threshold.rb=$(RB) $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.run -m task=$(TASK) $(if $(MODEL),model=$(MODEL)) method=vanilla,small,speculative $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK)
+sweep: $(READY)  ## a whole grid of thresholds, its front measured live: make sweep TASK=xsum ARGS=sweep=fine (resumes; plan=only)
+	@cd $(ROOT) && $(PY) -m bild.sweep task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(FB),'sweep.fb=[$(FB)]') $(if $(RB),'sweep.rb=[$(RB)]') $(ARGS)
+	@$(if $(findstring plan=only,$(ARGS))$(findstring sweep.find,$(ARGS)),true,cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK))
 
 report: $(READY)  ## tables and figures from results/: make report TASK=xsum
 	@cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK)
 
 bench: $(READY)  ## engines and peers against the machine's limit: make bench BENCH="shape=t5-large" ARGS="dtype=bf16"
 	@cd $(ROOT) && for what in $(BENCH); do $(PY) -m bild.bench $$what $(ARGS) || exit $$?; done
+
+# The corpus is fetched from the hub, or is a folder of files: see conf/task/multi30k-files.yaml.
+CORPUS ?=
+EMBEDDED_TASK = $(if $(CORPUS),task=multi30k-files task.path=$(abspath $(CORPUS)),task=multi30k) splits.test=test
+TRAINED ?= trained/embedded
+
+embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS=folder (hours on a CPU; goes on where it was stopped)
+	@cd $(ROOT) && for name in large small exit; do $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-$$name train=embedded-$$name \
+		$$([ $$name = large ] || echo tokenizer.path=$(TRAINED)/large) out=$(TRAINED)/$$name $(ARGS) || exit $$?; done
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
+		align.start=finetuned train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
+	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
 
 doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it
 	@cd $(ROOT) && $(PY) -m bild.doctor

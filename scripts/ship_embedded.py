@@ -1,0 +1,151 @@
+"""Put trained models in the place of the pairs that ship: `python scripts/ship_embedded.py trained/embedded`.
+
+Takes the folders large, small, small-aligned and exit that `make embedded-pair` trains, and writes weights, records and
+one card to `bild/models/embedded/`. Paths of the machine that trained stay out of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from bild.models import EMBEDDED
+from bild.training.export import RECORD
+
+MODELS = ("large", "small", "small-aligned", "exit")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+FILES = ("config.json", "generation_config.json", "model.safetensors")
+LARGEST = 32 * 1024 * 1024
+PAIRS = """\
+| option | large model | small model |
+| --- | --- | --- |
+| `model=embedded` | large | small |
+| `model=embedded-aligned` | large | small-aligned |
+| `model=embedded-exit` | exit | the first decoder layer of exit, with its final norm and head |
+"""
+
+
+def main() -> int:
+    """Check what was trained, then replace what ships."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("trained", type=Path, help="folder with large, small, small-aligned and exit")
+    parser.add_argument("--out", type=Path, default=EMBEDDED)
+    options = parser.parse_args()
+    records = {name: json.loads((options.trained / name / RECORD).read_bytes()) for name in MODELS}
+    tokenizers = {(options.trained / name / TOKENIZER[0]).read_bytes() for name in MODELS}
+    if len(tokenizers) != 1:
+        print("error: the models have different tokenizers: train them over that of the large one.", file=sys.stderr)
+        return 2
+    for name in MODELS:
+        _copy(options.trained / name, options.out / name)
+        text = json.dumps(_portable(records[name]), indent=2, ensure_ascii=False) + "\n"
+        (options.out / name / RECORD).write_text(text, encoding="utf-8")
+    for file in TOKENIZER:
+        shutil.copyfile(options.trained / "large" / file, options.out / file)
+    (options.out / "README.md").write_text(card(records), encoding="utf-8")
+    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
+    print(f"{options.out}: {size / 2**20:.1f} MiB")
+    if size > LARGEST:
+        print(f"error: that is more than {LARGEST / 2**20:.0f} MiB.", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in FILES:
+        shutil.copyfile(source / file, target / file)
+
+
+def _portable(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without the paths of this machine: the corpus is a folder, models are known by their names."""
+    config = record["config"]
+    places = {config["task"]["path"]: "CORPUS"}
+    model = config.get("model") or {}
+    named = (config["out"], (config.get("tokenizer") or {}).get("path"), model.get("large"), model.get("small"))
+    places |= {path: f"trained/embedded/{Path(path).name}" for path in named if path and "/" in path}
+    text = json.dumps(record)
+    for path in sorted(filter(None, places), key=len, reverse=True):
+        text = text.replace(json.dumps(path)[1:-1], places[path])
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def card(records: dict[str, dict[str, Any]]) -> str:
+    """The card of all models, from their records."""
+    rows: dict[str, list[str]] = {
+        "parameters": [f"{r['model']['parameters']:,}" for r in records.values()],
+        "encoder + decoder layers": [
+            f"{r['model']['encoder_layers']} + {r['model']['decoder_layers']}" for r in records.values()
+        ],
+        "width, feed-forward, heads x key size": [
+            "{d_model}, {d_ff}, {heads} x {d_kv}".format(**r["model"]) for r in records.values()
+        ],
+        "**sacreBLEU, Multi30k test2016 (1,000)**": [_score(r, "test") for r in records.values()],
+        "sacreBLEU, Multi30k validation (1,014)": [_score(r, "validation") for r in records.values()],
+        "loss on the validation split, nats per token": [
+            f"{r['scores']['validation']['loss']:.2f}" for r in records.values()
+        ],
+        "epochs, of which kept": [f"{r['progress']['epoch']}, {r['progress']['best_epoch']}" for r in records.values()],
+        "minutes of training, one CPU thread": [f"{r['progress']['seconds'] / 60:.0f}" for r in records.values()],
+    }
+    table = [
+        f"| | {' | '.join(records)} |",
+        f"| --- |{' --- |' * len(records)}",
+        *(f"| {name} | {' | '.join(values)} |" for name, values in rows.items()),
+    ]
+    commands = [f"- **{name}**: `{_command(_portable(record))}`" for name, record in records.items()]
+    first = next(iter(records.values()))
+    return TEXT.format(pairs=PAIRS, table="\n".join(table), commands="\n".join(commands), signature=first["signature"])
+
+
+def _score(record: dict[str, Any], split: str) -> str:
+    scores = record["scores"][split]
+    exits = [f"; at {name.split(' at ')[1]} {value:.1f}" for name, value in scores.items() if " at " in name]
+    return f"{scores['bleu']:.1f}{''.join(exits)}"
+
+
+def _command(record: dict[str, Any]) -> str:
+    command: str = record["command"]
+    return command
+
+
+TEXT = """\
+# The embedded pairs
+
+T5 models that translate German image captions into English, over one tokenizer. They come with the package so that
+every command works offline, on a laptop, within a minute. They are a test bed for decoding methods, not translators.
+
+{pairs}
+{table}
+
+The scores are of the weights as they lie here (fp16 on disk, greedy decoding in fp32), {signature}. Measure them again:
+
+    python -m bild.run -m method=vanilla,small task=multi30k model=embedded,embedded-aligned,embedded-exit
+
+- **Kind**: T5 v1.0 (ReLU, head tied to the embedding and scaled), one 4,000-piece BPE tokenizer over the cased text of
+  both languages; ids 0 pad and decoder start, 1 end, 2 unknown; no prompt.
+- **Corpus**: the 29,000 sentence pairs of Multi30k De-En (task 1, raw). Nothing else was seen; the validation split
+  chose the epoch that was kept, and the test split had no say.
+- **Recipe**: from scratch with Adafactor (`scale_parameter=True, relative_step=False`), peak rate 2e-2, 200 warm-up
+  steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over fp32
+  weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. *small-aligned* is *small* trained on
+  with the greedy outputs of *large* as its targets, without label smoothing or dropout. *exit* minimises
+  (L_1 + L_last)/2.
+- **Weaknesses**: outside captions they write nonsense. *small* was kept weak on purpose, so that there is a trade-off
+  to show: one layer a side, and few epochs.
+- **Licence**: the weights and this card are released with the project (Apache-2.0). Multi30k is a corpus for research,
+  built on Flickr30k; none of its text is in this repository, but for the pieces of the tokenizer.
+
+Trained by these commands (`make embedded-pair CORPUS=...` does the same by `conf/train/embedded-*.yaml`); each folder
+has its `training.json` with every setting, version and epoch:
+
+{commands}
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())

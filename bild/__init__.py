@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bild.api import Output, generate
     from bild.models import Pair, load_pair
+    from bild.tree import Tree, open_tree
 
 from bild.errors import BildError
 
 __version__ = "0.1.0"
 
-__all__ = ["BildError", "Output", "Pair", "generate", "load_pair"]
+__all__ = ["BildError", "Output", "Pair", "Tree", "generate", "load_pair", "open_tree"]
 
 _HOMES = {"Output": "bild.api", "generate": "bild.api", "Pair": "bild.models", "load_pair": "bild.models"}
+_HOMES |= {"Tree": "bild.tree", "open_tree": "bild.tree"}
 
 
 def __getattr__(name: str) -> Any:

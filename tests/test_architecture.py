@@ -28,6 +28,7 @@ MAY_USE: dict[str, set[str]] = {
     "cli": {"decoding"},
     "bench": {"decoding", "engines", "models", "tasks", "metrics", "results"},
     "training": {"bench", "engines", "models", "tasks", "metrics", "results"},
+    "tree": {"decoding", "engines", "models", "tasks", "metrics", "results", "bench.live"},
     "sweep": {"decoding", "engines", "models", "tasks", "metrics", "results", "report.front", "bench", "tree"},
 }
 COMMON = {"config", "errors", "hub"}
@@ -103,6 +104,12 @@ def test_engines_and_decoding_do_not_know_each_other() -> None:
 def test_a_room_without_torch_imports_none(room: str) -> None:
     for module in modules_of(room):
         assert not outside(module) & {"torch", "transformers"}, module
+
+
+def test_reading_and_replaying_trees_takes_no_torch_along() -> None:
+    script = "import bild.tree, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "hydra"} & set(done.stdout.split())
 
 
 def test_only_command_lines_at_the_top_know_hydra() -> None:

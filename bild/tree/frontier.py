@@ -1,0 +1,101 @@
+"""How far the walks of all points have come in one growing tree, and which nodes they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bild.tree.nodes import Table
+from bild.tree.points import Grouped
+from bild.tree.walk import State, Walker
+
+
+class Frontier:
+    """All points of one family in one tree. Points that meet in a state go on together."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker = walker
+        self.seen: dict[State, int] = {}
+        self.on_small: list[tuple[State, int]] = []
+        """States, and the points in them, that wait for the small model."""
+        self.on_large: list[tuple[State, int]] = []
+        start = walker.start()
+        self.seen[start] = walker.family.everyone
+        self.on_small.append((start, walker.family.everyone))
+
+    def advance(self, waiting: Iterable[tuple[State, int]]) -> tuple[list[int], list[int]]:
+        """Go on from states whose nodes were answered: (nodes to ask the small model about, the large one)."""
+        small: list[int] = []
+        large: list[int] = []
+        open_, seen = list(waiting), self.seen
+        while open_:
+            state, points = open_.pop()
+            step = self.walker.step(state, points)
+            if step.waits_small:
+                self.on_small.append((state, step.waits_small))
+                small += step.small
+            if step.waits_large:
+                self.on_large.append((state, step.waits_large))
+                large += step.large
+            for edge in step.edges:
+                if edge.state is not None:
+                    known = seen.get(edge.state, 0)
+                    new = edge.points & ~known
+                    if new:
+                        seen[edge.state] = known | new
+                        open_.append((edge.state, new))
+        return small, large
+
+
+class Growing:
+    """One example's tree while it grows."""
+
+    def __init__(self, table: Table, grouped: Grouped, *, eos: int, max_length: int) -> None:
+        self.table = table
+        self.eos = eos
+        self.max_length = max_length
+        self.frontiers = [
+            Frontier(Walker(table, family, eos=eos, max_length=max_length, grow=True)) for family in grouped.families
+        ]
+        self.alone = list(grouped.alone)
+        self.heads = dict.fromkeys(grouped.alone, 0)
+        """Where each model's own text has come to."""
+
+    def wants_small(self) -> tuple[list[int], list[int]]:
+        """Go on wherever the small model was waited for: (nodes to ask it about, the large one)."""
+        small: list[int] = []
+        large: list[int] = []
+        for frontier in self.frontiers:
+            waiting, frontier.on_small = frontier.on_small, []
+            if waiting:
+                _extend(small, large, frontier.advance(waiting))
+        return self._with_alone(small, large)
+
+    def wants_large(self) -> tuple[list[int], list[int]]:
+        """Go on wherever the large model was waited for."""
+        small: list[int] = []
+        large: list[int] = []
+        for frontier in self.frontiers:
+            waiting, frontier.on_large = frontier.on_large, []
+            if waiting:
+                _extend(small, large, frontier.advance(waiting))
+        return self._with_alone(small, large)
+
+    def _with_alone(self, small: list[int], large: list[int]) -> tuple[list[int], list[int]]:
+        for author in self.alone:
+            choices = self.table.small_choice if author == "small" else self.table.large_choice
+            node = self.heads[author]
+            while choices[node] >= 0:
+                token = choices[node]
+                if token == self.eos or self.table.depth[node] + 2 == self.max_length:
+                    break
+                child = self.table.child(node, token)
+                node = self.table.add(node, token) if child < 0 else child
+            else:
+                (small if author == "small" else large).append(node)
+            self.heads[author] = node
+        return small, large
+
+
+def _extend(small: list[int], large: list[int], more: tuple[list[int], list[int]]) -> None:
+    small += more[0]
+    large += more[1]

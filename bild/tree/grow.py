@@ -1,0 +1,236 @@
+"""Growing decision trees: the walks of all points ask, both models answer in batches over examples and branches.
+
+Examples are taken in chunks that fit the memory allowed, shortest sources first; a chunk is stored when all its walks
+have ended, so a kill loses one chunk, and the next run grows the same one from the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bild.config import TaskConfig
+from bild.errors import BildError
+from bild.models import Pair
+from bild.tasks import Dataset
+from bild.tree import store
+from bild.tree.forward import Branches, OverBudget, Told, weights_of
+from bild.tree.frontier import Growing
+from bild.tree.identity import identity_of, open_folder
+from bild.tree.points import Grouped, Setting, group
+from bild.tree.store import Growth, StoredExample
+from bild.tree.tree import Tree, assemble
+
+CHUNK = 512
+"""The most examples of a chunk."""
+_NODES = 48
+"""Nodes of an example to make room for at first."""
+
+
+def grow(
+    folder: Path,
+    pair: Pair,
+    task: TaskConfig,
+    data: Dataset,
+    points: Sequence[Setting],
+    *,
+    engine: str = "fused",
+    examples: Sequence[str] | None = None,
+    shard: str | None = None,
+    budget: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tree:
+    """Grow the trees of a task's examples until every point can be replayed on them, adding only what is missing.
+
+    `folder` is `results/<task>/<pair>/tree`; the tree lies in it under its hash. `engine` is the live engine that the
+    tree's rounding is measured against, `examples` the ids of those to grow (all), `shard` the name of a file of blocks
+    of its own, so that processes may grow different examples of one tree at once; `budget` is the memory for keys and
+    values in bytes, `progress` is told (examples done, examples in all).
+
+    Raises BildError where another process grows the same tree, a method cannot be replayed, the disk is full, or a
+    model's logits are not finite; what was stored before is kept.
+    """
+    grouped = group(points)
+    path = open_folder(folder, pair, task, data, engine)
+    with ExitStack() as stack:
+        block = stack.enter_context(store.BlockFile(path / ("nodes.bin" if shard is None else f"nodes-{shard}.bin")))
+        head, stored = store.read_head(path), store.read_examples(path)
+        growths = store.read_nodes(path, len(stored), head["ids"]["start"])
+        tree = assemble(path, head, stored, growths)
+        wanted = [e.id for e in stored] if examples is None else list(examples)
+        lacking = set(tree.take(wanted).missing(points))
+        todo = [i for i, e in enumerate(stored) if e.id in lacking]
+        if todo:
+            grower = Grower(pair, stored, growths, grouped, head, budget)
+            done = len(wanted) - len(todo)
+            for chunk in grower.chunks(todo):
+                done += grower.grow(chunk, block)
+                if progress is not None:
+                    progress(done, len(wanted))
+        return assemble(path, head, stored, growths)
+
+
+class Grower:
+    """Both models over chunks of examples."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        examples: Sequence[StoredExample],
+        growths: Sequence[Growth],
+        grouped: Grouped,
+        head: dict[str, Any],
+        budget: int | None,
+    ) -> None:
+        total = default_budget(pair.device) if budget is None else budget
+        self.examples = examples
+        self.growths = growths
+        self.grouped = grouped
+        self.ids = head["ids"]
+        self.target_limit: int = head["identity"]["task"]["target_limit"]
+        self.budget = total
+        weights = {role: weights_of(pair, role) for role in ("large", "small")}
+        share = {role: len(w.decoder) * w.shape.heads * w.shape.key_size for role, w in weights.items()}
+        self.models = {
+            role: Branches(w, pair.vocabulary, total * share[role] // sum(share.values()))
+            for role, w in weights.items()
+        }
+
+    def chunks(self, todo: Sequence[int]) -> list[list[int]]:
+        """Examples by the length of their source, as many at a time as should fit."""
+        nodes = min(_NODES, 2 * self.target_limit)
+        found: list[list[int]] = []
+        for index in sorted(todo, key=lambda i: (len(self.examples[i].source_tokens), i)):
+            length = len(self.examples[index].source_tokens)
+            need = sum(m.source_bytes(length) + nodes * m.row_bytes for m in self.models.values())
+            if not found or len(found[-1]) >= CHUNK or (len(found[-1]) + 1) * need > self.budget:
+                found.append([])
+            found[-1].append(index)
+        return found
+
+    def grow(self, chunk: Sequence[int], block: store.BlockFile) -> int:
+        """Grow the trees of some examples and store them; halves that fit where they do not. Returns how many."""
+        before = {i: _Mark(self.growths[i]) for i in chunk}
+        try:
+            Wave(self, chunk).run()
+        except (OverBudget, torch.OutOfMemoryError) as error:
+            for i in chunk:
+                before[i].restore(self.growths[i])
+            if len(chunk) == 1:
+                raise BildError(
+                    f"The tree of the example {self.examples[chunk[0]].id} does not fit into memory: "
+                    "allow more with sweep.memory=..., or lower task.target_limit."
+                ) from error
+            half = len(chunk) // 2
+            return self.grow(chunk[:half], block) + self.grow(chunk[half:], block)
+        block.append({i: self.growths[i] for i in chunk})
+        return len(chunk)
+
+
+class _Mark:
+    """How far a tree had come."""
+
+    def __init__(self, growth: Growth) -> None:
+        self.columns = growth.table.columns()
+        self.heard = list(growth.heard)
+
+    def restore(self, growth: Growth) -> None:
+        growth.table = type(growth.table).of(self.columns)
+        growth.heard = self.heard
+
+
+class Wave:
+    """The examples of one chunk: asks are collected from all of them, and answered together."""
+
+    def __init__(self, grower: Grower, chunk: Sequence[int]) -> None:
+        self.grower = grower
+        self.growths = [grower.growths[i] for i in chunk]
+        sources = [grower.examples[i].source_tokens for i in chunk]
+        for model in grower.models.values():
+            model.start(sources)
+        limits = {"eos": grower.ids["eos"], "max_length": grower.target_limit}
+        self.trees = [Growing(growth.table, grower.grouped, **limits) for growth in self.growths]
+        self.rows: dict[str, list[list[int]]] = {role: [[] for _ in chunk] for role in grower.models}
+        """By model and example, the row of each node that was fed; -1 for the others."""
+
+    def run(self) -> None:
+        """Until no walk waits any more."""
+        large: list[set[int]] = [set() for _ in self.trees]
+        active = list(range(len(self.trees)))
+        wants = [tree.wants_small() for tree in self.trees]
+        while active:
+            small: list[list[int]] = []
+            for e in active:
+                large[e].update(wants[e][1])
+                table = self.trees[e].table
+                ask = [n for n in wants[e][0] if table.small_choice[n] < 0]
+                # The large model is always told the small one's choice, whose nll it reports.
+                ask += [n for n in large[e] if table.small_choice[n] < 0]
+                small.append(ask)
+            if any(small):
+                self._ask("small", active, small)
+                wants = self._next(active, "small")
+                continue
+            if not any(large[e] for e in active):
+                break
+            self._ask("large", active, [sorted(large[e]) for e in active])
+            for e in active:
+                large[e].clear()
+            wants = self._next(active, "large")
+
+    def _next(self, active: Sequence[int], role: str) -> list[tuple[list[int], list[int]]]:
+        wants: list[tuple[list[int], list[int]]] = [([], []) for _ in self.trees]
+        for e in active:
+            tree = self.trees[e]
+            wants[e] = tree.wants_small() if role == "small" else tree.wants_large()
+        return wants
+
+    def _ask(self, role: str, active: Sequence[int], asks: Sequence[Sequence[int]]) -> None:
+        """Feed nodes, and whatever of their paths was not fed yet; tell the trees what the model says."""
+        examples: list[int] = []
+        nodes: list[int] = []
+        parents: list[int] = []
+        tokens: list[int] = []
+        given: list[int] = []
+        model = self.grower.models[role]
+        for e, ask in zip(active, asks, strict=True):
+            table, rows = self.trees[e].table, self.rows[role][e]
+            rows += [-1] * (len(table) - len(rows))
+            for node in ask:
+                path = []
+                while node >= 0 and rows[node] < 0:
+                    path.append(node)
+                    node = table.parent[node]
+                for new in reversed(path):
+                    rows[new] = model.count + len(nodes)
+                    parent = table.parent[new]
+                    examples.append(e)
+                    nodes.append(new)
+                    parents.append(rows[parent] if parent >= 0 else -1)
+                    tokens.append(table.token[new])
+                    given.append(table.small_choice[new] if role == "large" else -1)
+        _, told = model.feed(examples, parents, tokens, given)
+        self._tell(role, examples, nodes, given, told)
+
+    def _tell(self, role: str, examples: Sequence[int], nodes: Sequence[int], given: Sequence[int], told: Told) -> None:
+        for i, (e, node) in enumerate(zip(examples, nodes, strict=True)):
+            table = self.trees[e].table
+            if role == "small" and table.small_choice[node] < 0:
+                table.hear_small(node, told.choice[i], told.choice_nll[i], told.gap[i])
+            elif role == "large" and table.large_choice[node] < 0 and given[i] >= 0:
+                table.hear_large(node, told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i])
+                self.growths[e].heard.append(node)
+
+
+def default_budget(device: torch.device) -> int:
+    """Bytes for keys and values: 1 GiB on a CPU, half of what is free on a GPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // 2
+    return 1 << 30
+
+
+__all__ = ["Grower", "grow", "identity_of"]

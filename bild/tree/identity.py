@@ -1,0 +1,86 @@
+"""What makes two trees one: pair, data, dtype, limits, device and versions; and making the folder of a new one."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bild.config import TaskConfig
+from bild.errors import BildError
+from bild.models import Pair
+from bild.results.log import write_error
+from bild.tasks import Dataset
+from bild.tree import store
+
+FORWARD = 1
+"""Raised when `bild.tree.forward` computes anything else than before."""
+_PACKAGES = ("torch", "tokenizers", "transformers")
+
+
+def tokenizer_json(pair: Pair) -> str:
+    """The pair's tokenizer as the file that the tokenizers library reads. BildError where it has none."""
+    backend = getattr(pair.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise BildError(
+            f"The pair {pair.name} has no fast tokenizer, which its decision trees are read with: "
+            "give model.tokenizer=..., a folder or hub id with tokenizer.json or spiece.model."
+        )
+    text: str = backend.to_str()
+    return text
+
+
+def identity_of(pair: Pair, task: TaskConfig, data: Dataset) -> dict[str, Any]:
+    """All that can change a node."""
+    tokenizer = tokenizer_json(pair)
+    return {
+        "task": {
+            "name": task.name,
+            "prompt": task.prompt,
+            "source_limit": task.source_limit,
+            "target_limit": task.target_limit,
+            "metric": task.metric,
+        },
+        "data": data.provenance["hash"],
+        "pair": {
+            "large": pair.large.fingerprint,
+            "small": pair.small.fingerprint,
+            "tokenizer": hashlib.sha256(tokenizer.encode()).hexdigest()[:16],
+        },
+        "dtype": pair.dtype,
+        "device": pair.device.type,
+        "forward": FORWARD,
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engine: str) -> Path:
+    """The folder of a tree, made if it is not there yet."""
+    from bild.tree.rounding import measure_rounding
+
+    identity = identity_of(pair, task, data)
+    path = Path(folder) / store.folder_name(identity)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / store.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise write_error(path, error, "nothing was written") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # making it takes seconds at most: wait for whoever does
+        if not (path / store.TREE).exists():
+            stored = []
+            for example in data.examples:
+                tokens, truncated = pair.encode(task.prompt + example.source, task.source_limit)
+                stored.append(store.StoredExample(example.id, example.source, example.reference, tokens, truncated))
+            more = {
+                "ids": {"start": pair.start, "eos": pair.eos, "vocabulary": pair.vocabulary},
+                "names": {"pair": pair.name, "large": pair.large.source.name, "small": pair.small.source.name},
+                "rounding": measure_rounding(pair, engine, [s.source_tokens for s in stored], task.target_limit),
+            }
+            store.create(path, identity, more, stored, tokenizer_json(pair))
+    finally:
+        os.close(lock)
+    return path

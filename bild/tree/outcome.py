@@ -1,0 +1,180 @@
+"""A replayed point: tokens, text, passes, counts, quality and predicted time, each worked out when it is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import Decoded
+from bild.decoding.methods import rules_for
+from bild.errors import BildError
+from bild.metrics.bootstrap import Floats, Interval, interval, resampled_sums
+from bild.metrics.quality import Score
+from bild.metrics.scorer import Scorer
+from bild.results.parts import Counts
+from bild.results.prices import PRICES, Prices, read_prices
+from bild.tree.answers import run_policy
+from bild.tree.replay import Rounding, Walk
+
+if TYPE_CHECKING:
+    from bild.tree.tree import TreeExample
+
+DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
+
+
+@dataclass
+class Shared:
+    """What all replays of one tree share, caches included."""
+
+    examples: Sequence[TreeExample]
+    path: Path
+    ids: dict[str, int]
+    target_limit: int
+    rounding: Rounding
+    decode: Callable[[Sequence[int]], str]
+    scorer: Scorer
+    _texts: dict[tuple[int, ...], str] = field(default_factory=dict)
+
+    def text(self, walk: Walk) -> str:
+        """Of a finished walk; equal tokens are decoded once."""
+        key = tuple(walk.tokens)
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = self.decode(key)
+        return text
+
+    @cached_property
+    def prices(self) -> Prices | None:
+        """What a sweep calibrated beside the tree, if one did."""
+        path = self.path / PRICES
+        return read_prices(path) if path.is_file() else None
+
+
+@dataclass
+class Replay:
+    """One point on every example of a tree. Lists are in the order of the tree's examples."""
+
+    shared: Shared = field(repr=False)
+    method: MethodConfig
+    threshold: ThresholdConfig
+    walks: list[Walk] = field(repr=False)
+
+    @cached_property
+    def tokens(self) -> list[list[int]]:
+        """Token ids, start token included."""
+        return [walk.tokens for walk in self.walks]
+
+    @cached_property
+    def text(self) -> list[str]:
+        """The outputs, special tokens left out."""
+        return [self.shared.text(walk) for walk in self.walks]
+
+    @property
+    def small_passes(self) -> list[list[int]]:
+        """New positions fed to the small model, pass by pass, as `bild.bench.live.Run` has them."""
+        return [walk.small_passes for walk in self.walks]
+
+    @property
+    def large_passes(self) -> list[list[int]]:
+        """New positions fed to the large model, pass by pass."""
+        return [walk.large_passes for walk in self.walks]
+
+    @cached_property
+    def decoded(self) -> list[Decoded]:
+        """Tokens, who wrote each, and the rounds, by the policies themselves."""
+        ids = self.shared.ids
+        lengths = {"start": ids["start"], "eos": ids["eos"], "max_length": self.shared.target_limit}
+        return [
+            run_policy(example.table, self.method, self.threshold, **lengths).decoded
+            for example in self.shared.examples
+        ]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Calls and their fates, summed over the examples."""
+        small, large = self.small_passes, self.large_passes
+        tokens = sum(walk.length - 1 for walk in self.walks)
+        edges = [edge for walk in self.walks for edge in walk.edges]
+        own = [walk.length - 1 for walk in self.walks if not walk.edges and walk.small_passes]  # `small`: one draft
+        drafted = sum(edge.drafted for edge in edges) + sum(own)
+        kept = sum(edge.kept for edge in edges) + sum(own)
+        stops = Counter(edge.stop for edge in edges)
+        eos, limit = self.shared.ids["eos"], self.shared.target_limit
+        full = sum(walk.tail != eos for walk in self.walks if not walk.edges and walk.small_passes)
+        passes, rollbacks = sum(map(len, large)), sum(edge.rollback for edge in edges)
+        return Counts(
+            tokens=tokens,
+            examples=len(self.walks),
+            rounds=len(edges) + len(own),
+            small_passes=sum(map(len, small)),
+            large_passes=passes,
+            small_positions=sum(map(sum, small)),
+            large_positions=sum(map(sum, large)),
+            large_widths=dict(sorted(Counter(chain.from_iterable(large)).items())),
+            drafted=drafted,
+            kept=kept,
+            fallbacks=stops["unsure"],
+            full_drafts=stops["limit"] + full,
+            rollbacks=rollbacks,
+            rejected=drafted - kept,
+            tokens_per_large_pass=tokens / passes if passes else 0.0,
+            fallback_rate=stops["unsure"] / tokens,
+            rollback_rate=rollbacks / tokens,
+            truncated_sources=sum(example.truncated for example in self.shared.examples),
+            reached_limit=sum(walk.length >= limit and walk.tail != eos for walk in self.walks),
+        )
+
+    @cached_property
+    def marked(self) -> list[str]:
+        """The ids of the examples on which a decision lies within rounding of its threshold, or of a tie."""
+        rules = rules_for(self.method, self.threshold)
+        rounding = self.shared.rounding
+        if rules is None:
+            near = [walk.within[-1] <= rounding.gap for walk in self.walks]
+        else:
+            if rules.stop == "likely":  # errors add up along a product
+                rounding = Rounding(rounding.nll * rules.max_draft, rounding.gap)
+            near = [walk.near(rules.fb, rules.bar, rounding) for walk in self.walks]
+        return [example.id for example, is_near in zip(self.shared.examples, near, strict=True) if is_near]
+
+    @cached_property
+    def resampled(self) -> Floats:
+        """The headline score of every bootstrap draw, over the same draws in every replay of a tree."""
+        table = self.shared.scorer.table(self.text)
+        sums = resampled_sums(table, DRAWS, SEED)
+        return np.array([self.shared.scorer.score(row, len(table)) for row in sums])
+
+    @cached_property
+    def quality(self) -> Score:
+        """The headline score with its bootstrap interval (1,000 draws over examples, 95 %)."""
+        scorer = self.shared.scorer
+        table = scorer.table(self.text)
+        ends = interval(scorer.score(table.sum(axis=0), len(table)), self.resampled, CONFIDENCE)
+        return Score(ends.value, ends.low, ends.high, name=scorer.name, signature=scorer.signature)
+
+    def difference(self, other: Replay) -> Interval:
+        """Quality less that of another replay of the same examples, with its paired interval."""
+        if other.shared is not self.shared:
+            raise BildError("Two replays can be compared where both are of one tree and the same examples.")
+        return interval(self.quality.value - other.quality.value, self.resampled - other.resampled, CONFIDENCE)
+
+    @property
+    def seconds(self) -> Floats | None:
+        """Predicted end-to-end seconds of each example at batch size 1; None where the tree has no prices."""
+        prices = self.shared.prices
+        return None if prices is None else self.priced(prices)
+
+    def priced(self, prices: Prices) -> Floats:
+        """Seconds of each example by these prices."""
+        sources = [len(example.source_tokens) for example in self.shared.examples]
+        lengths = [walk.length for walk in self.walks]
+        found: Any = prices.seconds_each(sources, self.small_passes, self.large_passes, lengths=lengths)
+        return np.asarray(found, np.float64)

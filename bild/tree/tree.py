@@ -1,0 +1,205 @@
+"""A decision tree on disk, as notebooks and sweeps see it: examples, nodes, and the replay of any point."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bild.config import MethodConfig, ThresholdConfig
+from bild.errors import BildError
+from bild.metrics.scorer import Scorer
+from bild.tree import store
+from bild.tree.answers import MissingNodes
+from bild.tree.nodes import Nodes, Table
+from bild.tree.outcome import Replay, Shared
+from bild.tree.points import Setting, group
+from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
+from bild.tree.walk import Walker
+
+_METHOD = {field.name for field in dataclasses.fields(MethodConfig)}
+_THRESHOLD = {field.name for field in dataclasses.fields(ThresholdConfig)}
+
+
+@dataclass
+class TreeExample:
+    """One example: its texts, the token ids of its source (prompt and end token included), and its nodes."""
+
+    id: str
+    source: str
+    reference: str
+    source_tokens: list[int]
+    truncated: bool
+    """Whether the source was cut to its limit."""
+    table: Table = field(repr=False)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """The nodes as columns."""
+        return self.table.columns()
+
+
+class Tree:
+    """The decision trees of a task's examples under one pair. `bild.open_tree` reads one."""
+
+    def __init__(self, path: Path, head: dict[str, Any], examples: Sequence[TreeExample]) -> None:
+        self.path = path
+        self.head = head
+        self.examples = list(examples)
+
+    @property
+    def hash(self) -> str:
+        """All 64 digits; the folder carries the first."""
+        return str(self.head["hash"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the hash covers, and `start`, `eos`, `vocabulary`, `target_limit`."""
+        return {**self.head["identity"], **self.head["ids"], "target_limit": self.target_limit}
+
+    @property
+    def start(self) -> int:
+        """The decoder's start token."""
+        return int(self.head["ids"]["start"])
+
+    @property
+    def eos(self) -> int:
+        """The end token."""
+        return int(self.head["ids"]["eos"])
+
+    @property
+    def target_limit(self) -> int:
+        """The most tokens of a text, start token included."""
+        return int(self.head["identity"]["task"]["target_limit"])
+
+    @property
+    def rounding(self) -> Rounding:
+        """Within how much of a threshold, or of a tie, a decision counts as marked."""
+        return Rounding(**self.head["rounding"])
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(self.path / store.TOKENIZER))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text.strip()
+
+    def piece(self, token: int) -> str:
+        """A token as inside a text: the piece "▁Haus" is " Haus"."""
+        found: str | None = self._tokenizer.id_to_token(token)
+        return "" if found is None else found.replace("▁", " ")
+
+    def take(self, ids: Iterable[str]) -> Tree:
+        """The same tree with some of its examples only, in the order asked for. BildError for an id it lacks."""
+        by_id = {example.id: example for example in self.examples}
+        wanted = list(ids)
+        unknown = [name for name in wanted if name not in by_id]
+        if unknown:
+            raise BildError(f"The tree in {self.path} has no example {unknown[0]}: it has {len(by_id)} others.")
+        return Tree(self.path, self.head, [by_id[name] for name in wanted])
+
+    def replay(
+        self, fb: float = ThresholdConfig.fb, rb: float = ThresholdConfig.rb, *, method: str = "bild", **switches: Any
+    ) -> Replay:
+        """One method at one setting, on every example, without a model.
+
+        `switches` are the options of `conf/method` and `conf/threshold` (`rules="authors"`, `max_draft=4`,
+        `alpha=0.2`). MissingNodes where the tree was not grown that far; BildError for a value out of range.
+        """
+        unknown = set(switches) - _METHOD - _THRESHOLD
+        if unknown:
+            raise BildError(f"{min(unknown)} is not a switch: there are {', '.join(sorted(_METHOD | _THRESHOLD))}.")
+        how = MethodConfig(method, **{k: v for k, v in switches.items() if k in _METHOD})
+        threshold = ThresholdConfig(fb, rb, **{k: v for k, v in switches.items() if k in _THRESHOLD})
+        return self.replay_grid([(how, threshold)])[0]
+
+    def replay_grid(self, points: Sequence[Setting]) -> list[Replay]:
+        """Many points at once, which share the work of all that they have in common."""
+        walks, missing = self._walks(points)
+        if missing:
+            raise MissingNodes([self.examples[i].id for i in missing])
+        return [Replay(self._shared, *point, found) for point, found in zip(points, walks, strict=True)]
+
+    def missing(self, points: Sequence[Setting]) -> list[str]:
+        """The ids of the examples whose trees do not reach as far as these points go."""
+        return [self.examples[i].id for i in self._walks(points)[1]]
+
+    def _walks(self, points: Sequence[Setting]) -> tuple[list[list[Walk]], list[int]]:
+        grouped = group(points)
+        eos, limit = self.head["ids"]["eos"], self.target_limit
+        walks: list[list[Walk]] = [[] for _ in points]
+        missing = []
+        for index, example in enumerate(self.examples):
+            lacks = 0
+            for family in grouped.families:
+                found, left_out = family_walks(Walker(example.table, family, eos=eos, max_length=limit))
+                lacks |= left_out
+                for point, walk in zip(family.indices, found, strict=True):
+                    if walk is not None:
+                        walks[point].append(walk)
+            for author, indices in grouped.alone.items():
+                alone = alone_walk(example.table, author, eos, limit)
+                lacks |= alone is None
+                for point in indices:
+                    if alone is not None:
+                        walks[point].append(alone)
+            if lacks:
+                missing.append(index)
+        return walks, missing
+
+    @cached_property
+    def _shared(self) -> Shared:
+        scorer = Scorer(self.head["identity"]["task"]["metric"], [example.reference for example in self.examples])
+        return Shared(
+            examples=self.examples,
+            path=self.path,
+            ids=self.head["ids"],
+            target_limit=self.target_limit,
+            rounding=self.rounding,
+            decode=self.decode,
+            scorer=scorer,
+        )
+
+
+def open_tree(path: str | Path) -> Tree:
+    """Read a tree: its own folder, or the folder `.../tree` above it where there is only one.
+
+    BildError where there is none, or several, or where a file of it is damaged.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / store.TREE).is_file():
+        inside = sorted(found.parent for found in folder.glob(f"*/{store.TREE}"))
+        if not inside:
+            raise BildError(f"There is no decision tree in {folder}: python -m bild.sweep makes one.")
+        if len(inside) > 1:
+            names = ", ".join(found.name for found in inside)
+            raise BildError(f"There are {len(inside)} decision trees in {folder}: open one of {names}.")
+        folder = inside[0]
+    head = store.read_head(folder)
+    examples = store.read_examples(folder)
+    growths = store.read_nodes(folder, len(examples), head["ids"]["start"])
+    return assemble(folder, head, examples, growths)
+
+
+def assemble(
+    folder: Path,
+    head: dict[str, Any],
+    examples: Sequence[store.StoredExample],
+    growths: Sequence[store.Growth],
+) -> Tree:
+    """A tree from its parts."""
+    return Tree(
+        folder,
+        head,
+        [
+            TreeExample(e.id, e.source, e.reference, e.source_tokens, e.truncated, growth.table)
+            for e, growth in zip(examples, growths, strict=True)
+        ],
+    )

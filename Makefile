@@ -64,18 +64,6 @@ embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS
 		align.start=finetuned train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
 
-# The corpus is fetched from the hub, or is a folder of files: see conf/task/multi30k-files.yaml.
-CORPUS ?=
-EMBEDDED_TASK = $(if $(CORPUS),task=multi30k-files task.path=$(abspath $(CORPUS)),task=multi30k) splits.test=test
-TRAINED ?= trained/embedded
-
-embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS=folder (hours on a CPU; goes on where it was stopped)
-	@cd $(ROOT) && for name in large small exit; do $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-$$name train=embedded-$$name \
-		$$([ $$name = large ] || echo tokenizer.path=$(TRAINED)/large) out=$(TRAINED)/$$name $(ARGS) || exit $$?; done
-	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
-		align.start=finetuned train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
-	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
-
 doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it
 	@cd $(ROOT) && $(PY) -m bild.doctor
 

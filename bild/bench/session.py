@@ -36,6 +36,7 @@ from bild.results import (
     label,
 )
 from bild.results import Pair as PairRecord
+from bild.results.locking import device_lock
 from bild.tasks import Dataset, load_task
 
 _loaded: dict[tuple[Any, ...], Pair] = {}
@@ -54,9 +55,9 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
     if checkpoints is None:
         raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
     environment = describe(device)
-    shared = _shared_identity(config, checkpoints, data, environment, str(device))
+    shared = shared_identity(config, checkpoints, data, environment, str(device))
     with ExitStack() as stack:
-        subjects = [_open(stack, config, shared, method, threshold) for method, threshold in points]
+        subjects = [open_subject(stack, config, shared, method, threshold) for method, threshold in points]
         if not config.resume:
             for subject in subjects:
                 subject.folder.clear()
@@ -64,15 +65,16 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             _announce(subject, len(data.examples))
         pending = [subject for subject in subjects if subject.folder.record() is None]
         if pending:
-            pair = _pair(config, checkpoints, shared["pair"])
+            pair = load_once(config, checkpoints, shared["pair"])
             now = state(device)
             warning = busy_warning(now)
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
             warnings: set[str | None] = set()
-            _measure(config, pair, data, pending)
+            with device_lock(str(device)):
+                _measure(config, pair, data, pending)
             for subject in pending:
-                record = _record(config, pair, data, subject, environment | {"state": now, "busy": warning}, shared)
+                record = make_record(config, pair, data, subject, environment | {"state": now, "busy": warning}, shared)
                 subject.folder.finish(record)
                 warnings.add(record.latency.stationarity.warning)
             for text in sorted(filter(None, warnings)):
@@ -95,7 +97,7 @@ def _measure(config: RunConfig, pair: Pair, data: Dataset, pending: list[Subject
         pass
 
 
-def _shared_identity(
+def shared_identity(
     config: RunConfig, checkpoints: Checkpoints, data: Dataset, environment: dict[str, Any], device: str
 ) -> dict[str, Any]:
     """All that can change a token, a score or a time, but for the method and its thresholds."""
@@ -127,9 +129,10 @@ def _shared_identity(
     }
 
 
-def _open(
+def open_subject(
     stack: ExitStack, config: RunConfig, shared: dict[str, Any], method: MethodConfig, threshold: ThresholdConfig
 ) -> Subject:
+    """The folder of a point, made or reopened, and held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
     used = {name: getattr(threshold, name) for name in USED[method.name]["threshold"]}
     digest = config_hash(shared | {"method": resolved, "threshold": used})
@@ -152,7 +155,8 @@ def _unfinished(subject: Subject) -> Record:
     raise BildError(f"{subject.folder.path} has no record although it was measured: run the command again.")
 
 
-def _pair(config: RunConfig, checkpoints: Checkpoints, identity: dict[str, Any]) -> Pair:
+def load_once(config: RunConfig, checkpoints: Checkpoints, identity: dict[str, Any]) -> Pair:
+    """The pair of a configuration; the last one is kept, for the next point of a multirun."""
     model, engine = config.model, config.engine
     options: dict[str, Any] = {
         "tokenizer": model.tokenizer,
@@ -171,9 +175,10 @@ def _pair(config: RunConfig, checkpoints: Checkpoints, identity: dict[str, Any])
     return _loaded[key]
 
 
-def _record(
+def make_record(
     config: RunConfig, pair: Pair, data: Dataset, subject: Subject, environment: dict[str, Any], shared: dict[str, Any]
 ) -> Record:
+    """The record of a point whose folder has all examples of `data`, perhaps among others."""
     task, measure, method = config.task, config.measure, subject.method
     by_id = {sample["id"]: sample for sample in subject.folder.samples()}
     samples = [by_id[example.id] for example in data.examples]
@@ -204,11 +209,12 @@ def _record(
         threshold=Threshold(**({"fb": None, "rb": None} | {name: getattr(subject.threshold, name) for name in used})),
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
-        quality=quality_of(samples, [example.reference for example in data.examples], task.metric, measure),
+        quality=quality,
         latency=latency_of(samples, measure),
         counts=counts_of(samples),
         environment=environment,
         sessions=len({sample["session"] for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(timed) / 1e9,
+        joint=joint,
     )

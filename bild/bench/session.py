@@ -209,12 +209,11 @@ def make_record(
         threshold=Threshold(**({"fb": None, "rb": None} | {name: getattr(subject.threshold, name) for name in used})),
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
-        quality=quality,
+        quality=quality_of(samples, [example.reference for example in data.examples], task.metric, measure),
         latency=latency_of(samples, measure),
         counts=counts_of(samples),
         environment=environment,
         sessions=len({sample["session"] for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(timed) / 1e9,
-        joint=joint,
     )

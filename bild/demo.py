@@ -54,7 +54,7 @@ def job(config: DemoConfig) -> None:
     measured = measure_points(config, points)
     section = make_section([point.record for point in measured])
     files = write_sections([section], Path(config.out), Path(config.results), [])
-    show(files.sections, [f"Written: {', '.join(map(str, (files.table, *files.figures)))}"])
+    show(files.sections, [f"Written: {', '.join(map(str, (files.text, *files.figures)))}"])
 
 
 def main() -> int:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bild.bench.live import PHASES
 from bild.config import MeasureConfig
 from bild.metrics import bootstrap, quality
@@ -14,6 +16,7 @@ from bild.results import (
     Baseline,
     Counts,
     Interval,
+    Joint,
     Latency,
     Library,
     Phases,
@@ -49,6 +52,13 @@ def written(tokens: Sequence[int]) -> int:
 
 def quality_of(samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig) -> Quality:
     """Scores with their intervals, and the paired difference to same-engine vanilla."""
+    return quality_and_joint(samples, references, metric, measure)[0]
+
+
+def quality_and_joint(
+    samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig
+) -> tuple[Quality, Joint]:
+    """As `quality_of`, and how the headline score and the speedup vary together over the same resamples."""
     found = quality(
         metric,
         [sample["text"] for sample in samples],
@@ -60,7 +70,16 @@ def quality_of(samples: Sequence[Sample], references: Sequence[str], metric: str
     )
     scores = {name: Score(s.value, s.low, s.high, s.signature) for name, s in found.scores.items()}
     difference = {name: Interval(d.value, d.low, d.high) for name, d in (found.difference or {}).items()}
-    return Quality(found.headline, scores, difference or None)
+    times = np.array([[sample["baseline"]["ns"], sample["ns"]["total"]] for sample in samples], dtype=np.float64)
+    sums = bootstrap.resampled_sums(times, measure.draws, measure.seed)
+    return Quality(found.headline, scores, difference or None), _joint(sums[:, 0] / sums[:, 1], found.resampled)
+
+
+def _joint(speedups: bootstrap.Floats, scores: bootstrap.Floats) -> Joint:
+    speed_sd, score_sd = float(speedups.std()), float(scores.std())
+    if speed_sd == 0.0 or score_sd == 0.0:
+        return Joint(speed_sd, score_sd, 0.0)
+    return Joint(speed_sd, score_sd, float(np.corrcoef(speedups, scores)[0, 1]))
 
 
 def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,12 +27,14 @@ class Score(Interval):
 class Quality:
     """All scores by name; `headline` names the one the paper reports.
 
-    `difference` has, by the same names, score minus the baseline's score, with paired intervals.
+    `difference` has, by the same names, score minus the baseline's score, with paired intervals. `resampled` has the
+    headline score of every bootstrap draw, for whoever pairs it with another figure of the same examples.
     """
 
     headline: str
     scores: dict[str, Score]
     difference: dict[str, Interval] | None
+    resampled: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
 def quality(
@@ -63,14 +65,17 @@ def quality(
     scores: dict[str, Score] = {}
     difference: dict[str, Interval] = {}
     others = _statistics(metric, baseline, references) if baseline is not None else {}
+    headline = np.empty(0)
     for name, own in _statistics(metric, predictions, references).items():
         resampled = _resampled(own, draws, seed)
         ends = interval(own.value, resampled, confidence)
+        if name == HEADLINES[metric]:
+            headline = resampled
         scores[name] = Score(ends.value, ends.low, ends.high, name=name, signature=own.signature)
         if name in others:
             gain = resampled - _resampled(others[name], draws, seed)
             difference[name] = interval(own.value - others[name].value, gain, confidence)
-    return Quality(HEADLINES[metric], scores, difference if baseline is not None else None)
+    return Quality(HEADLINES[metric], scores, difference if baseline is not None else None, headline)
 
 
 def _statistics(metric: str, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Statistics]:

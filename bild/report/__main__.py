@@ -1,4 +1,4 @@
-"""`python -m bild.report results/demo --out demo/`: the table on the terminal, table and figures as files."""
+"""`python -m bild.report results/xsum --out report/`: the tables on the terminal, figures and tables as files."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from pathlib import Path
 
 from bild.errors import BildError
 from bild.report.terminal import show
-from bild.report.write import left_out, write_report
+from bild.report.write import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Report on a results folder. Returns 0, or 2 after one sentence on stderr where nothing could be reported."""
     parser = argparse.ArgumentParser(
-        prog="python -m bild.report", description="Tables and figures of the points in a results folder."
+        prog="python -m bild.report", description="Figures and tables of the points in a results folder."
     )
     parser.add_argument("results", type=Path, help="a results folder, or any folder within")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="where table.md and pareto.* go (report/)")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="where report.md and the files go (report/)")
+    parser.add_argument(
+        "--compare", type=Path, metavar="OTHER", help="another results folder (another machine), shown side by side"
+    )
     given = parser.parse_args(argv)
     try:
-        files = write_report(given.results, given.out)
+        files = write_report(given.results, given.out, given.compare)
     except BildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    notes = [f"Left out: {line}" for line in left_out(given.results, files.skipped)]
-    show(files.sections, [*notes, f"Written: {', '.join(map(str, (files.table, *files.figures)))}"])
+    notes = [f"Left out: {line}" for line in files.left_out]
+    notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in files.missing]
+    pictures, tables = len(files.figures), len(files.tables)
+    notes.append(f"Written: {files.text}, {pictures} figures and {tables} tables in {given.out}")
+    show(files.sections, notes)
     return 0
 
 

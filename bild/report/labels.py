@@ -68,6 +68,8 @@ class Label(NamedTuple):
     y: float
     text: str
     color: str
+    radius: float = 4.0
+    """Of its mark, in points."""
 
 
 class Place(NamedTuple):
@@ -80,11 +82,11 @@ class Place(NamedTuple):
     leader: tuple[Box, ...]
 
 
-def halo() -> list[AbstractPathEffect]:
-    """A white edge around a text, which keeps it readable on a line."""
+def halo(paper: str = "#ffffff") -> list[AbstractPathEffect]:
+    """An edge in the background's colour around a text, which keeps it readable on a line."""
     from matplotlib.patheffects import withStroke
 
-    return [withStroke(linewidth=1.6, foreground="white")]
+    return [withStroke(linewidth=1.6, foreground=paper)]
 
 
 def extent(text: Text) -> Box:
@@ -101,6 +103,7 @@ def place(
     soft: Sequence[Box] = (),
     line: Sequence[Sequence[float]] = (),
     size: float = 7.5,
+    paper: str = "#ffffff",
 ) -> tuple[list[Annotation], list[Label]]:
     """Write the labels in the order given, and return what was written and what found no free place.
 
@@ -127,8 +130,8 @@ def place(
             fontsize=size,
             color=label.color,
             zorder=6,
-            arrowprops=_arrow(found, label.color) if found.leader else None,
-            path_effects=halo(),
+            arrowprops=_arrow(found, label) if found.leader else None,
+            path_effects=halo(paper),
         )
         written.append(note)
     return written, unplaced
@@ -146,7 +149,7 @@ def _find(axes: Axes, label: Label, taken: Sequence[Box], soft: Sequence[Box], s
     frame = Box(*axes.get_window_extent().extents)
     best: Place | None = None
     least = math.inf
-    for gap, dx, dy in _offsets(width, height):
+    for gap, dx, dy in _offsets(width, height, label.radius - _RADIUS):
         box = Box(
             x + (dx - width / 2) * scale,
             y + (dy - height / 2) * scale,
@@ -156,7 +159,11 @@ def _find(axes: Axes, label: Label, taken: Sequence[Box], soft: Sequence[Box], s
         if not frame.holds(box) or any(box.overlaps(other) for other in taken):
             continue
         near = min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1)
-        leader = tuple(_pieces([(x, y), near], _RADIUS * scale)) if gap >= _LEADER_FROM else ()
+        leader = (
+            tuple(_pieces([(x, y), near], (label.radius + 1) * scale))
+            if gap - max(0.0, label.radius - _RADIUS) >= _LEADER_FROM
+            else ()
+        )
         if any(piece.overlaps(other) for piece in leader for other in taken):
             continue
         # A clear place a little further off beats one on a bar, but one far away does not.
@@ -167,15 +174,19 @@ def _find(axes: Axes, label: Label, taken: Sequence[Box], soft: Sequence[Box], s
     return best
 
 
-def _arrow(place: Place, color: str) -> dict[str, Any]:
+def _arrow(place: Place, label: Label) -> dict[str, Any]:
     """The leader from the text's nearest edge to just outside the point."""
-    look = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "alpha": 0.6}
-    return {**look, "relpos": place.start, "shrinkA": 0, "shrinkB": _RADIUS}
+    look = {"arrowstyle": "-", "color": label.color, "linewidth": 0.5, "alpha": 0.6}
+    return {**look, "relpos": place.start, "shrinkA": 0, "shrinkB": label.radius}
 
 
-def _offsets(width: float, height: float) -> Iterator[tuple[float, float, float]]:
-    """Gap in points, and the shift of the text's middle that leaves it between the point and the text's edge."""
-    for gap in _GAPS:
+def _offsets(width: float, height: float, more: float = 0.0) -> Iterator[tuple[float, float, float]]:
+    """Gap in points, and the shift of the text's middle that leaves it between the point and the text's edge.
+
+    `more` is what a mark is larger than usual.
+    """
+    for usual in _GAPS:
+        gap = usual + max(0.0, more)
         for right, up, half_widths, half_heights in _SIDES:
             yield gap, gap * right + half_widths * width / 2, gap * up + half_heights * height / 2
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bild.errors import BildError
@@ -15,9 +15,13 @@ from bild.results import Point, Record, Skipped, comparable, find_records, ident
 
 @dataclass(frozen=True)
 class Section:
-    """Records that may be compared: the anchors first, then the others from fast to slow."""
+    """Records that may be compared: the anchors first, then the others from fast to slow.
+
+    `folders` has the point folder of each record by its hash, where that is known.
+    """
 
     records: tuple[Record, ...]
+    folders: Mapping[str, Path] = field(default_factory=dict, compare=False)
 
     @property
     def first(self) -> Record:
@@ -59,7 +63,7 @@ class Section:
         ]
 
 
-def make_section(records: Sequence[Record]) -> Section:
+def make_section(records: Sequence[Record], folders: Mapping[str, Path] | None = None) -> Section:
     """One section of all the records. BildError naming what differs where they may not be compared."""
     if not records:
         raise BildError("There is no record to report: run a point first.")
@@ -74,7 +78,7 @@ def make_section(records: Sequence[Record]) -> Section:
                 f"{first.label} and {other.label} cannot stand in one comparison because they differ in "
                 f"{differing}{more}: report them apart, or run them under the same conditions."
             )
-    return Section(tuple(sorted(records, key=_order)))
+    return Section(tuple(sorted(records, key=_order)), dict(folders or {}))
 
 
 def find_sections(root: Path) -> tuple[list[Section], list[Skipped]]:
@@ -90,20 +94,20 @@ def find_sections(root: Path) -> tuple[list[Section], list[Skipped]]:
         keep, drop = (point, older) if point.record.created > older.record.created else (older, point)
         newest[key] = keep
         skipped.append(Skipped(drop.path, f"the same point as {keep.path}, which is not older"))
-    groups: list[list[Record]] = []
-    for point in newest.values():
-        group = next((group for group in groups if not comparable(group[0], point.record)), None)
-        if group is None:
-            groups.append([point.record])
-        else:
-            group.append(point.record)
+    groups: dict[tuple[str, ...], list[Point]] = {}
+    for (_, conditions), point in newest.items():
+        groups.setdefault(conditions, []).append(point)
     if not groups:
         why = f" (left out: {skipped[0].path}: {skipped[0].why})" if skipped else ""
         raise BildError(f"{root} holds no finished point{why}: finish a run there first.")
     sections = sorted(
-        (make_section(group) for group in groups), key=lambda section: (section.title, section.conditions)
+        (_section(group) for group in groups.values()), key=lambda section: (section.title, section.conditions)
     )
     return sections, sorted(skipped, key=lambda item: item.path)
+
+
+def _section(points: Sequence[Point]) -> Section:
+    return make_section([point.record for point in points], {point.record.hash: point.path for point in points})
 
 
 def _order(record: Record) -> tuple[int, float, str, str]:

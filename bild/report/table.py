@@ -37,6 +37,7 @@ HEADINGS = (
     "tokens /\nlarge\npass",
 )
 
+Row = tuple[bool, str, list[str]]
 Write = Callable[[Interval | Score | None, int | None, bool], str]
 
 
@@ -64,37 +65,32 @@ def table(section: Section) -> Group:
 
 def markdown(section: Section) -> str:
     """The section as Markdown, with the ends of every interval."""
-    headings = (
-        "",
-        "method",
-        metric_name(section.first),
-        "Δ to vanilla",
-        "speedup",
-        "speedup over generate()",
-        "ms per token",
-        "fallback %",
-        "rollback %",
-        "tokens per large pass",
-    )
-    rows = [headings, (":-:", ":--", *("--:" for _ in headings[2:]))]
-    for starred, name, cells in _rows(section, spread):
+    names, found = columns(section, spread)
+    rows = [("", "method", *names), (":-:", ":--", *("--:" for _ in names))]
+    for starred, name, cells in found:
         rows.append((_escape(FRONT) if starred else "", _escape(name), *cells))
     body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     notes = "\n".join(f"- {_escape(line)}" for line in footer(section))
     return f"## {_escape(section.title)}\n\n{_escape(section.conditions)}\n\n{body}\n\n{notes}\n"
 
 
-def _rows(section: Section, write: Write) -> list[tuple[bool, str, list[str]]]:
+def columns(section: Section, write: Write) -> tuple[list[str], list[Row]]:
+    """The headings on one line each, and the rows."""
+    headings = [metric_name(section.first), *HEADINGS]
+    return [name.replace("-\n", "").replace("\n", " ") for name in headings], _rows(section, write)
+
+
+def _rows(section: Section, write: Write) -> list[Row]:
     """Per record: is it on the front, its name, its cells; the intervals of a column share their decimals."""
     records = section.records
-    columns = (
+    intervals = (
         ([record.headline for record in records], False),
         ([None if record.method.name == "vanilla" else record.headline_difference for record in records], True),
         ([record.latency.speedup.total for record in records], False),
         ([record.latency.library.speedup if record.latency.library else None for record in records], False),
     )
     written = []
-    for column, signed in columns:
+    for column, signed in intervals:
         places = max(1, common_decimals(column))  # a BLEU without a decimal looks like a guess
         written.append([write(interval, places, signed) for interval in column])
     starred = section.on_front()
@@ -139,12 +135,17 @@ def _warnings(section: Section) -> list[str]:
             cut = plural(record.counts.truncated_sources, "source")
             told.setdefault(f"Note: {cut} cut at the length limit.", []).append(name)
     everywhere = len(section.records)
-    lines = [text if len(names) == everywhere else f"{text} ({', '.join(names)})" for text, names in told.items()]
+    lines = [text if len(names) == everywhere else f"{text} ({_some(names)})" for text, names in told.items()]
     if section.vanilla() is None:
         lines.append(
             "Note: vanilla has no record of its own here; the speedups are over each record's paired baseline."
         )
     return lines
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _code(section: Section) -> str:

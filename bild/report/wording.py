@@ -79,9 +79,10 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.2f}" if 100 * rate < 9.995 else f"{100 * rate:.1f}"
 
 
-def metric_name(record: Record) -> str:
-    """The headline metric as people write it."""
-    return METRIC_NAMES.get(record.quality.headline, record.quality.headline)
+def metric_name(record: Record, name: str | None = None) -> str:
+    """A metric of the record, the headline unless one is named, as people write it."""
+    name = record.quality.headline if name is None else name
+    return METRIC_NAMES.get(name, name)
 
 
 def machine_name(record: Record) -> str:

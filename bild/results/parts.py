@@ -115,6 +115,15 @@ class Intervals:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """Speedup (ratio of totals) and headline score over the same bootstrap draws: standard deviations, correlation."""
+
+    speedup_sd: float
+    quality_sd: float
+    correlation: float
+
+
+@dataclass(frozen=True)
 class Quality:
     """Scores by name (`headline` names the main one), and their paired differences to same-engine vanilla."""
 

@@ -96,10 +96,11 @@ def to_frame(records: Iterable[Record | Point]) -> pd.DataFrame:
     """One row a point. Times are in the unit of their name, rates per generated token, quality in points."""
     import pandas as pd  # takes most of a second, and few readers need it
 
-    return pd.DataFrame([_row(record) for record in records])
+    return pd.DataFrame([to_row(record) for record in records])
 
 
-def _row(item: Record | Point) -> dict[str, Any]:
+def to_row(item: Record | Point) -> dict[str, Any]:
+    """One row of `to_frame`, as plain values."""
     record = item.record if isinstance(item, Point) else item
     latency, counts, engine = record.latency, record.counts, record.engine
     library = latency.library

@@ -17,6 +17,7 @@ from bild.results.parts import (
     Engine,
     Interval,
     Intervals,
+    Joint,
     Latency,
     Method,
     Pair,
@@ -36,7 +37,7 @@ class Record:
     `hash` is the config hash, `label` a name for people, `sessions` the number of processes that contributed, `created`
     an ISO time and `seconds` the wall time of the run. In `environment`, `machine` holds only what stays the same from
     run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
-    a result; what changes by itself (clocks, load) goes beside them.
+    a result; what changes by itself (clocks, load) goes beside them. `joint` is null in older records.
     """
 
     schema: int
@@ -63,6 +64,7 @@ class Record:
     sessions: int
     created: str
     seconds: float
+    joint: Joint | None = None
 
     @property
     def headline(self) -> Score:

@@ -6,7 +6,15 @@ import math
 
 import pytest
 
-from bild.bench.aggregate import DRIFT_LIMIT, counts_of, latency_of, quality_of, stationarity, written
+from bild.bench.aggregate import (
+    DRIFT_LIMIT,
+    counts_of,
+    latency_of,
+    quality_and_joint,
+    quality_of,
+    stationarity,
+    written,
+)
 from bild.config import MeasureConfig
 from tests.bench.lines import sample
 
@@ -139,3 +147,21 @@ def test_a_slow_example_or_a_long_one_is_no_drift() -> None:
 def test_three_examples_are_too_few_to_tell() -> None:
     assert stationarity(paced(10, 50, 90)).warning is None
     assert stationarity(paced(10, 10, 90, 90)).warning is not None
+
+
+def test_speedup_and_score_vary_together_over_the_same_resamples() -> None:
+    many = [
+        sample([0, 5, 1], 10.0 + i, baseline=([0, 5, 1], 20.0), text="a b c d e"[: 1 + 2 * (i % 5)]) for i in range(12)
+    ]
+    references = ["a b c d e"] * 12
+    quality, joint = quality_and_joint(many, references, "bleu", MEASURE)
+    assert quality == quality_of(many, references, "bleu", MEASURE)
+    speedup = latency_of(many, MEASURE).speedup.total
+    assert speedup.low < speedup.value - joint.speedup_sd < speedup.value + joint.speedup_sd < speedup.high
+    assert joint.quality_sd > 0
+    assert -1 <= joint.correlation <= 1
+
+
+def test_without_any_spread_there_is_no_correlation() -> None:
+    same = [sample([0, 5, 1], 10.0, baseline=([0, 5, 1], 20.0))] * 3
+    assert quality_and_joint(same, ["a"] * 3, "bleu", MEASURE)[1].correlation == 0.0

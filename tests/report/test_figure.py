@@ -13,7 +13,7 @@ from matplotlib.text import Annotation, Text
 
 from bild.errors import BildError
 from bild.report import draw, save
-from bild.report.figure import library_position
+from bild.report.figures.library import library_position
 from bild.report.labels import Box, extent
 from bild.results import Library, Record
 from tests.records import VANILLA_QUALITY, make_point, make_record, make_sweep

@@ -16,6 +16,12 @@ from tests.records import make_record, make_sweep
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def one_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file a figure: what all of them look like is tested elsewhere."""
+    monkeypatch.setattr("bild.report.write.VARIANTS", (("", "light", "print", ("svg",)),))
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """Thirteen finished points and one that is not."""
@@ -36,14 +42,18 @@ def test_the_command_prints_the_table_and_writes_the_files(results: Path, tmp_pa
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["pareto.png", "pareto.svg", "table.md"]
+    assert {"report.md", "figures", "tables"} <= {path.name for path in (tmp_path / "demo").iterdir()}
     assert "bild-fb0.9-rb2" in done.stdout
     assert "Left out: iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in done.stdout
-    assert f"Written: {tmp_path}/demo/table.md, " in done.stdout
-    written = (tmp_path / "demo" / "table.md").read_text(encoding="utf-8")
+    assert f"Written: {tmp_path}/demo/report.md, " in done.stdout
+    assert "Not shown: Latency per example: " in done.stdout
+    assert "Make it: python -m bild.run task=iwslt2017 " in done.stdout
+    written = (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")
     assert "| bild-fb0.9-rb2 |" in written
-    assert "(pareto.png)" in written
-    assert "Left out:\n\n- iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in written
+    assert 'src="figures/pareto.svg"' in written
+    assert "## Left out\n\n- iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in written
+    for name in ("pareto", "heat", "phases"):
+        assert (tmp_path / "demo" / "figures" / f"{name}-phone-dark.svg").is_file()
 
 
 @pytest.mark.parametrize("columns", ["40", "100", "160"])
@@ -107,21 +117,23 @@ def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> N
             folder.finish(record)
     files = write_report(results, tmp_path / "demo")
     assert len(files.sections) == 4
-    assert [path.name for path in files.figures if path.suffix == ".svg"] == [
-        "pareto-iwslt2017-mt5-aligned-fused-fp16-cuda.svg",
-        "pareto-iwslt2017-mt5-aligned-fused-fp32-cuda-1.svg",
-        "pareto-iwslt2017-mt5-aligned-fused-fp32-cuda-2.svg",
-        "pareto-iwslt2017-mt5-aligned-fused-fp32-cuda-3.svg",
+    assert [path.parent.name for path in files.figures if path.name == "pareto.svg"] == [
+        "iwslt2017-mt5-aligned-fused-fp16-cuda",
+        "iwslt2017-mt5-aligned-fused-fp32-cuda-1",
+        "iwslt2017-mt5-aligned-fused-fp32-cuda-2",
+        "iwslt2017-mt5-aligned-fused-fp32-cuda-3",
     ]
-    assert all(path.is_file() for path in (files.table, *files.figures))
-    text = files.table.read_text(encoding="utf-8")
-    assert text.count("\n## ") == 4
-    assert all(f"({path.name})" in text for path in files.figures if path.suffix == ".png")
+    assert all(path.is_file() for path in (files.text, *files.figures, *files.tables))
+    text = files.text.read_text(encoding="utf-8")
+    assert text.count("\n## iwslt2017 ") == 4
+    assert all(str(path.relative_to(tmp_path / "demo")) in text for path in files.figures)
+    assert "### What keeps the sections apart" in text
+    assert "| environment.machine | 9ab1c2 |" in text
 
 
 def test_the_report_is_the_same_twice(results: Path, tmp_path: Path) -> None:
     one, two = write_report(results, tmp_path / "one"), write_report(results, tmp_path / "two")
-    for first, second in zip((one.table, *one.figures), (two.table, *two.figures), strict=True):
+    for first, second in zip((one.text, *one.figures, *one.tables), (two.text, *two.figures, *two.tables), strict=True):
         assert first.read_bytes() == second.read_bytes()
 
 

@@ -1,0 +1,384 @@
+"""Speedup against quality: every measured point with both of its intervals and the region that holds them jointly.
+
+Predicted points are hollow; the paper's and the reproduction's stand quietly behind. Equal records give equal bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bild.report.figures.front_words import front_caption, front_words
+from bild.report.figures.library import library_position
+from bild.report.figures.overlay import QUIET_MARKS, draw_overlay
+from bild.report.frame import Frame, open_frame
+from bild.report.front import ANCHORS, ONE_POINT, picks
+from bild.report.labels import Box, Label, extent, halo, place
+from bild.report.looks import FRONT_COLOR, Look, caption, key, look_key, looks, usual_draft
+from bild.report.marks import MARK, marks
+from bild.report.predictions import Predicted, not_measured
+from bild.report.published import Overlay, overlay
+from bild.report.sections import Section, make_section
+from bild.report.sheets import Sheet
+from bild.report.themes import Theme
+from bild.report.wording import metric_name
+from bild.results import Interval, Record, Score
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_LABELS = 40
+"""From here on only the front, the anchors and the picks are named: more names are a fog."""
+MOST_REGIONS = 9
+FAINT = 0.6
+
+
+def draw(records: Sequence[Record], theme: str = "light", width: str = "print") -> Figure:
+    """The figure of records that may be compared; BildError naming what differs where they may not."""
+    return front_sheet(make_section(records)).draw(theme, width)
+
+
+def save(records: Sequence[Record], out: Path, stem: str = "pareto") -> list[Path]:
+    """Write `<stem>.png` and `<stem>.svg` to the folder `out`, and return their paths. BildError as in `draw`."""
+    sheet = front_sheet(make_section(records), stem=stem)
+    return sheet.save(Path(out), (("", "light", "print", ("png", "svg")),))
+
+
+def front_sheet(section: Section, predicted: Sequence[Predicted] = (), stem: str = "pareto") -> Sheet:
+    """The front of a section; a predicted point that was measured too is shown as measured only."""
+    predicted = not_measured(section, predicted)
+    title = f"Speedup against quality: {section.title}"
+    return Sheet(
+        stem,
+        title,
+        front_caption(section, predicted, overlay(section.first)),
+        lambda theme, width: _draw(section, predicted, theme, width),
+    )
+
+
+def _draw(section: Section, predicted: Sequence[Predicted], theme: Theme, width: str) -> Figure:
+    behind = overlay(section.first)
+    keys = {key(record) for record in section.records} | {look_key(each.method, each.rules) for each in predicted}
+    shown = looks(keys, theme)
+    # The words must know how many labels found no place, and the frame must know the words: so draw twice if need be.
+    unplaced = 0
+    for _ in range(2):
+        words = front_words(section, predicted, behind, unplaced)
+        legend = _legend(section, predicted, shown, behind, theme)
+        frame = open_frame(theme, width, words, legend, heights=(3.1,), left=0.62, right=0.2)
+        found = _fill(frame, section, predicted, shown, behind)
+        if found == unplaced:
+            break
+        unplaced = found
+    return frame.figure
+
+
+def _fill(
+    frame: Frame,
+    section: Section,
+    predicted: Sequence[Predicted],
+    shown: dict[str, Look],
+    behind: Overlay | None,
+) -> int:
+    axes, theme = frame.panels[0], frame.theme
+    _set_limits(axes, section, predicted, behind, theme, frame.phone)
+    _draw_predicted(axes, predicted, shown, theme)
+    _draw_points(axes, section, shown, theme)
+    hairs = _draw_lines(axes, section, theme)
+    if behind is not None:
+        draw_overlay(axes, behind, theme)
+    _ring_picks(axes, section, theme)
+    notes = _draw_library(axes, section, theme)
+    axes.set_xlabel("speedup over vanilla" if frame.phone else "speedup over vanilla (large model, same engine)")
+    axes.set_ylabel(metric_name(section.first))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    return _draw_labels(frame, section, shown, notes, hairs)
+
+
+def _speed(record: Record) -> Interval:
+    return record.latency.speedup.total
+
+
+def _bars(spans: Sequence[Interval | Score]) -> list[list[float]]:
+    """Error bars below and above; a bootstrap interval need not hold its own estimate."""
+    below = [max(0.0, span.value - span.low) for span in spans]
+    return [below, [max(0.0, span.high - span.value) for span in spans]]
+
+
+def _draw_points(axes: Axes, section: Section, shown: dict[str, Look], theme: Theme) -> None:
+    faint = max(0.12, min(0.35, 12 / len(section.records)))
+    for name, look in shown.items():
+        records = [record for record in section.records if key(record) == name]
+        if not records:
+            continue
+        speeds, scores = [_speed(record) for record in records], [record.headline for record in records]
+        x, y = [speed.value for speed in speeds], [score.value for score in scores]
+        axes.errorbar(
+            x, y, xerr=_bars(speeds), yerr=_bars(scores), fmt="none", ecolor=look.color, elinewidth=0.7, alpha=faint
+        )
+        axes.plot(
+            x,
+            y,
+            linestyle="none",
+            marker=look.marker,
+            markersize=look.size,
+            color=look.color,
+            markeredgecolor=theme.paper,
+            markeredgewidth=0.6,
+            zorder=5,
+            label=look.name,
+        )
+    for record in _with_region(section):
+        _draw_region(axes, record, shown[key(record)].color)
+
+
+def _with_region(section: Section) -> list[Record]:
+    """Where there are many points, only the anchors, the front and the picks: too many regions are a fog."""
+    front, chosen = section.on_front(), picks(section.records)
+    return [
+        record
+        for index, record in enumerate(section.records)
+        if record.joint is not None
+        and (
+            len(section.records) <= MOST_REGIONS
+            or index in front
+            or record.method.name in ANCHORS
+            or record in (chosen.no_loss, chosen.one_point)
+        )
+    ]
+
+
+def _draw_region(axes: Axes, record: Record, color: str) -> None:
+    """The region that holds speedup and quality jointly: the normal ellipse of the paired bootstrap draws."""
+    from matplotlib.patches import Polygon
+
+    joint = record.joint
+    if joint is None or joint.speedup_sd <= 0 or joint.quality_sd <= 0:
+        return
+    reach = _reach(record)
+    across = math.sqrt(max(0.0, 1 - joint.correlation**2))
+    turns = [2 * math.pi * step / 72 for step in range(72)]
+    corners = [
+        (
+            _speed(record).value + reach * joint.speedup_sd * math.cos(turn),
+            record.headline.value
+            + reach * joint.quality_sd * (joint.correlation * math.cos(turn) + across * math.sin(turn)),
+        )
+        for turn in turns
+    ]
+    axes.add_patch(Polygon(corners, closed=True, facecolor=color, alpha=0.07, linewidth=0, zorder=1.5))
+    axes.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=color, alpha=0.3, linewidth=0.5, zorder=1.6))
+
+
+def _reach(record: Record) -> float:
+    """How many standard deviations from its middle a normal ellipse of the record's confidence goes."""
+    return math.sqrt(-2 * math.log(1 - record.intervals.confidence))
+
+
+def _draw_predicted(axes: Axes, predicted: Sequence[Predicted], shown: dict[str, Look], theme: Theme) -> None:
+    for name, look in shown.items():
+        found = [each for each in predicted if look_key(each.method, each.rules) == name]
+        if found:
+            axes.plot(
+                [each.speedup.value for each in found],
+                [each.quality.value for each in found],
+                linestyle="none",
+                marker=look.marker,
+                markersize=0.72 * look.size,
+                markerfacecolor="none",
+                markeredgecolor=look.color,
+                markeredgewidth=0.7,
+                alpha=0.75 if len(found) < 100 else 0.5,
+                zorder=3,
+                label=f"{look.name}, predicted",
+            )
+
+
+def _set_limits(
+    axes: Axes, section: Section, predicted: Sequence[Predicted], behind: Overlay | None, theme: Theme, phone: bool
+) -> None:
+    speeds = [_speed(record) for record in section.records]
+    scores = [record.headline for record in section.records]
+    x = [1.0, *(end for speed in speeds for end in (speed.low, speed.high))]
+    y = [end for score in scores for end in (score.low, score.value, score.high)]
+    for record in _with_region(section):
+        assert record.joint is not None
+        across, along = _reach(record) * record.joint.speedup_sd, _reach(record) * record.joint.quality_sd
+        x += [_speed(record).value - across, _speed(record).value + across]
+        y += [record.headline.value - along, record.headline.value + along]
+    x += [each.speedup.value for each in predicted]
+    y += [each.quality.value for each in predicted]
+    if behind is not None:
+        x += [point[0] for point in behind.points]
+        y += [point[1] for point in behind.points]
+    slow, fast, low, high = min(x), max(x), min(y), max(y)
+    wide, tall = max(fast - slow, 0.2), max(high - low, 0.5)
+    library = library_position(section.records)
+    if library is not None and slow - wide / 4 <= library < slow:  # near enough to be shown in its place
+        slow = library
+    axes.set_xlim(slow - 0.07 * wide, fast + 0.07 * wide)
+    axes.set_ylim(low - 0.1 * tall, high + 0.08 * tall)  # room for the library's mark at the foot
+    axes.locator_params(axis="y", nbins=8)
+    axes.locator_params(axis="x", nbins=5 if phone else 8)
+    axes.grid(True, color=theme.grid, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _vanilla_quality(section: Section) -> float | None:
+    vanilla, difference = section.vanilla(), section.first.headline_difference
+    if vanilla is not None:
+        return vanilla.headline.value
+    return None if difference is None else section.first.headline.value - difference.value
+
+
+def _draw_lines(axes: Axes, section: Section, theme: Theme) -> list[Box]:
+    """Vanilla's quality (no loss), a point below it, vanilla's speed, and the front. Returns the hair lines' boxes."""
+    frame, quality = axes.get_window_extent(), _vanilla_quality(section)
+    axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
+    x, _ = axes.transData.transform((1.0, quality or 0.0))
+    boxes = [Box(x - 1, frame.y0, x + 1, frame.y1)]
+    bottom = axes.get_ylim()[0]
+    for level, name in ((quality, "no loss"), (None if quality is None else quality - ONE_POINT, "−1 point")):
+        if level is None or level <= bottom:
+            continue
+        axes.axhline(
+            level, color=theme.hair, linewidth=0.7, linestyle="-" if level == quality else (0, (4, 3)), zorder=1
+        )
+        _, y = axes.transData.transform((1.0, level))
+        boxes.append(Box(frame.x0, y - 1, frame.x1, y + 1))
+        note = axes.text(
+            0.995,
+            level,
+            name,
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="bottom",
+            fontsize=6.5,
+            color=theme.quiet,
+            path_effects=halo(theme.paper),
+        )
+        boxes.append(extent(note))
+    best = _front(section)
+    axes.plot(
+        *zip(*best, strict=True),
+        color=theme.mark(FRONT_COLOR),
+        alpha=FAINT,
+        linewidth=1.4,
+        zorder=2,
+        label="Pareto front",
+    )
+    return boxes
+
+
+def _front(section: Section) -> list[tuple[float, float]]:
+    chosen = [section.records[index] for index in section.on_front()]
+    return sorted((_speed(record).value, record.headline.value) for record in chosen)
+
+
+def _ring_picks(axes: Axes, section: Section, theme: Theme) -> None:
+    """The paper's two picks: a ring at no loss, a box at a loss of a point at most."""
+    chosen = picks(section.records)
+    for record, marker, size in ((chosen.no_loss, "o", 11.5), (chosen.one_point, "s", 11.5)):
+        if record is not None:
+            axes.scatter(
+                [_speed(record).value],
+                [record.headline.value],
+                s=size**2,
+                marker=marker,
+                facecolors="none",
+                edgecolors=theme.strong,
+                linewidths=0.9,
+                zorder=4.5,
+            )
+
+
+def _draw_library(axes: Axes, section: Section, theme: Theme) -> list[Box]:
+    """The library's generate() as a quiet mark on the axis, or an arrow at its end where it lies outside."""
+    position = library_position(section.records)
+    if position is None:
+        return []
+    left, right = axes.get_xlim()
+    x = min(max(position, left), right)
+    marker = "^" if x == position else "<" if position < left else ">"
+    foot = axes.get_xaxis_transform()
+    axes.plot([x], [0], transform=foot, marker=marker, markersize=5, color=theme.quiet, clip_on=False, zorder=5)
+    on_left = x < (left + right) / 2
+    note = axes.annotate(
+        f"library generate(): {position:.2f}×",
+        (x, 0),
+        xycoords=foot,
+        xytext=(7 if on_left else -7, 5),
+        textcoords="offset points",
+        ha="left" if on_left else "right",
+        va="bottom",
+        fontsize=7,
+        color=theme.quiet,
+        path_effects=halo(theme.paper),
+    )
+    return [extent(note)]
+
+
+def _draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: list[Box], soft: list[Box]) -> int:
+    """Name the points, those on the front first. Returns how many found no place."""
+    axes = frame.panels[0]
+    scale = frame.figure.dpi / 72
+    chosen = picks(section.records)
+    for record in section.records:
+        speed, score = _speed(record), record.headline
+        x, y = axes.transData.transform((speed.value, score.value))
+        radius = (13 if record in (chosen.no_loss, chosen.one_point) else shown[key(record)].size) * scale / 2
+        taken = [*taken, Box(x - radius, y - radius, x + radius, y + radius)] if len(section.records) < 200 else taken
+        (x0, y0), (x1, y1) = axes.transData.transform([(speed.low, score.low), (speed.high, score.high)])
+        soft = [*soft, Box(x0, y - 1, x1, y + 1), Box(x - 1, y0, x + 1, y1)] if len(section.records) < 200 else soft
+    front = section.on_front()
+    first = {index for index, record in enumerate(section.records) if record in (chosen.no_loss, chosen.one_point)}
+    order = sorted(range(len(section.records)), key=lambda index: (index not in first, index not in front, index))
+    named = order if len(order) <= MOST_LABELS else [i for i in order if i in front | first][:MOST_LABELS]
+    usual, doubts = usual_draft(section.records), marks(section)
+    many = sum(bool(given) for given in doubts.values()) == len(section.records)  # then the caption says it of all
+    labels = []
+    for record in (section.records[index] for index in named):
+        text = caption(record, usual) + (MARK if doubts[record.hash] and not many else "")
+        radius = 7.5 if record in (chosen.no_loss, chosen.one_point) else 4.0
+        labels.append(Label(_speed(record).value, record.headline.value, text, shown[key(record)].ink, radius))
+    lines = axes.transData.transform(_front(section)).tolist()
+    size = 6.5 if frame.phone else 7.5
+    left = place(axes, labels, taken, soft, lines, size, frame.theme.paper)[1]
+    return len(section.records) - len(labels) + len(left)
+
+
+def _legend(
+    section: Section, predicted: Sequence[Predicted], shown: dict[str, Look], behind: Overlay | None, theme: Theme
+) -> list[Artist]:
+    from matplotlib.lines import Line2D
+
+    measured = {key(record) for record in section.records}
+    hollow = {look_key(each.method, each.rules) for each in predicted}
+    chosen = picks(section.records)
+
+    def mark(marker: str, size: float, name: str, color: str, **more: Any) -> Line2D:
+        return Line2D([], [], linestyle="none", marker=marker, markersize=size, color=color, label=name, **more)
+
+    handles: list[Artist] = [
+        mark(look.marker, look.size, look.name, look.color, markeredgecolor=theme.paper, markeredgewidth=0.6)
+        for name, look in shown.items()
+        if name in measured
+    ]
+    handles += [
+        mark(look.marker, 0.72 * look.size, f"{look.name}, predicted", look.color, markerfacecolor="none")
+        for name, look in shown.items()
+        if name in hollow
+    ]
+    handles.append(Line2D([], [], color=theme.mark(FRONT_COLOR), alpha=FAINT, linewidth=1.4, label="Pareto front"))
+    ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.9}
+    if chosen.no_loss is not None:
+        handles.append(mark("o", 8, "fastest BiLD at no loss", theme.strong, **ring))
+    if chosen.one_point is not None:
+        handles.append(mark("s", 7.5, "fastest at −1 point", theme.strong, **ring))
+    if behind is not None:
+        handles += [mark(*look, theme.quiet, markerfacecolor="none") for look in QUIET_MARKS]
+    return handles

@@ -1,0 +1,135 @@
+"""A figure of a report before it is drawn: what it shows, and how to draw it in any colours, at any width."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from bild.errors import BildError
+from bild.report.frame import DPI
+from bild.report.looks import PALETTE
+from bild.report.themes import DARK, LIGHT, THEMES, Theme, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VARIANTS = (
+    ("", "light", "print", ("svg", "pdf", "png")),
+    ("-dark", "dark", "print", ("svg",)),
+    ("-phone", "light", "phone", ("svg",)),
+    ("-phone-dark", "dark", "phone", ("svg",)),
+)
+"""What is written of a figure: the end of its name, theme, width, formats."""
+_COLOR = re.compile(r"#[0-9a-f]{6}\b")
+_METADATA: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One figure: the stem of its files, its title and what it says in words, and the function that draws it."""
+
+    stem: str
+    title: str
+    caption: str
+    make: Callable[[Theme, str], Figure]
+
+    def draw(self, theme: str = "light", width: str = "print") -> Figure:
+        """The figure in a theme (`light`, `dark`) at a width (`print`, `phone`)."""
+        import matplotlib  # takes most of a second: only where a figure is drawn
+
+        with matplotlib.rc_context(style(THEMES[theme])):
+            return self.make(THEMES[theme], width)
+
+    def svg(self, theme: str = "light", width: str = "print") -> str:
+        """The figure as the text of an SVG; the same bytes from the same records."""
+        return recolor(self._light_svg(width), theme)
+
+    def css_svg(self, width: str = "print") -> str:
+        """One SVG for light and dark: where the two differ, a colour is a CSS variable that `css_colors` defines."""
+        return _COLOR.sub(lambda found: _variable(found[0], _dark().get(found[0], found[0])), self._light_svg(width))
+
+    def _light_svg(self, width: str) -> str:
+        buffer = io.BytesIO()
+        write(self.draw("light", width), buffer, "svg", THEMES["light"])
+        return buffer.getvalue().decode("utf-8")
+
+    def save(self, out: Path, variants: Iterable[tuple[str, str, str, Sequence[str]]] = VARIANTS) -> list[Path]:
+        """Write the figure's files to the folder `out`, and return them. BildError where that cannot be done."""
+        paths = []
+        drawn: dict[tuple[str, str], Figure] = {}
+        texts: dict[str, str] = {}
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for end, theme, width, formats in variants:
+                for kind in formats:
+                    path = out / f"{self.stem}{end}.{kind}"
+                    if kind == "svg":  # drawn once a width: dark is light with other colours
+                        at = ("light", width)
+                        figure = drawn[at] = drawn.get(at) or self.draw(*at)
+                        if width not in texts:
+                            buffer = io.BytesIO()
+                            write(figure, buffer, "svg", THEMES["light"])
+                            texts[width] = buffer.getvalue().decode("utf-8")
+                        path.write_text(recolor(texts[width], theme), encoding="utf-8")
+                    else:
+                        figure = drawn[theme, width] = drawn.get((theme, width)) or self.draw(theme, width)
+                        with path.open("wb") as file:
+                            write(figure, file, kind, THEMES[theme])
+                    paths.append(path)
+        except OSError as error:
+            raise BildError(
+                f"The figure cannot be written to {out} ({error.strerror}): choose another --out."
+            ) from None
+        return paths
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A figure that the data does not allow: what is missing, and the command that makes it."""
+
+    title: str
+    why: str
+    command: str
+
+
+def write(figure: Figure, file: IO[bytes], kind: str, theme: Theme) -> None:
+    """A drawn figure as `svg`, `pdf` or `png`, without a date or a version in it."""
+    import matplotlib
+
+    with matplotlib.rc_context(style(theme)):
+        figure.savefig(file, format=kind, dpi=DPI, metadata=_METADATA[kind])
+
+
+def css_colors(svgs: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The CSS variables that `css_svg` used, with their values in light and in dark."""
+    names = sorted({name for svg in svgs for name in re.findall(r"var\((--bild-[0-9a-f]{6}-[0-9a-f]{6}),", svg)})
+    return {name: f"#{name[7:13]}" for name in names}, {name: f"#{name[14:20]}" for name in names}
+
+
+def recolor(svg: str, theme: str) -> str:
+    """A light SVG in another theme."""
+    return svg if theme == "light" else _COLOR.sub(lambda found: _dark().get(found[0], found[0]), svg)
+
+
+@cache
+def _dark() -> dict[str, str]:
+    """What each colour of a light figure is in a dark one; a colour of the data, such as a cell's, stays."""
+    plain = {getattr(LIGHT, field.name): getattr(DARK, field.name) for field in fields(Theme) if field.name != "name"}
+    pairs = {str(light): str(dark) for light, dark in plain.items() if isinstance(light, str)}
+    for color in PALETTE:
+        pairs[LIGHT.mark(color)] = DARK.mark(color)
+        pairs[LIGHT.text(color)] = DARK.text(color)
+    return pairs
+
+
+def _variable(light: str, dark: str) -> str:
+    return light if light == dark else f"var(--bild-{light[1:]}-{dark[1:]}, {light})"

@@ -1,0 +1,152 @@
+"""The figures beyond the front: what they compute, and when they are there."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bild.report import contents, make_section
+from bild.report.catalogue import catalogue
+from bild.report.evidence import telling
+from bild.report.figures.ablation import ablation_sheet, kind
+from bild.report.figures.against import against_sheet
+from bild.report.figures.agreement import by_place, wilson
+from bild.report.figures.drafts import gains, lengths
+from bild.report.figures.early_exit import early_exit_sheet, relative
+from bild.report.figures.heat import grid
+from bild.report.figures.latency import times_of
+from bild.report.figures.phases import shares
+from bild.report.predictions import Predicted, not_measured
+from bild.report.sections import find_sections
+from bild.report.sheets import Missing, Sheet
+from bild.report.write import write_contents
+from bild.results import Interval
+from tests.records import make_point, make_record, make_sweep
+from tests.report.folders import put, round_of
+
+ROUNDS = [[round_of(1, 4, 4), round_of(6, 4, 2), round_of(9, 0, 0, "unsure")], [round_of(1, 3, 3, "eos", None)]]
+
+
+def guess(fb: float, rb: float, speedup: float = 1.5, seconds: float = 0.18) -> Predicted:
+    near = Interval(speedup, speedup * 0.97, speedup * 1.03)
+    took = Interval(seconds, seconds * 0.98, seconds * 1.02)
+    return Predicted(
+        f"bild-fb{fb}-rb{rb}", "bild", "paper", 10, fb, rb, Interval(39.5, 39.0, 40.0), near, took, False, False
+    )
+
+
+def test_with_examples_and_traces_every_figure_is_there(tmp_path: Path) -> None:
+    many = [[round_of(1, 4, 4), round_of(6, 4, 2)]] * 24
+    for record in (*make_sweep(), make_point("bild", 0.6, math.inf, 10, 1.9, 38.0, 6, 0)):
+        put(tmp_path, record, [(10.0 + i % 7, 18.0 + i % 5) for i in range(24)], many)
+    (section,), _ = find_sections(tmp_path)
+    sheets, missing = catalogue(section, [guess(0.6, 2.0), guess(0.3, 9.0)])
+    assert [sheet.stem for sheet in sheets] == [
+        "pareto", "heat", "phases", "drafts", "agreement", "latency", "ablation", "predicted",
+    ]  # fmt: skip
+    assert missing == []
+    for sheet in sheets[3:]:
+        figure = sheet.draw("light", "phone")
+        figure.draw_without_rendering()
+        assert min(text.get_window_extent().y0 for text in figure.texts) >= 0
+        assert all(axes.get_window_extent().x0 > 0 for axes in figure.axes)
+
+
+def test_lengths_of_drafts_and_tokens_of_a_large_pass() -> None:
+    assert lengths(ROUNDS) == {0: 0.25, 1: 0.0, 2: 0.0, 3: 0.25, 4: 0.5}
+    found = gains(ROUNDS)
+    assert found == {0: 0.0, 1: 0.25, 2: 0.0, 3: 0.5, 4: 0.0, 5: 0.25}
+    assert sum(n * share for n, share in found.items()) == pytest.approx((5 + 3 + 1 + 3) / 4)
+
+
+def test_agreement_counts_a_token_only_behind_ones_that_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bild.report.figures.agreement.FEWEST", 1)
+    places, positions = by_place(ROUNDS)
+    assert {at: round(share.value) for at, share in places.items()} == {1: 100, 2: 100, 3: 67, 4: 100}
+    assert list(positions) == [2, 6]
+    assert wilson(8, 10).value == 80.0
+    assert (wilson(8, 10).low, wilson(8, 10).high) == pytest.approx((49.02, 94.33), abs=0.01)
+
+
+def test_times_of_the_examples(tmp_path: Path) -> None:
+    record = make_record()
+    put(tmp_path, record, [(10.0, 20.0), (30.0, 15.0)])
+    (section,), _ = find_sections(tmp_path)
+    times = times_of(section, record)
+    assert times is not None
+    assert (times.own, times.base, times.ratios, times.slower) == ([10.0, 30.0], [20.0, 15.0], [2.0, 0.5], 0.5)
+
+
+def test_the_parts_of_the_time_sum_to_one() -> None:
+    assert sum(shares(make_record())) == pytest.approx(1.0)
+
+
+def test_the_grid_holds_the_points_that_share_their_switches() -> None:
+    other = make_point("bild", 0.6, 2.0, 4, 9.9, 1.0, 0, 0)
+    cells, switches = grid(make_section([*make_sweep(), other]), [guess(0.6, 2.0), guess(0.1, 2.0)])
+    assert len(cells) == 11
+    assert cells[0.6, 2.0] == (39.61, 1.6, True)
+    assert cells[0.1, 2.0] == (39.5, 1.5, False)
+    assert switches == "rules=paper, drafts of up to 10"
+
+
+def test_ablations_are_told_by_their_thresholds() -> None:
+    assert kind(make_record()) == "BiLD"
+    assert kind(make_record(threshold__rb=math.inf)) == "no rollback (rb = ∞)"
+    assert kind(make_record(threshold__fb=0.0)) == "no fallback (fb = 0)"
+    assert kind(make_record(method__name="vanilla")) is None
+    found = ablation_sheet(make_section(make_sweep()))
+    assert isinstance(found, Missing)
+    assert "threshold=rollback-only,fallback-only" in found.command
+
+
+def test_early_exit_is_for_pairs_that_exit_early() -> None:
+    assert early_exit_sheet(make_section(make_sweep())) is None
+    changes: dict[str, Any] = {"pair__name": "mt5-small-exit1"}
+    lacking = early_exit_sheet(make_section(make_sweep(**changes)))
+    assert isinstance(lacking, Missing)
+    assert "model=mt5-small model.exit=1" in lacking.command
+    both = [*make_sweep(**changes), make_point("calm", None, None, None, 1.3, 39.9, 0, 0, label="calm", **changes)]
+    found = early_exit_sheet(make_section(both))
+    assert isinstance(found, Sheet)
+    found.draw()
+    assert relative(make_point("bild", 0.6, 2.0, 10, 2.0, 39.0, 0, 0)).value == 0.5
+
+
+def test_measured_against_predicted_pairs_the_same_settings() -> None:
+    section = make_section(make_sweep())
+    found = against_sheet(section, [guess(0.6, 2.0), guess(0.1, 2.0)])
+    assert isinstance(found, Sheet)
+    assert found.caption.startswith("1 point; predicted less measured: ")
+    assert isinstance(against_sheet(section, []), Missing)
+
+
+def test_predicted_points_that_were_measured_are_not_drawn_hollow() -> None:
+    section = make_section([make_record(label="bild-fb0.6-rb2.0")])
+    assert [point.fb for point in not_measured(section, [guess(0.6, 2.0), guess(0.1, 2.0)])] == [0.1]
+
+
+def test_the_points_that_stand_for_a_section_are_its_picks_and_its_front() -> None:
+    chosen = telling(make_section(make_sweep()), 4)
+    assert {"bild-fb0.9-rb2", "bild-fb0.7-rb4"} <= {record.label for record in chosen}
+    assert not {"vanilla", "small"} & {record.label for record in chosen}
+
+
+@pytest.mark.slow
+def test_a_thousand_points_take_less_than_twenty_seconds(tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    for record in make_sweep()[:3]:
+        put(root, record)
+    for i in range(32):
+        for j in range(32):
+            speedup, score = 1.2 + 0.02 * i - 0.001 * j, 40.5 - 0.05 * i - 0.01 * ((7 * i + 3 * j) % 11)
+            put(root, make_point("bild", i / 32, 0.25 * (j + 1), 10, speedup, score, 5.0, 1.0))
+    began = time.process_time()  # of this process alone, whatever else the machine does
+    found = contents(root)
+    files = write_contents(found, tmp_path / "out")
+    assert time.process_time() - began < 20
+    assert sum(len(section.records) for section in files.sections) == 1027

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bild.bench.aggregate import counts_of, latency_of, quality_of
+from bild.bench.aggregate import counts_of, latency_of, quality_and_joint
 from bild.bench.machine import busy_warning, describe, state
 from bild.bench.measure import Bench, Setting, Subject
 from bild.bench.progress import track
@@ -184,6 +184,7 @@ def make_record(
     samples = [by_id[example.id] for example in data.examples]
     switches: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Method))
     used = USED[method.name]["threshold"]
+    quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
     timed = [s["ns"]["total"] + s["baseline"]["ns"] + (s["library"] or {"ns": 0})["ns"] for s in samples]
     return Record(
         schema=SCHEMA_VERSION,
@@ -209,11 +210,12 @@ def make_record(
         threshold=Threshold(**({"fb": None, "rb": None} | {name: getattr(subject.threshold, name) for name in used})),
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
-        quality=quality_of(samples, [example.reference for example in data.examples], task.metric, measure),
+        quality=quality,
         latency=latency_of(samples, measure),
         counts=counts_of(samples),
         environment=environment,
         sessions=len({sample["session"] for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(timed) / 1e9,
+        joint=joint,
     )

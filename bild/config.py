@@ -238,11 +238,8 @@ class RunConfig:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     results: str = "results"
     resume: bool = True
-    trace: int = 0
-    """How many examples to show afterwards, token by token. It changes no result, so it is in no hash."""
 
     def __post_init__(self) -> None:
-        _at_least("trace", self.trace, 0)
         if self.method.name == "calm" and self.engine.name != "fused":
             raise BildError(
                 f"method=calm does not run on engine={self.engine.name}: it stops between decoder layers, "

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 from bild.cli import run_hydra
 from bild.config import RunConfig
+from bild.errors import BildError
 
 
-def job(config: RunConfig) -> None:
-    """Measure one point, or show it if it is finished."""
+@dataclass
+class TracedConfig(RunConfig):
+    """What `python -m bild.run` can be told beyond what a point consists of."""
+
+    trace: int = 0
+    """How many examples to show afterwards, token by token. It changes no result, so it is in no hash."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trace < 0:
+            raise BildError(f"trace={self.trace} is out of range: it is a number of examples, 0 or more.")
+
+
+def job(config: TracedConfig) -> None:
+    """Measure one point, or show it if it is finished; then some of its examples, if asked for."""
     from bild.bench.session import measure_points  # torch, after the options are known to be good
     from bild.report import make_section
     from bild.report.terminal import show
 
     points = measure_points(config, [(config.method, config.threshold)])
     show([make_section([point.record for point in points])], [f"In {point.path}" for point in points])
+    if config.trace:
+        from bild.models.text import text_decoder
+        from bild.report.trace import show_traces
+        from bild.tasks import load_task
+
+        sources = {example.id: example.source for example in load_task(config.task).examples}
+        show_traces(points[0].path, config.trace, text_decoder(config), sources)
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    return run_hydra(job, "run")
+    return run_hydra(job, "run", TracedConfig)
 
 
 if __name__ == "__main__":

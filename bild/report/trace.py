@@ -1,0 +1,140 @@
+"""`trace=3` on the terminal: who wrote which token, round by round, in colours or, without them, in marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bild.report.pieces import Decode, pieces
+from bild.report.wording import plural
+from bild.results import read_samples, read_traces
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+STOPS = {"unsure": "small model unsure", "limit": "draft full", "eos": "end of text", "none": "no draft"}
+END = "⏎"
+UNKNOWN = "?"
+"""In the place of the token that the small model was unsure of: a trace has its probability alone."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """Who wrote a token and whether it stood: the words, the style (Okabe and Ito's colours), and marks around it."""
+
+    words: str
+    style: str
+    marks: tuple[str, str]
+
+
+FATES = {
+    "small": Fate("small model, kept", "#56b4e9", ("", "")),
+    "large": Fate("large model", "#e69f00 underline", ("[", "]")),
+    "rollback": Fate("large model, taking back", "bold #d55e00 underline", ("{", "}")),
+    "taken": Fate("small model, taken back", "dim #d55e00 strike", ("~", "~")),
+    "dropped": Fate("small model, unsure: dropped", "dim #cc79a7 italic", ("(", ")")),
+}
+
+
+def show_traces(folder: Path, count: int, decode: Decode, sources: Mapping[Any, str]) -> None:
+    """Print the first `count` examples of a finished point; `sources` are the source texts by example id.
+
+    BildError where the point's trace is missing or damaged.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    samples = {sample["id"]: sample for sample in read_samples(folder)[:count]}
+    traces = read_traces(folder)
+    known = pieces((t for name in samples for t in _tokens(samples[name], traces[name])), decode)
+    console.print()
+    console.print(legend(console))
+    for name, sample in samples.items():
+        console.print()
+        for line in example(console, sample, traces[name], known, sources.get(name, "")):
+            console.print(line)
+
+
+def legend(console: Console) -> Text:
+    """The key to colours or marks."""
+    line = _text("")
+    for fate in FATES.values():
+        line.append_text(_token(console, fate, fate.words)).append("   ")
+    return line
+
+
+def example(
+    console: Console,
+    sample: Mapping[str, Any],
+    rounds: Sequence[Mapping[str, Any]],
+    known: Mapping[int, str],
+    source: str,
+) -> Iterable[Text]:
+    """The lines of one example: what it cost, the source, the text, and its rounds."""
+    tokens, passes = len(sample["tokens"]) - 1, sample["large_passes"]
+    yield _text(f"{sample['id']}   {plural(tokens, 'token')}, {passes} large passes", "bold")
+    yield _text("source  ", "dim").append(source)
+    yield _text("text    ", "dim").append(sample["text"])
+    if not rounds:
+        yield _text("        One model wrote it all: there are no rounds.", "dim")
+    for number, each in enumerate(rounds, 1):
+        line = _text(f"{number:>4}    ", "dim").append(f"{reason(each):<31} ", "dim")
+        for fate, token in fates(each):
+            piece = UNKNOWN if token is None else known.get(token) or END
+            if token is None or piece.startswith(" "):
+                line.append(" ")
+            line.append_text(_token(console, FATES[fate], piece.strip() or piece))
+        told = numbers(each)
+        room = console.width - line.cell_len - 3
+        yield line.append(f"   {told}", "dim") if len(told) <= room else line
+        if len(told) > room:
+            yield _text(f"{'':8}{told}", "dim")
+
+
+def fates(each: Mapping[str, Any]) -> Iterable[tuple[str, int | None]]:
+    """The tokens of a round in the order they were written, each with its fate."""
+    for place, token in enumerate(each["drafted"]):
+        yield ("small" if place < each["kept"] else "taken"), token
+    if each["stop"] == "unsure" and len(each["probs"]) > len(each["drafted"]):
+        yield "dropped", None
+    if each["wrote"] is not None:
+        yield ("rollback" if each["rollback"] else "large"), each["wrote"]
+
+
+def reason(each: Mapping[str, Any]) -> str:
+    """Why the draft ended, and what became of it."""
+    words = STOPS.get(each["stop"], str(each["stop"]))
+    return f"{words}; {len(each['drafted']) - each['kept']} taken back" if each["rollback"] else words
+
+
+def numbers(each: Mapping[str, Any]) -> str:
+    """`p .98 .41  nll .02`: the small model's probabilities, the large one's -ln p."""
+    parts = []
+    if each["probs"]:
+        parts.append("p " + " ".join(f"{p:.2f}".removeprefix("0") for p in each["probs"]))
+    if each["token_nll"]:
+        parts.append("nll " + " ".join(f"{nll:.1f}" for nll in each["token_nll"]))
+    return "  ".join(parts)
+
+
+def _tokens(sample: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> Iterable[int]:
+    yield from sample["tokens"]
+    for each in rounds:
+        yield from each["drafted"]
+
+
+def _text(words: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(words, style)
+
+
+def _token(console: Console, fate: Fate, piece: str) -> Text:
+    """One token: coloured where the terminal has colours (NO_COLOR and FORCE_COLOR have their say), else marked."""
+    if console.color_system is not None and not console.no_color:
+        return _text(piece, fate.style)
+    before, after = fate.marks
+    return _text(f"{before}{piece}{after}")

@@ -24,7 +24,7 @@ MAY_USE: dict[str, set[str]] = {
     "tasks": set(),
     "metrics": set(),
     "results": set(),
-    "report": {"results", "bench.bench_result"},
+    "report": {"results", "bench.bench_result", "decoding", "metrics", "tree"},
     "cli": {"decoding"},
     "bench": {"decoding", "engines", "models", "tasks", "metrics", "results"},
     "training": {"bench", "engines", "models", "tasks", "metrics", "results"},

@@ -1,0 +1,140 @@
+"""What the page is told: the sections of a report with their points, and the samples that can be replayed in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bild.config import MethodConfig, ThresholdConfig
+from bild.errors import BildError
+from bild.report.front import picks
+from bild.report.page.points import method_fields, section_points
+from bild.report.page.sample import Setting, sample_of
+from bild.report.sections import Section
+from bild.report.wording import interval_name, metric_name, plural
+from bild.results.predicted import Predicted, read_predicted
+from bild.results.prices import PRICES, read_prices
+
+if TYPE_CHECKING:
+    from bild.report.contents import Part
+    from bild.tree import Tree
+
+SAMPLE_BYTES = 2_500_000
+"""Of all samples of a page together."""
+USUAL_FB = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+USUAL_RB = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, math.inf)
+
+
+def page_data(parts: Sequence[Part], left_out: Sequence[str]) -> dict[str, Any]:
+    """All data of the page, ready for JSON."""
+    told = [_section(part, index, SAMPLE_BYTES // len(parts)) for index, part in enumerate(parts)]
+    names = [section["name"] for section in told]
+    for index, section in enumerate(told):
+        if names.count(section["name"]) > 1:
+            section["name"] += f" ({names[: index + 1].count(section['name'])})"
+    about = _about([part.section for part in parts])
+    return {"schema": 1, "sections": told, "about": about, "left_out": list(left_out)}
+
+
+def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
+    section = part.section
+    predicted = read_predicted(part.sweeps.files[-1]) if part.sweeps.files else None
+    vanilla = section.vanilla()
+    points = section_points(section, predicted)
+    sample, missing = _sample(part, predicted, bytes_)
+    hollow = " Hollow marks are predicted and have no bars here." if any(not p["measured"] for p in points) else ""
+    dotted = " The dotted line is the quality of vanilla decoding." if vanilla else ""
+    return {
+        "index": index,
+        "name": f"{section.first.task.name}, {section.first.pair.name}, {section.first.engine.dtype}",
+        "title": section.title,
+        "conditions": f"{section.conditions}; {plural(section.first.latency.examples, 'example')}.",
+        "metric": metric_name(section.first),
+        "caption": f"Bars are {interval_name(section.first)}; the line is the front.{dotted}{hollow}",
+        "vanilla": vanilla.headline.value if vanilla else None,
+        "points": points,
+        "sample": sample,
+        "missing": missing,
+    }
+
+
+def _sample(part: Part, predicted: Predicted | None, bytes_: int) -> tuple[dict[str, Any] | None, str]:
+    """The section's sample, or None and why there is none."""
+    record = part.section.first
+    folder = _tree_folder(part)
+    if folder is None:
+        return None, (
+            "There is nothing to replay here: no decision tree lies beside these results. "
+            f"python -m bild.sweep task={record.task.name} grows one."
+        )
+    from bild.tree import open_tree
+
+    try:
+        tree = open_tree(folder)
+        if tree.identity["data"] != record.task.data["hash"]:
+            return None, f"There is nothing to replay here: the decision tree in {folder.name} is of other examples."
+        points = settings_of(predicted) if predicted is not None else usual_settings(tree)
+        if not points:
+            return None, "There is nothing to replay here: the tree beside these results reaches no setting of BiLD."
+        prices = read_prices(tree.path / PRICES) if (tree.path / PRICES).is_file() else None
+        start = _start(part.section, points)
+        return sample_of(tree, points, record.quality.headline, prices, bytes_=bytes_, start=start), ""
+    except BildError as error:
+        return None, f"There is nothing to replay here: {error}"
+
+
+def _tree_folder(part: Part) -> Path | None:
+    """The tree that the section's predictions follow from, else one that lies beside its points."""
+    if part.sweeps.trees:
+        return part.sweeps.trees[-1]
+    beside = next((path.parent / "tree" for path in part.section.folders.values()), None)
+    return beside if beside is not None and beside.is_dir() else None
+
+
+def settings_of(predicted: Predicted) -> list[Setting]:
+    """The predicted BiLD points as settings of the replay."""
+    return [
+        (MethodConfig(**method_fields(point.method)), ThresholdConfig(point.threshold.fb, point.threshold.rb))
+        for point in predicted.points
+        if point.method.name == "bild" and point.threshold.fb is not None and point.threshold.rb is not None
+    ]
+
+
+def usual_settings(tree: Tree) -> list[Setting]:
+    """Of a usual grid, what the tree can replay: without a sweep beside it, it does not say what it was grown for."""
+    found = []
+    for fb in USUAL_FB:
+        for rb in USUAL_RB:
+            setting = MethodConfig("bild"), ThresholdConfig(fb, rb)
+            if not tree.missing([setting]):
+                found.append(setting)
+    return found
+
+
+def _start(section: Section, points: Sequence[Setting]) -> tuple[float, float]:
+    """Where the sliders begin: at the fastest measured point without a loss, else in the middle of the grid."""
+    chosen = picks(section.records).no_loss or picks(section.records).one_point
+    if chosen is not None and chosen.threshold.fb is not None and chosen.threshold.rb is not None:
+        return chosen.threshold.fb, chosen.threshold.rb
+    fbs, rbs = sorted({t.fb for _, t in points}), sorted({t.rb for _, t in points})
+    return fbs[len(fbs) // 2], rbs[len(rbs) // 2]
+
+
+def _about(sections: Sequence[Section]) -> list[str]:
+    """Where the numbers come from, a sentence or two for each section."""
+    found = []
+    for section in sections:
+        record = section.first
+        shas = sorted({str(each.environment["git"]["sha"] or "unknown")[:10] for each in section.records})
+        packages = record.environment["packages"]
+        named = ", ".join(
+            f"{name} {packages[name]}" for name in ("torch", "transformers", "sacrebleu") if name in packages
+        )
+        newest = max(each.created for each in section.records)
+        found.append(
+            f"{section.title}: {section.conditions}. {record.headline.signature}. Packages: {named}. "
+            f"Commit {', '.join(shas)}; the newest record is of {newest[:16].replace('T', ' ')} UTC."
+        )
+    return found

@@ -1,0 +1,178 @@
+// The front: speedup against quality of one section, measured points filled, predicted ones hollow.
+"use strict";
+((bild) => {
+  const { $, el, list, rove, drawnIn, fixed, signed, percent } = bild;
+
+  // Colours are variables of the style sheet, so that a change of theme needs no drawing.
+  const LOOKS = {
+    vanilla: ["var(--m-vanilla)", "star", "vanilla (large model)"],
+    small: ["var(--m-small)", "square", "small model"],
+    bild: ["var(--m-bild)", "circle", "BiLD"],
+    "bild-authors": ["var(--m-authors)", "triangle", "BiLD, authors’ rules"],
+    speculative: ["var(--m-speculative)", "diamond", "speculative"],
+    calm: ["var(--m-calm)", "wye", "CALM"],
+  };
+  const look = (key) => LOOKS[key] ?? ["var(--m-other)", "times", key];
+
+  function legend(points) {
+    const keys = [...new Set(points.map((point) => point.key))];
+    const entry = (color, shape, filled, text) => {
+      const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      icon.setAttribute("viewBox", "-7 -7 14 14");
+      icon.setAttribute("aria-hidden", "true");
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      path.setAttribute("d", d3.symbol(SYMBOLS[shape], 60)());
+      path.setAttribute("style", filled ? `fill:${color}` : `fill:none;stroke:${color};stroke-width:1.5`);
+      icon.append(path);
+      return el("li", {}, icon, text);
+    };
+    const items = keys.map((key) => entry(look(key)[0], look(key)[1], true, look(key)[2]));
+    if (points.some((point) => !point.measured)) items.push(entry("var(--quiet)", "circle", false, "hollow: predicted"));
+    return el("ul", { class: "legend" }, ...items);
+  }
+
+  const SYMBOLS = {
+    star: d3.symbolStar, square: d3.symbolSquare, circle: d3.symbolCircle, triangle: d3.symbolTriangle,
+    diamond: d3.symbolDiamond, wye: d3.symbolWye, times: d3.symbolTimes,
+  };
+
+  /** The chart alone. `onShow(point)` is called on hover and focus, `onChoose(point)` on click and Enter. */
+  function draw(holder, width, section, chosen, { onShow, onChoose }) {
+    const points = section.points;
+    const measured = points.filter((point) => point.measured);
+    const predicted = points.filter((point) => !point.measured);
+    const narrow = width < 480;
+    const marks = [Plot.gridX({ stroke: "var(--grid)", strokeOpacity: 1 }), Plot.gridY({ stroke: "var(--grid)", strokeOpacity: 1 })];
+    for (const value of section.vanilla === null ? [] : [section.vanilla]) {
+      marks.push(Plot.ruleY([value], { stroke: "var(--quiet)", strokeDasharray: "1 3" }));
+    }
+    for (const [group, dashed] of [[predicted, true], [measured, false]]) {
+      const line = group.filter((point) => point.front).sort((a, b) => a.speedup - b.speedup);
+      if (line.length > 1) {
+        marks.push(Plot.line(line, {
+          x: "speedup", y: "quality", stroke: "var(--m-bild)", strokeWidth: 1.5, strokeOpacity: dashed ? 0.5 : 0.8,
+          strokeDasharray: dashed ? "4 4" : null,
+        }));
+      }
+    }
+    const bars = { strokeOpacity: 0.45, strokeWidth: 1 };
+    const groups = d3.groups(points.map((point, i) => ({ ...point, i })), (point) => point.key, (point) => point.measured);
+    for (const [key, halves] of groups.reverse()) {
+      const [color, shape] = look(key);
+      for (const [filled, group] of halves) {
+        if (filled) {
+          marks.push(Plot.ruleY(group, { x1: "speedupLow", x2: "speedupHigh", y: "quality", stroke: color, ...bars }));
+          marks.push(Plot.ruleX(group, { y1: "qualityLow", y2: "qualityHigh", x: "speedup", stroke: color, ...bars }));
+        }
+        marks.push(Plot.dot(group, {
+          x: "speedup", y: "quality", symbol: shape, r: key === "vanilla" ? 6 : filled ? 4.5 : 3.5,
+          fill: filled ? color : "var(--paper)", stroke: filled ? "var(--paper)" : color, strokeWidth: filled ? 0.75 : 1.25,
+          render: taggedRender,
+        }));
+      }
+    }
+    const chart = Plot.plot({
+      width, height: Math.round(Math.max(270, Math.min(440, width * 0.62))),
+      marginLeft: 46, marginBottom: 42, marginRight: 14, marginTop: 26,
+      style: { fontFamily: "inherit", fontSize: narrow ? "12px" : "13px", background: "none" },
+      x: { label: "Speedup over vanilla decoding →", tickFormat: (value) => `${value}×`, ticks: narrow ? 5 : 8, nice: true },
+      y: { label: `↑ ${section.metric}`, ticks: 6, nice: true },
+      marks,
+    });
+    chart.setAttribute("role", "group");
+    chart.setAttribute("aria-label", `Speedup against ${section.metric}: ${points.length} points. Arrow keys move from point to point.`);
+    holder.replaceChildren(legend(points), chart);
+    const found = [...chart.querySelectorAll("[data-point]")].map((node) => [node, points[Number(node.dataset.point)]]);
+    found.sort((a, b) => a[1].speedup - b[1].speedup);
+    for (const [node, point] of found) {
+      node.classList.add("mark");
+      node.setAttribute("role", "button");
+      node.setAttribute("aria-label", spoken(point, section));
+      if (chosen && chosen.id === point.id) node.classList.add("chosen");
+      node.addEventListener("pointerenter", () => onShow(point));
+      node.addEventListener("focus", () => onShow(point));
+      node.addEventListener("click", () => {
+        for (const [other] of found) other.classList.toggle("chosen", other === node);
+        onChoose(point);
+      });
+    }
+    if (found.length) rove(found.map(([node]) => node), { start: Math.max(0, found.findIndex(([, point]) => chosen?.id === point.id)) });
+  }
+
+  /** Plot's own rendering, with the index of the section's point written on every mark. */
+  function taggedRender(index, scales, values, dimensions, context, next) {
+    const group = next(index, scales, values, dimensions, context);
+    const data = this.data;
+    [...group.children].forEach((node, at) => {
+      node.dataset.point = data[index[at]].i;
+    });
+    return group;
+  }
+
+  const spoken = (point, section) =>
+    `${point.name}, ${point.measured ? "measured" : "predicted"}: speedup ${fixed(point.speedup, 2)}, ${section.metric} ${fixed(point.quality, 1)}`;
+
+  const between = (low, high, decimals) => ` [${fixed(low, decimals)}, ${fixed(high, decimals)}]`;
+
+  /** What is known of one point. */
+  function card(holder, point, section, { onTry }) {
+    if (!point) {
+      holder.replaceChildren(el("h3", {}, "No point chosen"), el("p", { class: "quiet" },
+        "Point at a mark, or reach it with Tab and the arrow keys. Enter or a click holds on to it."));
+      return;
+    }
+    const pairs = [
+      ["Speedup", `${fixed(point.speedup, 2)}×${between(point.speedupLow, point.speedupHigh, 2)}`],
+      [section.metric, `${fixed(point.quality, 2)}${between(point.qualityLow, point.qualityHigh, 1)}`],
+    ];
+    if (point.difference !== null) pairs.push(["Against vanilla", signed(point.difference, 2)]);
+    if (point.ms !== null) pairs.push(["ms per example", fixed(point.ms, point.ms < 10 ? 2 : point.ms < 100 ? 1 : 0)]);
+    if (point.tokensPerLargePass) pairs.push(["Tokens per large pass", fixed(point.tokensPerLargePass, 2)]);
+    if (point.key.startsWith("bild")) {
+      pairs.push(["Fallbacks", percent(point.fallbackRate)], ["Rollbacks", percent(point.rollbackRate)]);
+    }
+    const parts = [el("h3", {}, point.name), list(pairs)];
+    parts.push(el("p", { class: "quiet" }, point.measured
+      ? `Measured, one sequence at a time, beside vanilla: ${point.examples} examples.`
+      : `Predicted from the decision tree and the prices of passes: ${point.examples} examples.`));
+    for (const mark of point.marks) parts.push(el("p", { class: "note" }, mark));
+    if (onTry?.can(point)) {
+      parts.push(el("button", { type: "button", class: "plain", onclick: () => onTry.go(point) }, "Turn the sliders to this point"));
+    }
+    holder.replaceChildren(...parts);
+  }
+
+  function table(holder, section) {
+    const head = ["Point", "", "Speedup", section.metric, "Against vanilla", "Tokens per large pass", "Fallbacks", "Rollbacks"];
+    const rows = section.points.map((point) => el("tr", {}, ...[
+      point.name, point.measured ? "measured" : "predicted",
+      `${fixed(point.speedup, 2)}×${between(point.speedupLow, point.speedupHigh, 2)}`,
+      `${fixed(point.quality, 2)}${between(point.qualityLow, point.qualityHigh, 1)}`,
+      point.difference === null ? "–" : signed(point.difference, 2),
+      point.tokensPerLargePass ? fixed(point.tokensPerLargePass, 2) : "–",
+      percent(point.fallbackRate), percent(point.rollbackRate),
+    ].map((text, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, text))));
+    holder.replaceChildren(el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, ...rows));
+  }
+
+  /** Show a section's points; `onTry` is null or {can(point), go(point)}, which turns the sliders. */
+  function showFront(section, onTry) {
+    const state = { chosen: section.points.find((point) => point.pick) ?? null };
+    const show = (point) => card($("front-card"), point ?? state.chosen, section, { onTry });
+    $("front-conditions").textContent = section.conditions;
+    $("front-caption").textContent = section.caption;
+    table($("front-table"), section);
+    const again = (width) => draw($("front-chart"), width, section, state.chosen, {
+      onShow: show,
+      onChoose: (point) => {
+        state.chosen = point;
+        show(point);
+      },
+    });
+    $("front-chart").onpointerleave = () => show(null);
+    show(null);
+    return drawnIn($("front-chart"), again);
+  }
+
+  Object.assign(bild, { showFront });
+})(globalThis.bild ??= {});

@@ -1,0 +1,125 @@
+"""The points of a section as the page shows them: measured ones from records, predicted ones from a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from bild.report.front import picks
+from bild.report.looks import key
+from bild.report.marks import marks
+from bild.report.sections import Section
+from bild.results import Interval, Record
+from bild.results.hashing import number
+from bild.results.predicted import Predicted, PredictedPoint
+
+_SWITCHES = ("name", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
+
+
+def plain_threshold(value: float | None) -> float | str | None:
+    """A threshold for JSON, which has no infinity."""
+    return "inf" if value is not None and math.isinf(value) else value
+
+
+def switches(method: Any) -> dict[str, Any]:
+    """What the policy in the page needs of a recorded method."""
+    return {name: getattr(method, name) for name in _SWITCHES}
+
+
+def section_points(section: Section, predicted: Predicted | None) -> list[dict[str, Any]]:
+    """All points, the measured ones first; a predicted one that was measured is left out."""
+    doubts, chosen = marks(section), picks(section.records)
+    on_front = section.on_front()
+    points = [
+        _measured(record, name, on_front=index in on_front, doubts=doubts[record.hash], pick=_pick(record, chosen))
+        for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True))
+    ]
+    if predicted is not None:
+        points += [_predicted(point, predicted) for point in predicted.points if point.measured is None]
+    return [{"id": index, **point} for index, point in enumerate(points)]
+
+
+def _pick(record: Record, chosen: Any) -> str | None:
+    if record is chosen.no_loss:
+        return "the fastest without a loss of quality"
+    return "the fastest at a loss of one point at most" if record is chosen.one_point else None
+
+
+def _measured(
+    record: Record, name: str, *, on_front: bool, doubts: tuple[str, ...], pick: str | None
+) -> dict[str, Any]:
+    latency, counts = record.latency, record.counts
+    difference = record.headline_difference
+    return {
+        "measured": True,
+        "name": _name(record.method, record.threshold, name),
+        "key": key(record),
+        **_spread("speedup", latency.speedup.total),
+        **_spread("quality", record.headline),
+        "difference": None if difference is None else difference.value,
+        "ms": latency.ms_per_example.value,
+        "examples": latency.examples,
+        **_rates(counts),
+        **_settings(record),
+        "front": on_front,
+        "pick": pick,
+        "marks": list(doubts),
+    }
+
+
+def _predicted(point: PredictedPoint, predicted: Predicted) -> dict[str, Any]:
+    quality = Interval(point.quality.score, point.quality.low, point.quality.high)
+    notes = [] if point.dropped is None else [f"Its measurement was given up: {point.dropped}."]
+    rules = point.method.rules
+    other = point.method.name == "bild" and rules not in (None, "paper")
+    return {
+        "measured": False,
+        "name": _name(point.method, point.threshold, point.label),
+        "key": f"bild-{rules}" if other else point.method.name,
+        **_spread("speedup", point.speedup),
+        **_spread("quality", quality),
+        "difference": None if point.difference is None else point.difference.value,
+        "ms": 1e3 * point.seconds.mean,
+        "examples": predicted.examples,
+        **_rates(point.counts),
+        **_settings(point),
+        "front": point.front,
+        "pick": None,
+        "marks": notes,
+    }
+
+
+def _name(method: Any, threshold: Any, otherwise: str) -> str:
+    if method.name != "bild" or threshold.fb is None or threshold.rb is None:
+        return otherwise
+    rules = "" if method.rules in (None, "paper") else f", {method.rules}’ rules"
+    drafts = "" if method.max_draft == 10 else f", drafts to {method.max_draft}"
+    return f"BiLD, fb {number(threshold.fb)}, rb {number(threshold.rb).replace('inf', '∞')}{rules}{drafts}"
+
+
+def _spread(name: str, interval: Any) -> dict[str, float]:
+    return {name: interval.value, f"{name}Low": interval.low, f"{name}High": interval.high}
+
+
+def _rates(counts: Any) -> dict[str, float]:
+    return {
+        "tokensPerLargePass": counts.tokens_per_large_pass,
+        "fallbackRate": counts.fallback_rate,
+        "rollbackRate": counts.rollback_rate,
+    }
+
+
+def _settings(point: Any) -> dict[str, Any]:
+    bild = point.method.name == "bild"
+    return {
+        "method": switches(point.method) if bild else None,
+        "fb": plain_threshold(point.threshold.fb) if bild else None,
+        "rb": plain_threshold(point.threshold.rb) if bild else None,
+    }
+
+
+def method_fields(method: Any) -> dict[str, Any]:
+    """The arguments of a `MethodConfig` from a recorded method, switches filled in."""
+    given = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+    return {name: value for name, value in given.items() if name in _SWITCHES and value is not None}

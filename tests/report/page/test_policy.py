@@ -1,0 +1,157 @@
+"""The policy in the page against bild.decoding, on random trees: tokens, authors, rounds, passes and counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bild.bench.samples import count_rounds
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import settings
+from bild.report.page.document import own_scripts
+from bild.report.page.pack import column
+from bild.report.page.sample import COLUMNS
+from tests.decoding.tables import EOS, START
+from tests.report.page.browser import WHY, browse, chromium
+from tests.report.page.trees import FBS, LIMIT, RBS, Walker, usual_points, walkers
+
+METHODS = [
+    MethodConfig("bild"),
+    MethodConfig("bild", rules="authors", max_draft=3),
+    MethodConfig("bild", first="small", unsure="verify", scan="first", after_rollback="large", verify_eos=False),
+    MethodConfig("speculative", max_draft=4),
+]
+DRIVER = """
+const job = JSON.parse(INPUT);
+const nodes = bild.unpackNodes(job);
+const answers = job.points.map(([method, fb, rb]) => {
+  const at = (value) => (value === "inf" ? Infinity : value);
+  const runs = nodes.map((each) => bild.replay(method, at(fb), at(rb), each, job.limits));
+  return { runs, counts: bild.countsOf(runs) };
+});
+const OUTPUT = JSON.stringify(answers);
+"""
+
+
+def run_js(script: str, given: Any, profile: Path) -> Any:
+    """What a script of ours makes of some JSON: in node where there is one, else in the browser."""
+    whole = f"{own_scripts()}\n" + script.replace("INPUT", json.dumps(json.dumps(given)))
+    if shutil.which("node"):
+        done = subprocess.run(["node", "-"], input=f"{whole}\nconsole.log(OUTPUT)", capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+    if chromium() is None:
+        pytest.skip(f"node is not installed, and {WHY}")
+    with browse(profile) as browser:
+        return json.loads(browser.js(f"(() => {{ {whole}\nreturn OUTPUT; }})()"))
+
+
+def packed(grown: Sequence[Walker]) -> dict[str, Any]:
+    nodes = [walker.columns() for walker in grown]
+    return {
+        "examples": [{} for _ in nodes],
+        "offsets": np.cumsum([0, *(len(each.parent) for each in nodes)]).tolist(),
+        "columns": {own: column([getattr(each, theirs) for each in nodes]) for theirs, own in COLUMNS.items()},
+        "limits": {"start": START, "eos": EOS, "maxLength": LIMIT},
+    }
+
+
+def test_the_page_decodes_as_the_policy_does(tmp_path: Path) -> None:
+    bild = usual_points(*METHODS[:3])
+    alone = [(MethodConfig(name), ThresholdConfig()) for name in ("vanilla", "small")]
+    points = [*bild, (METHODS[3], ThresholdConfig()), *alone]
+    grown = walkers(12, points, seed=7)
+    plain = [[settings(method, _finite(threshold)), threshold.fb, _plain(threshold.rb)] for method, threshold in points]
+    answers = run_js(DRIVER, {**packed(grown), "points": plain}, tmp_path)
+    fates = set[str]()
+    for (method, threshold), answer in zip(points, answers, strict=True):
+        runs = [walker.decode(method, threshold) for walker in grown]
+        for walked, run in zip(runs, answer["runs"], strict=True):
+            decoded = walked.decoded
+            fates |= set(decoded.origins)
+            assert run["tokens"] == decoded.tokens
+            assert run["origins"] == decoded.origins
+            assert run["smallPasses"] == walked.small
+            assert run["largePasses"] == walked.large
+            assert len(run["rounds"]) == len(decoded.rounds)
+            for own, theirs in zip(run["rounds"], decoded.rounds, strict=True):
+                assert [own[name] for name in ("start", "drafted", "stop", "kept", "wrote", "rollback")] == [
+                    theirs.start, theirs.drafted, theirs.stop, theirs.kept, theirs.wrote, theirs.rollback,
+                ]  # fmt: skip
+                assert own["probs"] == pytest.approx(theirs.probs, rel=1e-12)
+                assert own["tokenNll"] == pytest.approx(theirs.token_nll, rel=1e-12)
+        _check_counts(answer["counts"], runs)
+    assert fates == {"start", "small", "large", "rollback"}
+
+
+def _plain(rb: float) -> float | str:
+    return "inf" if math.isinf(rb) else rb
+
+
+def _finite(threshold: ThresholdConfig) -> ThresholdConfig:
+    """For `settings`: that rb=inf leaves out the verdict on the end is for the policy to see."""
+    return dataclasses.replace(threshold, rb=min(threshold.rb, 1e9))
+
+
+def _check_counts(counts: dict[str, float], runs: Sequence[Any]) -> None:
+    sums = [count_rounds(run.decoded.rounds) for run in runs]
+    for name in sums[0]:
+        assert counts[name] == sum(each[name] for each in sums), name
+    tokens = sum(len(run.decoded.tokens) - 1 for run in runs)
+    large = sum(len(run.large) for run in runs)
+    assert counts["tokens"] == tokens
+    assert counts["small_passes"] == sum(len(run.small) for run in runs)
+    assert counts["large_passes"] == large
+    assert counts["tokens_per_large_pass"] == (tokens / large if large else 0)
+    assert counts["fallback_rate"] == sum(each["fallbacks"] for each in sums) / tokens
+
+
+def test_what_the_tree_was_not_grown_for_is_unknown_and_never_guessed(tmp_path: Path) -> None:
+    grown = walkers(8, usual_points(METHODS[0], fbs=[0.0], rbs=[math.inf]), seed=3)
+    script = """
+    const job = JSON.parse(INPUT);
+    const OUTPUT = JSON.stringify(bild.unpackNodes(job).map((nodes) => {
+      try { return bild.replay(job.method, 0.9, 0.1, nodes, job.limits).tokens; }
+      catch (error) { return error instanceof bild.Unknown ? "unknown" : String(error); }
+    }));
+    """
+    method = settings(METHODS[0], ThresholdConfig())
+    answers = run_js(script, {**packed(grown), "method": method}, tmp_path)
+    assert "unknown" in answers
+    assert all(answer == "unknown" or isinstance(answer, list) for answer in answers)
+
+
+def test_bleu_in_the_page_is_sacrebleus(tmp_path: Path) -> None:
+    from bild.metrics import statistics
+
+    words = ["der", "hund", "läuft", "schnell", "über", "die", "grüne", "wiese", "am", "see"]
+    generator = np.random.default_rng(0)
+    sets = []
+    for size in (1, 2, 5, 20):
+        for length in (1, 3, 9):
+            texts = [" ".join(generator.choice(words, max(1, length + i % 3))) for i in range(size)]
+            sets.append((texts, [" ".join(generator.choice(words, 9)) for _ in range(size)]))
+    sets.append((["", "der hund"], ["der hund", "der hund"]))
+    found = [statistics.bleu(*each) for each in sets]
+    script = """
+    const OUTPUT = JSON.stringify(JSON.parse(INPUT).map((rows) => bild.corpusScore("bleu", rows)));
+    """
+    answers = run_js(script, [each.table.tolist() for each in found], tmp_path)
+    for answer, each in itertools.zip_longest(answers, found):
+        assert answer == pytest.approx(each.value, rel=1e-12, abs=1e-12)
+
+
+def test_the_grid_of_the_tests_reaches_every_kind_of_round() -> None:
+    assert 0.0 in FBS
+    assert 1.0 in FBS
+    assert math.inf in RBS

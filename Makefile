@@ -8,6 +8,7 @@ RB ?=
 BENCH ?= model=embedded shape=t5-small
 ARGS ?=
 OUT ?= $(ROOT)report
+EXAMPLES ?= 60
 
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -20,7 +21,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test sweep report bench doctor lint format wheel clean embedded-pair
+.PHONY: help env demo test sweep report bench doctor lint format wheel clean embedded-pair notebook example browser
 
 help:  ## show this
 	@echo 'make TARGET, where TARGET is'
@@ -46,8 +47,25 @@ sweep: $(READY)  ## a whole grid of thresholds, its front measured live: make sw
 	@cd $(ROOT) && $(PY) -m bild.sweep task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(FB),'sweep.fb=[$(FB)]') $(if $(RB),'sweep.rb=[$(RB)]') $(ARGS)
 	@$(if $(findstring plan=only,$(ARGS))$(findstring sweep.find,$(ARGS)),true,cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK))
 
-report: $(READY)  ## tables and figures from results/: make report TASK=xsum
-	@cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK)
+# On a fresh clone, with no results of one's own, the example that is committed.
+SHOWN = $(if $(wildcard $(ROOT)results/$(TASK)),results/$(TASK),$(if $(wildcard $(ROOT)results/example/$(TASK)),results/example/$(TASK),results/$(TASK)))
+
+report: $(READY)  ## figures, tables and one HTML page from results/: make report TASK=xsum
+	@cd $(ROOT) && $(PY) -m bild.report $(SHOWN) --out $(OUT)/$(TASK)
+
+notebook: $(READY)  ## execute the notebooks on results/ (or the committed example), into report/notebooks/
+	@mkdir -p $(OUT)/notebooks && cp $(ROOT)notebooks/*.ipynb $(OUT)/notebooks/
+	@cd $(ROOT) && JUPYTER_PLATFORM_DIRS=1 $(PY) -m jupyter execute --inplace $(OUT)/notebooks/*.ipynb
+	@echo 'Executed: $(OUT)/notebooks/'
+
+example: $(READY)  ## make results/example anew: a small sweep of the embedded task, for a fresh clone to show
+	@rm -rf $(ROOT)results/example
+	@cd $(ROOT) && $(PY) -m bild.sweep task=embedded task.samples=$(EXAMPLES) sweep=quick sweep.front=4 measure.library=8 results=results/example $(ARGS)
+	@find $(ROOT)results/example -name '.lock' -delete
+	@du -sh $(ROOT)results/example
+
+browser:  ## install the Chromium that the page's tests drive, where there is none (Debian, as root)
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
 
 bench: $(READY)  ## engines and peers against the machine's limit: make bench BENCH="shape=t5-large" ARGS="dtype=bf16"
 	@cd $(ROOT) && for what in $(BENCH); do $(PY) -m bild.bench $$what $(ARGS) || exit $$?; done

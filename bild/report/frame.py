@@ -48,12 +48,13 @@ def open_frame(
     left: float = 0.58,
     right: float = 0.12,
     foot: float = 0.48,
+    head: float = 0.0,
     shares: Sequence[float] = (),
 ) -> Frame:
     """A figure with a panel for each of `heights` (inches), side by side on a page and stacked on a phone.
 
-    `left`, `right` and `foot` are the inches that the labels of a panel's axes take; `shares` divides the width of a
-    page among the panels. `legend` are handles with labels. The caller holds the `rc_context`.
+    `left`, `right`, `foot` and `head` are the inches that the labels around a panel take; `shares` divides the width
+    of a page among the panels. `legend` are handles with labels. The caller holds the `rc_context`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -69,7 +70,7 @@ def open_frame(
     notes = wrap(figure, words.notes, small, room)
     columns, rows = _legend_shape(figure, legend, room, middle)
     title_height, line, note = (0.17 if phone else 0.185), (0.14 if phone else 0.155), (0.125 if phone else 0.135)
-    top = 0.1 + title_height * len(title) + 0.02 + line * len(conditions) + 0.04 + row * rows + 0.14
+    top = 0.1 + title_height * len(title) + 0.02 + line * len(conditions) + 0.04 + row * rows + 0.14 + head
     bottom = 0.08 + note * len(notes)
     stacked = phone and len(heights) > 1
     body = sum(heights) + foot * len(heights) + 0.2 * (len(heights) - 1) if stacked else max(heights) + foot

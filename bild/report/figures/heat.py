@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "Quality and speedup over the thresholds"
+TITLE = "Over the thresholds"
 _SMALLEST = 4.6  # points: smaller numbers cannot be read, a colour bar stands in for them
 
 
@@ -103,7 +103,9 @@ def _draw(section: Section, cells: Grid, switches: str, theme: Theme, width: str
         note += " All predicted: replayed and priced, not timed."
     height = min(3.4, max(1.5, 0.24 * rows + 0.3))
     words = Words(f"{TITLE}: {section.title}", section.conditions, note)
-    frame = open_frame(theme, width, words, legend, heights=(height, height), left=0.55, right=0.15, foot=0.5)
+    frame = open_frame(
+        theme, width, words, legend, heights=(height, height), left=0.55, right=0.15, foot=0.5, head=0.14
+    )
     for axes, name, field in zip(
         frame.panels, (metric_name(section.first), "speedup over vanilla (×)"), ("quality", "speedup"), strict=True
     ):

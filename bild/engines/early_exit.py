@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bild.engines import t5
 from bild.engines.base import Engine, Summary, check_rewind, common_prefix, summarise
 from bild.engines.fused import FusedEngine
 
@@ -70,27 +69,17 @@ class SharedLayers:
         return self.residuals[len(before) : len(text)]
 
     def _run(self, tokens: list[int], n: int) -> Tensor:
-        engine = self.engine
-        if engine.row is not None and len(tokens) == 1:
-            return engine.row.run_layers(engine.state, engine.row.embed(tokens[0]), n, 0, self.exit)
-        x = t5.embed(engine.weights, torch.tensor(tokens, device=engine.device))
-        return t5.run_layers(engine.weights, engine.state, x, n, 0, self.exit)
+        return self.engine.run_layers(self.engine.embed(tokens), n, 0, self.exit)
 
     @torch.inference_mode()
     def deep(self, x: Tensor, n: int) -> Tensor:
         """Residuals x [k, D] of positions n.. through the remaining layers: [k, D]."""
-        engine = self.engine
-        if engine.row is not None and x.shape[0] == 1:
-            return engine.row.run_layers(engine.state, x[0], n, self.exit, self.layers)[None]
-        return t5.run_layers(engine.weights, engine.state, x, n, self.exit, self.layers)
+        return self.engine.run_layers(x, n, self.exit, self.layers)
 
     @torch.inference_mode()
     def summarise(self, x: Tensor, fed: Sequence[int]) -> Summary:
         """Final norm, head and summary of residuals x [want, D]."""
-        engine = self.engine
-        if engine.row is not None and x.shape[0] == 1:
-            return summarise(engine.row.logits(x[0])[None], fed)
-        return summarise(t5.logits(engine.weights, x), fed)
+        return summarise(self.engine.logits(x), fed)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions."""

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import Engine, Summary, check_rewind, summarise
+from bild.engines.kernels import kernels_for
+from bild.engines.t5_host import HostDecoder
 from bild.engines.t5_row import RowDecoder
 
 _SOURCE_BIASES = 64
@@ -25,14 +27,17 @@ class FusedEngine(Engine):
     state: t5.State
 
     def __init__(self, module: Any, *, dtype: torch.dtype, eos: int, vocabulary: int, capacity: int = 128) -> None:
-        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary)
+        self.device = module.device
+        self.kernels = kernels_for(self.device, dtype)
+        in_panels = self.kernels.name == "panels"
+        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary, in_panels=in_panels)
         self.dtype = dtype
         self.eos = eos
-        self.device = self.weights.device
         self.length = 0
         self._source_biases: dict[int, Tensor] = {}
         fast = self.device.type == "cpu" and dtype == torch.float32
-        self.row = RowDecoder(self.weights) if fast else None
+        self.host = HostDecoder(self.weights) if in_panels else None
+        self.row = self.host or (RowDecoder(self.weights) if fast else None)
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -66,9 +71,13 @@ class FusedEngine(Engine):
     @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`."""
-        ids = torch.tensor(source, device=self.device)
-        states = t5.encode(self.weights, ids, self._source_bias(len(source)))
-        self.state = t5.State(self.cache, *t5.cross_attention(self.weights, states), self.bias)
+        bias = self._source_bias(len(source))
+        if self.host is not None:
+            keys, values = self.host.encode(source, bias)
+        else:
+            states = t5.encode(self.weights, torch.tensor(source, device=self.device), bias)
+            keys, values = t5.cross_attention(self.weights, states)
+        self.state = t5.State(self.cache, keys, values, self.bias)
         self.length = 0
 
     @torch.inference_mode()
@@ -77,12 +86,38 @@ class FusedEngine(Engine):
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
             self.grow(end)
-        if self.row is not None and len(tokens) == 1:
+        if self.host is not None:
+            logits = self.host.decode(self.state, tokens, n, want)
+        elif isinstance(self.row, RowDecoder) and len(tokens) == 1:
             logits = self.row.decode(self.state, tokens[0], n)[None]
         else:
             logits = t5.decode(self.weights, self.state, torch.tensor(tokens, device=self.device), n, want)
         self.length = end
         return summarise(logits, tokens)
+
+    # The parts of a step, for engines that stop between layers
+
+    def embed(self, tokens: Sequence[int]) -> Tensor:
+        """The residuals [k, D] of tokens."""
+        if self.host is not None:
+            return self.host.embed_all(tokens)
+        return t5.embed(self.weights, torch.tensor(tokens, device=self.device))
+
+    def run_layers(self, x: Tensor, n: int, first: int, last: int) -> Tensor:
+        """Take the residuals x [k, D] of positions n.. through the decoder layers first..last-1."""
+        if self.host is not None:
+            return self.host.run_layers(self.state, x, n, first, last)
+        if self.row is not None and x.shape[0] == 1:
+            return self.row.run_layers(self.state, x[0], n, first, last)[None]
+        return t5.run_layers(self.weights, self.state, x, n, first, last)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Final norm and head of residuals x [k, D]: [k, V]. The next step may write to the same memory."""
+        if self.host is not None:
+            return self.host.logits(x)
+        if self.row is not None and x.shape[0] == 1:
+            return self.row.logits(x[0])[None]
+        return t5.logits(self.weights, x)
 
     def rewind(self, length: int) -> None:
         """See `Engine.rewind`."""

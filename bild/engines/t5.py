@@ -102,8 +102,12 @@ class Weights:
         return self.embed.device
 
 
-def prepare(state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int) -> Weights:
+def prepare(
+    state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int, *, in_panels: bool = False
+) -> Weights:
     """Lay out a checkpoint's `state_dict` for decoding in `dtype`; rows of the head from `vocabulary` on are dropped.
+
+    `in_panels`: see `bild.engines.matrix`.
 
     In fp16 the second feed-forward matrix stays in fp32, as in the library: its products overflow (T5 was trained in
     bf16).
@@ -116,7 +120,7 @@ def prepare(state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabu
         rows = torch.cat([state[f"{name}.weight"].float() for name in names])
         if gain is not None:
             rows = rows * state[f"{gain}.weight"].float()
-        return Matrix.of(rows.to(to))
+        return Matrix.of(rows.to(to), in_panels=in_panels)
 
     def block(stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
         layer = f"{stack}.block.{i}.layer"
@@ -153,7 +157,7 @@ def prepare(state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabu
         decoder_gain=state["decoder.final_layer_norm.weight"].float() * shape.head_scale,
         decoder_bias=bias("decoder"),
         cross_kv=matrix(*cross),
-        head=Matrix.of(state["lm_head.weight"][:vocabulary].to(dtype)),
+        head=Matrix.of(state["lm_head.weight"][:vocabulary].to(dtype), in_panels=in_panels),
     )
 
 

@@ -1,0 +1,220 @@
+"""T5 on one CPU core in fp32: the functions of `bild.engines.t5` over NumPy arrays. Those are its oracle.
+
+At batch size 1 the time goes to reading matrices and to dispatching small operations. The matrices are `Panels`; the
+small operations are NumPy's, which take a third of torch's time to dispatch, or torch's where its loops are the faster
+ones (softmax, activations), over the same memory. What a pass works in is allocated once for a number of rows (`Room`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bild.engines import t5
+from bild.engines.matrix import Matrix
+from bild.engines.panels import PANEL, Floats, Panels, columns, empty
+from bild.engines.t5_room import Room
+
+_ROOMS = 32
+"""How many numbers of rows keep their rooms."""
+_ROOM_MAX = 64
+
+
+class _Views(NamedTuple):
+    """A `t5.State` as NumPy sees it; lists have an entry per layer."""
+
+    cache: list[Floats]  # [2, H, capacity, K]
+    keys: list[Floats]  # [H, K, capacity]
+    values: list[Floats]  # [H, capacity, K]
+    cross_keys: list[Floats]  # [H, K, S]
+    cross_values: list[Floats]  # [H, S, K]
+    bias: Floats  # [H, capacity, capacity]
+
+
+class HostDecoder:
+    """A model whose matrices are `Panels`: its encoder, and its decoder for one row and for many."""
+
+    def __init__(self, weights: t5.Weights) -> None:
+        self.weights = weights
+        self.embeddings: Floats = weights.embed.numpy()
+        self._encoder = [_Products(layer) for layer in weights.encoder]
+        self._decoder = [_Products(layer) for layer in weights.decoder]
+        self._cross_kv, self._head = _panels(weights.cross_kv), _panels(weights.head)
+        self._encoder_gain: Floats = weights.encoder_gain.numpy()
+        self._decoder_gain: Floats = weights.decoder_gain.numpy()
+        self._rooms: dict[int, Room] = {}
+        self._logits = empty((0,))
+        self._state: t5.State | None = None
+
+    # Through the public door: torch tensors
+
+    def embed(self, token: int) -> Tensor:
+        """The residual [D] of a token."""
+        return self.weights.embed[token]
+
+    def embed_all(self, tokens: Sequence[int]) -> Tensor:
+        """The residuals [k, D] of tokens."""
+        return torch.from_numpy(self.embeddings.take(tokens, 0))
+
+    def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
+        """`t5.run_layers`; x is [k, D], or [D] for one position."""
+        count = 1 if x.dim() == 1 else x.shape[0]
+        room = self._room(count)
+        room.fill(x.numpy())
+        self._run(state, room, n, first, last)
+        return torch.from_numpy(room.x[:count].copy()).view(x.shape)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """`t5.logits`; x is [k, D], or [D] for one position. The next call writes to the same memory."""
+        room = self._room(1 if x.dim() == 1 else x.shape[0])
+        room.fill(x.numpy())
+        found = self._score(room)
+        return found[0] if x.dim() == 1 else found
+
+    def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
+        """`t5.decode`. The next call writes to the same memory."""
+        count = len(tokens)
+        room = self._room(count)
+        room.fill(self.embeddings[tokens[0]] if count == 1 else self.embeddings.take(tokens, 0))
+        self._run(state, room, n, 0, len(self._decoder))
+        if want == count:
+            return self._score(room)
+        last = self._room(want)
+        last.fill(room.x[count - want : count])
+        return self._score(last)
+
+    def encode(self, source: Sequence[int], bias: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Cross-attention's (keys, values) of a source, as `t5.cross_attention` of `t5.encode`."""
+        shape, count = self.weights.shape, len(source)
+        room = self._room(count)
+        room.fill(self.embeddings.take(source, 0))
+        weighing = _Weighing(shape.heads, count, count)
+        biases, (keys, values) = bias.numpy(), room.keys_values
+        across = keys.transpose(0, 2, 1)
+        for layer in self._encoder:
+            room.normalise(shape.eps)
+            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
+            weighing.attend(room.query, across, values, biases, room)
+            layer.o.times(room.mixed, room.rows, room.d_panels)
+            room.x += room.added
+            self._feed_forward(layer, room)
+        room.normalise(shape.eps)
+        room.normed *= self._encoder_gain
+        both = columns(self._cross_kv, room.normed, room.rows)[:count]
+        # [layers * (keys, values) * heads, S, K]
+        rows = np.ascontiguousarray(both.reshape(count, -1, shape.key_size).transpose(1, 0, 2))
+        split = torch.from_numpy(rows).view(len(self._decoder), 2, shape.heads, count, shape.key_size)
+        return split[:, 0].transpose(2, 3).unbind(0), split[:, 1].unbind(0)
+
+    # Over rooms
+
+    def _room(self, count: int) -> Room:
+        room = self._rooms.get(count)
+        if room is None:
+            room = Room(self.weights, count)
+            if count <= _ROOM_MAX:
+                if len(self._rooms) == _ROOMS:
+                    self._rooms.pop(next(iter(self._rooms)))
+                self._rooms[count] = room
+        return room
+
+    def _see(self, state: t5.State) -> _Views:
+        if state is not self._state:
+            cache = list(state.cache.numpy())
+            self._views = _Views(
+                cache,
+                [layer[0].transpose(0, 2, 1) for layer in cache],
+                [layer[1] for layer in cache],
+                [keys.numpy() for keys in state.cross_keys],
+                [values.numpy() for values in state.cross_values],
+                state.bias.numpy(),
+            )
+            self._state = state
+        return self._views
+
+    def _run(self, state: t5.State, room: Room, n: int, first: int, last: int) -> None:
+        """Take the residuals in the room, of positions n.., through the decoder layers first..last-1."""
+        views, shape = self._see(state), self.weights.shape
+        end = n + room.count
+        bias = views.bias[:, n:end, :end]
+        within = _Weighing(shape.heads, room.count, end)
+        across = _Weighing(shape.heads, room.count, views.cross_values[0].shape[1])
+        for i in range(first, last):
+            layer = self._decoder[i]
+            room.normalise(shape.eps)
+            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
+            views.cache[i][:, :, n:end] = room.keys_values
+            within.attend(room.query, views.keys[i][:, :, :end], views.values[i][:, :end], bias, room)
+            layer.o.times(room.mixed, room.rows, room.d_panels)
+            room.x += room.added
+
+            room.normalise(shape.eps)
+            layer.cross_q.times(room.normed, room.rows, room.q_panels)
+            across.attend(room.cross_query, views.cross_keys[i], views.cross_values[i], None, room)
+            layer.cross_o.times(room.mixed, room.rows, room.d_panels)
+            room.x += room.added
+            self._feed_forward(layer, room)
+
+    def _feed_forward(self, layer: _Products, room: Room) -> None:
+        shape = self.weights.shape
+        room.normalise(shape.eps)
+        layer.wi.times(room.normed, room.rows, room.h_panels)
+        if shape.activation is F.relu and not shape.gated:
+            torch.relu_(room.gate)
+        elif shape.gated:
+            np.multiply(shape.activation(room.gate).numpy(), room.up, out=room.h_in)
+        else:
+            room.gate.copy_(shape.activation(room.gate))
+        layer.wo.times(room.h_in, room.rows, room.d_panels)
+        room.x += room.added
+
+    def _score(self, room: Room) -> Tensor:
+        """The residuals in the room through the final norm and the head: [count, V]."""
+        room.normalise(self.weights.shape.eps)
+        room.normed *= self._decoder_gain
+        padded = self._head.data.shape[0] * PANEL
+        size = room.rows.fed * padded
+        if size > self._logits.size:
+            self._logits = empty((size,))
+        product = self._logits[:size].reshape(room.rows.fed, -1, PANEL)
+        self._head.times(room.normed, room.rows, product.transpose(1, 0, 2))
+        logits = torch.from_numpy(product.reshape(room.rows.fed, padded))
+        return logits[: room.count, : self._head.out]
+
+
+class _Products:
+    """A layer's matrices."""
+
+    def __init__(self, layer: t5.Layer) -> None:
+        self.qkv, self.o = _panels(layer.qkv), _panels(layer.o)
+        self.wi, self.wo = _panels(layer.wi), _panels(layer.wo)
+        if isinstance(layer, t5.DecoderLayer):
+            self.cross_q, self.cross_o = _panels(layer.cross_q), _panels(layer.cross_o)
+
+
+class _Weighing:
+    """Attention of a number of positions to a number of others, in all layers."""
+
+    def __init__(self, heads: int, count: int, others: int) -> None:
+        self.scores, self.weights = np.empty((2, heads, count, others), np.float32)
+        self._scores, self._weights = torch.from_numpy(self.scores), torch.from_numpy(self.weights)
+
+    def attend(self, query: Floats, keys: Floats, values: Floats, bias: Floats | None, room: Room) -> None:
+        """query [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n]: the mixture is left in the room."""
+        np.matmul(query, keys, self.scores)
+        if bias is not None:
+            self.scores += bias
+        torch.softmax(self._scores, -1, out=self._weights)
+        np.matmul(self.weights, values, room.mixed_heads)
+        if room.count == 1:
+            room.mixed[1] = room.mixed[0]
+
+
+def _panels(matrix: Matrix) -> Panels:
+    assert matrix.panels is not None
+    return matrix.panels

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     notes = [f"Left out: {line}" for line in files.left_out]
     notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in files.missing]
     pictures, tables = len(files.figures), len(files.tables)
-    notes.append(f"Written: {files.text}, {pictures} figures and {tables} tables in {given.out}")
+    notes.append(f"Written: {files.page}, {files.text}, {pictures} figures and {tables} tables in {given.out}")
     show(files.sections, notes)
     return 0
 

@@ -29,6 +29,8 @@ class ReportFiles:
     skipped: tuple[Skipped, ...]
     left_out: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
+    page: Path | None = None
+    """The HTML page."""
 
 
 def write_report(root: Path, out: Path, other: Path | None = None) -> ReportFiles:
@@ -56,9 +58,12 @@ def write_contents(found: Contents, out: Path) -> ReportFiles:
         for table in side.tables:
             tables += table.save(out / TABLES)
     text = _write(out / "report.md", _report(found))
+    from bild.report.page import write_page
+
+    page = write_page(found, out)
     sections = tuple(part.section for part in found.parts)
     missing = (*found.missing, *(each for part in found.parts for each in part.missing))
-    return ReportFiles(text, tuple(figures), tuple(tables), sections, found.skipped, found.left_out, missing)
+    return ReportFiles(text, tuple(figures), tuple(tables), sections, found.skipped, found.left_out, missing, page)
 
 
 def write_sections(sections: list[Section], out: Path, root: Path, skipped: list[Skipped]) -> ReportFiles:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
+
+from bild.report.sheets import css_colors
 
 if TYPE_CHECKING:
     from bild.report.contents import Contents, Missing, Sheet, Table
@@ -19,18 +21,22 @@ _ID = re.compile(r'(?<=\bid=")|(?<=url\(#)|(?<=xlink:href="#)|(?<=\bhref="#)')
 def extras(contents: Contents) -> str:
     """A section of figures and one of tables; empty where the report has none."""
     found, left = [], SVG_BYTES
-    sheets = [sheet for part in contents.parts for sheet in part.sheets if sheet.stem.partition("-")[0] != "pareto"]
+    sheets = [sheet for part in contents.parts for sheet in part.sheets]
+    svgs = []
     for index, sheet in enumerate(sheets):
-        markup = _figure(sheet, index)
+        svg = sheet.css_svg("phone")
+        markup = _figure(sheet, svg, index)
         if len(markup) <= left:
+            svgs.append(svg)
             found.append(markup)
             left -= len(markup)
     missing = [_missing(each) for part in contents.parts for each in part.missing]
     tables = [_table(table) for each in (contents, *contents.parts) for table in each.tables]
     blocks = []
     if found or missing:
+        style = f"<style>{_colors(svgs)}</style>" if svgs else ""
         blocks.append(
-            _section("figures", "More figures", f'<div class="sheets">{"".join(found)}</div>{"".join(missing)}')
+            _section("figures", "Figures", f'{style}<div class="sheets">{"".join(found)}</div>{"".join(missing)}')
         )
     if tables:
         blocks.append(_section("tables", "Tables", "".join(tables)))
@@ -41,9 +47,16 @@ def _section(name: str, title: str, body: str) -> str:
     return f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{body}</section>'
 
 
-def _figure(sheet: Sheet, index: int) -> str:
+def _colors(svgs: Sequence[str]) -> str:
+    """The figures' colours in both themes, as a style sheet."""
+    light, dark = css_colors(svgs)
+    rules = zip((":root", ':root[data-theme="dark"]'), (light, dark), strict=True)
+    return "".join(f"{root}{{{''.join(f'{name}:{color};' for name, color in each.items())}}}" for root, each in rules)
+
+
+def _figure(sheet: Sheet, svg: str, index: int) -> str:
     """The SVG without its prologue; ids are made unique, because several figures stand in one document."""
-    drawn = _SVG.search(sheet.css_svg("phone"))
+    drawn = _SVG.search(svg)
     assert drawn is not None
     svg = _ID.sub(f"f{index}-", drawn[0])
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

@@ -158,8 +158,8 @@ def test_markup_in_a_text_is_shown_as_text(browser: Browser) -> None:
 
 
 def test_tokens_are_coloured_by_who_wrote_them(browser: Browser, made: Made) -> None:
-    turn(browser, "fb", 2)
-    turn(browser, "rb", 0)
+    for name, value in (("fb", 0.5), ("rb", 1)):
+        turn(browser, name, browser.js(f"bild.explorer.grid.{name}s.indexOf({value})"))
     wanted = [o for decoded in made.tree.replay(0.5, 1.0).decoded for o in decoded.origins[1:]]
     script = """(() => {
       const found = [];

@@ -37,6 +37,15 @@ def resampled_sums(table: Floats, draws: int, seed: int) -> Floats:
     return sums
 
 
+def multiplicities(examples: int, draws: int, seed: int) -> Floats:
+    """How often each example is in each resample, draws x examples: the resamples of `resampled_sums`."""
+    generator = np.random.default_rng(seed)
+    found = np.empty((draws, examples))
+    for draw in range(draws):
+        found[draw] = np.bincount(generator.integers(0, examples, examples), minlength=examples)
+    return found
+
+
 def interval(value: float, resampled: Floats, confidence: float) -> Interval:
     """Put the percentile interval of the resampled estimates (one a draw) around an estimate."""
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])

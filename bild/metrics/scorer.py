@@ -48,7 +48,30 @@ class Scorer:
         assert self._last is not None
         return self._last.score(sums)
 
+    def scores(self, sums: Floats, examples: int) -> Floats:
+        """The scores of many sums [draws, statistics], each over so many examples: [draws]."""
+        if self.metric == "rouge":
+            return np.asarray(100.0 * sums[:, 0] / examples)
+        found = corpus_bleu(sums)
+        for i in np.flatnonzero(np.isnan(found)):
+            found[i] = self.score(sums[i], examples)
+        return found
+
     def _statistics(self, predictions: list[str], references: list[str]) -> Statistics:
         if self.metric == "rouge":
             return statistics.rouge(predictions, references, types=(self.name,))[self.name]
         return statistics.bleu(predictions, references)
+
+
+def corpus_bleu(sums: Floats) -> Floats:
+    """BLEU of sacreBLEU's corpus statistics [draws, 2 + 2 * 4]: hypothesis and reference lengths, matches, n-grams.
+
+    NaN where an n-gram order has no match, so that smoothing comes into play.
+    """
+    system, reference, matches, grams = sums[:, 0], sums[:, 1], sums[:, 2:6], sums[:, 6:10]
+    plain = (matches > 0).all(axis=1)
+    found = np.full(len(sums), np.nan)
+    logarithms = np.log(100.0 * matches[plain] / grams[plain]).mean(axis=1)
+    brevity = np.minimum(0.0, 1.0 - reference[plain] / system[plain])
+    found[plain] = np.exp(brevity + logarithms)
+    return found

@@ -13,6 +13,7 @@ from bild.errors import BildError
 USUAL_DRAFT = 10
 USUAL_DECAY = 4.0
 SHORT = 10
+_WINDOWED = ("speculative", "dynamic", "cumulative", "heuristic", "cascade", "oracle")
 
 
 class MethodLike(Protocol):
@@ -38,6 +39,10 @@ class MethodLike(Protocol):
     def decay(self) -> float | None:
         """Of CALM's threshold."""
 
+    @property
+    def rule(self) -> str | None:
+        """A cascade's token rule."""
+
 
 class ThresholdLike(Protocol):
     """What a label needs to know of the thresholds."""
@@ -53,6 +58,10 @@ class ThresholdLike(Protocol):
     @property
     def exit(self) -> float | None:
         """CALM's threshold."""
+
+    @property
+    def alpha(self) -> float | None:
+        """A cascade's threshold."""
 
 
 def config_hash(payload: Mapping[str, Any]) -> str:
@@ -108,7 +117,12 @@ def label(method: MethodLike, threshold: ThresholdLike) -> str:
         parts += [f"exit{number(threshold.exit)}"] if threshold.exit is not None else []
         if method.decay != USUAL_DECAY:
             parts.append("constant" if method.decay is None else f"decay{number(method.decay)}")
-    drafts = method.name == "speculative" or (method.name == "bild" and method.max_draft != USUAL_DRAFT)
+    if method.name in ("dynamic", "cumulative", "oracle"):
+        name = "rb" if method.name == "oracle" else "fb"
+        parts += [f"{name}{number(value)}" for value in (getattr(threshold, name),) if value is not None]
+    if method.name == "cascade":
+        parts += [str(method.rule)] + ([f"alpha{number(threshold.alpha)}"] if threshold.alpha is not None else [])
+    drafts = method.name in _WINDOWED or (method.name == "bild" and method.max_draft != USUAL_DRAFT)
     if drafts and method.max_draft is not None:
         parts.append(f"k{method.max_draft}")
     return "-".join(parts)

@@ -84,15 +84,20 @@ class Method:
     confidence: str | None = None
     decay: float | None = None
     min_layers: int | None = None
+    rule: str | None = None
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Thresholds of fallback (a probability), rollback (nats, or "inf") and exit (a confidence); null where none is."""
+    """Thresholds of fallback (a probability), rollback (nats, or "inf") and exit (a confidence); null where none is.
+
+    `alpha` is what a drafted token may lose in a cascade.
+    """
 
     fb: float | None
     rb: float | None = field(metadata=INFINITE)
     exit: float | None = None
+    alpha: float | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Branches:
     def start(self, sources: Sequence[Sequence[int]]) -> None:
         """Encode the sources of E examples and forget the former ones."""
         device, longest = self.weights.device, max(map(len, sources))
-        if len(sources) > 1 and len(sources) * self.source_bytes(longest) > self.budget:
+        if len(sources) * self.source_bytes(longest) > self.budget:
             raise OverBudget
         shape = self.weights.shape
         size = (self.layers, 2, len(sources), shape.heads, longest, shape.key_size)
@@ -82,7 +82,8 @@ class Branches:
             self._encode([sources[i] for i in part], part)
         self.count = 0
         self.parents = np.empty(0, np.int64)
-        self.depths = np.empty(0, np.int64)
+        self.deepest = 0
+        """Rows on the longest path so far."""
         self.rows = torch.empty((self.layers, 2, 0, self.inner), dtype=self.dtype, device=device)
 
     def _encode(self, sources: Sequence[Sequence[int]], places: Sequence[int]) -> None:
@@ -120,7 +121,7 @@ class Branches:
         first, told = self.count, Told([], [], [], [])
         at = 0
         while at < len(tokens):
-            end = min(len(tokens), at + self._most(parents[at:]))
+            end = min(len(tokens), at + self._most())
             part = slice(at, end)
             x = self._decode(np.array(examples[part]), np.array(parents[part]), list(tokens[part]))
             for column, new in zip(told, self._summarise(x, given[part]), strict=True):
@@ -129,10 +130,9 @@ class Branches:
         check_finite(told.choice_nll)
         return first, told
 
-    def _most(self, parents: Sequence[int]) -> int:
+    def _most(self) -> int:
         """How many nodes to feed at a time."""
-        deepest = int(self.depths.max(initial=0)) + 2
-        per_node = 2 * deepest * self.inner * self.dtype.itemsize + 16 * self.weights.embed.shape[1] * 4
+        per_node = 2 * (self.deepest + 8) * self.inner * self.dtype.itemsize + 16 * self.weights.embed.shape[1] * 4
         return max(1, _PATHS // per_node)
 
     def _decode(self, examples: NDArray[np.int64], parents: NDArray[np.int64], tokens: list[int]) -> Tensor:
@@ -165,14 +165,11 @@ class Branches:
         first, m = self.count, len(parents)
         self.count += m
         self.parents = np.concatenate((self.parents, parents))
-        depths = np.concatenate((self.depths, np.zeros(m, np.int64)))
-        for row in range(first, first + m):
-            depths[row] = 0 if self.parents[row] < 0 else depths[self.parents[row]] + 1
-        self.depths = depths
         if self.count > self.rows.shape[2]:
-            capacity = max(self.count, 2 * self.rows.shape[2], 256)
-            if capacity * self.row_bytes + self.cross.nbytes > self.budget and self.cross.shape[2] > 1:
+            most = (self.budget - self.cross.nbytes) // self.row_bytes
+            if self.count > most:
                 raise OverBudget
+            capacity = min(max(self.count, 2 * self.rows.shape[2], 256), most)
             grown = torch.zeros((self.layers, 2, capacity, self.inner), dtype=self.dtype, device=self.rows.device)
             grown[:, :, :first] = self.rows[:, :, :first]
             self.rows = grown
@@ -184,6 +181,7 @@ class Branches:
         while (at >= 0).any():
             columns.append(at)
             at = np.where(at >= 0, self.parents[at], -1)
+        self.deepest = max(self.deepest, len(columns))
         device, shape = self.weights.device, self.weights.shape
         paths = torch.from_numpy(np.stack(columns, 1)).to(device)
         distance = -torch.arange(paths.shape[1], device=device)

@@ -65,20 +65,20 @@ class Growing:
         small: list[int] = []
         large: list[int] = []
         for frontier in self.frontiers:
-            waiting, frontier.on_small = frontier.on_small, []
-            if waiting:
+            if frontier.on_small:
+                waiting, frontier.on_small = frontier.on_small, []
                 _extend(small, large, frontier.advance(waiting))
-        return self._with_alone(small, large)
+        return self._with_alone(small, large) if self.alone else (small, large)
 
     def wants_large(self) -> tuple[list[int], list[int]]:
         """Go on wherever the large model was waited for."""
         small: list[int] = []
         large: list[int] = []
         for frontier in self.frontiers:
-            waiting, frontier.on_large = frontier.on_large, []
-            if waiting:
+            if frontier.on_large:
+                waiting, frontier.on_large = frontier.on_large, []
                 _extend(small, large, frontier.advance(waiting))
-        return self._with_alone(small, large)
+        return self._with_alone(small, large) if self.alone else (small, large)
 
     def _with_alone(self, small: list[int], large: list[int]) -> tuple[list[int], list[int]]:
         for author in self.alone:

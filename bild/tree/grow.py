@@ -6,7 +6,7 @@ have ended, so a kill loses one chunk, and the next run grows the same one from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ class Grower:
             if len(chunk) == 1:
                 raise BildError(
                     f"The tree of the example {self.examples[chunk[0]].id} does not fit into memory: "
-                    "allow more with sweep.memory=..., or lower task.target_limit."
+                    "run on a device with more memory, or lower task.target_limit."
                 ) from error
             half = len(chunk) // 2
             return self.grow(chunk[:half], block) + self.grow(chunk[half:], block)
@@ -159,37 +159,37 @@ class Wave:
 
     def run(self) -> None:
         """Until no walk waits any more."""
-        large: list[set[int]] = [set() for _ in self.trees]
-        active = list(range(len(self.trees)))
-        wants = [tree.wants_small() for tree in self.trees]
-        while active:
-            small: list[list[int]] = []
-            for e in active:
-                large[e].update(wants[e][1])
-                table = self.trees[e].table
-                ask = [n for n in wants[e][0] if table.small_choice[n] < 0]
-                # The large model is always told the small one's choice, whose nll it reports.
-                ask += [n for n in large[e] if table.small_choice[n] < 0]
-                small.append(ask)
-            if any(small):
-                self._ask("small", active, small)
-                wants = self._next(active, "small")
+        self.large: list[set[int]] = [set() for _ in self.trees]
+        """By example, the nodes that the large model will be asked about when no draft waits any more."""
+        small = self._wants({e: tree.wants_small() for e, tree in enumerate(self.trees)})
+        while True:
+            if small:
+                self._ask("small", small)
+                small = self._wants({e: self.trees[e].wants_small() for e in small})
                 continue
-            if not any(large[e] for e in active):
-                break
-            self._ask("large", active, [sorted(large[e]) for e in active])
-            for e in active:
-                large[e].clear()
-            wants = self._next(active, "large")
+            large = {e: sorted(nodes) for e, nodes in enumerate(self.large) if nodes}
+            if not large:
+                return
+            self._ask("large", large)
+            for e in large:
+                self.large[e].clear()
+            small = self._wants({e: self.trees[e].wants_large() for e in large})
 
-    def _next(self, active: Sequence[int], role: str) -> list[tuple[list[int], list[int]]]:
-        wants: list[tuple[list[int], list[int]]] = [([], []) for _ in self.trees]
-        for e in active:
-            tree = self.trees[e]
-            wants[e] = tree.wants_small() if role == "small" else tree.wants_large()
-        return wants
+    def _wants(self, wants: dict[int, tuple[list[int], list[int]]]) -> dict[int, list[int]]:
+        """Note what the large model will be asked, and return what the small one is asked now, by example.
 
-    def _ask(self, role: str, active: Sequence[int], asks: Sequence[Sequence[int]]) -> None:
+        The large model is told the small one's choice, whose nll it reports; so the small one is asked wherever it is.
+        """
+        asks: dict[int, list[int]] = {}
+        for e, (small, large) in wants.items():
+            self.large[e].update(large)
+            known = self.trees[e].table.small_choice
+            ask = [node for node in (*small, *large) if known[node] < 0]
+            if ask:
+                asks[e] = ask
+        return asks
+
+    def _ask(self, role: str, asks: Mapping[int, Sequence[int]]) -> None:
         """Feed nodes, and whatever of their paths was not fed yet; tell the trees what the model says."""
         examples: list[int] = []
         nodes: list[int] = []
@@ -197,7 +197,7 @@ class Wave:
         tokens: list[int] = []
         given: list[int] = []
         model = self.grower.models[role]
-        for e, ask in zip(active, asks, strict=True):
+        for e, ask in asks.items():
             table, rows = self.trees[e].table, self.rows[role][e]
             rows += [-1] * (len(table) - len(rows))
             for node in ask:

@@ -16,7 +16,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Decoded
 from bild.decoding.methods import rules_for
 from bild.errors import BildError
-from bild.metrics.bootstrap import Floats, Interval, interval, resampled_sums
+from bild.metrics.bootstrap import Floats, Interval, interval, multiplicities
 from bild.metrics.quality import Score
 from bild.metrics.scorer import Scorer
 from bild.results.parts import Counts
@@ -50,6 +50,11 @@ class Shared:
         if text is None:
             text = self._texts[key] = self.decode(key)
         return text
+
+    @cached_property
+    def draws(self) -> Floats:
+        """The bootstrap's resamples: how often each example is in each of them."""
+        return multiplicities(len(self.examples), DRAWS, SEED)
 
     @cached_property
     def prices(self) -> Prices | None:
@@ -149,8 +154,7 @@ class Replay:
     def resampled(self) -> Floats:
         """The headline score of every bootstrap draw, over the same draws in every replay of a tree."""
         table = self.shared.scorer.table(self.text)
-        sums = resampled_sums(table, DRAWS, SEED)
-        return np.array([self.shared.scorer.score(row, len(table)) for row in sums])
+        return self.shared.scorer.scores(self.shared.draws @ table, len(table))
 
     @cached_property
     def quality(self) -> Score:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bild.decoding import Decoded, Draft, Round, Verify, alone, big_little, bild_rules, speculative_rules
+from bild.decoding import Decoded, Draft, Drafted, Round, Verify, alone, big_little, bild_rules, speculative_rules
 from bild.decoding.actions import Ask, Tell
 from tests.decoding.scripted import END, START, UNLIKELY, A, B, C, D, E, X, Y, drafts, judges, play, writes
 
@@ -368,3 +368,45 @@ def test_speculative_keeps_exactly_what_the_large_model_would_write() -> None:
     assert decoded.tokens == [START, A, B, D, END]
     assert asks[1] == Draft([START, A], 3, 0.0)  # it never stops for want of confidence
     assert asks[3] == Draft([START, A, B, D], 3, 0.0)
+
+
+# Drafts that stop by another rule
+
+
+def one(token: int, prob: float, stop: Any = "limit") -> Drafted:
+    return Drafted([token], [prob], stop)
+
+
+def test_a_draft_may_stop_when_its_product_of_probabilities_is_small() -> None:
+    rules = speculative_rules(4, fb=0.5, stop="likely", unsure="verify")
+    decoded, asks = play(
+        big_little(rules, start=START, eos=END, max_length=7),
+        writes(A),
+        one(B, 0.9),
+        one(C, 0.6),
+        one(D, 0.9),  # 0.486: the last of its draft, and verified with it
+        judges([B, C, D], B, C, D, E),
+        one(END, 0.8, "eos"),
+        judges([END], END, X),
+    )
+    assert decoded.tokens == [START, A, B, C, D, E, END]
+    assert [ask.prefix[-1] for ask in asks if isinstance(ask, Draft)] == [A, B, C, E]
+    assert {ask.limit for ask in asks if isinstance(ask, Draft)} == {1}
+    assert [r.stop for r in decoded.rounds] == ["none", "unsure", "eos"]
+
+
+def test_a_window_learns_from_its_rounds() -> None:
+    rules = speculative_rules(2, adapts=True)
+    _, asks = play(
+        big_little(rules, start=START, eos=END, max_length=32),
+        writes(A),
+        drafts(B, C),
+        judges([B, C], B, C, D),  # all stand: 4
+        drafts(A, B, C, D),
+        judges([A, B, C, D], A, X, C, D, E),  # one does not: 3
+        drafts(A, B, C),
+        judges([A, B, C], A, B, X, D),  # 2
+        drafts(END, stop="eos"),
+        judges([END], END, X),
+    )
+    assert [ask.limit for ask in asks if isinstance(ask, Draft)] == [2, 4, 3, 2]

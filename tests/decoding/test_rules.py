@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bild.config import CASCADES
 from bild.decoding import Verdict, bild_rules, speculative_rules
-from bild.decoding.rules import keep_exact, keep_within, keep_within_first
+from bild.decoding.rules import cascade_rules, keep_below, keep_exact, keep_within, keep_within_first, oracle_rules
 
 NLL = st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0, math.inf])
 
@@ -106,3 +107,46 @@ def test_speculative_rules_have_no_thresholds() -> None:
     rules = speculative_rules(4)
     assert (rules.fb, rules.max_draft, rules.first, rules.verify_eos) == (0.0, 4, "large", True)
     assert rules.keep is keep_exact
+
+
+def ln(*probabilities: float) -> list[float]:
+    return [-math.log(p) for p in probabilities]
+
+
+@pytest.mark.parametrize(
+    ("rule", "alpha", "kept"),
+    [
+        # The choice has p = 0.5. Tokens: its own (q 0.1), another with p 0.4 (q 0.45), another with p 0.2 (q 0.9).
+        ("v3", 0.1, 1),  # p >= 0.45
+        ("v3", 0.25, 2),  # p >= 0.375
+        ("v3", 0.625, 3),  # p >= 0.1875
+        ("v2", 0.05, 1),
+        ("v2", 0.125, 2),
+        ("v2", 0.31, 3),
+        ("v1", 0.0, 1),  # q >= 0.5
+        ("v1", 0.0625, 3),
+        ("difference", 0.0625, 3),
+        ("chow", 0.5, 1),  # q >= 0.5
+        ("chow", 0.5625, 3),
+    ],
+)
+def test_a_cascade_keeps_what_loses_at_most_alpha(rule: str, alpha: float, kept: int) -> None:
+    told = Verdict([5, 5, 5, 5], ln(0.5, 0.5, 0.5, 0.5), ln(0.5, 0.4, 0.2))
+    assert cascade_rules(rule, alpha).keep([5, 6, 7], told, [0.1, 0.45, 0.9]) == kept
+
+
+@pytest.mark.parametrize("rule", ["v2", "v3"])
+def test_a_cascade_that_may_lose_nothing_is_exact(rule: str) -> None:
+    told = Verdict([5, 5, 5], ln(0.5, 0.5, 0.5), ln(0.5, 0.4999))
+    assert cascade_rules(rule, 0.0).keep([5, 6], told, [1.0, 1.0]) == keep_exact([5, 6], told) == 1
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=150)
+@given(draft=judged(), bar=NLL)
+def test_objections_say_what_the_keep_rules_do(draft: tuple[list[int], Verdict], bar: float) -> None:
+    tokens, told = draft
+    probs = [0.5] * len(tokens)
+    every = [bild_rules(0.5, bar), speculative_rules(), oracle_rules(bar)]
+    every += [cascade_rules(rule, min(bar, 1.0)) for rule in CASCADES]
+    for rules in every:
+        assert rules.keep(tokens, told, probs) == keep_below(rules.objection, rules.bar)(tokens, told, probs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bild.errors import BildError
-from bild.metrics import quality
+from bild.metrics import bootstrap, quality
 from bild.metrics.scorer import Scorer
 
 REFERENCES = ["A dog runs through the grass .", "Two men play football .", "A woman reads ."]
@@ -43,6 +43,20 @@ def test_a_text_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer.table(SYSTEMS[1])
     scorer.table(SYSTEMS[0])
     assert seen == [2]
+
+
+@pytest.mark.parametrize("metric", ["bleu", "rouge"])
+def test_many_sums_are_scored_as_one_after_another(metric: str) -> None:
+    scorer = Scorer(metric, REFERENCES)
+    tables = [scorer.table(texts) for texts in [*SYSTEMS, ["", "", ""], ["x y", "a", "b c d"]]]
+    sums = np.array([table[list(rows)].sum(axis=0) for table in tables for rows in ((0, 1, 2), (1, 1, 1), (0, 2, 2))])
+    each = [scorer.score(row, 3) for row in sums]
+    assert scorer.scores(sums, 3) == pytest.approx(each, rel=1e-12)
+
+
+def test_multiplicities_are_the_resamples_of_the_bootstrap() -> None:
+    table = np.arange(12.0).reshape(6, 2)
+    assert np.allclose(bootstrap.multiplicities(6, 50, 3) @ table, bootstrap.resampled_sums(table, 50, 3))
 
 
 def test_an_unknown_metric_is_refused() -> None:

@@ -1,0 +1,167 @@
+"""A tree's files: what a kill tears is cut off, what does not fit together is grown again, damage is told."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bild import open_tree
+from bild.config import MethodConfig, ThresholdConfig
+from bild.errors import BildError
+from bild.tree import store
+from bild.tree.nodes import Table
+from bild.tree.points import Setting
+from tests.tree.worlds import EOS, START, World, grown
+
+POINTS: list[Setting] = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in (0.25, 0.75) for rb in (0.5, 2.0)]
+MORE: list[Setting] = [*POINTS, (MethodConfig("bild", "authors"), ThresholdConfig(0.9, 0.0))]
+
+
+def growth(seed: int, points: list[Setting], old: store.Growth | None = None) -> store.Growth:
+    """A grown example, which knows what the large model has spoken of since it was stored."""
+    made = old or store.Growth(START)
+    before = [choice >= 0 for choice in made.table.large_choice]
+    grown(World(seed), points, 20, made.table)
+    now = made.table.large_choice
+    made.heard += [n for n in range(len(now)) if now[n] >= 0 and not (n < len(before) and before[n])]
+    return made
+
+
+def same(a: Table, b: Table) -> bool:
+    left, right = vars(a.columns()), vars(b.columns())
+    return all(np.array_equal(column, right[name], equal_nan=True) for name, column in left.items())
+
+
+def read(folder: Path, count: int = 2) -> list[store.Growth]:
+    return store.read_nodes(folder, count, START)
+
+
+def test_blocks_come_back_as_they_went_in_and_add_up(tmp_path: Path) -> None:
+    growths = {i: growth(i, POINTS) for i in range(2)}
+    with store.BlockFile(tmp_path / "nodes.bin") as file:
+        file.append(growths)
+        first = file.path.stat().st_size
+        file.append(growths)
+        assert file.path.stat().st_size == first
+        growth(1, MORE, growths[1])
+        file.append(growths)
+        assert file.path.stat().st_size > first
+    for i, found in enumerate(read(tmp_path)):
+        assert same(found.table, growths[i].table)
+        assert found.table.small_child == growths[i].table.small_child
+        assert found.table.large_child == growths[i].table.large_child
+        assert not found.dirty
+
+
+def test_a_torn_tail_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.bin"
+    with store.BlockFile(path) as file:
+        file.append({0: growth(0, POINTS)})
+        whole = path.read_bytes()
+        file.append({1: growth(1, POINTS)})
+    longer = path.read_bytes()
+    for end in [len(whole) + 1, len(whole) + 19, *random.Random(0).sample(range(len(whole), len(longer)), 10)]:
+        path.write_bytes(longer[:end])
+        assert not read(tmp_path)[1].stored
+        with store.BlockFile(path):
+            assert path.read_bytes() == whole
+    path.write_bytes(longer[:-3] + b"abc")
+    assert read(tmp_path)[0].stored
+    assert not read(tmp_path)[1].stored
+
+
+def test_two_files_fit_together_whichever_is_read_first(tmp_path: Path) -> None:
+    made = growth(0, POINTS)
+    with store.BlockFile(tmp_path / "nodes-w1.bin") as file:
+        file.append({0: made})
+    with store.BlockFile(tmp_path / "nodes-w0.bin") as file:
+        file.append({0: growth(0, MORE, made)})
+    assert same(read(tmp_path)[0].table, made.table)
+    with store.BlockFile(tmp_path / "nodes-w2.bin") as file:  # grew the same example from its root at the same time
+        file.append({0: growth(0, POINTS)})
+    assert same(read(tmp_path)[0].table, made.table)
+
+
+def test_a_file_has_one_writer(tmp_path: Path) -> None:
+    with (
+        store.BlockFile(tmp_path / "nodes.bin"),
+        pytest.raises(BildError, match="Another process is growing"),
+        store.BlockFile(tmp_path / "nodes.bin"),
+    ):
+        pass
+
+
+def test_a_folder_without_a_tree_or_with_several_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BildError, match="There is no decision tree in"):
+        open_tree(tmp_path)
+    for name in ("a", "b"):
+        make_folder(tmp_path / name)
+    with pytest.raises(BildError, match=r"There are 2 decision trees in .*: open one of a, b"):
+        open_tree(tmp_path)
+    assert len(open_tree(tmp_path / "a").examples) == 1
+    (tmp_path / "a" / store.EXAMPLES).write_bytes(b"no gzip")
+    with pytest.raises(BildError, match="is damaged"):
+        open_tree(tmp_path / "a")
+    (tmp_path / "a" / store.TREE).write_text("{}")
+    with pytest.raises(BildError, match="does not describe a tree"):
+        open_tree(tmp_path / "a")
+
+
+def make_folder(folder: Path) -> None:
+    folder.mkdir()
+    more = {"ids": {"start": START, "eos": EOS, "vocabulary": 9}, "rounding": {"nll": 0.0, "gap": 0.0}}
+    example = store.StoredExample("e0", "ein Haus", "a house", [5, EOS], False)
+    store.create(folder, {"task": {"target_limit": 20, "metric": "bleu"}}, more, [example], "{}")
+
+
+GROW = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from bild.config import MethodConfig, TaskConfig, ThresholdConfig
+from bild.models import load_pair
+from bild.tasks import load_task
+from bild.tree import grow as growing
+growing.CHUNK = 2
+task = TaskConfig(samples=8, target_limit=20)
+points = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in (0.3, 0.7) for rb in (1.0, 4.0)]
+pair = load_pair("embedded", device="cpu")
+print("ready", flush=True)
+growing.grow(Path(sys.argv[1]), pair, task, load_task(task), points)
+"""
+
+
+@pytest.mark.slow
+def test_killed_growths_end_with_the_tree_of_one_that_was_not(tmp_path: Path) -> None:
+    run_growth(tmp_path / "whole", None)
+    dice = random.Random(4)
+    for _ in range(4):
+        run_growth(tmp_path / "killed", dice.uniform(0.0, 1.0))
+    run_growth(tmp_path / "killed", None)
+    whole, killed = open_tree(tmp_path / "whole"), open_tree(tmp_path / "killed")
+    for a, b in zip(whole.examples, killed.examples, strict=True):
+        assert same(a.table, b.table)
+    names = {file.relative_to(tmp_path / "whole") for file in (tmp_path / "whole").rglob("*") if file.is_file()}
+    assert names == {
+        file.relative_to(tmp_path / "killed") for file in (tmp_path / "killed").rglob("*") if file.is_file()
+    }
+
+
+def run_growth(folder: Path, kill_after: float | None) -> None:
+    command = [sys.executable, "-c", GROW, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.kill(process.pid, signal.SIGKILL)
+        code = process.wait()
+    assert code == 0 if kill_after is None else code in (0, -signal.SIGKILL)

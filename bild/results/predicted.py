@@ -112,6 +112,8 @@ class Predicted:
     """Whether everything that was chosen has been measured, dropped or has failed."""
     points: list[PredictedPoint]
     marked: list[str] = field(default_factory=list)
+    asked: int = 0
+    """How many points of the front were asked for when the ones to measure were chosen."""
 
 
 def predicted_to_json(predicted: Predicted) -> str:

@@ -15,8 +15,10 @@ def choose(points: Sequence[SweptPoint], predicted: Sequence[PredictedPoint], mo
     """Why each point is measured ("baseline", "published", "front"), or None: in the order of the points.
 
     Of the front's other points at most `most`: first the fastest at no loss of quality and at one point's, then always
-    the one that is farthest in speed from all that were taken.
+    the one that is farthest in speed from all that were taken. Below 0, every point of the grid ("grid").
     """
+    if most < 0:
+        return [point.why for point in points]
     why: list[str | None] = [point.why if point.why != GRID else None for point in points]
     room = [i for i, (point, own) in enumerate(zip(points, predicted, strict=True)) if own.front and point.why == GRID]
     taken: list[int] = []

@@ -87,6 +87,9 @@ class Sweep:
                 if why is not None
             ]
             contenders = open_contenders(stack, self.work, named)
+            if not self.work.config.resume:  # the tree stays: what it holds does not depend on the clock
+                for contender in contenders:
+                    contender.subject.folder.clear()
             contest = Contest(self.work, contenders, self._beside(contenders))
             examples = contest.run()
             prices = self._settle_prices(tree.path, prices, contest, predictor, replays)
@@ -109,8 +112,8 @@ class Sweep:
         return [predictor.outcome(p, replay, prices) for p, replay in zip(self.points, replays, strict=True)]
 
     def _prices(self, folder: Path) -> Prices:
-        stored = pricing.stored_prices(folder, self.work)
-        if stored is not None and max(stored.large.seconds) >= min(pricing.widest_draft(self.work.config.sweep), 4):
+        stored = pricing.stored_prices(folder, self.work) if self.work.config.resume else None
+        if stored is not None:
             return stored
         self._calibrator = pricing.calibrator_for(self.work)
         return pricing.calibrate(folder, self.work, self._calibrator)
@@ -120,13 +123,18 @@ class Sweep:
         return self._prices(self.grown.tree.path)
 
     def _chosen(self, folder: Path, predicted: Sequence[PredictedPoint]) -> list[str | None]:
-        """Which points are measured; once chosen, a later run of the same sweep keeps to them."""
-        if (folder / PREDICTED).is_file():
+        """Which points are measured; once chosen, a later run keeps to them, and adds some where it asks for more."""
+        most = self.work.config.sweep.front
+        earlier: list[str | None] = [None] * len(self.points)
+        if self.work.config.resume and (folder / PREDICTED).is_file():
             try:
-                return [point.chosen for point in read_predicted(folder / PREDICTED).points]
+                found = read_predicted(folder / PREDICTED)
+                earlier = [point.chosen for point in found.points]
+                if found.asked == most:
+                    return earlier
             except BildError as error:
                 print(f"warning: {error}", file=sys.stderr)
-        return choose(self.points, predicted, self.work.config.sweep.front)
+        return [old or new for old, new in zip(earlier, choose(self.points, predicted, most), strict=True)]
 
     def _beside(self, contenders: Sequence[Contender]) -> pricing.Beside | None:
         least = min((len(c.subject.folder.samples()) for c in contenders), default=0)
@@ -218,6 +226,7 @@ class Sweep:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             finished=finished,
             points=[dataclasses.replace(p, chosen=why) for p, why in zip(points, chosen, strict=True)],
+            asked=work.config.sweep.front,
             marked=sorted({name for replay in track(replays, len(replays), "near ties") for name in replay.marked}),
         )
 

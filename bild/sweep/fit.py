@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 _ENOUGH = 4
 """Passes of one width from which it has an entry of its own."""
-_SPIKE = 50.0
+_SPIKE = 20.0
 """A pass of so many times the median of its kind is no pass any more (a laptop was shut): it counts as this many.
 
 Lesser spikes stay: they are what passes cost on a machine that others use too, and measured points have them as well.

@@ -14,25 +14,31 @@ from time import perf_counter
 
 import torch
 
+from bild.bench.live import run_live
 from bild.bench.machine import describe
 from bild.bench.rates import MatmulProbe, ReadProbe
-from bild.config import Checkpoints
+from bild.config import Checkpoints, MethodConfig, ThresholdConfig
+from bild.decoding import policy_for
 from bild.engines import DTYPES
 from bild.errors import BildError
-from bild.models import resolve_device
+from bild.models import EMBEDDED, resolve_device
 from bild.results.folder import RECORD, slug
+from bild.results.locking import device_lock
 from bild.results.log import SAMPLES
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint, grid_points, published_settings
 from bild.sweep.settings import LengthConfig, SweepConfig
 from bild.sweep.sizes import ModelSize, examples_of, lengths_of, model_sizes
+from bild.sweep.work import Work
 
 TREE_PASSES = (0.5, 3.0)
 """A tree for a grid takes this many vanilla passes over the examples: batched well, and not at all."""
 PROBE_SLACK = (1.2, 2.5)
 """An engine takes this many times the least that the probe says (`python -m bild.bench` measures it)."""
 _PROBE_SECONDS = 1.5
+_PROBE_TEXTS, _PROBE_BYTES = 8, 1 << 30
+"""Texts that are decoded where a pair is at hand whose large model is no larger than this."""
 _NODES_A_TOKEN, _NODE_BYTES = 6, 40
 _SAMPLE_BYTES = 2500
 _STATE_BYTES = 1 << 30
@@ -74,7 +80,7 @@ def make_plan(config: SweepConfig, conf: Path) -> Plan:
     earlier = _done(plan, folder, config)
     sizes = model_sizes(config, checkpoints, conf)
     lengths, source = lengths_of(config)
-    pace = _pace(config, folder, earlier, sizes, lengths)
+    pace = _pace(config, folder, earlier, checkpoints, sizes, lengths)
     _takes(plan, config, points, examples, pace, lengths, source, sizes, checkpoints)
     return plan
 
@@ -85,9 +91,13 @@ def _what(plan: Plan, config: SweepConfig, points: Sequence[SweptPoint], example
         f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}",
         f"{len(points):,} points: {why[GRID]:,} of the grid, {why[BASELINE]} baselines, {why[PUBLISHED]} published",
         f"{examples:,} examples ({known}) in the tree, for quality and counts of every point",
-        f"live: baselines, published settings and up to {config.sweep.front} of the front, on a sub-sample that grows "
+        f"live: {_live_words(config.sweep.front)}, on a sub-sample that grows "
         f"until every speedup is known to ±{config.sweep.width:.0%}, or {config.sweep.minutes:g} minutes are spent",
     ]
+
+
+def _live_words(front: int) -> str:
+    return "every point" if front < 0 else f"baselines, published settings and up to {front} of the front"
 
 
 def _done(plan: Plan, folder: Path, config: SweepConfig) -> list[Predicted]:
@@ -115,6 +125,7 @@ def _pace(
     config: SweepConfig,
     folder: Path,
     earlier: Sequence[Predicted],
+    checkpoints: Checkpoints,
     sizes: tuple[ModelSize, ModelSize] | None,
     lengths: LengthConfig,
 ) -> _Pace | None:
@@ -132,6 +143,8 @@ def _pace(
         ):
             seconds = prices.seconds(lengths.source, [], [1] * lengths.target)
             return _Pace(seconds, seconds, "prices that were calibrated on this machine")
+    if (seconds := decoded_probe(config, checkpoints)) is not None:
+        return _Pace(seconds, seconds, f"{_PROBE_TEXTS} texts decoded just now")
     if sizes is None:
         return None
     gb_per_s, gflop_per_s = probe(config, sizes[0])
@@ -139,6 +152,25 @@ def _pace(
     least = sizes[0].text_ms(lengths.source, lengths.target, dtype, gb_per_s, gflop_per_s) / 1e3
     how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
     return _Pace(least * PROBE_SLACK[0], least * PROBE_SLACK[1], how)
+
+
+def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None:
+    """Seconds of a text by vanilla decoding, where the pair and the data lie at hand and are small; else None."""
+    folders = [EMBEDDED / "large" if checkpoints.large == "embedded" else Path(checkpoints.large).expanduser()]
+    files = [file for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors")]
+    if not files or sum(file.stat().st_size for file in files) > _PROBE_BYTES or config.task.data == "hub":
+        return None
+    work = Work.open(config)
+    texts = work.queue[:_PROBE_TEXTS]
+    pair, task = work.pair, config.task
+    make = policy_for(MethodConfig("vanilla"), ThresholdConfig())
+    engine = pair.engine("large", config.engine.name)
+    spent = []
+    with device_lock(str(work.device)):
+        for example in [texts[0], *texts]:  # the first one warms up
+            policy = make(start=pair.start, eos=pair.eos, max_length=task.target_limit)
+            spent.append(run_live(policy, work.source(example), engine, None).total_ns / 1e9)
+    return sum(spent[1:]) / len(texts)
 
 
 def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
@@ -166,7 +198,8 @@ def _takes(
     sizes: tuple[ModelSize, ModelSize] | None,
     checkpoints: Checkpoints,
 ) -> None:
-    chosen = sum(point.why != GRID for point in points) + config.sweep.front
+    others = sum(point.why == GRID for point in points)
+    chosen = len(points) - others + (min(config.sweep.front, others) if config.sweep.front >= 0 else others)
     if pace is None:
         plan.takes.append(f"hours: unknown, the sizes of {checkpoints.large} are not known here; fetch it first")
     else:

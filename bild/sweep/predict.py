@@ -146,7 +146,7 @@ class Predictor:
 def _wider(value: float, low: float, high: float, relative: float) -> tuple[float, float]:
     """An interval of the choice of examples, joined with a relative error of another origin."""
     off = relative * value
-    return value - float(np.hypot(value - low, off)), value + float(np.hypot(high - value, off))
+    return max(0.0, value - float(np.hypot(value - low, off))), value + float(np.hypot(high - value, off))
 
 
 def method_record(method: MethodConfig, threshold: ThresholdConfig) -> Method:

@@ -20,20 +20,15 @@ from bild.results.predicted import Agreement
 from bild.results.prices import PRICES, PriceError, Prices, prices_to_json, read_prices
 from bild.sweep.calibrate import Calibrator
 from bild.sweep.fit import fit_prices, spread
-from bild.sweep.settings import GridConfig
+from bild.sweep.settings import widest_draft
 from bild.sweep.timing import Timed
 from bild.sweep.work import Work
 
 _CALIBRATION_TEXTS = 64
-_BESIDE = 2
-"""Texts after each measured example."""
+_BESIDE, _ENOUGH = 2, 3000
+"""Texts after each measured example, and in all."""
 _FEW = 3
 """Measured points from which their own errors are better known than those of calibration texts."""
-
-
-def widest_draft(grid: GridConfig) -> int:
-    """The most tokens of a draft among the points."""
-    return max(*grid.max_draft, *grid.windows, 2)
 
 
 def stored_prices(folder: Path, work: Work) -> Prices | None:
@@ -87,8 +82,9 @@ class Beside:
         """Decode the source in the next settings of the cycle."""
         if self._calibrator is None:
             self._calibrator = calibrator_for(self.work)
-        for _ in range(_BESIDE):
-            self._calibrator.one(source)
+        if len(self._calibrator.timer.texts) < _ENOUGH:
+            for _ in range(_BESIDE):
+                self._calibrator.one(source)
 
     def prices(self, before: Sequence[Timed]) -> Prices | None:
         """Prices from these texts, with those of `before` where they are few; None where nothing was measured."""

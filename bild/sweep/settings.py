@@ -73,7 +73,7 @@ class GridConfig:
     published: bool = True
     """Whether the paper's settings for this task and pair are measured too."""
     front: int = 8
-    """At most so many points of the predicted front are measured live."""
+    """At most so many points of the predicted front are measured live; -1: every point of the grid."""
     width: float = 0.03
     """Examples are added until every speedup's interval is at most this wide on either side, relative."""
     minutes: float = 60.0
@@ -83,7 +83,7 @@ class GridConfig:
     calibration: float = 20.0
     """Seconds of live decoding that the prices are taken from before anything is predicted."""
     find: str | None = None
-    workers: str | None = None
+    """`speedup at -1.0`, `quality at 1.8x` or `front`: search the thresholds instead of measuring."""
 
     def __post_init__(self) -> None:
         for fb in self.fb:
@@ -101,7 +101,7 @@ class GridConfig:
         if not 0.001 <= self.width <= 1:
             raise BildError(f"sweep.width={self.width:g} is out of range: 0.03 asks for speedups known to 3 %.")
         for name in ("front", "least"):
-            if getattr(self, name) < (2 if name == "least" else 0):
+            if getattr(self, name) < (2 if name == "least" else -1):
                 raise BildError(f"sweep.{name}={getattr(self, name)} is out of range: it is too small.")
         if not self.minutes >= 0 or not self.calibration > 0:
             raise BildError("sweep.minutes and sweep.calibration are times: give 0 or more, and more than 0.")
@@ -112,6 +112,11 @@ class GridConfig:
     def goal(self) -> Goal | None:
         """What `find` asks for."""
         return None if self.find is None else Goal.parse(self.find)
+
+
+def widest_draft(grid: GridConfig) -> int:
+    """The most tokens of a draft among the points."""
+    return max(*grid.max_draft, *grid.windows, 2)
 
 
 @dataclass
@@ -135,5 +140,6 @@ class SweepConfig(RunConfig):
     plan: str = "show"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.plan not in PLANS:
             raise BildError(f"plan={self.plan} is not known: plan=only shows what a sweep would do, and runs nothing.")

@@ -17,7 +17,7 @@ from bild.config import Checkpoints
 from bild.errors import BildError
 from bild.models import Pair, resolve_device
 from bild.results.folder import slug
-from bild.sweep.settings import SweepConfig
+from bild.sweep.settings import SweepConfig, widest_draft
 from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place
 
@@ -80,9 +80,10 @@ class Work:
         return Dataset(examples, self.data.provenance | _provenance(examples))
 
     def price_identity(self) -> dict[str, Any]:
-        """What prices hold for: everything but the examples."""
+        """What prices hold for: everything but the examples, and passes as wide as the sweep's drafts."""
         names = ("pair", "engine", "machine", "packages", "python")
-        return {name: self.identity[name] for name in names} | {"task": self.identity["task"]["name"]}
+        widest = widest_draft(self.config.sweep)
+        return {name: self.identity[name] for name in names} | {"task": self.identity["task"]["name"], "widest": widest}
 
 
 def _provenance(examples: Sequence[Example]) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def tasks() -> list[Finding]:
 
 def pairs() -> list[Finding]:
     """Which checkpoints are on this machine. Nothing is downloaded or loaded."""
-    from bild.hub import cached_snapshot
+    from bild.hub import cached_snapshot, ships
 
     found = []
     for name in options("model"):
@@ -175,9 +175,9 @@ def pairs() -> list[Finding]:
         if not asked:
             found.append(Finding(f"model={name}", OK, "your own checkpoints", "model.large=... model.small=..."))
             continue
-        absent = sorted(c for c in asked if c != "embedded" and cached_snapshot(c, "model") is None)
+        absent = sorted(c for c in asked if not ships(c) and cached_snapshot(c, "model") is None)
         if not absent:
-            where = "in the package" if asked == {"embedded"} else "all of its checkpoints are in the cache"
+            where = "in the package" if all(map(ships, asked)) else "all of its checkpoints are in the cache"
             found.append(Finding(f"model={name}", OK, where))
         else:
             seen = f"{len(absent)} of {len(asked)} checkpoints are not in the cache"

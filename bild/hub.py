@@ -36,3 +36,8 @@ def cached_snapshot(repository: str, kind: str, revision: str = "main") -> Path 
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     folder = store(repository, kind) / "snapshots" / commit
     return folder if folder.is_dir() else None
+
+
+def ships(name: str) -> bool:
+    """Whether a name is that of a model in the package: "embedded", or "embedded/<folder>"."""
+    return name == "embedded" or name.startswith("embedded/")

@@ -9,6 +9,7 @@ import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit
 from bild.errors import BildError
+from bild.hub import ships
 from bild.models.agreement import shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.checkpoint import Model, first_layers, load_model, read_config
 from bild.models.source import EMBEDDED, Source, embedded_folder, fingerprint, locate, tokenizer_fingerprint
@@ -132,8 +133,7 @@ def load_pair(
 
 def _embedded(large: str, small: str | None, tokenizer: str | None) -> tuple[str, str | None, str | None]:
     """Put folders in the place of the names of models that ship; "embedded" alone stands for both models."""
-    names = (large, small or "")
-    if not any(name == "embedded" or name.startswith("embedded/") for name in names):
+    if not ships(large) and not ships(small or ""):
         return large, small, tokenizer
     if large == "embedded":
         small = small or "embedded"

@@ -22,6 +22,9 @@ def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenize
     The module keeps the rounded weights, in fp32: what is scored next is what lies on the disk. Weights beyond the
     range of fp16 stay in fp32, for the file as a whole.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     module.load_state_dict(weights)
     fits = all(bool(torch.isfinite(p.half()).all()) for p in module.parameters())
     if fits:

@@ -330,7 +330,8 @@ def test_the_embedded_pair_with_an_assistant(tmp_path: Path) -> None:
         ("shape=t5-small shape.heads=0", "shape.heads=0 is out of range: it must be 1 or more."),
         (
             "shape=nope",
-            "shape=nope is not known: choose one of mt5-base, mt5-large, mt5-small, t5-base, t5-large, t5-small.",
+            "shape=nope is not known: choose one of embedded-exit, embedded-large, embedded-small, "
+            "mt5-base, mt5-large, mt5-small, t5-base, t5-large, t5-small.",
         ),
         (
             "engine=[] peers=[]",

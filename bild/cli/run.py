@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -22,16 +23,20 @@ from bild.errors import BildError
 def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -> int:
     """Run a command line: compose, check, and call `job` once, or once per point with -m. Returns the exit code."""
     register(name, schema)
-    failed: list[str] = []
+    failures: list[str] = []
+    """A folder with one file for each job that failed: a launcher may run jobs in processes of their own."""
+    failed = False
 
     def guarded(raw: DictConfig) -> None:
         try:
             job(to_config(raw, schema))
         except BildError as error:
-            failed.append(str(error))
             print(f"error: {error}", file=sys.stderr)
+            with tempfile.NamedTemporaryFile(dir=failures[0], delete=False):
+                pass
 
     def command() -> None:
+        nonlocal failed
         sys.argv[1:] = to_fields(sys.argv[1:], schema)
         arguments = get_args_parser().parse_intermixed_args()
         overrides = arguments.overrides
@@ -44,12 +49,14 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
             except BildError as error:
                 raise BildError(as_typed(str(error), schema)) from error
             overrides = complete(overrides, schema)
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as noted:
+            failures.append(noted)
             # Hydra leaves a multirun.yaml there, which would lie in the working folder.
             sweep = [f"hydra.sweep.dir={scratch}"] if arguments.multirun else []
             sys.argv[1:] = [*kept, *sweep, *overrides]
             # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
+            failed = any(Path(noted).iterdir())
 
     code = guard(command)
     return code or (2 if failed else 0)

@@ -1,7 +1,7 @@
 """What decision trees cost and whether they tell the truth, on the embedded pair and task.
 
     python scripts/check_trees.py cost            # growing and replaying 15 x 12 thresholds against live decoding
-    python scripts/check_trees.py agreement       # 72 points of BiLD, replayed and decoded live, example by example
+    python scripts/check_trees.py agreement       # 80 points of BiLD, replayed and decoded live, example by example
 
 Costs are process times (one thread), in interleaved rounds, so that a busy machine hits all sides alike. The live cost
 of the whole grid is extrapolated from points spread over it, each on every example of the part.

@@ -20,17 +20,17 @@ from bild.tree.points import Setting
 from bild.tree.settle import settle
 from tests.tree.worlds import points_of_all_methods
 
-TASK = TaskConfig(samples=6, target_limit=24)
+TASK = TaskConfig(samples=6, target_limit=16)
 
 
 def bild_grid() -> list[Setting]:
-    """fb x rb x max draft x both rule sets: 72 points."""
+    """fb x rb x max draft x both rule sets: 60 points."""
     return [
         (MethodConfig("bild", rules, limit), ThresholdConfig(fb, rb))
         for rules in ("paper", "authors")
-        for limit in (2, 5, 10)
-        for fb in (0.2, 0.5, 0.9)
-        for rb in (0.5, 1.5, 3.0, 6.0)
+        for limit in (3, 10)
+        for fb in (0.2, 0.4, 0.5, 0.7, 0.9)
+        for rb in (0.5, 1.5, 4.0)
     ]
 
 
@@ -47,7 +47,7 @@ def grown(embedded_pair: Pair, data: Dataset, tmp_path_factory: pytest.TempPathF
 
 def test_replays_are_what_the_live_driver_does(grown: tuple[Tree, list[Setting]], embedded_pair: Pair) -> None:
     tree, points = grown
-    ids = [example.id for example in tree.examples]
+    ids = [example.id for example in tree.examples[::2]]
     for point, replay in zip(points, tree.replay_grid(points), strict=True):
         if point[0].name == "oracle":
             continue

@@ -143,8 +143,8 @@ def _pace(
         ):
             seconds = prices.seconds(lengths.source, [], [1] * lengths.target)
             return _Pace(seconds, seconds, "prices that were calibrated on this machine")
-    if (seconds := decoded_probe(config, checkpoints)) is not None:
-        return _Pace(seconds, seconds, f"{_PROBE_TEXTS} texts decoded just now")
+    if (decoded := decoded_probe(config, checkpoints)) is not None:
+        return _Pace(decoded, decoded, f"{_PROBE_TEXTS} texts decoded just now")
     if sizes is None:
         return None
     gb_per_s, gflop_per_s = probe(config, sizes[0])

@@ -23,7 +23,7 @@ from bild.sweep.grid import SweptPoint
 
 Floats = NDArray[np.float64]
 
-DRAWS = 300
+DRAWS = 1000
 """Of the bootstrap, for every point of a grid."""
 
 
@@ -112,8 +112,7 @@ class Predictor:
         return [dataclasses.replace(p, front=i in best) for i, p in enumerate(found)]
 
     def _scores(self, outcome: Outcome) -> Floats:
-        sums = self.draws @ outcome.table
-        return np.array([self.scorer.score(row, len(self.sources)) for row in sums])
+        return self.scorer.scores(self.draws @ outcome.table, len(self.sources))
 
     def _point(
         self, outcome: Outcome, vanilla: Outcome, base_scores: Floats, base_sums: Floats, prices: Prices

@@ -1,0 +1,109 @@
+"""From replays and prices to predicted points, and from measured points to the error of the prices."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+
+from bild.config import MethodConfig, ThresholdConfig
+from bild.metrics import quality
+from bild.metrics.scorer import Scorer
+from bild.results.parts import Counts, Interval
+from bild.results.prices import PassPrice, PriceError, Prices
+from bild.sweep.grid import BASELINE, GRID, SweptPoint
+from bild.sweep.predict import Predictor
+from bild.sweep.pricing import agreement, with_measured_error
+from tests.metrics.texts import references, worsened
+from tests.records import make_record
+
+COUNTS = make_record().counts
+REFERENCES = references(12)
+VANILLA, WORSE = worsened(REFERENCES, 0.2), worsened(REFERENCES, 0.4)
+PRICES = Prices(
+    schema=1,
+    identity={},
+    created="2026-01-01T00:00:00+00:00",
+    large=PassPrice({1: 0.012, 4: 0.016}),
+    small=PassPrice({1: 0.002}),
+    large_alone=PassPrice({1: 0.010}),
+    small_alone=PassPrice({1: 0.002}),
+    encode_large={10: 0.02},
+    encode_small={10: 0.005},
+    round=0.001,
+    example=0.0,
+    error=PriceError(0.05, 0.04, 0),
+    texts=9,
+)
+
+
+@dataclass
+class Replayed:
+    """What a tree says of a point."""
+
+    text: list[str]
+    small: int
+    large: int
+    counts: Counts = COUNTS
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        return [[0] * 13 for _ in self.text]
+
+    @property
+    def small_passes(self) -> list[list[int]]:
+        return [[1] * self.small for _ in self.text]
+
+    @property
+    def large_passes(self) -> list[list[int]]:
+        return [[4 if self.small else 1] * self.large for _ in self.text]
+
+
+POINTS = [
+    SweptPoint(MethodConfig("vanilla"), ThresholdConfig(), BASELINE),
+    SweptPoint(MethodConfig(), ThresholdConfig(0.5, 2.0), GRID),
+    SweptPoint(MethodConfig(), ThresholdConfig(0.6, 2.0), GRID),
+]
+REPLAYS = [Replayed(VANILLA, 0, 12), Replayed(WORSE, 9, 3), Replayed(WORSE, 9, 4)]
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return Predictor(Scorer("bleu", REFERENCES), [10] * len(REFERENCES), 0.95)
+
+
+def test_predicted_points(predictor: Predictor) -> None:
+    outcomes = [predictor.outcome(p, r, PRICES) for p, r in zip(POINTS, REPLAYS, strict=True)]
+    vanilla, fast, slow = predictor.points(outcomes, PRICES)
+    usual, own = 0.02 + 12 * 0.010, 0.025 + 9 * 0.002 + 3 * (0.016 + 0.001)
+    assert vanilla.seconds.mean == pytest.approx(usual)
+    assert fast.seconds.mean == pytest.approx(own)
+    assert fast.speedup.value == pytest.approx(usual / own)
+    assert (vanilla.speedup.low, vanilla.speedup.high) == (1.0, 1.0)
+    # All examples take the same here, so the interval is the error of the prices alone.
+    assert fast.speedup.high == pytest.approx(fast.speedup.value * 1.04)
+    assert (vanilla.front, fast.front, slow.front) == (True, True, False)
+    assert (fast.threshold.fb, vanilla.threshold.fb, vanilla.method.rules) == (0.5, None, None)
+    scored = quality("bleu", WORSE, REFERENCES, baseline=VANILLA, draws=1000)
+    assert fast.quality.score == pytest.approx(scored.scores["bleu"].value)
+    assert scored.difference is not None
+    assert fast.difference is not None
+    assert fast.difference.value == pytest.approx(scored.difference["bleu"].value)
+    assert fast.difference.low <= fast.difference.value <= fast.difference.high
+
+
+def test_prediction_and_measurement_side_by_side() -> None:
+    predicted, vanilla, measured = [0.5, 0.5], [1.0, 1.0], [0.5, 0.52]
+    near = agreement(predicted, vanilla, measured, Interval(1.95, 1.93, 1.97), PRICES.error)
+    assert (near.examples, near.predicted, near.inside) == (2, 2.0, True)
+    assert not agreement(predicted, vanilla, measured, Interval(1.6, 1.5, 1.7), PRICES.error).inside
+
+
+def test_the_error_comes_from_measured_points_as_soon_as_there_are_three() -> None:
+    one = agreement([0.5], [1.0], [0.55], Interval(1.8, 1.7, 1.9), PRICES.error)
+    assert with_measured_error(PRICES, [one] * 2) == PRICES
+    told = with_measured_error(PRICES, [one] * 3)
+    assert told.error.points == 3
+    assert told.error.relative == pytest.approx(1.96 * (1 - 0.5 / 0.55))
+    assert dataclasses.replace(told, error=PRICES.error) == PRICES

@@ -76,10 +76,12 @@ EMBEDDED_TASK = $(if $(CORPUS),task=multi30k-files task.path=$(abspath $(CORPUS)
 TRAINED ?= trained/embedded
 
 embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS=folder (hours on a CPU; goes on where it was stopped)
-	@cd $(ROOT) && for name in large small exit; do $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-$$name train=embedded-$$name \
-		$$([ $$name = large ] || echo tokenizer.path=$(TRAINED)/large) out=$(TRAINED)/$$name $(ARGS) || exit $$?; done
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-large train=embedded-large out=$(TRAINED)/large-start $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-start train=embedded-large-on out=$(TRAINED)/large $(ARGS)
+	@cd $(ROOT) && for name in small exit; do $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-$$name train=embedded-$$name \
+		tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/$$name $(ARGS) || exit $$?; done
 	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
-		align.start=finetuned train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
+		align.start=finetuned align.batch=64 train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
 
 doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it

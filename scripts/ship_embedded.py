@@ -133,8 +133,9 @@ The scores are of the weights as they lie here (fp16 on disk, greedy decoding in
   chose the epoch that was kept, and the test split had no say.
 - **Recipe**: from scratch with Adafactor (`scale_parameter=True, relative_step=False`), peak rate 2e-2, 200 warm-up
   steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over fp32
-  weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. *small-aligned* is *small* trained on
-  with the greedy outputs of *large* as its targets, without label smoothing or dropout. *exit* minimises
+  weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. *large* was trained in two goes, the
+  second from the end of the first (`embedded-large-on`). *small-aligned* is *small*
+  trained on with the greedy outputs of *large* as its targets, without label smoothing or dropout. *exit* minimises
   (L_1 + L_last)/2.
 - **Weaknesses**: outside captions they write nonsense. *small* was kept weak on purpose, so that there is a trade-off
   to show: one layer a side, and few epochs.

@@ -113,7 +113,7 @@ def test_no_label_overlaps_another_or_a_point(records: list[Record]) -> None:
     figure.draw_without_rendering()  # moves the texts to their places
     axes = figure.axes[0]
     boxes = [extent_of_text(note) for note in labels(figure)]
-    assert len(boxes) >= 13
+    assert len(boxes) >= (13 if len(records) < 40 else 8)  # of many, only the front and the picks are named
     for one, other in itertools.combinations(boxes, 2):
         assert not one.overlaps(other)
     for record in records:

@@ -45,7 +45,7 @@ def test_the_command_prints_the_table_and_writes_the_files(results: Path, tmp_pa
     assert {"report.md", "figures", "tables"} <= {path.name for path in (tmp_path / "demo").iterdir()}
     assert "bild-fb0.9-rb2" in done.stdout
     assert "Left out: iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in done.stdout
-    assert f"Written: {tmp_path}/demo/report.md, " in done.stdout
+    assert f"Written: {tmp_path}/demo/index.html, {tmp_path}/demo/report.md, " in done.stdout
     assert "Not shown: Latency per example: " in done.stdout
     assert "Make it: python -m bild.run task=iwslt2017 " in done.stdout
     written = (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")

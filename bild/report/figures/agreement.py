@@ -39,7 +39,10 @@ Shares = dict[int, Share]
 
 def agreement_sheet(section: Section) -> Sheet | Missing:
     """Exact speculative decoding first, since there a token stands if and only if the large model would choose it."""
-    wanted = [*telling(section, 1, ("speculative",)), *telling(section, MOST - 1, ("bild",))]
+    judged = [
+        r for r in telling(section, 2 * MOST, ("bild",)) if r.threshold.rb is None or math.isfinite(r.threshold.rb)
+    ]
+    wanted = [*telling(section, 1, ("speculative",)), *judged[: MOST - 1]]  # without a rollback, all tokens stand
     shown = [(record, *by_place(found)) for record in wanted if (found := rounds_of(section, record))]
     shown = [row for row in shown if row[1]]
     if not shown:

@@ -1,0 +1,124 @@
+"""What the page is told of points, settings and packed columns."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import settings
+from bild.errors import BildError
+from bild.report.page.data import settings_of
+from bild.report.page.document import fill, script_safe, vendored
+from bild.report.page.pack import column
+from bild.report.page.points import section_points
+from bild.report.page.sample import grids_of
+from bild.report.sections import make_section
+from bild.results import Interval
+from bild.results.predicted import (
+    PREDICTED_SCHEMA,
+    Metric,
+    Predicted,
+    PredictedPoint,
+    PredictedScore,
+    PredictedSeconds,
+)
+from bild.results.prices import PriceError
+from tests.records import make_sweep
+
+
+def predicted(*changes: dict[str, Any]) -> Predicted:
+    """A sweep whose points are that of a record, changed."""
+    record = next(record for record in make_sweep() if record.method.name == "bild")
+    point = PredictedPoint(
+        label=record.label, method=record.method, threshold=record.threshold,
+        quality=PredictedScore(40.0, 39.0, 41.0), counts=record.counts, seconds=PredictedSeconds(0.2, 0.19, 0.21),
+        speedup=Interval(1.5, 1.4, 1.6), front=True, difference=Interval(-0.3, -0.5, 0.0),
+    )  # fmt: skip
+    return Predicted(
+        schema=PREDICTED_SCHEMA, hash="0" * 64, tree="1" * 64, task=record.task.name, pair=record.pair.name,
+        machine={"fingerprint": "m", "name": "M"}, packages={}, engine=record.engine, examples=888, data_hash="d",
+        metric=Metric("bleu", "s"), confidence=0.95, prices=PriceError(0.1, 0.1, 0), created="2026-01-01T00:00:00",
+        finished=True, points=[dataclasses.replace(point, **change) for change in changes],
+    )  # fmt: skip
+
+
+def threshold(fb: float, rb: float) -> Any:
+    record = next(record for record in make_sweep() if record.method.name == "bild")
+    return dataclasses.replace(record.threshold, fb=fb, rb=rb)
+
+
+def test_measured_and_predicted_points_are_told_apart_and_none_twice() -> None:
+    records = make_sweep()
+    found = section_points(
+        make_section(records),
+        predicted(
+            {"threshold": threshold(0.4, math.inf)},
+            {"measured": "bild-fb0.5-rb5-abc"},
+            {"threshold": threshold(0.2, 9.0), "dropped": "it was slow"},
+        ),
+    )
+    assert [point["measured"] for point in found] == [True] * len(records) + [False] * 2
+    assert [point["id"] for point in found] == list(range(len(found)))
+    infinite, dropped = found[-2:]
+    assert infinite["rb"] == "inf"
+    assert infinite["name"] == "BiLD, fb 0.4, rb ∞"
+    assert infinite["ms"] == pytest.approx(200.0)
+    assert dropped["marks"] == ["Its measurement was given up: it was slow."]
+    vanilla = found[0]
+    assert (vanilla["key"], vanilla["method"], vanilla["fb"]) == ("vanilla", None, None)
+    assert sum(point["pick"] is not None for point in found) == 2
+
+
+def test_the_settings_of_a_sweep_are_those_it_resolved() -> None:
+    points = settings_of(predicted({}, {"threshold": threshold(0.4, math.inf)}))
+    assert points[1][1] == ThresholdConfig(0.4, math.inf)
+    resolved = settings(*points[0])
+    record = predicted({}).points[0].method
+    assert {name: getattr(record, name) for name in resolved} == resolved
+
+
+def test_grids_are_by_switches_and_named_in_words() -> None:
+    paper, authors = MethodConfig("bild"), MethodConfig("bild", rules="authors", max_draft=1, scan="all")
+    points = [
+        (method, ThresholdConfig(fb, rb)) for method in (paper, authors) for fb in (0.7, 0.2) for rb in (3.0, 1.0)
+    ]
+    points += [(MethodConfig("vanilla"), ThresholdConfig())]
+    first, second = grids_of(points)
+    assert (first.fbs, first.rbs) == ((0.2, 0.7), (1.0, 3.0))
+    assert first.name == "the paper’s rules, drafts of at most 10 tokens"
+    assert second.name == "the authors’ rules, drafts of at most 1 token; scan: all"
+
+
+def test_columns_take_the_smallest_type_and_keep_every_bit() -> None:
+    small = column([np.array([-1, 0, 254 - 1], np.int32), np.array([7], np.int32)])
+    assert small["type"] == "u1"
+    assert list(base64.b64decode(small["data"])) == [0, 1, 254, 8]
+    assert column([np.array([60_000])])["type"] == "u2"
+    assert column([np.array([250_100])])["type"] == "i4"
+    values = np.array([0.1, math.nan, 3e-30], np.float32)
+    packed = column([values])
+    assert packed["type"] == "f4"
+    assert base64.b64decode(packed["data"]) == values.tobytes()
+    with pytest.raises(BildError, match="holds -2"):
+        column([np.array([-2])])
+
+
+def test_data_cannot_leave_its_script_and_slots_are_filled_once() -> None:
+    assert "<" not in script_safe('{"a": "</script><!--&\u2028"}')
+    assert fill("{{a}} {{b}}", {"a": "{{b}}", "b": "x"}) == "{{b}} x"
+
+
+def test_vendored_files_are_what_the_record_says() -> None:
+    import hashlib
+
+    from bild.report.page.document import HERE
+
+    for name, told in vendored().items():
+        assert hashlib.sha256((HERE / "vendor" / name).read_bytes()).hexdigest() == told["sha256"]
+        assert told["license"] == "ISC"

@@ -22,6 +22,7 @@ from bild.bench.overhead import decode_overhead
 from bild.bench.rates import MatmulProbe, ReadProbe
 from bild.bench.subjects import Subject, make_subject
 from bild.engines import DTYPES
+from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.models import resolve_device
 
@@ -72,7 +73,9 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         threads=config.threads,
         settings=dataclasses.asdict(config) | {"sources": subject.words},
         model=subject.details,
-        environment=describe(device) | {"state": before, "state_after": _state(device), "busy": warning},
+        environment=describe(device)
+        | {"state": before, "state_after": _state(device), "busy": warning}
+        | {"kernels": kernels_told("fused", str(device), config.dtype)},
         rates=rates,
         floors=floors,
         rows=rows,

@@ -1,6 +1,6 @@
 """`python -m bild.bench.layouts`: what the layouts in `bild.engines.matrix` rest on, measured on this machine's CPU.
 
-Products of 1 to 16 rows with a matrix in four layouts, and ways to summarise a wide head. The ways take turns, and each
+Products of 1 to 16 rows with a matrix in five layouts, and ways to summarise a wide head. The ways take turns, and each
 goes round copies of its matrix that no cache can hold together, as the layers of a large model do.
 """
 
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from bild.engines.kernels import kernels_for
+from bild.engines.panels import Panels, Rows, product_buffer
 
 MATRICES = {
     "T5-small qkv": (512, 1536),
@@ -48,7 +52,17 @@ def products(inner: int, outer: int, rows: int) -> dict[str, Product]:
     if hasattr(torch.ops.mkl, "_mkl_reorder_linear_weight"):
         ordered = [torch.ops.mkl._mkl_reorder_linear_weight(weight, rows) for weight in weights]
         found["MKL"] = lambda x, i: torch.ops.mkl._mkl_linear(x, ordered[i % copies], weights[i % copies], None, rows)
+    found["panels"] = panel_product([Panels.of(weight) for weight in weights], rows)
     return found
+
+
+def panel_product(matrices: Sequence[Panels], rows: int) -> Product:
+    """As `HostDecoder` multiplies: one row is fed twice, and nothing is allocated."""
+    inner = matrices[0].data.shape[1]
+    fed = Rows.of(rows, inner)
+    _, product = product_buffer(fed, matrices[0])
+    room = np.ones((fed.fed, inner), np.float32)
+    return lambda _, i: matrices[i % len(matrices)].times(room, fed, product)
 
 
 def summaries() -> dict[str, Summary]:
@@ -102,6 +116,7 @@ def main() -> int:
     """Print both tables."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    print(f"engine=fused uses {kernels_for(torch.device('cpu'), torch.float32)}")
     print(f"us of a product in fp32, one thread, torch {torch.__version__}, medians of {_REPEATS}")
     for name, (inner, outer) in MATRICES.items():
         for rows in ROWS:

@@ -19,6 +19,7 @@ from bild.bench.progress import track
 from bild.config import Checkpoints, MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.methods import USED
+from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.models import Pair, fingerprints, load_pair, resolve_device
 from bild.results import (
@@ -213,7 +214,8 @@ def make_record(
         quality=quality,
         latency=latency_of(samples, measure),
         counts=counts_of(samples),
-        environment=environment,
+        environment=environment
+        | {"kernels": kernels_told(config.engine.name, shared["engine"]["device"], config.engine.dtype)},
         sessions=len({sample["session"] for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(timed) / 1e9,

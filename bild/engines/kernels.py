@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
+from bild.engines.base import DTYPES
 from bild.engines.matrix import Matrix
 from bild.engines.panels import Rows, product_buffer
 
@@ -32,8 +34,8 @@ class Kernels:
     name: str
     """"panels" (NumPy's BLAS over `Panels`) or "torch" (rows over [in, out], more of them over packed weights)."""
     why: str
-    us: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Median us of a product of that many rows with a matrix of 256 x 1,024, by name."""
+    us: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By name: median us of a product of 1, 4 and 8 rows with a matrix of 256 x 1,024."""
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
@@ -43,6 +45,11 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     if torch.get_num_threads() > 1:
         return Kernels("torch", "panels are for one thread")
     return _measured()
+
+
+def kernels_told(engine: str, device: str, dtype: str) -> dict[str, Any] | None:
+    """The choice for a record; None for an engine that has none to make."""
+    return asdict(kernels_for(torch.device(device), DTYPES[dtype])) if engine == "fused" else None
 
 
 @cache
@@ -58,14 +65,16 @@ def _measured() -> Kernels:
 
 
 @torch.inference_mode()
-def measure() -> dict[str, dict[int, float]]:
+def measure() -> dict[str, dict[str, float]]:
     """Both ways in turn, with the matrix in the cache."""
     inner, out = _MATRIX
     weight = torch.randn(out, inner, generator=torch.Generator().manual_seed(0))
     torch_way, panel_way = Matrix.of(weight), Matrix.of(weight, in_panels=True)
-    us: dict[str, dict[int, float]] = {"torch": {}, "panels": {}}
+    us: dict[str, dict[str, float]] = {"torch": {}, "panels": {}}
     for count in _COUNTS:
-        us["torch"][count], us["panels"][count] = _in_turn(_times(torch_way, count), _product(panel_way, count))
+        us["torch"][str(count)], us["panels"][str(count)] = _in_turn(
+            _times(torch_way, count), _product(panel_way, count)
+        )
     return us
 
 

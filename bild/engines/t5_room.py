@@ -39,7 +39,8 @@ class Room:
         self.cross_query = self._by_head(q[:count, :inner], shape.heads)
         self.mixed_heads = self._by_head(self.mixed[:count], shape.heads)
         self.h_in, self.up = h[:, :ff], h[:, ff : 2 * ff]
-        self.gate = torch.from_numpy(self.h_in)
+        with torch.inference_mode(False):  # a tensor made in that mode could not be written to outside of it
+            self.gate = torch.from_numpy(self.h_in)
 
     def _product(self, matrix: Matrix) -> tuple[Floats, Floats]:
         assert isinstance(matrix.panels, Panels)

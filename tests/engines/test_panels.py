@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 
 from bild.engines import fused
 from bild.engines.fused import FusedEngine
-from bild.engines.kernels import Kernels, kernels_for
+from bild.engines.kernels import Kernels, kernels_for, kernels_told
 from bild.engines.matrix import Matrix
 from bild.engines.panels import PANEL, Panels, Rows, empty
 from tests.engines.tiny import EOS, engine, ids, model
@@ -82,6 +84,19 @@ def test_the_choice_is_one_of_two_and_says_what_it_rests_on() -> None:
         assert kernels.name == min(totals, key=totals.__getitem__)
     assert kernels.why
     assert set(dataclasses.asdict(kernels)) == {"name", "why", "us"}
+
+
+def test_numpy_multiplies_with_one_thread_where_panels_are_used() -> None:
+    if kernels_for(torch.device("cpu"), torch.float32).us:
+        blas = ThreadpoolController().select(internal_api="openblas").info()
+        assert {one["num_threads"] for one in blas} == {1}
+
+
+def test_a_record_is_told_the_choice_of_fused_only() -> None:
+    told = kernels_told("fused", "cpu", "fp32")
+    assert told == dataclasses.asdict(kernels_for(torch.device("cpu"), torch.float32))
+    assert json.loads(json.dumps(told)) == told
+    assert kernels_told("hf", "cpu", "fp32") is None
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ class ModelConfig:
     @property
     def pair_name(self) -> str:
         """What its results are filed under."""
-        return self.name if self.exit is None else f"{self.name}-exit{self.exit}"
+        return self.name if self.exit is None else f"{self.name.removesuffix('-exit')}-exit{self.exit}"
 
     def fit(self, task: TaskConfig) -> Checkpoints | None:
         """The two checkpoints for a task, or None where the pair was not made for it."""

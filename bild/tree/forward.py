@@ -44,6 +44,13 @@ class Told(NamedTuple):
     gap: list[float]
     given_nll: list[float]
 
+    def extend(self, more: Told) -> None:
+        """Add what was said after other nodes."""
+        self.choice.extend(more.choice)
+        self.choice_nll.extend(more.choice_nll)
+        self.gap.extend(more.gap)
+        self.given_nll.extend(more.given_nll)
+
 
 class Branches:
     """One model, and the rows of all nodes that it was fed for a set of examples."""
@@ -124,8 +131,7 @@ class Branches:
             end = min(len(tokens), at + self._most())
             part = slice(at, end)
             x = self._decode(np.array(examples[part]), np.array(parents[part]), list(tokens[part]))
-            for column, new in zip(told, self._summarise(x, given[part]), strict=True):
-                column.extend(new)
+            told.extend(self._summarise(x, given[part]))
             at = end
         check_finite(told.choice_nll)
         return first, told
@@ -153,7 +159,7 @@ class Branches:
             q = qkv[:, : self.inner].view(m, shape.heads, 1, shape.key_size)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
             x = t5.add_product(x, mixed.reshape(m, -1), layer.o)
-            q = across.pad(t5.normed_product(x, layer.cross_q, shape.eps)).unflatten(-1, (shape.heads, -1))
+            q = across.pad(t5.normed_product(x, layer.cross_q, shape.eps), shape.heads)
             k, v = across.of_examples(self.cross[i, 0]), across.of_examples(self.cross[i, 1])
             mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=mask, scale=1.0)
             x = t5.add_product(x, across.unpad(mixed.transpose(1, 2).flatten(2)), layer.cross_o)
@@ -194,8 +200,7 @@ class Branches:
         told = Told([], [], [], [])
         for at in range(0, len(given), step):
             found = summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step])
-            for column, new in zip(told, found, strict=True):
-                column.extend(new)
+            told.extend(found)
         return told
 
 
@@ -233,11 +238,11 @@ class _Across:
         self.slot = torch.from_numpy(index * self.shape[1] + place).to(device)
         self.active = None if len(active) == total else torch.from_numpy(active).to(device)
 
-    def pad(self, x: Tensor) -> Tensor:
-        """[M, n] to [A, Q, n]."""
+    def pad(self, x: Tensor, heads: int) -> Tensor:
+        """[M, H*K] to [A, Q, H, K]."""
         padded = x.new_zeros((self.shape[0] * self.shape[1], x.shape[1]))
         padded[self.slot] = x
-        return padded.view(*self.shape, -1)
+        return padded.view(*self.shape, heads, -1)
 
     def unpad(self, x: Tensor) -> Tensor:
         """[A, Q, n] to [M, n]."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from bild.tree.nodes import Table
 from bild.tree.points import Grouped
-from bild.tree.walk import State, Walker
+from bild.tree.walk import Draft, Judged, State, Step, Walker
 
 
 class Frontier:
@@ -14,36 +14,42 @@ class Frontier:
 
     def __init__(self, walker: Walker) -> None:
         self.walker = walker
-        self.seen: dict[State, int] = {}
-        self.on_small: list[tuple[State, int]] = []
-        """States, and the points in them, that wait for the small model."""
-        self.on_large: list[tuple[State, int]] = []
+        self.on_small: list[Draft] = []
+        """Drafts that wait for the small model."""
+        self.on_large: list[Draft | Judged] = []
         start = walker.start()
-        self.seen[start] = walker.family.everyone
-        self.on_small.append((start, walker.family.everyone))
+        self.seen: dict[State, int] = {}
+        """The points that came by each state."""
+        self._fresh: list[tuple[State, int]] = [(start, walker.family.everyone)]
 
-    def advance(self, waiting: Iterable[tuple[State, int]]) -> tuple[list[int], list[int]]:
-        """Go on from states whose nodes were answered: (nodes to ask the small model about, the large one)."""
+    def advance(self, waiting: Sequence[Draft | Judged]) -> tuple[list[int], list[int]]:
+        """Go on with what waited for nodes that were answered: (nodes to ask the small model about, the large one)."""
         small: list[int] = []
         large: list[int] = []
-        open_, seen = list(waiting), self.seen
+        walker, open_ = self.walker, self._fresh
+        for waits in waiting:
+            self._take(walker.go_on(waits), small, large)
         while open_:
-            state, points = open_.pop()
-            step = self.walker.step(state, points)
-            if step.waits_small:
-                self.on_small.append((state, step.waits_small))
-                small += step.small
-            if step.waits_large:
-                self.on_large.append((state, step.waits_large))
-                large += step.large
-            for edge in step.edges:
-                if edge.state is not None:
-                    known = seen.get(edge.state, 0)
-                    new = edge.points & ~known
-                    if new:
-                        seen[edge.state] = known | new
-                        open_.append((edge.state, new))
+            self._take(walker.step(*open_.pop()), small, large)
         return small, large
+
+    def _take(self, step: Step, small: list[int], large: list[int]) -> None:
+        small += step.small
+        large += step.large
+        self.on_small += step.on_small
+        self.on_large += step.on_large
+        for edge in step.edges:
+            if edge.state is not None:
+                known = self.seen.get(edge.state, 0)
+                new = edge.points & ~known
+                if new:
+                    self.seen[edge.state] = known | new
+                    self._fresh.append((edge.state, new))
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it has not begun yet."""
+        return bool(self._fresh)
 
 
 class Growing:
@@ -65,7 +71,7 @@ class Growing:
         small: list[int] = []
         large: list[int] = []
         for frontier in self.frontiers:
-            if frontier.on_small:
+            if frontier.on_small or frontier.fresh:
                 waiting, frontier.on_small = frontier.on_small, []
                 _extend(small, large, frontier.advance(waiting))
         return self._with_alone(small, large) if self.alone else (small, large)

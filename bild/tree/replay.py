@@ -133,7 +133,7 @@ def family_walks(walker: Walker) -> tuple[list[Walk | None], int]:
         step = known.get(state)
         if step is None:
             step = known[state] = walker.step(state, family.everyone)
-        missing |= points & (step.waits_small | step.waits_large)
+        missing |= points & step.missing
         for edge in step.edges:
             mine = points & edge.points
             if not mine:

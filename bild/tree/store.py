@@ -149,9 +149,10 @@ def _pack(growths: Mapping[int, Growth]) -> bytes:
             parts[name].append(getattr(new, name))
         for name in _LARGE:
             parts[f"heard_{name}"].append(np.array([getattr(growth.table, name)[n] for n in old], TYPES[name]))
-    arrays = {name: np.concatenate(columns) for name, columns in parts.items()}
+    arrays: dict[str, Any] = {name: np.concatenate(columns) for name, columns in parts.items()}
+    arrays |= {"heads": np.array(heads, np.int64), "heard": np.concatenate(heard)}
     file = io.BytesIO()
-    np.savez_compressed(file, heads=np.array(heads, np.int64), heard=np.concatenate(heard), **arrays)
+    np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 

@@ -7,7 +7,6 @@ themselves over the same nodes and is the oracle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
@@ -53,16 +52,55 @@ class Edge(NamedTuple):
         return self.kept < self.drafted
 
 
+class Draft(NamedTuple):
+    """A draft under way."""
+
+    chain: list[int]
+    """The nodes that its tokens were chosen at; the last one is still to be looked at."""
+    window: int
+    sure: float
+    """The least confidence so far."""
+    likely: float
+    """The product of the probabilities so far."""
+    gap: float
+    points: int
+
+
+class Judged(NamedTuple):
+    """A finished draft before its verdict."""
+
+    chain: list[int]
+    made: int
+    drafted: int
+    stop: str
+    window: int
+    fb: tuple[float, float]
+    gap: float
+    points: int
+
+
 @dataclass
 class Step:
-    """All that happens in one state: edges, and the points that wait for nodes which nobody asked about."""
+    """All that happens to some points in one state: edges, and what waits for nodes which nobody asked about."""
 
     edges: list[Edge] = field(default_factory=list)
     small: list[int] = field(default_factory=list)
-    """Nodes to ask the small model about, for the points `waits_small`."""
+    """Nodes to ask the small model about."""
     large: list[int] = field(default_factory=list)
-    waits_small: int = 0
-    waits_large: int = 0
+    on_small: list[Draft] = field(default_factory=list)
+    on_large: list[Draft | Judged] = field(default_factory=list)
+    missing: int = 0
+    """Points that wait, or that lead out of a tree which does not grow."""
+
+    def wait(self, node: int, draft: Draft, *, large: bool) -> None:
+        """Go on with a draft when one of the models has been asked about a node."""
+        if large:
+            self.large.append(node)
+            self.on_large.append(draft)
+        else:
+            self.small.append(node)
+            self.on_small.append(draft)
+        self.missing |= draft.points
 
 
 class Walker:
@@ -82,68 +120,65 @@ class Walker:
 
     def step(self, state: State, points: int) -> Step:
         """One round of these points."""
-        step = Step()
         node, small_writes, window = state
         if small_writes:
-            self._draft(step, node, window, points)
+            return self.go_on(Draft([node], window, inf, 1.0, inf, points))
+        return self.go_on(Judged([node], 0, 0, "none", window, (-inf, inf), inf, points))
+
+    def go_on(self, waiting: Draft | Judged) -> Step:
+        """What becomes of a draft or a verdict that waited; a draft's chain is written on."""
+        step = Step()
+        if isinstance(waiting, Draft):
+            self._draft(step, *waiting)
         else:
-            self._verify(step, [node], 0, 0, "none", window, points, (-inf, inf), inf)
+            self._verify(step, waiting)
         return step
 
-    def _draft(self, step: Step, node: int, window: int, points: int) -> None:
+    def _draft(
+        self, step: Step, chain: list[int], window: int, sure: float, likely: float, gap: float, points: int
+    ) -> None:
         table, family, rules = self.table, self.family, self.rules
-        limit = min(window, self.max_length - 1 - table.depth[node])
-        chain, sure, likely, gap = [node], inf, 1.0, inf
+        limit = min(window, self.max_length - 1 - table.depth[chain[0]])
+        oracle, product = rules.stop == "oracle", rules.stop == "likely"
+        node = chain[-1]
         while True:
             choice, made = table.small_choice[node], len(chain)
-            if choice < 0:
-                step.small.append(node)
-                step.waits_small |= points
+            if choice < 0 or (oracle and table.large_choice[node] < 0):
+                step.wait(node, Draft(chain, window, sure, likely, gap, points), large=choice >= 0)
                 return
             confidence = table.small_prob[node]
-            if rules.stop == "likely":
+            if product:
                 likely = confidence = likely * confidence
-            gap = min(gap, table.small_gap[node])
-            if rules.stop == "oracle":
-                if table.large_choice[node] < 0:
-                    step.large.append(node)
-                    step.waits_large |= points
-                    return
+            if table.small_gap[node] < gap:
+                gap = table.small_gap[node]
+            if oracle:
                 stops = points & family.objecting(self._objection(node)[0])
                 if stops:
-                    self._verify(step, chain, made - 1, made - 1, "oracle", window, stops, (-inf, inf), gap)
+                    drafted, fb = made - 1, (-inf, inf)
+                    self._verify(step, Judged(chain[:made], drafted, drafted, "oracle", window, fb, gap, stops))
             else:
                 stops = points & family.unsure(confidence)
                 if stops:
-                    drafted = made - 1 if rules.unsure == "drop" else made
-                    self._verify(step, chain, made, drafted, "unsure", window, stops, (confidence, sure), gap)
-            points &= ~stops
+                    drafted, fb = made - 1 if rules.unsure == "drop" else made, (confidence, sure)
+                    self._verify(step, Judged(chain[:made], made, drafted, "unsure", window, fb, gap, stops))
+            points ^= stops
             if not points:
                 return
-            sure = min(sure, confidence)
+            if confidence < sure:
+                sure = confidence
             if choice == self.eos or made == limit:
                 stop = "eos" if choice == self.eos else "limit"
-                self._verify(step, chain, made, made, stop, window, points, (-inf, sure), gap)
+                self._verify(step, Judged(chain, made, made, stop, window, (-inf, sure), gap, points))
                 return
             node = self._child(node, choice)
             if node < 0:
-                step.waits_small |= points
+                step.missing |= points
                 return
             chain.append(node)
 
-    def _verify(
-        self,
-        step: Step,
-        chain: Sequence[int],
-        made: int,
-        drafted: int,
-        stop: str,
-        window: int,
-        points: int,
-        fb: tuple[float, float],
-        gap: float,
-    ) -> None:
+    def _verify(self, step: Step, judged: Judged) -> None:
         """The large model's verdict on the first `drafted` small choices along a chain of nodes."""
+        chain, made, drafted, stop, window, fb, gap, points = judged
         table, rules = self.table, self.rules
         tail = table.small_choice[chain[drafted - 1]] if drafted else -1
         full = table.depth[chain[0]] + 1 + drafted == self.max_length
@@ -162,7 +197,8 @@ class Walker:
         unknown = [node for node in asked if node < 0 or table.large_choice[node] < 0]
         if unknown:
             step.large += unknown
-            step.waits_large |= points
+            step.on_large.append(judged)
+            step.missing |= points
             return
 
         def edge(points: int, kept: int, bars: tuple[float, float], gap: float) -> None:

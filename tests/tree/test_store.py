@@ -45,13 +45,13 @@ def read(folder: Path, count: int = 2) -> list[store.Growth]:
 
 
 def test_blocks_come_back_as_they_went_in_and_add_up(tmp_path: Path) -> None:
-    growths = {i: growth(i, POINTS) for i in range(2)}
+    growths = {0: growth(5, POINTS), 1: growth(0, POINTS)}
     with store.BlockFile(tmp_path / "nodes.bin") as file:
         file.append(growths)
         first = file.path.stat().st_size
         file.append(growths)
         assert file.path.stat().st_size == first
-        growth(1, MORE, growths[1])
+        growth(0, MORE, growths[1])
         file.append(growths)
         assert file.path.stat().st_size > first
     for i, found in enumerate(read(tmp_path)):

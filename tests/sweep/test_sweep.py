@@ -1,0 +1,179 @@
+"""Whole sweeps on the embedded pair: left in peace, killed at random moments, two at once, and done before."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from bild.report.sections import find_sections
+from bild.results import find_records, read_samples
+from bild.results.predicted import Predicted, find_predicted
+from bild.results.prices import read_prices
+from bild.tree import open_tree
+from tests.sweep.zygote import Zygote, zygote
+
+EXAMPLES = 12
+OPTIONS = (
+    f"task.samples={EXAMPLES}",
+    "task.target_limit=16",
+    "measure.warmup=1",
+    "measure.draws=100",
+    "measure.library=2",
+    "sweep.fb=[0.3,0.8]",
+    "sweep.rb=[2]",
+    "sweep.windows=[3]",
+    "sweep.calibration=0.1",
+    "sweep.front=-1",
+    "sweep.least=6",
+    "sweep.width=1",
+)
+LABELS = {"vanilla", "small", "speculative-k3", "bild-authors-fb0.3-rb2", "bild-authors-fb0.8-rb2"}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Peaceful(NamedTuple):
+    """A sweep that was left in peace, and how long it took."""
+
+    cwd: Path
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def mother() -> Iterator[Zygote]:
+    with zygote() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def peaceful(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Peaceful:
+    cwd = tmp_path_factory.mktemp("peaceful")
+    began = time.monotonic()
+    child = mother.start(*OPTIONS, cwd=cwd)
+    assert child.wait() == 0, child.log.read_text()
+    return Peaceful(cwd, time.monotonic() - began)
+
+
+def predicted(cwd: Path) -> Predicted:
+    ((_, found),) = find_predicted(cwd / "results")
+    return found
+
+
+def trees(cwd: Path) -> list[tuple[str, dict[str, list[Any]]]]:
+    tree = open_tree(cwd / "results" / "embedded" / "embedded" / "tree")
+    columns = ("parent", "token", "small_choice", "small_nll", "large_choice", "large_choice_nll", "large_nll")
+    return [(e.id, {name: np.asarray(getattr(e.nodes, name)).tolist() for name in columns}) for e in tree.examples]
+
+
+def records(cwd: Path) -> dict[str, dict[str, Any]]:
+    """By folder, what does not depend on the clock."""
+    found = {}
+    points, skipped = find_records(cwd / "results")
+    assert skipped == []
+    for point in points:
+        plain = json.loads((point.path / "record.json").read_bytes())
+        kept = {part: plain[part] for part in ("hash", "label", "task", "method", "threshold", "quality", "counts")}
+        kept["tokens"] = {s["id"]: s["tokens"] for s in read_samples(point.path)}
+        found[point.path.name] = kept
+    return found
+
+
+def assert_same(cwd: Path, other: Path) -> None:
+    """One set of results, equal to another's but for the times, and no half file."""
+    assert list(cwd.rglob("*.tmp")) == []
+    assert repr(trees(cwd)) == repr(trees(other))
+    assert records(cwd) == records(other)
+    one, two = predicted(cwd), predicted(other)
+    assert one.finished
+    assert [(p.label, p.quality, p.counts, p.chosen, p.measured) for p in one.points] == [
+        (p.label, p.quality, p.counts, p.chosen, p.measured) for p in two.points
+    ]
+
+
+def test_a_sweep_leaves_a_tree_prices_predictions_and_points(peaceful: Peaceful) -> None:
+    found = predicted(peaceful.cwd)
+    assert {p.label for p in found.points} == LABELS
+    assert all(p.measured for p in found.points)
+    assert {kept["label"] for kept in records(peaceful.cwd).values()} == LABELS
+    assert read_prices(next(peaceful.cwd.rglob("tree/*/prices.json"))).error == found.prices
+    for point in found.points:
+        assert (point.agreement is None) == (point.label == "vanilla")
+
+
+def test_predicted_quality_and_counts_are_those_of_the_live_points(peaceful: Peaceful) -> None:
+    """On the same examples the tree tells the very tokens that a live run writes."""
+    tree = open_tree(peaceful.cwd / "results" / "embedded" / "embedded" / "tree")
+    for fb in (0.3, 0.8):
+        name = f"bild-authors-fb{fb}-rb2"
+        (point,) = [kept for kept in records(peaceful.cwd).values() if kept["label"] == name]
+        replay = tree.take(point["tokens"]).replay(fb, 2.0, rules="authors")
+        assert dict(zip(point["tokens"], replay.tokens, strict=True)) == point["tokens"]
+        assert replay.counts.large_passes == point["counts"]["large_passes"]
+        assert replay.counts.small_passes == point["counts"]["small_passes"]
+
+
+def test_all_measured_points_may_be_compared(peaceful: Peaceful) -> None:
+    sections, skipped = find_sections(peaceful.cwd / "results")
+    assert len(sections) == 1
+    assert list(skipped) == []
+
+
+def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peaceful: Peaceful) -> None:
+    told = (peaceful.cwd / "log").read_text()
+    for words in ("What", "Takes", "predicted", "measured", "~", "Next: python -m bild.report", ".replay(fb="):
+        assert words in told, words
+    assert "Traceback" not in told
+
+
+def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Peaceful) -> None:
+    before = {p: p.read_bytes() for p in peaceful.cwd.rglob("record.json")}
+    samples = {p: p.read_bytes() for p in peaceful.cwd.rglob("samples.jsonl")}
+    tree = repr(trees(peaceful.cwd))
+    child = mother.start(*OPTIONS, cwd=peaceful.cwd)
+    assert child.wait() == 0
+    assert {p: p.read_bytes() for p in peaceful.cwd.rglob("record.json")} == before
+    assert {p: p.read_bytes() for p in peaceful.cwd.rglob("samples.jsonl")} == samples
+    assert repr(trees(peaceful.cwd)) == tree
+    assert len(find_predicted(peaceful.cwd)) == 1
+
+
+@pytest.mark.timeout(1800)
+def test_ten_kills_at_random_moments_change_nothing(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
+    dice = random.Random(8)
+    killed = 0
+    for _ in range(10):
+        child = mother.start(*OPTIONS, cwd=tmp_path)
+        time.sleep(dice.uniform(0.05, 0.8) * peaceful.seconds)
+        child.kill()
+        killed += child.wait() == -9
+    assert killed >= 5
+    last = mother.start(*OPTIONS, cwd=tmp_path)
+    assert last.wait() == 0, last.log.read_text()
+    assert_same(tmp_path, peaceful.cwd)
+
+
+def test_two_sweeps_at_once_end_with_one_set_of_results(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
+    both = [mother.start(*OPTIONS, cwd=tmp_path) for _ in range(2)]
+    assert [child.wait() for child in both] == [0, 0], both[0].log.read_text()
+    assert "waiting: process" in both[0].log.read_text()
+    assert_same(tmp_path, peaceful.cwd)
+
+
+def test_more_examples_go_on_from_those_measured(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
+    """A finer width grows the sub-sample in the same folders, and every record is of the larger one."""
+    import shutil
+
+    shutil.copytree(peaceful.cwd / "results", tmp_path / "results")
+    before = {path.name for path in tmp_path.rglob("*-*") if (path / "record.json").exists()}
+    child = mother.start(*OPTIONS[:-1], "sweep.width=0.001", cwd=tmp_path)
+    assert child.wait() == 0, child.log.read_text()
+    found = records(tmp_path)
+    assert set(found) == before
+    assert {len(kept["tokens"]) for kept in found.values()} == {EXAMPLES}
+    assert {kept["task"]["data"]["samples"] for kept in found.values()} == {EXAMPLES}

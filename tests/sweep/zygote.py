@@ -1,0 +1,104 @@
+"""Sweeps as processes of their own without the seconds that torch takes to import: forked from one that has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cli.commands import environment
+
+SCRIPT = """
+import json, os, sys, traceback
+import torch
+torch.set_num_threads(1)
+import bild.sweep.drive, bild.sweep.plan, bild.sweep.show, bild.tree.grow, transformers, sacrebleu
+from bild.sweep.__main__ import main
+print("ready", flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    if "wait" in order:
+        _, status = os.waitpid(order["wait"], 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
+    child = os.fork()
+    if child == 0:
+        os.chdir(order["cwd"])
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.argv = ["bild.sweep", *order["arguments"]]
+        code = 1
+        try:
+            code = main()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    print(child, flush=True)
+"""
+
+
+@dataclass
+class Child:
+    """A running sweep."""
+
+    pid: int
+    log: Path
+    parent: Zygote
+
+    def wait(self) -> int:
+        """Its exit code, or minus the signal that ended it."""
+        return int(self.parent.ask({"wait": self.pid}))
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        os.kill(self.pid, 9)
+
+
+class Zygote:
+    """A process that has imported everything, and forks."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def ask(self, order: dict[str, Any]) -> str:
+        """Send an order, and read its one-line answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def start(self, *arguments: str, cwd: Path) -> Child:
+        """`python -m bild.sweep <arguments>` in a folder; what it says goes to `log` there."""
+        log = cwd / "log"
+        return Child(int(self.ask({"arguments": arguments, "cwd": str(cwd), "log": str(log)})), log, self)
+
+
+@contextmanager
+def zygote() -> Iterator[Zygote]:
+    """One for as long as it is used."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Zygote(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(timeout=120)

@@ -74,7 +74,7 @@ def _sample(part: Part, predicted: Predicted | None, bytes_: int) -> tuple[dict[
     try:
         tree = open_tree(folder)
         if tree.identity["data"] != record.task.data["hash"]:
-            return None, f"There is nothing to replay here: the decision tree in {folder.name} is of other examples."
+            return None, "There is nothing to replay here: the decision tree beside these results is of other examples."
         points = settings_of(predicted) if predicted is not None else usual_settings(tree)
         if not points:
             return None, "There is nothing to replay here: the tree beside these results reaches no setting of BiLD."

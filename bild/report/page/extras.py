@@ -67,7 +67,7 @@ def _figure(sheet: Sheet, svg: str, index: int) -> str:
 
 def _missing(missing: Missing) -> str:
     return (
-        f'<p class="note"><strong>{escape(missing.title)}</strong> is not here: {escape(missing.why)} '
+        f'<p class="note"><strong>{escape(missing.title)}</strong> is not here: {escape(missing.why)}. Make it: '
         f"<code>{escape(missing.command)}</code></p>"
     )
 

@@ -3,38 +3,51 @@
 ((bild) => {
   const { $, el, list, rove, drawnIn, fixed, signed, percent } = bild;
 
-  // Colours are variables of the style sheet, so that a change of theme needs no drawing.
-  const LOOKS = {
-    vanilla: ["var(--m-vanilla)", "star", "vanilla (large model)"],
-    small: ["var(--m-small)", "square", "small model"],
-    bild: ["var(--m-bild)", "circle", "BiLD"],
-    "bild-authors": ["var(--m-authors)", "triangle", "BiLD, authors’ rules"],
-    speculative: ["var(--m-speculative)", "diamond", "speculative"],
-    calm: ["var(--m-calm)", "wye", "CALM"],
+  // As bild/report/looks.py. Colours are variables of the style sheet, so that a change of theme needs no drawing.
+  const KNOWN = {
+    vanilla: ["var(--m-vanilla)", d3.symbolStar, "vanilla (large model)"],
+    small: ["var(--m-small)", d3.symbolSquare, "small model"],
+    bild: ["var(--m-bild)", d3.symbolCircle, "BiLD"],
+    speculative: ["var(--m-speculative)", d3.symbolDiamond, "speculative"],
+    calm: ["var(--m-calm)", d3.symbolTriangle, "CALM"],
   };
-  const look = (key) => LOOKS[key] ?? ["var(--m-other)", "times", key];
+  const triangleDown = { draw: (context, size) => d3.symbolTriangle.draw({
+    moveTo: (x, y) => context.moveTo(x, -y), lineTo: (x, y) => context.lineTo(x, -y), closePath: () => context.closePath(),
+  }, size) };
+  const SPARE = [
+    ["var(--m-1)", triangleDown], ["var(--m-2)", d3.symbolCross], ["var(--m-3)", d3.symbolSquare2],
+    ["var(--m-4)", d3.symbolWye], ["var(--m-5)", d3.symbolDiamond2],
+  ];
+
+  /** Colour, mark and name of every method among the points, the well-known first. */
+  function looksOf(points) {
+    const keys = new Set(points.map((point) => point.key));
+    const looks = new Map(Object.entries(KNOWN).filter(([key]) => keys.has(key)));
+    [...keys].filter((key) => !(key in KNOWN)).sort().forEach((key, i) => {
+      const rules = key.replace(/^bild-/, "");
+      looks.set(key, [...SPARE[i % SPARE.length], rules === key ? key : `BiLD, ${rules}’ rules`]);
+    });
+    return looks;
+  }
+
+  const NO_ROUNDS = new Set(["vanilla", "small", "calm"]);
+  const rate = (point, value) => (NO_ROUNDS.has(point.key) ? "–" : percent(value));
 
   function legend(points) {
-    const keys = [...new Set(points.map((point) => point.key))];
     const entry = (color, shape, filled, text) => {
       const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
       icon.setAttribute("viewBox", "-7 -7 14 14");
       icon.setAttribute("aria-hidden", "true");
       const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      path.setAttribute("d", d3.symbol(SYMBOLS[shape], 60)());
+      path.setAttribute("d", d3.symbol(shape, 60)());
       path.setAttribute("style", filled ? `fill:${color}` : `fill:none;stroke:${color};stroke-width:1.5`);
       icon.append(path);
       return el("li", {}, icon, text);
     };
-    const items = keys.map((key) => entry(look(key)[0], look(key)[1], true, look(key)[2]));
-    if (points.some((point) => !point.measured)) items.push(entry("var(--quiet)", "circle", false, "hollow: predicted"));
+    const items = [...looksOf(points).values()].map(([color, shape, name]) => entry(color, shape, true, name));
+    if (points.some((point) => !point.measured)) items.push(entry("var(--quiet)", d3.symbolCircle, false, "hollow: predicted"));
     return el("ul", { class: "legend" }, ...items);
   }
-
-  const SYMBOLS = {
-    star: d3.symbolStar, square: d3.symbolSquare, circle: d3.symbolCircle, triangle: d3.symbolTriangle,
-    diamond: d3.symbolDiamond, wye: d3.symbolWye, times: d3.symbolTimes,
-  };
 
   /** The chart alone. `onShow(point)` is called on hover and focus, `onChoose(point)` on click and Enter. */
   function draw(holder, width, section, chosen, { onShow, onChoose }) {
@@ -57,8 +70,9 @@
     }
     const bars = { strokeOpacity: 0.45, strokeWidth: 1 };
     const groups = d3.groups(points.map((point, i) => ({ ...point, i })), (point) => point.key, (point) => point.measured);
+    const looks = looksOf(points);
     for (const [key, halves] of groups.reverse()) {
-      const [color, shape] = look(key);
+      const [color, shape] = looks.get(key);
       for (const [filled, group] of halves) {
         if (filled) {
           marks.push(Plot.ruleY(group, { x1: "speedupLow", x2: "speedupHigh", y: "quality", stroke: color, ...bars }));
@@ -150,7 +164,7 @@
       `${fixed(point.quality, 2)}${between(point.qualityLow, point.qualityHigh, 1)}`,
       point.difference === null ? "–" : signed(point.difference, 2),
       point.tokensPerLargePass ? fixed(point.tokensPerLargePass, 2) : "–",
-      percent(point.fallbackRate), percent(point.rollbackRate),
+      rate(point, point.fallbackRate), rate(point, point.rollbackRate),
     ].map((text, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, text))));
     holder.replaceChildren(el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, ...rows));
   }

@@ -22,7 +22,7 @@ from bild.metrics.scorer import Scorer
 from bild.results.parts import Counts
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
-from bild.tree.replay import Rounding, Walk
+from bild.tree.replay import Rounding, Sums, Walk
 
 if TYPE_CHECKING:
     from bild.tree.tree import TreeExample
@@ -105,34 +105,16 @@ class Replay:
     @cached_property
     def counts(self) -> Counts:
         """Calls and their fates, summed over the examples."""
-        small, large = self.small_passes, self.large_passes
-        tokens = sum(walk.length - 1 for walk in self.walks)
-        edges = [edge for walk in self.walks for edge in walk.edges]
-        own = [walk.length - 1 for walk in self.walks if not walk.edges and walk.small_passes]  # `small`: one draft
-        drafted = sum(edge.drafted for edge in edges) + sum(own)
-        kept = sum(edge.kept for edge in edges) + sum(own)
-        stops = Counter(edge.stop for edge in edges)
+        found = Sums(*np.array([walk.sums for walk in self.walks], np.int64).sum(axis=0).tolist())
         eos, limit = self.shared.ids["eos"], self.shared.target_limit
-        full = sum(walk.tail != eos for walk in self.walks if not walk.edges and walk.small_passes)
-        passes, rollbacks = sum(map(len, large)), sum(edge.rollback for edge in edges)
         return Counts(
-            tokens=tokens,
+            **found._asdict(),
             examples=len(self.walks),
-            rounds=len(edges) + len(own),
-            small_passes=sum(map(len, small)),
-            large_passes=passes,
-            small_positions=sum(map(sum, small)),
-            large_positions=sum(map(sum, large)),
-            large_widths=dict(sorted(Counter(chain.from_iterable(large)).items())),
-            drafted=drafted,
-            kept=kept,
-            fallbacks=stops["unsure"],
-            full_drafts=stops["limit"] + full,
-            rollbacks=rollbacks,
-            rejected=drafted - kept,
-            tokens_per_large_pass=tokens / passes if passes else 0.0,
-            fallback_rate=stops["unsure"] / tokens,
-            rollback_rate=rollbacks / tokens,
+            large_widths=dict(sorted(Counter(chain.from_iterable(self.large_passes)).items())),
+            rejected=found.drafted - found.kept,
+            tokens_per_large_pass=found.tokens / found.large_passes if found.large_passes else 0.0,
+            fallback_rate=found.fallbacks / found.tokens,
+            rollback_rate=found.rollbacks / found.tokens,
             truncated_sources=sum(example.truncated for example in self.shared.examples),
             reached_limit=sum(walk.length >= limit and walk.tail != eos for walk in self.walks),
         )

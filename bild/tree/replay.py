@@ -22,6 +22,22 @@ class Rounding(NamedTuple):
     """Of the difference of two logits."""
 
 
+class Sums(NamedTuple):
+    """What one text adds to the counts of a point (`bild.results.parts.Counts`)."""
+
+    tokens: int
+    rounds: int
+    small_passes: int
+    large_passes: int
+    small_positions: int
+    large_positions: int
+    drafted: int
+    kept: int
+    fallbacks: int
+    full_drafts: int
+    rollbacks: int
+
+
 class Walk:
     """One finished text of one example, and the rounds that led to it."""
 
@@ -59,6 +75,25 @@ class Walk:
         """New positions fed to the large model: what it wrote last, and the draft."""
         return [1 + edge.drafted for edge in self.edges if edge.verified]
 
+    @cached_property
+    def sums(self) -> Sums:
+        """Calls and their fates."""
+        edges, small, large = self.edges, self.small_passes, self.large_passes
+        stops = [edge.stop for edge in edges]
+        return Sums(
+            tokens=self.length - 1,
+            rounds=len(edges),
+            small_passes=len(small),
+            large_passes=len(large),
+            small_positions=sum(small),
+            large_positions=sum(large),
+            drafted=sum(edge.drafted for edge in edges),
+            kept=sum(edge.kept for edge in edges),
+            fallbacks=stops.count("unsure"),
+            full_drafts=stops.count("limit"),
+            rollbacks=sum(edge.rollback for edge in edges),
+        )
+
     def near(self, fb: float, bar: float, rounding: Rounding) -> bool:
         """Whether some decision at these thresholds lies within rounding."""
         fb_low, fb_high, bar_low, bar_high, gap = self.within
@@ -86,9 +121,10 @@ class Walk:
 class AloneWalk(Walk):
     """One model decoding by itself."""
 
-    def __init__(self, table: Table, author: str, anchor: int, tail: int) -> None:
+    def __init__(self, table: Table, author: str, anchor: int, tail: int, eos: int) -> None:
         super().__init__(table, (), anchor, tail)
         self.author = author
+        self.eos = eos
 
     @cached_property
     def small_passes(self) -> list[int]:
@@ -99,6 +135,14 @@ class AloneWalk(Walk):
     def large_passes(self) -> list[int]:
         """See `Walk`."""
         return [1] * (self.length - 1) if self.author == "large" else []
+
+    @cached_property
+    def sums(self) -> Sums:
+        """See `Walk`. What the small model writes by itself is one draft; what the large one writes is none."""
+        plain = super().sums
+        if self.author == "large":
+            return plain
+        return plain._replace(rounds=1, drafted=plain.tokens, kept=plain.tokens, full_drafts=int(self.tail != self.eos))
 
     @cached_property
     def within(self) -> tuple[float, float, float, float, float]:
@@ -164,7 +208,7 @@ def alone_walk(table: Table, author: str, eos: int, max_length: int) -> Walk | N
         if token < 0:
             return None
         if token == eos or table.depth[node] + 2 == max_length:
-            return AloneWalk(table, author, node, token)
+            return AloneWalk(table, author, node, token, eos)
         node = table.child(node, token)
         if node < 0:
             return None

@@ -78,8 +78,9 @@ TRAINED ?= trained/embedded
 embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS=folder (hours on a CPU; goes on where it was stopped)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-large train=embedded-large out=$(TRAINED)/large-start $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-start train=embedded-large-on out=$(TRAINED)/large $(ARGS)
-	@cd $(ROOT) && for name in small exit; do $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-$$name train=embedded-$$name \
-		tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/$$name $(ARGS) || exit $$?; done
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-small train=embedded-small tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/small $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-exit train=embedded-exit tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/exit-start $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/exit-start train=embedded-exit-on out=$(TRAINED)/exit $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
 		align.start=finetuned align.batch=64 train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)

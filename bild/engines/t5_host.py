@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bild.engines import t5
+from bild.engines.base import check_finite
 from bild.engines.matrix import Matrix
 from bild.engines.panels import PANEL, Floats, Panels, columns, empty
 from bild.engines.t5_room import Room
@@ -175,6 +176,8 @@ class HostDecoder:
 
     def _score(self, room: Room) -> Tensor:
         """The residuals in the room through the final norm and the head: [count, V]."""
+        # Infinite squares make a norm of 0, which would hide that anything is wrong.
+        check_finite(np.vecdot(room.x, room.x).tolist())
         room.normalise(self.weights.shape.eps)
         room.normed *= self._decoder_gain
         padded = self._head.data.shape[0] * PANEL

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from bild.config import RULES, MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.sweep.cluster import Workforce
 
 PLANS = ("show", "only")
 _FIND = re.compile(r"\s*(speedup|quality)\s+at\s+([+-]?\d+(?:\.\d+)?)\s*(x?)\s*")
@@ -84,6 +85,8 @@ class GridConfig:
     """Seconds of live decoding that the prices are taken from before anything is predicted."""
     find: str | None = None
     """`speedup at -1.0`, `quality at 1.8x` or `front`: search the thresholds instead of measuring."""
+    workers: str | None = None
+    """Processes that share the growing of the tree (docs/sweep.md); None: this one alone."""
 
     def __post_init__(self) -> None:
         for fb in self.fb:
@@ -107,6 +110,8 @@ class GridConfig:
             raise BildError("sweep.minutes and sweep.calibration are times: give 0 or more, and more than 0.")
         if self.find is not None:
             Goal.parse(self.find)
+        if self.workers is not None:
+            Workforce.parse(self.workers)
 
     @property
     def goal(self) -> Goal | None:

@@ -57,6 +57,10 @@ class Grown:
         work = self.work
         engine = work.config.engine.name
         with telling(f"{work.config.task.name}, decision trees") as said:
+            if work.config.sweep.workers is not None:
+                from bild.sweep.workers import grow_with_workers
+
+                return grow_with_workers(work, settings, said)
             return grow(
                 work.folder / "tree", work.pair, work.config.task, work.data, settings, engine=engine, progress=said
             )

@@ -1,0 +1,191 @@
+"""Ray, which runs workers on this machine or on others: who is asked for, the start of a cluster, and its end.
+
+Ray: Moritz et al., OSDI 2018. It is imported where workers are asked for, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bild.errors import BildError
+
+ABSENT = "sweep.workers needs Ray, which is not installed: pip install 'bild-bench[ray]'"
+_STORE_BYTES = 256 << 20
+"""Ray's own room for what travels: a few examples at a time."""
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` sends the working folder, results and all, to every worker
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).",  # what Ray prints to stdout by itself
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray takes a start that is slow for one that failed.
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+}
+_START_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who is asked for: `count` workers of this machine (None: as many as fit), or all that fit into a cluster."""
+
+    count: int | None = None
+    address: str | None = None
+
+    @staticmethod
+    def parse(text: str) -> Workforce:
+        """From `ray`, `2`, or `ray://host:10001`. BildError for anything else."""
+        if text == "ray":
+            return Workforce()
+        if re.fullmatch(r"[1-9]\d*", text):
+            return Workforce(count=int(text))
+        if re.fullmatch(r"ray://[^\s/]+:\d+", text):
+            return Workforce(address=text)
+        raise BildError(
+            f"sweep.workers={text} is not known: give a number of worker processes on this machine, ray for as many as "
+            "fit on it, or ray://host:10001, the address of a Ray cluster."
+        )
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one worker takes."""
+
+    processors: int
+    bytes: int
+    gpu: bool
+
+    def fitting(self, processors: float, memory: float, gpus: float) -> int:
+        """How many workers find room, at least one."""
+        room = min(processors // self.processors, memory // self.bytes, gpus if self.gpu else processors)
+        return max(1, int(room))
+
+
+class Cluster:
+    """A cluster that this process is connected to, and how many workers it is to have."""
+
+    def __init__(self, ray: Any, need: Need, count: int, where: str) -> None:
+        self.ray = ray
+        self.need = need
+        self.count = count
+        self.where = where
+
+    def hire(self, kind: type) -> Any:
+        """An object of a class, in a process of its own."""
+        options = {"num_cpus": self.need.processors, "num_gpus": int(self.need.gpu), "max_restarts": 0}
+        return self.ray.remote(kind).options(**options).remote()
+
+
+@contextmanager
+def connected(workforce: Workforce, need: Need) -> Iterator[Cluster]:
+    """A cluster for as long as it is used; one of this machine is started, and gone afterwards.
+
+    BildError where Ray is not installed, cannot start, or does not answer at the address.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
+    try:
+        import ray
+    except ImportError:
+        raise BildError(f"{ABSENT}.") from None
+    if ray.is_initialized():
+        raise BildError("This process is connected to a Ray cluster already: call ray.shutdown() first.")
+    with tempfile.TemporaryDirectory(prefix="bild-ray-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
+        try:
+            cluster = _join(ray, workforce, need, folder)
+            yield cluster
+        except ConnectionError as error:
+            raise BildError(
+                f"The Ray cluster on {cluster.where} no longer answers ({_first_line(error)}): "
+                "what was grown is kept; run again."
+            ) from None
+        finally:
+            ray.shutdown()
+
+
+def _join(ray: Any, workforce: Workforce, need: Need, folder: str) -> Cluster:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if workforce.address is not None:
+        try:
+            ray.init(workforce.address, **quiet)
+            has = ray.cluster_resources()
+        except Exception as error:  # Ray has no class of its own for any of this
+            raise BildError(
+                f"sweep.workers={workforce.address} cannot be joined ({_first_line(error)}): "
+                "start Ray there (ray start --head), with this version of Ray and of Python."
+            ) from error
+        count = need.fitting(has.get("CPU", 0), has.get("memory", 0), has.get("GPU", 0))
+        return Cluster(ray, need, count, workforce.address)
+    fits = need.fitting(*_room())
+    count = min(workforce.count or fits, fits)
+    if workforce.count is not None and count < workforce.count:
+        print(f"warning: sweep.workers={workforce.count} is more than fits: {count} on this machine", file=sys.stderr)
+    try:
+        with _patience(ray):
+            ray.init(
+                address="local",
+                num_cpus=count * need.processors,
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES,
+                _temp_dir=folder,
+                **quiet,
+            )
+    except Exception as error:
+        raise BildError(
+            f"Ray cannot start workers on this machine ({_first_line(error)}): "
+            "run again when the machine is less busy, or without sweep.workers."
+        ) from error
+    return Cluster(ray, need, count, "this machine")
+
+
+@contextmanager
+def _patience(ray: Any) -> Iterator[None]:
+    """More than the 30 seconds that Ray gives itself to start, which it has no option for."""
+    services = getattr(getattr(ray, "_private", None), "services", None)
+    look = getattr(services, "get_node", None)
+    if look is None:
+        yield
+        return
+
+    def wait(*arguments: Any) -> Any:
+        until = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                return look(*arguments)
+            except RuntimeError:  # not there yet
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    services.get_node = wait
+    try:
+        yield
+    finally:
+        services.get_node = look
+
+
+def _room() -> tuple[float, float, float]:
+    """(processors, bytes of memory, GPUs) of this machine that are there for workers."""
+    import psutil
+    import torch
+
+    return _processors(), psutil.virtual_memory().available, torch.cuda.device_count()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _short_folder() -> str | None:
+    """Where the names of Ray's sockets stay within the 107 bytes that the system allows."""
+    return None if len(tempfile.gettempdir()) <= 24 or not os.path.isdir("/tmp") else "/tmp"  # noqa: PTH112
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

@@ -66,4 +66,4 @@ def fastest(table: pd.DataFrame, loss: float = 0.0) -> pd.Series[Any]:
     if good.empty:
         raise BildError(f"No setting loses {loss:g} points or less: allow a larger loss, or raise fb and lower rb.")
     by = "speedup" if table["speedup"].notna().all() else "tokens_per_large_pass"
-    return good.loc[good[by].idxmax()]
+    return good.iloc[int(good[by].to_numpy().argmax())]

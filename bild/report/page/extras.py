@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from bild.report.sheets import css_colors
 
 if TYPE_CHECKING:
-    from bild.report.contents import Contents, Missing, Sheet, Table
+    from bild.report.contents import Contents
+    from bild.report.sheets import Missing, Sheet
+    from bild.report.tables import Table
 
 SVG_BYTES = 900_000
 """Of all figures together: those that do not fit stay files beside the page."""
@@ -31,7 +33,7 @@ def extras(contents: Contents) -> str:
             found.append(markup)
             left -= len(markup)
     missing = [_missing(each) for part in contents.parts for each in part.missing]
-    tables = [_table(table) for each in (contents, *contents.parts) for table in each.tables]
+    tables = [*contents.tables, *(table for part in contents.parts for table in part.tables)]
     blocks = []
     if found or missing:
         style = f"<style>{_colors(svgs)}</style>" if svgs else ""
@@ -39,7 +41,7 @@ def extras(contents: Contents) -> str:
             _section("figures", "Figures", f'{style}<div class="sheets">{"".join(found)}</div>{"".join(missing)}')
         )
     if tables:
-        blocks.append(_section("tables", "Tables", "".join(tables)))
+        blocks.append(_section("tables", "Tables", "".join(map(_table, tables))))
     return "\n".join(blocks)
 
 
@@ -49,9 +51,8 @@ def _section(name: str, title: str, body: str) -> str:
 
 def _colors(svgs: Sequence[str]) -> str:
     """The figures' colours in both themes, as a style sheet."""
-    light, dark = css_colors(svgs)
-    rules = zip((":root", ':root[data-theme="dark"]'), (light, dark), strict=True)
-    return "".join(f"{root}{{{''.join(f'{name}:{color};' for name, color in each.items())}}}" for root, each in rules)
+    light, dark = ("".join(f"{name}:{color};" for name, color in each.items()) for each in css_colors(svgs))
+    return f':root{{{light}}}@media screen{{:root[data-theme="dark"]{{{dark}}}}}'
 
 
 def _figure(sheet: Sheet, svg: str, index: int) -> str:

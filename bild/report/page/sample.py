@@ -212,7 +212,7 @@ def _prices(prices: Prices) -> dict[str, Any]:
         }
 
     def encoder(table: dict[int, float]) -> list[list[float]]:
-        return [sorted(table), [table[length] for length in sorted(table)]]  # type: ignore[list-item]
+        return [sorted(table), [table[length] for length in sorted(table)]]
 
     passes = {name: price(getattr(prices, name)) for name in ("large", "small", "large_alone", "small_alone")}
     encoders = {name: encoder(getattr(prices, name)) for name in ("encode_large", "encode_small")}

@@ -231,5 +231,13 @@ def test_nothing_overflows_on_a_phone_and_the_theme_follows(browser: Browser, da
     assert browser.errors == []
 
 
-def test_it_prints(browser: Browser) -> None:
+def test_it_prints_in_light_whatever_the_theme(browser: Browser) -> None:
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    tint = "getComputedStyle(document.documentElement).getPropertyValue('--large-tint').trim()"
+    browser.call("Emulation.setEmulatedMedia", media="screen", features=dark)
+    on_screen = browser.js(tint)
+    browser.call("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert browser.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.js(tint) != on_screen
+    browser.call("Emulation.setEmulatedMedia", media="")
     assert len(browser.call("Page.printToPDF", printBackground=True)["data"]) > 10_000

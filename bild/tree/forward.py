@@ -118,15 +118,14 @@ class Branches:
     @torch.inference_mode()
     def feed(
         self, examples: Sequence[int], parents: Sequence[int], tokens: Sequence[int], given: Sequence[int]
-    ) -> tuple[int, Told]:
-        """Feed M nodes: (the row of the first of them, the others follow; what the model says after each).
+    ) -> Told:
+        """Feed M nodes, which take the next rows from `count` on: what the model says after each.
 
         `examples` index the sources, `parents` are rows (-1 for a first token), which may lie earlier in this batch;
         `given` are tokens whose nll is wanted, -1 for none. Raises OverBudget, and BildError where logits are not
         finite.
         """
-        first, told = self.count, Told([], [], [], [])
-        at = 0
+        told, at = Told([], [], [], []), 0
         while at < len(tokens):
             end = min(len(tokens), at + self._most())
             part = slice(at, end)
@@ -134,7 +133,7 @@ class Branches:
             told.extend(self._summarise(x, given[part]))
             at = end
         check_finite(told.choice_nll)
-        return first, told
+        return told
 
     def _most(self) -> int:
         """How many nodes to feed at a time."""

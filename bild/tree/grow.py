@@ -213,7 +213,7 @@ class Wave:
                     parents.append(rows[parent] if parent >= 0 else -1)
                     tokens.append(table.token[new])
                     given.append(table.small_choice[new] if role == "large" else -1)
-        _, told = model.feed(examples, parents, tokens, given)
+        told = model.feed(examples, parents, tokens, given)
         self._tell(role, examples, nodes, given, told)
 
     def _tell(self, role: str, examples: Sequence[int], nodes: Sequence[int], given: Sequence[int], told: Told) -> None:

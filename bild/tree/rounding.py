@@ -44,7 +44,7 @@ def measure_rounding(pair: Pair, engine: str, sources: Sequence[Sequence[int]], 
                 token = choice[0]
                 if token == pair.eos:
                     break
-        _, told = branches.feed(examples, parents, fed, [-1] * len(fed))
+        told = branches.feed(examples, parents, fed, [-1] * len(fed))
         live_then = zip(nlls, told.choice_nll, told.gap, strict=True)
         worst = max(worst, *(abs(a - b) for a, b, gap in live_then if gap > 1e-3), 0.0)
     nll = max(SAFETY * worst, _LEAST[pair.dtype])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.report.front import picks
-from bild.report.page.points import method_fields, section_points
+from bild.report.page.points import section_points, setting_of
 from bild.report.page.sample import Setting, sample_of
 from bild.report.sections import Section
 from bild.report.wording import interval_name, metric_name, plural
@@ -96,7 +96,7 @@ def _tree_folder(part: Part) -> Path | None:
 def settings_of(predicted: Predicted) -> list[Setting]:
     """The predicted BiLD points as settings of the replay."""
     return [
-        (MethodConfig(**method_fields(point.method)), ThresholdConfig(point.threshold.fb, point.threshold.rb))
+        setting_of(point.method, point.threshold)
         for point in predicted.points
         if point.method.name == "bild" and point.threshold.fb is not None and point.threshold.rb is not None
     ]

@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import settings
 from bild.report.front import picks
 from bild.report.looks import key
 from bild.report.marks import marks
@@ -119,7 +121,10 @@ def _settings(point: Any) -> dict[str, Any]:
     }
 
 
-def method_fields(method: Any) -> dict[str, Any]:
-    """The arguments of a `MethodConfig` from a recorded method, switches filled in."""
-    given = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
-    return {name: value for name, value in given.items() if name in _SWITCHES and value is not None}
+def setting_of(method: Any, threshold: Any) -> tuple[MethodConfig, ThresholdConfig]:
+    """What a recorded BiLD point was, with the switches alone that depart from its rules."""
+    thresholds = ThresholdConfig(threshold.fb, threshold.rb)
+    plain = MethodConfig(method.name, rules=method.rules, max_draft=method.max_draft)
+    usual = settings(plain, thresholds)
+    own = {name: value for name, value in switches(method).items() if value is not None and value != usual.get(name)}
+    return dataclasses.replace(plain, **own), thresholds

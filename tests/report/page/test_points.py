@@ -75,12 +75,20 @@ def test_measured_and_predicted_points_are_told_apart_and_none_twice() -> None:
     assert sum(point["pick"] is not None for point in found) == 2
 
 
-def test_the_settings_of_a_sweep_are_those_it_resolved() -> None:
-    points = settings_of(predicted({}, {"threshold": threshold(0.4, math.inf)}))
-    assert points[1][1] == ThresholdConfig(0.4, math.inf)
-    resolved = settings(*points[0])
-    record = predicted({}).points[0].method
-    assert {name: getattr(record, name) for name in resolved} == resolved
+def test_the_settings_of_a_sweep_fall_into_one_grid_by_the_switches_that_depart_from_the_rules() -> None:
+    usual = settings(MethodConfig("bild"), ThresholdConfig())
+    method = dataclasses.replace(predicted({}).points[0].method, **usual)
+    infinite = dataclasses.replace(method, verify_eos=False)  # as it is resolved where nothing is rolled back
+    other = dataclasses.replace(method, first="small")
+    points = settings_of(
+        predicted({"method": method}, {"threshold": threshold(0.4, math.inf), "method": infinite}, {"method": other})
+    )
+    assert points[1] == (MethodConfig("bild"), ThresholdConfig(0.4, math.inf))
+    assert points[0][0] == points[1][0]
+    assert points[2][0] == MethodConfig("bild", first="small")
+    resolved = settings(*points[2])
+    assert {name: getattr(other, name) for name in resolved} == resolved
+    assert len(grids_of(points)) == 2
 
 
 def test_grids_are_by_switches_and_named_in_words() -> None:

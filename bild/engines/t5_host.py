@@ -23,6 +23,7 @@ from bild.engines.t5_room import Room
 
 _ROOMS = 32
 """How many numbers of rows keep their rooms."""
+_QUIET = np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by `check_finite`, in words
 _ROOM_MAX = 64
 
 
@@ -62,6 +63,7 @@ class HostDecoder:
         """The residuals [k, D] of tokens."""
         return torch.from_numpy(self.embeddings.take(tokens, 0))
 
+    @_QUIET
     def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
         """`t5.run_layers`; x is [k, D], or [D] for one position."""
         count = 1 if x.dim() == 1 else x.shape[0]
@@ -70,6 +72,7 @@ class HostDecoder:
         self._run(state, room, n, first, last)
         return torch.from_numpy(room.x[:count].copy()).view(x.shape)
 
+    @_QUIET
     def logits(self, x: Tensor) -> Tensor:
         """`t5.logits`; x is [k, D], or [D] for one position. The next call writes to the same memory."""
         room = self._room(1 if x.dim() == 1 else x.shape[0])
@@ -77,6 +80,7 @@ class HostDecoder:
         found = self._score(room)
         return found[0] if x.dim() == 1 else found
 
+    @_QUIET
     def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
         """`t5.decode`. The next call writes to the same memory."""
         count = len(tokens)
@@ -89,6 +93,7 @@ class HostDecoder:
         last.fill(room.x[count - want : count])
         return self._score(last)
 
+    @_QUIET
     def encode(self, source: Sequence[int], bias: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Cross-attention's (keys, values) of a source, as `t5.cross_attention` of `t5.encode`."""
         shape, count = self.weights.shape, len(source)

@@ -118,7 +118,7 @@ def _join(ray: Any, workforce: Workforce, need: Need, folder: str) -> Cluster:
         except Exception as error:  # Ray has no class of its own for any of this
             raise BildError(
                 f"sweep.workers={workforce.address} cannot be joined ({_first_line(error)}): "
-                "start Ray there (ray start --head), with this version of Ray and of Python."
+                "start Ray there (ray start --head) with the same Ray, Python and RAY_AUTH_TOKEN as here."
             ) from error
         count = need.fitting(has.get("CPU", 0), has.get("memory", 0), has.get("GPU", 0))
         return Cluster(ray, need, count, workforce.address)
@@ -147,7 +147,7 @@ def _join(ray: Any, workforce: Workforce, need: Need, folder: str) -> Cluster:
 @contextmanager
 def _patience(ray: Any) -> Iterator[None]:
     """More than the 30 seconds that Ray gives itself to start, which it has no option for."""
-    services = getattr(getattr(ray, "_private", None), "services", None)
+    services: Any = getattr(getattr(ray, "_private", None), "services", None)
     look = getattr(services, "get_node", None)
     if look is None:
         yield

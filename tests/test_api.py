@@ -143,7 +143,7 @@ def test_wrong_ids(embedded_pair: Pair) -> None:
 
 
 def test_the_door_has_what_it_says() -> None:
-    assert set(bild.__all__) == {"BildError", "Output", "Pair", "generate", "load_pair"}
+    assert set(bild.__all__) == {"BildError", "Output", "Pair", "Tree", "generate", "load_pair", "open_tree"}
     assert all(hasattr(bild, name) for name in bild.__all__)
     assert bild.Pair is Pair
     with pytest.raises(AttributeError, match="has no attribute 'nope'"):

@@ -32,18 +32,33 @@ LARGE_OF = {
 }
 
 
+CASCADES = ("chow", "difference", "lenience")
+"""Files of conf/method that are settings of one method."""
+
+
 @pytest.mark.parametrize(
-    ("group", "option"), [(group, option) for group in GROUPS for option in options(group) if option != "folders"]
+    ("group", "option"),
+    [
+        (group, option)
+        for group in GROUPS
+        for option in options(group)
+        if option not in ("folders", "oracle")  # oracle is refused live: see the test below
+    ],
 )
 def test_every_option_composes_by_itself(group: str, option: str) -> None:
     config = compose([f"{group}={option}", *EXIT.get(option, [])])
     assert isinstance(config, RunConfig)
     assert config.model.fit(config.task) is not None
     if group in ("task", "method", "engine"):
-        assert getattr(config, group).name == option
+        assert getattr(config, group).name == ("cascade" if option in CASCADES else option)
     if group == "model":
         made_for = option.removeprefix("pretrained/")
         assert config.model.name == (made_for if made_for == option else f"{made_for}-pretrained")
+
+
+def test_the_oracle_is_refused_live_in_one_sentence() -> None:
+    with pytest.raises(BildError, match="method=oracle cannot be run live"):
+        compose(["method=oracle"])
 
 
 def test_a_pair_of_folders_composes_with_both_of_them() -> None:

@@ -24,7 +24,7 @@ ROW = {"source": "Ja.", "reference": "Yes."}
         ("threshold.fb=abc", "threshold.fb=abc is not a number: give a number."),
         (
             "threshold.fbb=0.6",
-            "threshold.fbb is not an option (did you mean threshold.fb?): threshold has fb, rb, exit.",
+            "threshold.fbb is not an option (did you mean threshold.fb?): threshold has fb, rb, exit, alpha.",
         ),
         ("task=nope", f"task=nope is not known: choose one of {', '.join(options('task'))}."),
         (

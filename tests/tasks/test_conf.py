@@ -8,7 +8,17 @@ from tests.tasks.compose import NAMES, task
 
 
 def test_every_planned_task_is_there():
-    assert NAMES == ("cnndm", "embedded", "embedded-news", "file", "iwslt2017", "multi30k", "wmt14", "xsum")
+    assert NAMES == (
+        "cnndm",
+        "embedded",
+        "embedded-news",
+        "file",
+        "iwslt2017",
+        "multi30k",
+        "multi30k-files",
+        "wmt14",
+        "xsum",
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

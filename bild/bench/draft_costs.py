@@ -56,15 +56,15 @@ def _passes(large: Engine, small: Engine, start: int, source: Sequence[int]) -> 
     for repeat in range(REPEATS + 1):
         for width in WIDTHS:
             began = perf_counter()
-            drafted = _write(small, last, width - 1)
+            drafted = _write(small, last, max(1, width - 1))  # of width 1: behind a step that was unsure
             between = perf_counter()
-            large.step([*last, *drafted], want=width)
+            large.step([*last, *drafted][:width], want=width)
             done = perf_counter()
             large.rewind(before)
             small.rewind(before)
             if repeat:
                 passes[width].append(done - between)
-                steps += [(between - began) / len(drafted)] if drafted else []
+                steps.append((between - began) / len(drafted))
     return DraftCosts(median(steps), tuple((width, median(seconds)) for width, seconds in passes.items()))
 
 

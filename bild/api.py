@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bild.bench.draft_costs import draft_costs
 from bild.bench.live import Run, run_live
 from bild.config import ENGINES, MethodConfig, ThresholdConfig
 from bild.decoding import Round, policy_for
+from bild.decoding.methods import paced
 from bild.errors import BildError
 from bild.models import Pair
 
@@ -35,7 +37,7 @@ def generate(
     rb: float = ThresholdConfig.rb,
     method: str = "bild",
     rules: str = "paper",
-    max_draft: int = MethodConfig.max_draft,
+    max_draft: int | str = MethodConfig.max_draft,
     max_length: int = 128,
     source_limit: int = 1024,
     engine: str = "fused",
@@ -52,7 +54,8 @@ def generate(
     """Decode a text, or token ids (end token included), greedily at batch size 1.
 
     `max_length` counts the start token, `source_limit` the end token of a text. The rest are the options of
-    `conf/method` and `conf/threshold`. Raises BildError for a value out of range.
+    `conf/method` and `conf/threshold`; with `max_draft` "auto" the first text of a pair and engine is also the one on
+    which its costs are measured, once in a process. Raises BildError for a value out of range.
     """
     if engine not in ENGINES:
         raise BildError(f"engine={engine} is not known: choose one of {', '.join(ENGINES)}.")
@@ -61,8 +64,9 @@ def generate(
     how = MethodConfig(
         method, rules, max_draft, first, after_rollback, scan, unsure, verify_eos, confidence, decay, min_layers
     )
-    make = policy_for(how, ThresholdConfig(fb, rb, exit))
+    threshold = ThresholdConfig(fb, rb, exit)
     ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
+    make = policy_for(how, threshold, draft_costs(pair, engine, ids) if paced(how) else None)
     policy = make(start=pair.start, eos=pair.eos, max_length=max_length)
     if method == "calm":
         run = run_live(policy, ids, pair.calm_engine(engine), None)

@@ -27,6 +27,8 @@ METHODS = (
 CONFIDENCES = ("state", "softmax")
 ENGINES = ("hf", "fused", "graph")
 DTYPES = ("fp32", "fp16", "bf16")
+MAX_DRAFT = 10
+"""Paper 7.1.2."""
 DATA_SOURCES = ("embedded", "hub", "file")
 METRICS = ("bleu", "rouge")
 
@@ -39,6 +41,18 @@ def _one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
 def _at_least(name: str, value: float | None, least: float) -> None:
     if value is not None and not value >= least:  # also refuses NaN
         raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
+
+
+def _draft_limit(method: str, value: int | str) -> None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        _at_least("method.max_draft", value, 1)
+    elif value != "auto":
+        raise BildError(f"method.max_draft={value} is not a draft limit: give a whole number, 1 or more, or auto.")
+    elif method == "heuristic":
+        raise BildError(
+            "method=heuristic learns its window by itself, so max_draft=auto has no place in it: "
+            "give the whole number that it begins with."
+        )
 
 
 @dataclass
@@ -80,7 +94,8 @@ class MethodConfig:
 
     name: str = "bild"
     rules: str = "paper"
-    max_draft: int = 10
+    max_draft: int | str = MAX_DRAFT
+    """The most tokens of one draft; "auto" takes the limit that pays best by costs measured at the start."""
     first: str | None = None
     after_rollback: str | None = None
     scan: str | None = None
@@ -94,7 +109,7 @@ class MethodConfig:
     def __post_init__(self) -> None:
         _one_of("method.name", self.name, METHODS)
         _one_of("method.rules", self.rules, RULES)
-        _at_least("method.max_draft", self.max_draft, 1)
+        _draft_limit(self.name, self.max_draft)
         _one_of("method.first", self.first, ("large", "small"))
         _one_of("method.after_rollback", self.after_rollback, ("large", "small"))
         _one_of("method.scan", self.scan, ("first", "all"))

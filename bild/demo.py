@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bild.cli import run_hydra
-from bild.config import MethodConfig, RunConfig, ThresholdConfig
+from bild.config import MAX_DRAFT, RunConfig, ThresholdConfig
 
 
 @dataclass
@@ -19,7 +19,7 @@ class DemoPoint:
     method: str = "bild"
     fb: float = ThresholdConfig.fb
     rb: float = ThresholdConfig.rb
-    max_draft: int = MethodConfig.max_draft
+    max_draft: int = MAX_DRAFT
 
 
 @dataclass

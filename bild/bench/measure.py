@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bild.bench.draft_costs import costs_of
 from bild.bench.library import library_generate
 from bild.bench.live import Run, run_live
 from bild.bench.samples import describe_baseline, describe_run, trace
 from bild.config import MeasureConfig, MethodConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
+from bild.decoding.methods import paced
 from bild.models import Pair
 from bild.results import PointFolder
 from bild.tasks import Example
@@ -94,12 +96,12 @@ class Bench:
         measurement; where `failures` is given, it is noted there by the subject's place, and the others go on.
         """
         done = [{sample["id"] for sample in subject.folder.samples()} for subject in subjects]
-        makes = [policy_for(subject.method, subject.threshold) for subject in subjects]
         sources: dict[int, tuple[list[int], bool]] = {}
         pending = [i for i, e in enumerate(examples) if any(e.id not in ids for ids in done)]
         for i in pending[: self.setting.measure.warmup]:
             sources[i] = self._source(examples[i])
         self.warm_up([source for source, _ in sources.values()], subjects)
+        makes = [self._policy(subject, examples[pending[0]]) for subject in subjects] if pending else []
         gc.collect()
         gc.disable()  # a collection inside a timed example would be charged to it
         try:
@@ -112,6 +114,16 @@ class Bench:
                 yield i, example
         finally:
             gc.enable()
+
+    def _policy(self, subject: Subject, example: Example) -> MakePolicy:
+        """A subject's policy; `max_draft` "auto" goes by costs measured on this example, or kept from before."""
+        method, threshold = subject.method, subject.threshold
+        if not paced(method):
+            return policy_for(method, threshold)
+        source, _ = self._source(example)
+        make = policy_for(method, threshold, costs_of(subject.folder, self.setting.pair, self.setting.engine, source))
+        self.decode(make, method.name, source)  # runs its widths before any is timed
+        return make
 
     def _source(self, example: Example) -> tuple[list[int], bool]:
         return self.setting.pair.encode(self.setting.prompt + example.source, self.setting.source_limit)

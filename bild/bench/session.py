@@ -18,7 +18,7 @@ from bild.bench.measure import Bench, Setting, Subject
 from bild.bench.progress import track
 from bild.config import Checkpoints, MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings
-from bild.decoding.methods import USED
+from bild.decoding.methods import USED, paced
 from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.models import Pair, fingerprints, load_pair, resolve_device
@@ -220,4 +220,5 @@ def make_record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(timed) / 1e9,
         joint=joint,
+        draft_costs=subject.folder.draft_costs() if paced(method) else None,
     )

@@ -15,6 +15,9 @@ from bild.errors import BildError
 _WRONG_TYPE = re.compile(
     r"Value '(?P<value>.*?)'.*could not be converted to (?P<wanted>\w+).*full_key: (?P<key>\S+)", re.S
 )
+_NEITHER = re.compile(
+    r"Value '(?P<value>.*?)'.*incompatible with type hint.*Union\[int, str\].*full_key: (?P<key>\S+)", re.S
+)
 
 
 def to_fields(arguments: Sequence[str], schema: type) -> list[str]:
@@ -72,6 +75,9 @@ def sentence(error: Exception) -> str:
     if found and found["key"]:
         what = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}.get(found["wanted"])
         return f"{found['key']}={found['value']} is not {what or 'a ' + found['wanted']}: give {what or 'that'}."
+    found = _NEITHER.search(str(cause))
+    if found:
+        return f"{found['key']}={found['value']} is not a whole number: give a whole number, or the word auto."
     key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), None)
     head = lines[0] if lines else type(error).__name__
     return f"{key}: {head[0].lower()}{head[1:].rstrip('.')}." if key else f"{head.rstrip('.')}."

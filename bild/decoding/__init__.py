@@ -4,11 +4,13 @@ from bild.decoding.actions import Draft, Drafted, Verdict, Verify, Write, Writte
 from bild.decoding.adaptive import ExitRule, adaptive
 from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
 from bild.decoding.methods import MakePolicy, policy_for, settings
+from bild.decoding.pace import DraftCosts
 from bild.decoding.rules import Rules, bild_rules, speculative_rules
 
 __all__ = [
     "Decoded",
     "Draft",
+    "DraftCosts",
     "Drafted",
     "ExitRule",
     "MakePolicy",

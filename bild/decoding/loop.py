@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bild.decoding.actions import Ask, Author, Draft, Drafted, Verdict, Verify
+from bild.decoding.pace import Tally
 from bild.decoding.rules import Rules
 
 
@@ -55,7 +56,7 @@ Policy = Generator[Ask, Any, Decoded]
 def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy:
     """Decode with a small and a large model (paper, Algorithm 1). `max_length` counts the start token."""
     y, origins, rounds = [start], ["start"], list[Round]()
-    writer, window = rules.first, rules.max_draft
+    writer, window, tally = rules.first, rules.max_draft, Tally()
     while len(y) < max_length:
         drafted, probs, stop = list[int](), list[float](), "none"
         if writer == "small":
@@ -90,6 +91,8 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
         writer = rules.after_rollback if rollback else "small"
         if rules.adapts and drafted:
             window = max(1, window - 1) if rollback else window + 2
+        elif rules.pace is not None and probs:
+            window = rules.pace.limit(tally.add(len(probs), stop == "unsure", kept, rollback))
     return Decoded(y, origins, rounds)
 
 

@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bild.config import MAX_DRAFT
 from bild.decoding.actions import Verdict
+from bild.decoding.pace import Pace
 
 KeepRule = Callable[[list[int], Verdict, list[float]], int]
 """(drafted tokens, verdict, their probabilities) -> how many of them stand; the large model's choice replaces the first
@@ -20,8 +22,7 @@ Objection = Callable[[bool, float, float, float], float]
 """(whether a drafted token is the large model's choice, its probability by the small model, -ln p of the choice, -ln p
 of the token) -> how much the large model objects to it: a token is taken back where this is above the bar."""
 
-DEFAULT_MAX_DRAFT = 10
-"""Paper 7.1.2."""
+DEFAULT_MAX_DRAFT = MAX_DRAFT
 
 
 def keep_exact(tokens: list[int], verdict: Verdict, _probs: Sequence[float] = ()) -> int:
@@ -140,6 +141,9 @@ class Rules:
     scan: str = "all"
     """ "first": only the earliest token above the bar is looked at, and stands if it is the large model's choice."""
     max_draft: int = DEFAULT_MAX_DRAFT
+    """The limit of a draft; with `adapts` or a `pace`, of the first one."""
+    pace: Pace | None = None
+    """Sets the limit after every round, in the place of a fixed one."""
     first: str = "large"
     """Who writes the first token, "large" or "small"."""
     after_rollback: str = "small"

@@ -73,13 +73,13 @@ def _look(color: str, marker: str, size: float, title: str, theme: Theme, ink: s
     return Look(color if ink else theme.mark(color), marker, size, title, ink or theme.text(color))
 
 
-def usual_draft(records: Iterable[Record]) -> int | None:
+def usual_draft(records: Iterable[Record]) -> int | str | None:
     """The draft limit that most BiLD points have, which a caption need not name."""
     drafts = Counter(record.method.max_draft for record in records if record.method.name == "bild")
     return drafts.most_common(1)[0][0] if drafts else None
 
 
-def caption(record: Record, usual: int | None) -> str:
+def caption(record: Record, usual: int | str | None) -> str:
     """The text beside a point: the thresholds of a BiLD point (and its draft limit where unusual), else a name."""
     fb, rb, draft = record.threshold.fb, record.threshold.rb, record.method.max_draft
     if record.method.name == "bild" and fb is not None and rb is not None:
@@ -89,7 +89,7 @@ def caption(record: Record, usual: int | None) -> str:
     return record.label
 
 
-def thresholds(fb: float, rb: float, draft: int | None = None) -> str:
+def thresholds(fb: float, rb: float, draft: int | str | None = None) -> str:
     """`(0.6, 2)`, or `(0.6, ∞, k=4)`."""
     tail = f", k={draft}" if draft is not None else ""
     return f"({number(fb)}, {number(rb).replace('inf', '∞')}{tail})"

@@ -22,7 +22,7 @@ class Predicted:
     label: str
     method: str
     rules: str | None
-    max_draft: int | None
+    max_draft: int | str | None
     fb: float | None
     rb: float | None
     quality: Interval

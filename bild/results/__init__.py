@@ -8,6 +8,7 @@ from bild.results.log import read_samples, read_traces
 from bild.results.parts import (
     Baseline,
     Counts,
+    DraftCosts,
     Engine,
     Interval,
     Intervals,
@@ -32,6 +33,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Baseline",
     "Counts",
+    "DraftCosts",
     "Engine",
     "Interval",
     "Intervals",

@@ -40,6 +40,11 @@ def _inside(where: str, name: object) -> str:
     return f"{where}.{name}" if where else str(name)
 
 
+def _options(union: Any) -> list[Any]:
+    """The types of a union but for None."""
+    return [option for option in get_args(union) if option is not type(None)]
+
+
 def _is_dataclass(kind: Any) -> bool:
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
@@ -83,9 +88,11 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
     """The value of type `kind` that the plain JSON `value` stands for. FieldError where it does not fit."""
     metadata = metadata or {}
     if get_origin(kind) is UnionType:
-        if value is None:
+        if value is None and type(None) in get_args(kind):
             return None
-        kind = next(option for option in get_args(kind) if option is not type(None))
+        kinds = _options(kind)
+        # Of several plain types, the one that the value has; a value of none of them is told of the first.
+        kind = next((option for option in kinds if type(value) is option), kinds[0])
     if _is_dataclass(kind):
         return _decode_fields(kind, value, where)
     if kind is Any:
@@ -190,8 +197,8 @@ def _object_schema(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _schema(kind: Any, metadata: Mapping[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     if get_origin(kind) is UnionType:
-        inner = next(option for option in get_args(kind) if option is not type(None))
-        return {"anyOf": [_schema(inner, metadata, definitions), {"type": "null"}]}
+        null = [{"type": "null"}] if type(None) in get_args(kind) else []
+        return {"anyOf": [*(_schema(option, metadata, definitions) for option in _options(kind)), *null]}
     if _is_dataclass(kind):
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = _object_schema(kind, definitions)

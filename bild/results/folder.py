@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,15 @@ from typing import Any, Self
 import yaml
 
 from bild.errors import BildError
+from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.hashing import SHORT
 from bild.results.log import SampleLog, read_samples, read_traces, write_error
+from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
 
 CONFIG = "config.yaml"
 RECORD = "record.json"
+COSTS = "draft_costs.json"
 LOCK = ".lock"
 
 
@@ -76,6 +80,27 @@ class PointFolder:
         """The rounds of each finished example by its id, in order."""
         return read_traces(self.path)
 
+    def draft_costs(self) -> DraftCosts | None:
+        """The costs that the point's drafts go by, or None before its first example.
+
+        BildError where the file is damaged, or gone although there are examples.
+        """
+        path = self.path / COSTS
+        if not path.exists():
+            if self.samples():
+                raise BildError(f"{path} is gone, and its examples were decoded by it: start anew with resume=false.")
+            return None
+        try:
+            found: DraftCosts = decode(DraftCosts, json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            why = str(error) if isinstance(error, FieldError) else "it is no JSON that can be read"
+            raise BildError(f"{path} is damaged ({why}): start anew with resume=false.") from None
+        return found
+
+    def keep_draft_costs(self, costs: DraftCosts) -> None:
+        """Write the costs in one step, before the first example that is decoded by them."""
+        write_atomically(self.path / COSTS, dumps(encode(costs), indent=2) + "\n")
+
     def append(self, sample: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
         self._log.append(sample, rounds)
@@ -97,6 +122,7 @@ class PointFolder:
         try:
             (self.path / RECORD).unlink(missing_ok=True)
             self._log.clear()
+            (self.path / COSTS).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error, "it was not emptied") from None
 

@@ -28,8 +28,8 @@ class MethodLike(Protocol):
         """The rules that its switches follow."""
 
     @property
-    def max_draft(self) -> int | None:
-        """The most tokens of one draft."""
+    def max_draft(self) -> int | str | None:
+        """The most tokens of one draft, or "auto"."""
 
     @property
     def confidence(self) -> str | None:

@@ -75,7 +75,7 @@ class Method:
 
     name: str
     rules: str | None
-    max_draft: int | None
+    max_draft: int | str | None
     first: str | None
     after_rollback: str | None
     scan: str | None
@@ -85,6 +85,16 @@ class Method:
     decay: float | None = None
     min_layers: int | None = None
     rule: str | None = None
+
+
+@dataclass(frozen=True)
+class DraftCosts:
+    """What `max_draft` "auto" went by, measured before the first example: seconds of a small step, of a large pass by
+    its width, and of the rest of a round."""
+
+    small: float
+    large: dict[int, float]
+    rest: float
 
 
 @dataclass(frozen=True)

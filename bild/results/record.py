@@ -14,6 +14,7 @@ from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.parts import (
     Counts,
+    DraftCosts,
     Engine,
     Interval,
     Intervals,
@@ -37,7 +38,8 @@ class Record:
     `hash` is the config hash, `label` a name for people, `sessions` the number of processes that contributed, `created`
     an ISO time and `seconds` the wall time of the run. In `environment`, `machine` holds only what stays the same from
     run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
-    a result; what changes by itself (clocks, load) goes beside them. `joint` is null in older records.
+    a result; what changes by itself (clocks, load) goes beside them. `joint` is null in older records,
+    `draft_costs` where the draft limit is a number.
     """
 
     schema: int
@@ -65,6 +67,7 @@ class Record:
     created: str
     seconds: float
     joint: Joint | None = None
+    draft_costs: DraftCosts | None = None
 
     @property
     def headline(self) -> Score:

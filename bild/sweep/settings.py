@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bild.config import RULES, MethodConfig, RunConfig, ThresholdConfig
+from bild.config import MAX_DRAFT, RULES, RunConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.sweep.cluster import Workforce
 
@@ -65,7 +65,7 @@ class GridConfig:
 
     fb: list[float] = field(default_factory=list)
     rb: list[float] = field(default_factory=list)
-    max_draft: list[int] = field(default_factory=lambda: [MethodConfig.max_draft])
+    max_draft: list[int] = field(default_factory=lambda: [MAX_DRAFT])
     rules: list[str] = field(default_factory=lambda: ["paper"])
     kinds: dict[str, KindGrid] = field(default_factory=dict)
     """Thresholds by kind of task, where `fb` or `rb` is empty."""

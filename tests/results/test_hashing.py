@@ -100,6 +100,7 @@ def test_what_has_no_canonical_json_is_a_type_error(payload: Any) -> None:
         (MethodConfig("bild"), ThresholdConfig(0.123456789, 1e-7), "bild-fb0.123456789-rb1e-07"),
         (MethodConfig("bild", rules="authors"), ThresholdConfig(1.0, 2.5), "bild-authors-fb1-rb2.5"),
         (MethodConfig("bild", max_draft=5), ThresholdConfig(0.6, 2.0), "bild-fb0.6-rb2-k5"),
+        (MethodConfig("bild", max_draft="auto"), ThresholdConfig(0.6, 2.0), "bild-fb0.6-rb2-kauto"),
         (MethodConfig("vanilla"), ThresholdConfig(0.6, 2.0), "vanilla"),
         (MethodConfig("small", max_draft=3), ThresholdConfig(), "small"),
         (MethodConfig("speculative"), ThresholdConfig(), "speculative-k10"),

@@ -39,7 +39,8 @@ def _strategy(kind: Any, metadata: Any) -> st.SearchStrategy[Any]:
         keys = st.integers(0, 10**6) if key is int else words
         return st.dictionaries(keys, _strategy(item, {}), max_size=3)
     if type(None) in typing.get_args(kind):
-        return st.one_of(st.none(), _strategy(typing.get_args(kind)[0], {}))
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        return st.one_of(st.none(), *(_strategy(option, {}) for option in options))
     return {int: st.integers(), float: numbers, str: words, bool: st.booleans()}[kind]
 
 

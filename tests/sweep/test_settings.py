@@ -85,6 +85,7 @@ def test_another_goal_is_refused(text: str) -> None:
         ("sweep.fb=[0.5,1.5]", "threshold.fb=1.5 is out of range"),
         ("sweep.rb=[-1]", "threshold.rb=-1 is out of range"),
         ("sweep.max_draft=[0]", "sweep.max_draft=[0] is out of range"),
+        ("sweep.max_draft=[auto]", "sweep.max_draft[0]=auto is not a whole number"),
         ("sweep.rules=[mine]", "sweep.rules=mine is not known"),
         ("sweep.fbb=[1]", "sweep.fbb is not an option (did you mean sweep.fb?)"),
         ("sweep=nope", "sweep=nope is not known: choose one of fine, paper, quick"),

@@ -59,7 +59,7 @@ def grid(section: Section, predicted: Sequence[Predicted] = ()) -> tuple[Grid, s
     groups = Counter(map(_switches, found))
     cells: Grid = {}
     rules: str | None = "paper"
-    draft: int | None = 10
+    draft: int | str | None = 10
     if groups:
         most = groups.most_common(1)[0][0]
         chosen = [record for record in found if _switches(record) == most]
@@ -75,7 +75,7 @@ def grid(section: Section, predicted: Sequence[Predicted] = ()) -> tuple[Grid, s
         same = (each.method, each.rules, each.max_draft) == ("bild", rules, draft)
         if same and each.fb is not None and each.rb is not None:
             cells.setdefault((each.fb, each.rb), Cell(each.quality.value, each.speedup.value, False))
-    return cells, f"rules={rules}, drafts of up to {draft}"
+    return cells, f"rules={rules}, drafts {'by measured costs' if draft == 'auto' else f'of up to {draft}'}"
 
 
 def _switches(record: Record) -> tuple[object, ...]:

@@ -96,7 +96,8 @@ def _name(method: Any, threshold: Any, otherwise: str) -> str:
     if method.name != "bild" or threshold.fb is None or threshold.rb is None:
         return otherwise
     rules = "" if method.rules in (None, "paper") else f", {method.rules}’ rules"
-    drafts = "" if method.max_draft == 10 else f", drafts to {method.max_draft}"
+    limit = "by measured costs" if method.max_draft == "auto" else f"to {method.max_draft}"
+    drafts = "" if method.max_draft == 10 else f", drafts {limit}"
     return f"BiLD, fb {number(threshold.fb)}, rb {number(threshold.rb).replace('inf', '∞')}{rules}{drafts}"
 
 
@@ -113,7 +114,8 @@ def _rates(counts: Any) -> dict[str, float]:
 
 
 def _settings(point: Any) -> dict[str, Any]:
-    bild = point.method.name == "bild"
+    # A page decodes by settings that a tree can replay, and costs of drafts are none of them.
+    bild = point.method.name == "bild" and point.method.max_draft != "auto"
     return {
         "method": switches(point.method) if bild else None,
         "fb": plain_threshold(point.threshold.fb) if bild else None,

@@ -51,7 +51,9 @@ class Grid:
             for name in ("first", "after_rollback", "scan", "unsure", "verify_eos")
             if getattr(self.method, name) is not None
         ]
-        return "; ".join([f"{own} rules, drafts of at most {plural(self.method.max_draft, 'token')}", *given])
+        limit = self.method.max_draft
+        drafts = f"of at most {plural(limit, 'token')}" if isinstance(limit, int) else "limited by measured costs"
+        return "; ".join([f"{own} rules, drafts {drafts}", *given])
 
 
 def grids_of(points: Sequence[Setting]) -> list[Grid]:

@@ -13,13 +13,15 @@ import pytest
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.errors import BildError
+from bild.report.figures.heat import grid
+from bild.report.looks import caption
 from bild.report.page.data import settings_of
 from bild.report.page.document import fill, script_safe, vendored
 from bild.report.page.pack import column
 from bild.report.page.points import section_points
 from bild.report.page.sample import grids_of
 from bild.report.sections import make_section
-from bild.results import Interval
+from bild.results import DraftCosts, Interval, from_json, to_json
 from bild.results.predicted import (
     PREDICTED_SCHEMA,
     Metric,
@@ -29,7 +31,7 @@ from bild.results.predicted import (
     PredictedSeconds,
 )
 from bild.results.prices import PriceError
-from tests.records import make_sweep
+from tests.records import make_record, make_sweep
 
 
 def predicted(*changes: dict[str, Any]) -> Predicted:
@@ -130,3 +132,17 @@ def test_vendored_files_are_what_the_record_says() -> None:
     for name, told in vendored().items():
         assert hashlib.sha256((HERE / "vendor" / name).read_bytes()).hexdigest() == told["sha256"]
         assert told["license"] == "ISC"
+
+
+def test_a_point_whose_drafts_go_by_costs_is_shown_but_not_decoded() -> None:
+    records = [
+        make_record(method__max_draft=limit, draft_costs=costs)
+        for limit, costs in ((10, None), ("auto", DraftCosts(0.1, {1: 1.0, 2: 1.1}, 0.0)))
+    ]
+    assert from_json(to_json(records[1])) == records[1]
+    section = make_section(records)
+    shown = {point["name"]: point["method"] for point in section_points(section, None)}
+    assert any("drafts by measured costs" in name and method is None for name, method in shown.items())
+    assert sum(method is not None for method in shown.values()) == 1
+    assert {"(0.6, 2)", "(0.6, 2, k=auto)"} == {caption(record, 10) for record in records}
+    assert grid(make_section(records[1:]))[1].endswith("drafts by measured costs")

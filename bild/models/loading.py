@@ -113,8 +113,8 @@ def load_pair(
     place = resolve_device(device)
     if large == "embedded":
         name = name or "embedded"
-    large, small, tokenizer = _embedded(large, small, tokenizer)
-    sources = _locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
+    large, small, tokenizer = shipped_folders(large, small, tokenizer)
+    sources = locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
     configs = [read_config(source) for source in sources]  # first, because the tokenizer's loader reads them too
     if exit is not None:
         check_exit(exit, configs[0].num_decoder_layers)
@@ -131,7 +131,7 @@ def load_pair(
     return Pair(name, whole, part, chosen, tokenizer_name, vocabulary, start, eos, dtype, place, exit)
 
 
-def _embedded(large: str, small: str | None, tokenizer: str | None) -> tuple[str, str | None, str | None]:
+def shipped_folders(large: str, small: str | None, tokenizer: str | None) -> tuple[str, str | None, str | None]:
     """Put folders in the place of the names of models that ship; "embedded" alone stands for both models."""
     if not ships(large) and not ships(small or ""):
         return large, small, tokenizer
@@ -144,7 +144,7 @@ def _embedded(large: str, small: str | None, tokenizer: str | None) -> tuple[str
     )
 
 
-def _locate_both(
+def locate_both(
     large: str,
     small: str | None,
     revision_large: str | None,
@@ -152,6 +152,7 @@ def _locate_both(
     allow_pickle: bool,
     exit_layer: int | None,
 ) -> tuple[Source, Source]:
+    """Find both checkpoints; with `exit_layer` the large one stands for both. BildError where one is missing."""
     whole = locate(large, revision=revision_large, allow_pickle=allow_pickle, option="model.large")
     if exit_layer is not None:
         return whole, whole
@@ -174,8 +175,8 @@ def fingerprints(
     exit: int | None = None,
 ) -> dict[str, Any]:
     """What identifies a pair, found without loading it: the fingerprints of both checkpoints and of the tokenizer."""
-    large, small, tokenizer = _embedded(large, small, tokenizer)
-    sources = _locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
+    large, small, tokenizer = shipped_folders(large, small, tokenizer)
+    sources = locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
     owner = next((source for source in sources if source.has_tokenizer), None)
     if tokenizer is not None:
         owner = locate(tokenizer, weights=False, option="model.tokenizer")

@@ -6,9 +6,9 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import yaml
 
@@ -169,12 +169,18 @@ def _take_lock(path: Path) -> int:
     return lock
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all, whatever happens; BildError where it cannot be."""
+def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all, whatever happens; BildError where it cannot be.
+
+    The content is text, bytes, or a function that writes into the open file.
+    """
     draft = path.with_name(f".{path.name}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bild.training.checkpoint import write_atomically
+from bild.results.folder import write_atomically
 
 RECORD = "training.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
@@ -40,7 +40,7 @@ def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenize
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write `training.json`, the last file of a run."""
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / RECORD, lambda file: file.write(text.encode()))
+    write_atomically(folder / RECORD, text)
 
 
 def write_card(folder: Path, record: dict[str, Any]) -> None:
@@ -75,4 +75,4 @@ def write_card(folder: Path, record: dict[str, Any]) -> None:
         f"- **Everything else** (versions, commit, each epoch's figures): `{RECORD}`.",
         "",
     ]
-    write_atomically(folder / "README.md", lambda file: file.write("\n".join(lines).encode()))
+    write_atomically(folder / "README.md", "\n".join(lines))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
+from bild.results.folder import write_atomically
 from bild.results.log import write_error
-from bild.training.checkpoint import write_atomically
 from bild.training.corpus import by_length
 from bild.training.generate import greedy_batch
 
@@ -40,7 +40,7 @@ class TargetFile:
         if found is None:
             self.path.unlink(missing_ok=True)
             text = json.dumps(head) + "\n"
-            write_atomically(folder / HEAD, lambda file: file.write(text.encode()))
+            write_atomically(folder / HEAD, text)
         self.done = self._cut()
 
     def _cut(self) -> int:

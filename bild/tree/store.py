@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from bild.errors import BildError
+from bild.results.folder import write_atomically
 from bild.results.hashing import SHORT, config_hash
 from bild.results.log import write_error
 from bild.tree.nodes import NAMES, TYPES, Table
@@ -77,10 +78,10 @@ def create(
     lines = [
         json.dumps([e.id, e.source, e.reference, e.source_tokens, e.truncated], ensure_ascii=False) for e in examples
     ]
-    _write(folder / EXAMPLES, gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
-    _write(folder / TOKENIZER, tokenizer.encode())
+    write_atomically(folder / EXAMPLES, gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
+    write_atomically(folder / TOKENIZER, tokenizer)
     plain = {"format": FORMAT, "hash": tree_hash(identity), "identity": identity, **more}
-    _write(folder / TREE, (json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_atomically(folder / TREE, json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_head(folder: Path) -> dict[str, Any]:
@@ -245,19 +246,6 @@ class BlockFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise write_error(path, error, "what was written before is kept") from None
 
 
 def folder_name(identity: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bild.report.commands import run_command
 from bild.report.figures.front_words import overlay_note
+from bild.report.figures.overlay import draw_quiet_curve, quiet_handle
 from bild.report.figures.series import plain
 from bild.report.frame import Words, open_frame
 from bild.report.front import front
@@ -85,17 +86,7 @@ def _draw(section: Section, groups: dict[str, list[Record]], theme: Theme, width
             )
     if behind:
         note += f" {overlay_note()}"
-        legend.append(
-            Line2D(
-                [],
-                [],
-                color=theme.quiet,
-                linewidth=0.8,
-                marker="d",
-                markersize=3,
-                label="the same in the paper (T4, Fig. 4 and 5)",
-            )
-        )
+        legend.append(quiet_handle("the same in the paper (T4, Fig. 4 and 5)", theme))
     frame = open_frame(
         theme,
         width,
@@ -108,10 +99,7 @@ def _draw(section: Section, groups: dict[str, list[Record]], theme: Theme, width
     axes = frame.panels[0]
     for name, points in behind.items():
         _, marker, dash = KINDS[name]
-        x, y = zip(*sorted(points), strict=True)
-        axes.plot(
-            x, y, color=theme.quiet, linewidth=0.8, linestyle=dash, marker=marker, markersize=2.5, alpha=0.7, zorder=1.5
-        )
+        draw_quiet_curve(axes, points, theme, marker, dash)
     for name, records in groups.items():
         if not records:
             continue

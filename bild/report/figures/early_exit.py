@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bild.report.commands import run_command, split_exit
 from bild.report.figures.front_words import overlay_note
+from bild.report.figures.overlay import draw_quiet_curve, quiet_handle
 from bild.report.figures.series import plain
 from bild.report.frame import Words, open_frame
 from bild.report.looks import key, looks
@@ -61,9 +62,7 @@ def _draw(section: Section, records: list[Record], theme: Theme, width: str) -> 
     )
     if theirs:
         note += f" {overlay_note()}"
-        legend.append(
-            Line2D([], [], color=theme.quiet, linewidth=0.8, marker="d", markersize=3, label="paper, Fig. 6 (T4)")
-        )
+        legend.append(quiet_handle("paper, Fig. 6 (T4)", theme))
     frame = open_frame(
         theme,
         width,
@@ -77,18 +76,7 @@ def _draw(section: Section, records: list[Record], theme: Theme, width: str) -> 
     if theirs:
         quiet: tuple[tuple[str, str, Any], ...] = (("bild", "o", "-"), ("calm", "^", (0, (4, 2))))
         for name, marker, dash in quiet:
-            points = sorted(curve("fig6", task, name))
-            axes.plot(
-                [point[0] for point in points],
-                [point[1] for point in points],
-                color=theme.quiet,
-                linewidth=0.8,
-                linestyle=dash,
-                marker=marker,
-                markersize=2.5,
-                alpha=0.7,
-                zorder=1.5,
-            )
+            draw_quiet_curve(axes, curve("fig6", task, name), theme, marker, dash)
     for record in records:
         look, x, score = shown[key(record)], relative(record), record.headline
         axes.plot([x.low, x.high], [score.value] * 2, color=look.color, linewidth=0.7, alpha=0.4)

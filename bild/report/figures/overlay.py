@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from bild.report.published import Overlay
 from bild.report.themes import Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 QUIET_MARKS: tuple[tuple[str, float, str], ...] = (
     ("d", 4, "paper (T4)"),
@@ -58,3 +60,18 @@ def draw_overlay(axes: Axes, behind: Overlay, theme: Theme) -> None:
         zorder=1.7,
         label=other_name,
     )
+
+
+def draw_quiet_curve(axes: Axes, points: Iterable[tuple[float, float]], theme: Theme, marker: str, dash: Any) -> None:
+    """One of the paper's curves behind one's own."""
+    x, y = zip(*sorted(points), strict=True)
+    axes.plot(
+        x, y, color=theme.quiet, linewidth=0.8, linestyle=dash, marker=marker, markersize=2.5, alpha=0.7, zorder=1.5
+    )
+
+
+def quiet_handle(name: str, theme: Theme) -> Line2D:
+    """What the legend says of such curves."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=theme.quiet, linewidth=0.8, marker="d", markersize=3, label=name)

@@ -5,16 +5,16 @@ Predicted points are hollow; the paper's and the reproduction's stand quietly be
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bild.report.figures.front_region import draw_region, reach_of, speed_of, with_region
 from bild.report.figures.front_words import front_caption, front_words
 from bild.report.figures.library import library_position
 from bild.report.figures.overlay import QUIET_MARKS, draw_overlay
 from bild.report.frame import Frame, open_frame
-from bild.report.front import ANCHORS, ONE_POINT, picks
+from bild.report.front import ONE_POINT, picks
 from bild.report.labels import Box, Label, extent, halo, place
 from bild.report.looks import FRONT_COLOR, Look, caption, key, look_key, looks, usual_draft
 from bild.report.marks import MARK, marks
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 40
 """From here on only the front, the anchors and the picks are named: more names are a fog."""
-MOST_REGIONS = 9
 FAINT = 0.6
 
 
@@ -99,10 +98,6 @@ def _fill(
     return _draw_labels(frame, section, shown, notes, hairs)
 
 
-def _speed(record: Record) -> Interval:
-    return record.latency.speedup.total
-
-
 def _bars(spans: Sequence[Interval | Score]) -> list[list[float]]:
     """Error bars below and above; a bootstrap interval need not hold its own estimate."""
     below = [max(0.0, span.value - span.low) for span in spans]
@@ -115,7 +110,7 @@ def _draw_points(axes: Axes, section: Section, shown: dict[str, Look], theme: Th
         records = [record for record in section.records if key(record) == name]
         if not records:
             continue
-        speeds, scores = [_speed(record) for record in records], [record.headline for record in records]
+        speeds, scores = [speed_of(record) for record in records], [record.headline for record in records]
         x, y = [speed.value for speed in speeds], [score.value for score in scores]
         axes.errorbar(
             x, y, xerr=_bars(speeds), yerr=_bars(scores), fmt="none", ecolor=look.color, elinewidth=0.7, alpha=faint
@@ -132,51 +127,8 @@ def _draw_points(axes: Axes, section: Section, shown: dict[str, Look], theme: Th
             zorder=5,
             label=look.name,
         )
-    for record in _with_region(section):
-        _draw_region(axes, record, shown[key(record)].color)
-
-
-def _with_region(section: Section) -> list[Record]:
-    """Where there are many points, only the anchors, the front and the picks: too many regions are a fog."""
-    front, chosen = section.on_front(), picks(section.records)
-    return [
-        record
-        for index, record in enumerate(section.records)
-        if record.joint is not None
-        and (
-            len(section.records) <= MOST_REGIONS
-            or index in front
-            or record.method.name in ANCHORS
-            or record in (chosen.no_loss, chosen.one_point)
-        )
-    ]
-
-
-def _draw_region(axes: Axes, record: Record, color: str) -> None:
-    """The region that holds speedup and quality jointly: the normal ellipse of the paired bootstrap draws."""
-    from matplotlib.patches import Polygon
-
-    joint = record.joint
-    if joint is None or joint.speedup_sd <= 0 or joint.quality_sd <= 0:
-        return
-    reach = _reach(record)
-    across = math.sqrt(max(0.0, 1 - joint.correlation**2))
-    turns = [2 * math.pi * step / 72 for step in range(72)]
-    corners = [
-        (
-            _speed(record).value + reach * joint.speedup_sd * math.cos(turn),
-            record.headline.value
-            + reach * joint.quality_sd * (joint.correlation * math.cos(turn) + across * math.sin(turn)),
-        )
-        for turn in turns
-    ]
-    axes.add_patch(Polygon(corners, closed=True, facecolor=color, alpha=0.07, linewidth=0, zorder=1.5))
-    axes.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=color, alpha=0.3, linewidth=0.5, zorder=1.6))
-
-
-def _reach(record: Record) -> float:
-    """How many standard deviations from its middle a normal ellipse of the record's confidence goes."""
-    return math.sqrt(-2 * math.log(1 - record.intervals.confidence))
+    for record in with_region(section):
+        draw_region(axes, record, shown[key(record)].color)
 
 
 def _draw_predicted(axes: Axes, predicted: Sequence[Predicted], shown: dict[str, Look], theme: Theme) -> None:
@@ -201,14 +153,14 @@ def _draw_predicted(axes: Axes, predicted: Sequence[Predicted], shown: dict[str,
 def _set_limits(
     axes: Axes, section: Section, predicted: Sequence[Predicted], behind: Overlay | None, theme: Theme, phone: bool
 ) -> None:
-    speeds = [_speed(record) for record in section.records]
+    speeds = [speed_of(record) for record in section.records]
     scores = [record.headline for record in section.records]
     x = [1.0, *(end for speed in speeds for end in (speed.low, speed.high))]
     y = [end for score in scores for end in (score.low, score.value, score.high)]
-    for record in _with_region(section):
+    for record in with_region(section):
         assert record.joint is not None
-        across, along = _reach(record) * record.joint.speedup_sd, _reach(record) * record.joint.quality_sd
-        x += [_speed(record).value - across, _speed(record).value + across]
+        across, along = reach_of(record) * record.joint.speedup_sd, reach_of(record) * record.joint.quality_sd
+        x += [speed_of(record).value - across, speed_of(record).value + across]
         y += [record.headline.value - along, record.headline.value + along]
     x += [each.speedup.value for each in predicted]
     y += [each.quality.value for each in predicted]
@@ -276,7 +228,7 @@ def _draw_lines(axes: Axes, section: Section, theme: Theme) -> list[Box]:
 
 def _front(section: Section) -> list[tuple[float, float]]:
     chosen = [section.records[index] for index in section.on_front()]
-    return sorted((_speed(record).value, record.headline.value) for record in chosen)
+    return sorted((speed_of(record).value, record.headline.value) for record in chosen)
 
 
 def _ring_picks(axes: Axes, section: Section, theme: Theme) -> None:
@@ -285,7 +237,7 @@ def _ring_picks(axes: Axes, section: Section, theme: Theme) -> None:
     for record, marker, size in ((chosen.no_loss, "o", 11.5), (chosen.one_point, "s", 11.5)):
         if record is not None:
             axes.scatter(
-                [_speed(record).value],
+                [speed_of(record).value],
                 [record.headline.value],
                 s=size**2,
                 marker=marker,
@@ -328,7 +280,7 @@ def _draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: 
     scale = frame.figure.dpi / 72
     chosen = picks(section.records)
     for record in section.records:
-        speed, score = _speed(record), record.headline
+        speed, score = speed_of(record), record.headline
         x, y = axes.transData.transform((speed.value, score.value))
         radius = (13 if record in (chosen.no_loss, chosen.one_point) else shown[key(record)].size) * scale / 2
         taken = [*taken, Box(x - radius, y - radius, x + radius, y + radius)] if len(section.records) < 200 else taken
@@ -344,7 +296,7 @@ def _draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: 
     for record in (section.records[index] for index in named):
         text = caption(record, usual) + (MARK if doubts[record.hash] and not many else "")
         radius = 7.5 if record in (chosen.no_loss, chosen.one_point) else 4.0
-        labels.append(Label(_speed(record).value, record.headline.value, text, shown[key(record)].ink, radius))
+        labels.append(Label(speed_of(record).value, record.headline.value, text, shown[key(record)].ink, radius))
     lines = axes.transData.transform(_front(section)).tolist()
     size = 6.5 if frame.phone else 7.5
     left = place(axes, labels, taken, soft, lines, size, frame.theme.paper)[1]

@@ -126,8 +126,7 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, obje
     resolved |= {"max_draft": method.max_draft, "first": rules.first, "after_rollback": rules.after_rollback}
     resolved |= {"unsure": rules.unsure, "verify_eos": rules.verify_eos}
     if method.name == "bild":
-        scan = method.scan or ("first" if method.rules == "authors" else "all")
-        resolved |= {"rules": method.rules, "scan": scan}
+        resolved |= {"rules": method.rules, "scan": rules.scan}
     if method.name == "cascade":
         resolved |= {"rule": method.rule}
     return resolved

@@ -78,7 +78,7 @@ class PredictedPoint:
     difference: Interval | None = None
     """Quality less that of vanilla, paired."""
     chosen: str | None = None
-    """Why it is measured: "baseline", "published" or "front"; null: it is not."""
+    """Why it is measured: "baseline", "published", "front" or, where all are, "grid"; null: it is not."""
     measured: str | None = None
     """The point's folder, beside the sweep's own."""
     dropped: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,9 +67,13 @@ class Sweep:
 
     def run(self) -> Swept:
         """Do all that is still to do. Another process on the same results is waited for, and its work used."""
-        folder = self.work.folder
-        with waiting_lock(folder / _LOCK, f"is sweeping in {folder}"):
+        with self.locked():
             return self._run()
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the results' folder against other sweeps; where one is at it, wait."""
+        folder = self.work.folder
+        return waiting_lock(folder / _LOCK, f"is sweeping in {folder}")
 
     def _run(self) -> Swept:
         replays = self.grown.replays([point.setting for point in self.points])
@@ -78,8 +82,9 @@ class Sweep:
         predictor = self.predictor()
         outcomes = self.outcomes(predictor, replays, prices)
         folder = self.work.folder / f"sweep-{sweep_hash(self.work, tree.hash, self.points)[:SHORT]}"
-        chosen = self._chosen(folder, predictor.points(outcomes, prices))
-        self._write(folder, self._predicted(predictor, outcomes, prices, chosen, replays, finished=False))
+        points = predictor.points(outcomes, prices)
+        chosen = self._chosen(folder, points)
+        self._write(folder, self._predicted(points, prices, chosen, replays, finished=False))
         with ExitStack() as stack:
             named = [
                 (point, why, predictor.estimate(outcome, outcomes[0]).score)
@@ -92,9 +97,9 @@ class Sweep:
                     contender.subject.folder.clear()
             contest = Contest(self.work, contenders, self._beside(contenders))
             examples = contest.run()
-            prices = self._settle_prices(tree.path, prices, contest, predictor, replays)
-            outcomes = self.outcomes(predictor, replays, prices)
-            predicted = self._predicted(predictor, outcomes, prices, chosen, replays, finished=True)
+            prices, outcomes = self._settle_prices(tree.path, prices, contest, outcomes, replays)
+            points = predictor.points(outcomes, prices)
+            predicted = self._predicted(points, prices, chosen, replays, finished=True)
             predicted = self._with_measured(predicted, contest, outcomes, prices)
         self._write(folder, predicted)
         pricing.save(folder, prices)
@@ -104,8 +109,7 @@ class Sweep:
     def predictor(self) -> Predictor:
         """For the examples of the tree."""
         tree, measure = self.grown.tree, self.work.config.measure
-        sources = [len(example.source_tokens) for example in tree.examples]
-        return Predictor(self.grown.scorer, sources, measure.confidence, measure.seed)
+        return Predictor(self.grown.scorer, len(tree.examples), measure.confidence, measure.seed)
 
     def outcomes(self, predictor: Predictor, replays: Sequence[Replay], prices: Prices) -> list[Outcome]:
         """What every point comes to; vanilla is the first."""
@@ -143,16 +147,25 @@ class Sweep:
         return pricing.Beside(self.work)
 
     def _settle_prices(
-        self, folder: Path, prices: Prices, contest: Contest, predictor: Predictor, replays: Sequence[Replay]
-    ) -> Prices:
-        """Prices that were taken next to the measurement, with an error from the measured points."""
+        self,
+        folder: Path,
+        prices: Prices,
+        contest: Contest,
+        outcomes: Sequence[Outcome],
+        replays: Sequence[Replay],
+    ) -> tuple[Prices, list[Outcome]]:
+        """Prices that were taken next to the measurement, with an error from the measured points; and the outcomes."""
         if isinstance(contest.beside, pricing.Beside):
             before = self._calibrator.timer.texts if self._calibrator is not None else []
             prices = contest.beside.prices(before) or prices
-        found = [a for a in self._agreements(contest, self.outcomes(predictor, replays, prices), prices) if a]
-        prices = pricing.with_measured_error(prices, found)
+        anew = [
+            dataclasses.replace(outcome, seconds=replay.priced(prices))
+            for outcome, replay in zip(outcomes, replays, strict=True)
+        ]
+        found = [a for a in self._agreements(contest, anew, prices) if a]
+        prices = pricing.with_measured_error(prices, found)  # the error alone changes, and no seconds with it
         pricing.save(folder, prices)
-        return prices
+        return prices, anew
 
     def _agreements(self, contest: Contest, outcomes: Sequence[Outcome], prices: Prices) -> list[Agreement | None]:
         """Prediction and measurement of every contender on the examples that it was measured on."""
@@ -198,8 +211,7 @@ class Sweep:
 
     def _predicted(
         self,
-        predictor: Predictor,
-        outcomes: Sequence[Outcome],
+        points: Sequence[PredictedPoint],
         prices: Prices,
         chosen: Sequence[str | None],
         replays: Sequence[Replay],
@@ -208,7 +220,6 @@ class Sweep:
     ) -> Predicted:
         work, tree = self.work, self.grown.tree
         engine = work.config.engine
-        points = predictor.points(outcomes, prices)
         return Predicted(
             schema=PREDICTED_SCHEMA,
             hash=sweep_hash(work, tree.hash, self.points),

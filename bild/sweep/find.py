@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.results.locking import waiting_lock
 from bild.sweep.drive import Sweep
 from bild.sweep.grid import BASELINE, SweptPoint
 from bild.sweep.predict import Outcome
@@ -22,7 +21,7 @@ _SPLIT_SEED = -1
 def find(sweep: Sweep, goal: Goal) -> Answer:
     """Search over the thresholds of every rule set and draft limit of the sweep."""
     work, grown = sweep.work, sweep.grown
-    with waiting_lock(work.folder / ".sweep.lock", f"is sweeping in {work.folder}"):
+    with sweep.locked():
         usual = SweptPoint(MethodConfig("vanilla"), ThresholdConfig(), BASELINE)
         replay = grown.replays([usual.setting])[0]
         prices = sweep.prices()

@@ -16,8 +16,8 @@ from bild.decoding.methods import USED
 from bild.errors import BildError
 from bild.results import config_hash, label
 from bild.sweep.settings import GridConfig
+from bild.tree.points import Setting
 
-Setting = tuple[MethodConfig, ThresholdConfig]
 BASELINE, PUBLISHED, GRID = "baseline", "published", "grid"
 
 

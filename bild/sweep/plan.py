@@ -32,8 +32,9 @@ from bild.sweep.settings import LengthConfig, SweepConfig
 from bild.sweep.sizes import ModelSize, examples_of, lengths_of, model_sizes
 from bild.sweep.work import Work
 
-TREE_PASSES = (0.5, 3.0)
-"""A tree for a grid takes this many vanilla passes over the examples: batched well, and not at all."""
+TREE_PASSES = (0.5, 4.0)
+"""A tree for a grid takes this many vanilla passes over the examples. 180 points of the embedded pair on a CPU took up
+to 3.6 (docs/sweep.md); the lower end, for few points and large models that gain more by batches, is a guess."""
 PROBE_SLACK = (1.2, 2.5)
 """An engine takes this many times the least that the probe says (`python -m bild.bench` measures it)."""
 _PROBE_SECONDS = 1.5
@@ -210,7 +211,8 @@ def _takes(
         every = (one[0] * len(points), one[1] * len(points))
         plan.takes += [
             f"one vanilla pass: {_time(*one)} ({_time(pace.low, pace.high)} a text; from {pace.how})",
-            f"the tree: {_time(*tree)} (0.5 to 3 vanilla passes, as the batches fit)",
+            f"the tree: {_time(*tree)} ({TREE_PASSES[0]:g} to {TREE_PASSES[1]:g} vanilla passes, "
+            "by the grid and how well batches pay)",
             f"live: {_time(*live)}, {chosen} points",
             f"in all: {_time(tree[0] + live[0], tree[1] + live[1])}; every point decoded live: {_time(*every)}",
             f"texts of {lengths.source} source and {lengths.target} output tokens on average ({lengths_known})",
@@ -221,8 +223,10 @@ def _takes(
         f"{_amount(chosen * examples * _SAMPLE_BYTES)} for measured examples"
     )
     if sizes is not None:
-        weights = sum(size.bytes(config.engine.dtype) for size in sizes)
-        plan.takes.append(f"memory: {_amount(weights)} of weights, and up to {_amount(_STATE_BYTES)} for a batch")
+        weights = 2 * sum(size.bytes(config.engine.dtype) for size in sizes)  # as loaded, and laid out for an engine
+        plan.takes.append(
+            f"memory: {_amount(weights)} of weights (loaded, and laid out), up to {_amount(_STATE_BYTES)} for a batch"
+        )
 
 
 def _time(low: float, high: float) -> str:

@@ -13,42 +13,31 @@ from numpy.typing import NDArray
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.methods import USED
-from bild.metrics.bootstrap import interval
+from bild.metrics.bootstrap import interval, multiplicities
 from bild.metrics.scorer import Scorer
 from bild.report.front import front
 from bild.results.parts import Counts, Interval, Method, Threshold
 from bild.results.predicted import PredictedPoint, PredictedScore, PredictedSeconds
 from bild.results.prices import Prices
 from bild.sweep.grid import SweptPoint
+from bild.tree.outcome import DRAWS
 
 Floats = NDArray[np.float64]
-
-DRAWS = 1000
-"""Of the bootstrap, for every point of a grid."""
 
 
 class ReplayLike(Protocol):
     """What is used of a replayed point: per example, in one order."""
 
     @property
-    def tokens(self) -> list[list[int]]:
-        """Token ids, start token included."""
-
-    @property
     def text(self) -> list[str]:
         """Finished texts."""
 
     @property
-    def small_passes(self) -> list[list[int]]:
-        """New positions, pass by pass."""
-
-    @property
-    def large_passes(self) -> list[list[int]]:
-        """New positions, pass by pass."""
-
-    @property
     def counts(self) -> Counts:
         """Summed over the examples."""
+
+    def priced(self, prices: Prices) -> Floats:
+        """Seconds of each example."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +64,20 @@ class Estimate:
 class Predictor:
     """Turns replays over fixed examples into outcomes, and outcomes into points with intervals."""
 
-    def __init__(self, scorer: Scorer, source_tokens: Sequence[int], confidence: float, seed: int = 0) -> None:
+    def __init__(self, scorer: Scorer, examples: int, confidence: float, seed: int = 0) -> None:
         self.scorer = scorer
-        self.sources = list(source_tokens)
+        self.examples = examples
         self.confidence = confidence
-        count = len(self.sources)
-        chance = np.full(count, 1.0 / count)
-        # How often each example is in each resample; one for all points, so that all comparisons are paired.
-        self.draws = np.random.default_rng(seed).multinomial(count, chance, DRAWS).astype(np.float64)
-
-    def seconds(self, replay: ReplayLike, prices: Prices) -> Floats:
-        """Predicted seconds of every example."""
-        lengths = [len(tokens) for tokens in replay.tokens]
-        return prices.seconds_each(self.sources, replay.small_passes, replay.large_passes, lengths=lengths)
+        # One set of resamples for all points, so that all comparisons are paired; a replay's own are the same.
+        self.draws = multiplicities(self.examples, DRAWS, seed)
 
     def outcome(self, point: SweptPoint, replay: ReplayLike, prices: Prices) -> Outcome:
         """What a replayed point comes to."""
-        return Outcome(point, self.scorer.table(replay.text), self.seconds(replay, prices), replay.counts)
+        return Outcome(point, self.scorer.table(replay.text), replay.priced(prices), replay.counts)
 
     def estimate(self, outcome: Outcome, vanilla: Outcome, part: NDArray[np.bool_] | None = None) -> Estimate:
         """A point over part of the examples, without intervals."""
-        part = np.ones(len(self.sources), dtype=bool) if part is None else part
+        part = np.ones(self.examples, dtype=bool) if part is None else part
         count = int(part.sum())
         score = self.scorer.score(outcome.table[part].sum(axis=0), count)
         base = self.scorer.score(vanilla.table[part].sum(axis=0), count)
@@ -112,12 +94,12 @@ class Predictor:
         return [dataclasses.replace(p, front=i in best) for i, p in enumerate(found)]
 
     def _scores(self, outcome: Outcome) -> Floats:
-        return self.scorer.scores(self.draws @ outcome.table, len(self.sources))
+        return self.scorer.scores(self.draws @ outcome.table, self.examples)
 
     def _point(
         self, outcome: Outcome, vanilla: Outcome, base_scores: Floats, base_sums: Floats, prices: Prices
     ) -> PredictedPoint:
-        count = len(self.sources)
+        count = self.examples
         own = self.estimate(outcome, vanilla)
         scores = self._scores(outcome)
         sums = self.draws @ outcome.seconds

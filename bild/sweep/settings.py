@@ -80,7 +80,7 @@ class GridConfig:
     minutes: float = 60.0
     """But no more are begun after so much measuring."""
     least: int = 32
-    """Examples of the first stage; every further stage has twice as many."""
+    """Examples of the first stage; every further stage has at most twice as many."""
     calibration: float = 20.0
     """Seconds of live decoding that the prices are taken from before anything is predicted."""
     find: str | None = None

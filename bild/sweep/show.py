@@ -6,30 +6,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bild.report.terminal import wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import Predicted, PredictedPoint
 from bild.sweep.search import Answer, Found
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bild.sweep.drive import Swept
     from bild.sweep.plan import Plan
-
-WIDTH = 100
-
-
-def console() -> Console:
-    """At least as wide as the tables: a pipe has no width."""
-    found = Console(highlight=False)
-    return found if found.width >= WIDTH else Console(highlight=False, width=WIDTH)
 
 
 def show_plan(plan: Plan) -> None:
     """What is done, what is to do, and what it takes."""
-    out = console()
+    out = wide_console()
     for title, lines in plan.sections():
         out.print(Text(title, style="bold"))
         for line in lines:
@@ -39,7 +33,7 @@ def show_plan(plan: Plan) -> None:
 def show_swept(swept: Swept) -> None:
     """The points that were measured and the predicted front, then words."""
     predicted = swept.predicted
-    out = console()
+    out = wide_console()
     out.print(front_table(predicted))
     for line in footer(swept):
         out.print(line, markup=False, soft_wrap=True)
@@ -121,7 +115,7 @@ def _told(predicted: Predicted) -> str:
 
 def show_answer(answer: Answer, metric: str) -> None:
     """What a search found, chosen and reported apart, and as the paper does it."""
-    out = console()
+    out = wide_console()
     first, second = answer.halves
     out.print(Text(f"{answer.goal}: {answer.tried} settings replayed", style="bold"))
     if answer.goal.bound is not None:

@@ -40,7 +40,7 @@ class Timed:
 
 
 class TimedEngine(Engine):
-    """Another engine, with a note of every call. Its own cost is some 0.2 microseconds a call."""
+    """Another engine, with a note of every call."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

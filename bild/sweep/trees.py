@@ -7,9 +7,9 @@ from functools import cached_property
 
 from bild.bench.progress import telling, track
 from bild.metrics.scorer import Scorer
-from bild.sweep.grid import Setting
 from bild.sweep.work import Work
 from bild.tree import MissingNodes, Replay, Tree
+from bild.tree.points import Setting
 
 _AT_ONCE = 256
 """Points of one replay: enough to share their work, few enough to see it move on."""

@@ -20,7 +20,7 @@ from bild.tasks import Dataset
 from bild.tree import store
 from bild.tree.forward import Branches, OverBudget, Told, weights_of
 from bild.tree.frontier import Growing
-from bild.tree.identity import identity_of, open_folder
+from bild.tree.identity import open_folder
 from bild.tree.points import Grouped, Setting, group
 from bild.tree.store import Growth, StoredExample
 from bild.tree.tree import Tree, assemble
@@ -68,10 +68,14 @@ def grow(
             grower = Grower(pair, stored, growths, grouped, head, budget)
             done = len(wanted) - len(todo)
             for chunk in grower.chunks(todo):
-                done += grower.grow(chunk, block)
+                done += grower.grow(chunk, block.append)
                 if progress is not None:
                     progress(done, len(wanted))
         return assemble(path, head, stored, growths)
+
+
+Keep = Callable[[Mapping[int, Growth]], None]
+"""What becomes of grown examples, by index: stored, or nothing."""
 
 
 class Grower:
@@ -112,8 +116,8 @@ class Grower:
             found[-1].append(index)
         return found
 
-    def grow(self, chunk: Sequence[int], block: store.BlockFile) -> int:
-        """Grow the trees of some examples and store them; halves that fit where they do not. Returns how many."""
+    def grow(self, chunk: Sequence[int], keep: Keep) -> int:
+        """Grow some examples and hand them to `keep`, in halves where they do not fit; returns how many."""
         before = {i: _Mark(self.growths[i]) for i in chunk}
         try:
             Wave(self, chunk).run()
@@ -126,8 +130,8 @@ class Grower:
                     "run on a device with more memory, or lower task.target_limit."
                 ) from error
             half = len(chunk) // 2
-            return self.grow(chunk[:half], block) + self.grow(chunk[half:], block)
-        block.append({i: self.growths[i] for i in chunk})
+            return self.grow(chunk[:half], keep) + self.grow(chunk[half:], keep)
+        keep({i: self.growths[i] for i in chunk})
         return len(chunk)
 
 
@@ -231,6 +235,3 @@ def default_budget(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 2
     return 1 << 30
-
-
-__all__ = ["Grower", "grow", "identity_of"]

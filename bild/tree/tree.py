@@ -91,11 +91,6 @@ class Tree:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text.strip()
 
-    def piece(self, token: int) -> str:
-        """A token as inside a text: the piece "▁Haus" is " Haus"."""
-        found: str | None = self._tokenizer.id_to_token(token)
-        return "" if found is None else found.replace("▁", " ")
-
     def take(self, ids: Iterable[str]) -> Tree:
         """The same tree with some of its examples only, in the order asked for. BildError for an id it lacks."""
         by_id = {example.id: example for example in self.examples}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.metrics import quality
@@ -47,17 +49,11 @@ class Replayed:
     large: int
     counts: Counts = COUNTS
 
-    @property
-    def tokens(self) -> list[list[int]]:
-        return [[0] * 13 for _ in self.text]
-
-    @property
-    def small_passes(self) -> list[list[int]]:
-        return [[1] * self.small for _ in self.text]
-
-    @property
-    def large_passes(self) -> list[list[int]]:
-        return [[4 if self.small else 1] * self.large for _ in self.text]
+    def priced(self, prices: Prices) -> NDArray[np.float64]:
+        count = len(self.text)
+        small = [[1] * self.small] * count
+        large = [[4 if self.small else 1] * self.large] * count
+        return prices.seconds_each([10] * count, small, large, lengths=[13] * count)
 
 
 POINTS = [
@@ -70,7 +66,7 @@ REPLAYS = [Replayed(VANILLA, 0, 12), Replayed(WORSE, 9, 3), Replayed(WORSE, 9, 4
 
 @pytest.fixture
 def predictor() -> Predictor:
-    return Predictor(Scorer("bleu", REFERENCES), [10] * len(REFERENCES), 0.95)
+    return Predictor(Scorer("bleu", REFERENCES), len(REFERENCES), 0.95)
 
 
 def test_predicted_points(predictor: Predictor) -> None:

@@ -43,7 +43,7 @@ def evaluate(points: Sequence[SweptPoint]) -> list[Outcome]:
 
 
 def search(goal: str, evaluated=evaluate) -> Search:
-    predictor = Predictor(Means("bleu", ["x"] * EXAMPLES), [10] * EXAMPLES, 0.95)
+    predictor = Predictor(Means("bleu", ["x"] * EXAMPLES), EXAMPLES, 0.95)
     vanilla = outcome(
         SweptPoint(MethodConfig("vanilla"), ThresholdConfig(), BASELINE), np.full(EXAMPLES, 40.0), np.ones(EXAMPLES)
     )

@@ -29,7 +29,10 @@ MAY_USE: dict[str, set[str]] = {
     "bench": {"decoding", "engines", "models", "tasks", "metrics", "results"},
     "training": {"bench", "engines", "models", "tasks", "metrics", "results"},
     "tree": {"decoding", "engines", "models", "tasks", "metrics", "results", "bench.live"},
-    "sweep": {"decoding", "engines", "models", "tasks", "metrics", "results", "report.front", "bench", "tree"},
+    "sweep": {
+        *("decoding", "engines", "models", "tasks", "metrics", "results", "bench", "tree"),
+        *("report.front", "report.terminal"),
+    },
 }
 COMMON = {"config", "errors", "hub"}
 WITHOUT_TORCH = ("decoding", "results", "report", "tasks", "metrics")

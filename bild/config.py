@@ -33,19 +33,21 @@ DATA_SOURCES = ("embedded", "hub", "file")
 METRICS = ("bleu", "rouge")
 
 
-def _one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is none of the choices; None was not given."""
     if value is not None and value not in choices:
         raise BildError(f"{name}={value} is not known: choose one of {', '.join(choices)}.")
 
 
-def _at_least(name: str, value: float | None, least: float) -> None:
+def at_least(name: str, value: float | None, least: float) -> None:
+    """Refuse a number that is too small, or not a number; None was not given."""
     if value is not None and not value >= least:  # also refuses NaN
         raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
 
 
 def _draft_limit(method: str, value: int | str) -> None:
     if isinstance(value, int) and not isinstance(value, bool):
-        _at_least("method.max_draft", value, 1)
+        at_least("method.max_draft", value, 1)
     elif value != "auto":
         raise BildError(f"method.max_draft={value} is not a draft limit: give a whole number, 1 or more, or auto.")
     elif method == "heuristic":
@@ -107,17 +109,17 @@ class MethodConfig:
     rule: str = "v3"
 
     def __post_init__(self) -> None:
-        _one_of("method.name", self.name, METHODS)
-        _one_of("method.rules", self.rules, RULES)
+        one_of("method.name", self.name, METHODS)
+        one_of("method.rules", self.rules, RULES)
         _draft_limit(self.name, self.max_draft)
-        _one_of("method.first", self.first, ("large", "small"))
-        _one_of("method.after_rollback", self.after_rollback, ("large", "small"))
-        _one_of("method.scan", self.scan, ("first", "all"))
-        _one_of("method.unsure", self.unsure, ("drop", "verify"))
-        _one_of("method.confidence", self.confidence, CONFIDENCES)
-        _at_least("method.decay", self.decay, 0)
-        _at_least("method.min_layers", self.min_layers, 1)
-        _one_of("method.rule", self.rule, CASCADES)
+        one_of("method.first", self.first, ("large", "small"))
+        one_of("method.after_rollback", self.after_rollback, ("large", "small"))
+        one_of("method.scan", self.scan, ("first", "all"))
+        one_of("method.unsure", self.unsure, ("drop", "verify"))
+        one_of("method.confidence", self.confidence, CONFIDENCES)
+        at_least("method.decay", self.decay, 0)
+        at_least("method.min_layers", self.min_layers, 1)
+        one_of("method.rule", self.rule, CASCADES)
 
 
 @dataclass
@@ -130,9 +132,9 @@ class EngineConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("engine.name", self.name, ENGINES)
-        _one_of("engine.dtype", self.dtype, DTYPES)
-        _at_least("engine.threads", self.threads, 1)
+        one_of("engine.name", self.name, ENGINES)
+        one_of("engine.dtype", self.dtype, DTYPES)
+        at_least("engine.threads", self.threads, 1)
 
 
 @dataclass
@@ -167,7 +169,7 @@ class ModelConfig:
     """What the two were before they were fine-tuned: where `bild.train` and `bild.align` start from."""
 
     def __post_init__(self) -> None:
-        _at_least("model.exit", self.exit, 1)
+        at_least("model.exit", self.exit, 1)
 
     @property
     def pair_name(self) -> str:
@@ -216,11 +218,11 @@ class TaskConfig:
     metric: str = "bleu"
 
     def __post_init__(self) -> None:
-        _one_of("task.data", self.data, DATA_SOURCES)
-        _one_of("task.metric", self.metric, METRICS)
-        _at_least("task.samples", self.samples, 1)
-        _at_least("task.source_limit", self.source_limit, 1)
-        _at_least("task.target_limit", self.target_limit, 2)
+        one_of("task.data", self.data, DATA_SOURCES)
+        one_of("task.metric", self.metric, METRICS)
+        at_least("task.samples", self.samples, 1)
+        at_least("task.source_limit", self.source_limit, 1)
+        at_least("task.target_limit", self.target_limit, 2)
 
 
 @dataclass
@@ -234,9 +236,9 @@ class MeasureConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("measure.warmup", self.warmup, 0)
-        _at_least("measure.library", self.library, -1)
-        _at_least("measure.draws", self.draws, 100)
+        at_least("measure.warmup", self.warmup, 0)
+        at_least("measure.library", self.library, -1)
+        at_least("measure.draws", self.draws, 100)
         if not 0.5 <= self.confidence < 1.0:
             raise BildError(f"measure.confidence={self.confidence:g} is out of range: from 0.5 to below 1.")
 

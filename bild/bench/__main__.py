@@ -15,8 +15,10 @@ def job(config: BenchConfig) -> None:
     """Measure, print the table, and write JSON and figure."""
     from bild.bench.bench_result import write_bench
     from bild.bench.engine_bench import run_bench
+    from bild.models import resolve_device
     from bild.report.bench_figure import save_bench
     from bild.report.bench_table import show_bench
+    from bild.results.locking import device_lock
 
     def announce(line: str) -> None:
         print(line, flush=True)
@@ -27,7 +29,8 @@ def job(config: BenchConfig) -> None:
     except OSError as error:
         raise BildError(f"out={config.out} cannot be made ({error.strerror}): choose another folder.") from error
     try:
-        result = run_bench(config, announce)
+        with device_lock(str(resolve_device(config.device))):
+            result = run_bench(config, announce)
     except KeyboardInterrupt:
         _stop("before anything was measured")
     if result.interrupted and not any(row.ms_per_token for row in result.rows.values()):

@@ -50,15 +50,10 @@ def written(tokens: Sequence[int]) -> int:
     return len(tokens) - 1
 
 
-def quality_of(samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig) -> Quality:
-    """Scores with their intervals, and the paired difference to same-engine vanilla."""
-    return quality_and_joint(samples, references, metric, measure)[0]
-
-
 def quality_and_joint(
     samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig
 ) -> tuple[Quality, Joint]:
-    """As `quality_of`, and how the headline score and the speedup vary together over the same resamples."""
+    """Scores, their paired differences to vanilla, and how the headline score and the speedup vary together."""
     found = quality(
         metric,
         [sample["text"] for sample in samples],

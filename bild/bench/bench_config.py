@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bild.config import DTYPES, ENGINES, ModelConfig
+from bild.config import DTYPES, ENGINES, ModelConfig, at_least, one_of
 from bild.errors import BildError
 
 PEERS = ("generate", "generate-static", "assisted", "prompt-lookup", "ctranslate2", "ctranslate2-int8")
@@ -32,11 +32,11 @@ class ShapeConfig:
     """Whether the head is the embedding (T5 v1.0), or has weights of its own."""
 
     def __post_init__(self) -> None:
-        _among("shape.kind", [self.kind], KINDS)
+        one_of("shape.kind", self.kind, KINDS)
         sizes = ("d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers")
         for name in sizes:
-            _at_least(f"shape.{name}", getattr(self, name), 1)
-        _at_least("shape.rows", self.rows, 8)
+            at_least(f"shape.{name}", getattr(self, name), 1)
+        at_least("shape.rows", self.rows, 8)
 
 
 @dataclass
@@ -75,18 +75,20 @@ class BenchConfig:
         if self.shape is None and self.model is None:
             self.model = ModelConfig(large="embedded", small="embedded", fits=["translation-de-en"], task="embedded")
         self.engines, self.peers = list(dict.fromkeys(self.engines)), list(dict.fromkeys(self.peers))
-        _among("engine", self.engines, ENGINES)
-        _among("peers", self.peers, PEERS)
+        for engine in self.engines:
+            one_of("engine", engine, ENGINES)
+        for peer in self.peers:
+            one_of("peers", peer, PEERS)
         if not self.engines and not self.peers:
             raise BildError("There is nothing to measure: name at least one of engine=[...] and peers=[...].")
-        _among("dtype", [self.dtype], DTYPES)
+        one_of("dtype", self.dtype, DTYPES)
         self.widths = sorted(set(self.widths))
         for name, least in {"source_length": 2, "tokens": 2, "cached": 1, "repeats": 1, "warmup": 1}.items():
-            _at_least(name, getattr(self, name), least)
+            at_least(name, getattr(self, name), least)
         for name in ("threads", "assistant_tokens"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         for width in self.widths:
-            _at_least("widths", width, 1)
+            at_least("widths", width, 1)
 
     @property
     def subject(self) -> str:
@@ -94,14 +96,3 @@ class BenchConfig:
         named = self.shape or self.model
         assert named is not None
         return named.name.replace("/", "-")
-
-
-def _among(name: str, values: list[str], choices: tuple[str, ...]) -> None:
-    for value in values:
-        if value not in choices:
-            raise BildError(f"{name}={value} is not known: choose one of {', '.join(choices)}.")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise BildError(f"{name}={value} is out of range: it must be {least} or more.")

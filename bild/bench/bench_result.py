@@ -11,6 +11,7 @@ from typing import Any
 
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.folder import write_atomically
 
 BENCH_VERSION = 1
 
@@ -153,13 +154,8 @@ class BenchResult:
 def write_bench(result: BenchResult, path: Path) -> None:
     """Write it as strict JSON, whole or not at all."""
     text = dumps(encode(result), indent=1) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".json.new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise BildError(f"{path} cannot be written ({error.strerror}): choose another place with out=...") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
 
 
 def read_bench(path: Path) -> BenchResult:

@@ -6,6 +6,7 @@ goes round copies of its matrix that no cache can hold together, as the layers o
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -114,6 +115,7 @@ def line(what: str, us: Mapping[str, float]) -> str:
 @torch.inference_mode()
 def main() -> int:
     """Print both tables."""
+    argparse.ArgumentParser("python -m bild.bench.layouts", description=__doc__).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"engine=fused uses {kernels_for(torch.device('cpu'), torch.float32)}")

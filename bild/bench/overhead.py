@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 
 from bild.bench.bench_result import Overhead, Spread
@@ -11,6 +11,7 @@ from bild.bench.live import run_live
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
+from bild.results.prices import interpolate
 
 LENGTH = 128
 DRAFT = 4
@@ -88,19 +89,5 @@ def decode_overhead(engine: str | None, draft_ms: float | None, large_ms: Mappin
     if engine is None or draft_ms is None or not large_ms:
         return Overhead(us, passes, None, None, None)
     drafting = passes - 1
-    round_ms = drafting * draft_ms + interpolated(large_ms)(round(drafting))
+    round_ms = drafting * draft_ms + interpolate(dict(large_ms), round(drafting))
     return Overhead(us, passes, round_ms, us.median * passes / 1e3 / round_ms, engine)
-
-
-def interpolated(table: Mapping[int, float]) -> Callable[[int], float]:
-    """Between the entries of a table by width; the nearest one outside of them."""
-    known = sorted(table)
-
-    def at(width: int) -> float:
-        below = max((w for w in known if w <= width), default=known[0])
-        above = min((w for w in known if w >= width), default=known[-1])
-        if above <= below:
-            return table[below]
-        return table[below] + (table[above] - table[below]) * (width - below) / (above - below)
-
-    return at

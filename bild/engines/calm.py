@@ -67,10 +67,9 @@ class CalmEngine(Engine):
     def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
         """See `Engine.step`: a pass through all layers."""
         self._reserve(len(tokens))
-        x = t5.embed(self.engine.weights, torch.tensor(tokens, device=self.engine.device))
-        x = self._run(x, 0, self.layers)
+        x = self._run(self.engine.embed(tokens), 0, self.layers)
         self.length += len(tokens)
-        return summarise(t5.logits(self.engine.weights, x[-want:]), tokens)
+        return summarise(self.engine.logits(x[-want:]), tokens)
 
     @torch.inference_mode()
     def write(
@@ -108,7 +107,7 @@ class CalmEngine(Engine):
 
     def _by_state(self, token: int, bar: float, first_exit: int) -> Written:
         """Write the token after `token`, by the cosine similarity of consecutive states."""
-        x = self._embed(token)
+        x = self.engine.embed([token])
         used = first_exit - 1 if bar < 1.0 else self.layers
         x = self._run(x, 0, used)
         size = _size(x)
@@ -120,15 +119,15 @@ class CalmEngine(Engine):
             if used < self.layers and _cosine(before, x, size_before * size) >= bar:
                 self._leave(x)
                 break
-        choice, nll, _ = summarise(self._logits(x), [token])
+        choice, nll, _ = summarise(self.engine.logits(x), [token])
         return Written(choice[0], nll[0], used)
 
     def _by_softmax(self, token: int, bar: float, first_exit: int) -> Written:
         """Write the token after `token`, by the lead of the likeliest one over the next."""
         used = first_exit if bar < 1.0 else self.layers
-        x = self._run(self._embed(token), 0, used)
+        x = self._run(self.engine.embed([token]), 0, used)
         while True:
-            choice, nll, lead = _lead(self._logits(x)[0])
+            choice, nll, lead = _lead(self.engine.logits(x)[0])
             if used == self.layers:
                 return Written(choice, nll, used)
             if lead >= bar:
@@ -137,34 +136,18 @@ class CalmEngine(Engine):
             x = self._run(x, used, used + 1)
             used += 1
 
-    def _embed(self, token: int) -> Tensor:
-        """The residual of a token: [D] where one token has a way of its own, else [1, D]."""
-        engine = self.engine
-        if engine.row is not None:
-            return engine.row.embed(token)
-        return t5.embed(engine.weights, torch.tensor([token], device=engine.device))
-
-    def _logits(self, x: Tensor) -> Tensor:
-        """[1, V] behind any layer: final norm and head."""
-        engine = self.engine
-        if engine.row is not None:
-            return engine.row.logits(x)[None]
-        return t5.logits(engine.weights, x)
-
     def _run(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Take the new positions, [D] or [k, D], through the layers first..last-1."""
-        engine, n = self.engine, self.length
+        """Take the new positions [k, D] through the layers first..last-1."""
+        n = self.length
         for layer in range(first, last):
             if self._filled[layer] < n:
                 self._fill(layer)
-            self._filled[layer] = n + (1 if x.dim() == 1 else x.shape[0])
-        if engine.row is not None and x.dim() == 1:
-            return engine.row.run_layers(engine.state, x, n, first, last)
-        return t5.run_layers(engine.weights, engine.state, x, n, first, last)
+            self._filled[layer] = n + x.shape[0]
+        return self.engine.run_layers(x, n, first, last)
 
     def _leave(self, x: Tensor) -> None:
         """Keep the state that a position leaves behind for the layers that it leaves out."""
-        self._states[self.length] = t5.rms_norm(x.view(1, -1), self.engine.weights.shape.eps)[0]
+        self._states[self.length] = t5.rms_norm(x, self.engine.weights.shape.eps)[0]
 
     def _fill(self, layer: int) -> None:
         """Keys and values in a layer for the positions that left before it."""

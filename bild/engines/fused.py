@@ -37,7 +37,7 @@ class FusedEngine(Engine):
         self._source_biases: dict[int, Tensor] = {}
         fast = self.device.type == "cpu" and dtype == torch.float32
         self.host = HostDecoder(self.weights) if in_panels else None
-        self.row = self.host or (RowDecoder(self.weights) if fast else None)
+        self.row = RowDecoder(self.weights) if fast and self.host is None else None
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -88,7 +88,7 @@ class FusedEngine(Engine):
             self.grow(end)
         if self.host is not None:
             logits = self.host.decode(self.state, tokens, n, want)
-        elif isinstance(self.row, RowDecoder) and len(tokens) == 1:
+        elif self.row is not None and len(tokens) == 1:
             logits = self.row.decode(self.state, tokens[0], n)[None]
         else:
             logits = t5.decode(self.weights, self.state, torch.tensor(tokens, device=self.device), n, want)
@@ -100,7 +100,7 @@ class FusedEngine(Engine):
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """The residuals [k, D] of tokens."""
         if self.host is not None:
-            return self.host.embed_all(tokens)
+            return self.host.embed(tokens)
         return t5.embed(self.weights, torch.tensor(tokens, device=self.device))
 
     def run_layers(self, x: Tensor, n: int, first: int, last: int) -> Tensor:

@@ -55,30 +55,25 @@ class HostDecoder:
 
     # Through the public door: torch tensors
 
-    def embed(self, token: int) -> Tensor:
-        """The residual [D] of a token."""
-        return self.weights.embed[token]
-
-    def embed_all(self, tokens: Sequence[int]) -> Tensor:
+    def embed(self, tokens: Sequence[int]) -> Tensor:
         """The residuals [k, D] of tokens."""
         return torch.from_numpy(self.embeddings.take(tokens, 0))
 
     @_QUIET
     def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
-        """`t5.run_layers`; x is [k, D], or [D] for one position."""
-        count = 1 if x.dim() == 1 else x.shape[0]
+        """`t5.run_layers`."""
+        count = x.shape[0]
         room = self._room(count)
         room.fill(x.numpy())
         self._run(state, room, n, first, last)
-        return torch.from_numpy(room.x[:count].copy()).view(x.shape)
+        return torch.from_numpy(room.x[:count].copy())
 
     @_QUIET
     def logits(self, x: Tensor) -> Tensor:
-        """`t5.logits`; x is [k, D], or [D] for one position. The next call writes to the same memory."""
-        room = self._room(1 if x.dim() == 1 else x.shape[0])
+        """`t5.logits`. The next call writes to the same memory."""
+        room = self._room(x.shape[0])
         room.fill(x.numpy())
-        found = self._score(room)
-        return found[0] if x.dim() == 1 else found
+        return self._score(room)
 
     @_QUIET
     def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from bild.bench.bench_config import ShapeConfig
-from bild.config import ModelConfig, TaskConfig
+from bild.config import ModelConfig, TaskConfig, at_least, one_of
 from bild.errors import BildError
 
 OPTIMIZERS = ("adafactor", "adamw")
@@ -61,10 +61,10 @@ class TrainSettings:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        among("train.optimizer", self.optimizer, OPTIMIZERS)
-        among("train.schedule", self.schedule, SCHEDULES)
-        among("train.precision", self.precision, PRECISIONS)
-        among("train.select", self.select, SELECTIONS)
+        one_of("train.optimizer", self.optimizer, OPTIMIZERS)
+        one_of("train.schedule", self.schedule, SCHEDULES)
+        one_of("train.precision", self.precision, PRECISIONS)
+        one_of("train.select", self.select, SELECTIONS)
         for name in ("epochs", "steps", "batch", "accumulate", "validate_every", "validate_samples", "patience"):
             at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("warmup", "weight_decay", "checkpoint_minutes"):
@@ -99,7 +99,7 @@ class TokenizerSettings:
     """Pieces, special tokens included; None takes the shape's rows."""
 
     def __post_init__(self) -> None:
-        among("tokenizer.kind", self.kind, TOKENIZERS)
+        one_of("tokenizer.kind", self.kind, TOKENIZERS)
         at_least("tokenizer.size", self.size, 32)
 
 
@@ -158,7 +158,7 @@ class TrainConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("role", self.role, ROLES)
+        one_of("role", self.role, ROLES)
         if (self.model is None) == (self.shape is None):
             raise BildError(
                 "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
@@ -185,8 +185,8 @@ class AlignSettings:
     """Sources that the large model decodes together."""
 
     def __post_init__(self) -> None:
-        among("align.start", self.start, STARTS)
-        among("align.loss", self.loss, LOSSES)
+        one_of("align.start", self.start, STARTS)
+        one_of("align.loss", self.loss, LOSSES)
         at_least("align.batch", self.batch, 1)
 
 
@@ -219,15 +219,3 @@ class AlignConfig(CommonConfig):
         assert self.model is not None
         kind = "" if self.align.loss == "sequence" else f"-{self.align.loss}"
         return f"{self.model.name}-aligned{kind}"
-
-
-def among(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is none of the choices."""
-    if value not in choices:
-        raise BildError(f"{name}={value} is not known: choose one of {', '.join(choices)}.")
-
-
-def at_least(name: str, value: float | None, least: float) -> None:
-    """Refuse a number that is too small, or not a number."""
-    if value is not None and not value >= least:
-        raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")

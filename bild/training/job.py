@@ -13,7 +13,6 @@ from typing import Any
 from bild.bench.machine import describe, state
 from bild.config import TaskConfig
 from bild.errors import BildError
-from bild.metrics import quality
 from bild.results import config_hash
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig
@@ -108,7 +107,7 @@ class Job:
             "extra": self.extra,
             "data": self.data.provenance,
             "scores": {judge.task.split: _scores(judge, module) for judge in judges},
-            "signature": quality(config.task.metric, ["a"], ["a"], draws=100).scores[judges[0].headline].signature,
+            "signature": judges[0].signature,
             "progress": dataclasses.asdict(trainer.progress) | {"seconds": round(trainer.seconds(), 1)},
             "environment": environment,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from bild.config import TaskConfig
 from bild.engines.early_exit import truncated
-from bild.metrics import quality
+from bild.metrics.scorer import Scorer
 from bild.tasks import Dataset
 from bild.training.corpus import IGNORED, Corpus, by_length, make_batch
 from bild.training.generate import greedy_outputs
@@ -50,19 +51,22 @@ class Judge:
 
     def score(self, module: Any) -> float:
         """The task's metric, 0..100."""
-        return float(
-            quality(self.task.metric, self.texts(module), self.references, draws=100).scores[self.headline].value
-        )
+        table = self._scorer.table(self.texts(module))
+        return self._scorer.score(table.sum(axis=0), len(table))
 
-    @property
-    def references(self) -> list[str]:
-        """In the order of the data."""
-        return [example.reference for example in self.data]
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.task.metric, [example.reference for example in self.data])
 
     @property
     def headline(self) -> str:
         """The name of the score."""
-        return "rougeLsum" if self.task.metric == "rouge" else self.task.metric
+        return self._scorer.name
+
+    @property
+    def signature(self) -> str:
+        """How the score is computed."""
+        return self._scorer.signature
 
     def texts(self, module: Any) -> list[str]:
         """The module's greedy outputs as texts, in the order of the data."""

@@ -10,7 +10,7 @@ import pytest
 
 from bild.bench.contest import Contest, Measured, Plan
 from bild.bench.entrants import EngineEntrant, Entrant, Timed
-from bild.bench.overhead import ScriptedEngine, decode_overhead, interpolated, us_per_pass
+from bild.bench.overhead import ScriptedEngine, decode_overhead, us_per_pass
 
 PLAN = Plan(sources=[[5, 1], [6, 1]], tokens=3, widths=[1, 2, 4], cached=2, repeats=4, warmup=2, seed=0)
 
@@ -117,8 +117,3 @@ def test_its_share_of_a_round() -> None:
     # At T5-small's shape a round takes above 50 ms: the bound is 3 %.
     assert found.us_per_pass.low * found.passes_per_round < 0.03 * 50_000
     assert decode_overhead(None, None, {}).share is None
-
-
-def test_a_table_is_read_between_its_entries() -> None:
-    at = interpolated({2: 10.0, 4: 14.0})
-    assert [at(width) for width in (1, 2, 3, 4, 9)] == [10.0, 10.0, 12.0, 14.0, 14.0]

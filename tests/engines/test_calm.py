@@ -61,7 +61,7 @@ def test_tokens_layers_and_probabilities_are_those_of_the_librarys_blocks(make: 
     module = deep(make)
     made = calm(module, capacity=4)  # it also has to grow
     if way == "matrix":
-        made.engine.row = None
+        made.engine.row = made.engine.host = None
     deeper = left = 0
     for source, bars, first in cases(confidence, 6):
         expected = oracle(module, source, [START], bars, confidence, first)

@@ -23,7 +23,7 @@ from bild.engines.t5_room import Room
 
 _ROOMS = 32
 """How many numbers of rows keep their rooms."""
-_QUIET = np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by `check_finite`, in words
+QUIET = np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by `check_finite`, in words
 _ROOM_MAX = 64
 
 
@@ -44,10 +44,10 @@ class HostDecoder:
     def __init__(self, weights: t5.Weights) -> None:
         self.weights = weights
         self.embeddings: Floats = weights.embed.numpy()
-        self._encoder = [_Products(layer) for layer in weights.encoder]
-        self._decoder = [_Products(layer) for layer in weights.decoder]
-        self._cross_kv, self._head = _panels(weights.cross_kv), _panels(weights.head)
-        self._encoder_gain: Floats = weights.encoder_gain.numpy()
+        self.encoder = [Products(layer) for layer in weights.encoder]
+        self.decoder = [Products(layer) for layer in weights.decoder]
+        self.cross_kv, self._head = _panels(weights.cross_kv), _panels(weights.head)
+        self.encoder_gain: Floats = weights.encoder_gain.numpy()
         self._decoder_gain: Floats = weights.decoder_gain.numpy()
         self._rooms: dict[int, Room] = {}
         self._logits = empty((0,))
@@ -59,62 +59,63 @@ class HostDecoder:
         """The residuals [k, D] of tokens."""
         return torch.from_numpy(self.embeddings.take(tokens, 0))
 
-    @_QUIET
+    @QUIET
     def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
         """`t5.run_layers`."""
         count = x.shape[0]
-        room = self._room(count)
+        room = self.room(count)
         room.fill(x.numpy())
         self._run(state, room, n, first, last)
         return torch.from_numpy(room.x[:count].copy())
 
-    @_QUIET
+    @QUIET
     def logits(self, x: Tensor) -> Tensor:
         """`t5.logits`. The next call writes to the same memory."""
-        room = self._room(x.shape[0])
+        room = self.room(x.shape[0])
         room.fill(x.numpy())
-        return self._score(room)
+        return self.score(room)
 
-    @_QUIET
+    @QUIET
     def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
         """`t5.decode`. The next call writes to the same memory."""
         count = len(tokens)
-        room = self._room(count)
+        room = self.room(count)
         room.fill(self.embeddings[tokens[0]] if count == 1 else self.embeddings.take(tokens, 0))
-        self._run(state, room, n, 0, len(self._decoder))
+        self._run(state, room, n, 0, len(self.decoder))
         if want == count:
-            return self._score(room)
-        last = self._room(want)
+            return self.score(room)
+        last = self.room(want)
         last.fill(room.x[count - want : count])
-        return self._score(last)
+        return self.score(last)
 
-    @_QUIET
+    @QUIET
     def encode(self, source: Sequence[int], bias: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Cross-attention's (keys, values) of a source, as `t5.cross_attention` of `t5.encode`."""
         shape, count = self.weights.shape, len(source)
-        room = self._room(count)
+        room = self.room(count)
         room.fill(self.embeddings.take(source, 0))
         weighing = _Weighing(shape.heads, count, count)
         biases, (keys, values) = bias.numpy(), room.keys_values
         across = keys.transpose(0, 2, 1)
-        for layer in self._encoder:
+        for layer in self.encoder:
             room.normalise(shape.eps)
             layer.qkv.times(room.normed, room.rows, room.qkv_panels)
             weighing.attend(room.query, across, values, biases, room)
             layer.o.times(room.mixed, room.rows, room.d_panels)
             room.x += room.added
-            self._feed_forward(layer, room)
+            self.feed_forward(layer, room)
         room.normalise(shape.eps)
-        room.normed *= self._encoder_gain
-        both = columns(self._cross_kv, room.normed, room.rows)[:count]
+        room.normed *= self.encoder_gain
+        both = columns(self.cross_kv, room.normed, room.rows)[:count]
         # [layers * (keys, values) * heads, S, K]
         rows = np.ascontiguousarray(both.reshape(count, -1, shape.key_size).transpose(1, 0, 2))
-        split = torch.from_numpy(rows).view(len(self._decoder), 2, shape.heads, count, shape.key_size)
+        split = torch.from_numpy(rows).view(len(self.decoder), 2, shape.heads, count, shape.key_size)
         return split[:, 0].transpose(2, 3).unbind(0), split[:, 1].unbind(0)
 
-    # Over rooms
+    # Over rooms, for those that attend to more than one text (`bild.tree.forward_host`)
 
-    def _room(self, count: int) -> Room:
+    def room(self, count: int) -> Room:
+        """The room for passes of `count` rows; what it holds stays until the next pass of as many."""
         room = self._rooms.get(count)
         if room is None:
             room = Room(self.weights, count)
@@ -146,7 +147,7 @@ class HostDecoder:
         within = _Weighing(shape.heads, room.count, end)
         across = _Weighing(shape.heads, room.count, views.cross_values[0].shape[1])
         for i in range(first, last):
-            layer = self._decoder[i]
+            layer = self.decoder[i]
             room.normalise(shape.eps)
             layer.qkv.times(room.normed, room.rows, room.qkv_panels)
             views.cache[i][:, :, n:end] = room.keys_values
@@ -159,9 +160,10 @@ class HostDecoder:
             across.attend(room.cross_query, views.cross_keys[i], views.cross_values[i], None, room)
             layer.cross_o.times(room.mixed, room.rows, room.d_panels)
             room.x += room.added
-            self._feed_forward(layer, room)
+            self.feed_forward(layer, room)
 
-    def _feed_forward(self, layer: _Products, room: Room) -> None:
+    def feed_forward(self, layer: Products, room: Room) -> None:
+        """Add a layer's feed-forward to the residuals in the room."""
         shape = self.weights.shape
         room.normalise(shape.eps)
         layer.wi.times(room.normed, room.rows, room.h_panels)
@@ -174,8 +176,8 @@ class HostDecoder:
         layer.wo.times(room.h_in, room.rows, room.d_panels)
         room.x += room.added
 
-    def _score(self, room: Room) -> Tensor:
-        """The residuals in the room through the final norm and the head: [count, V]."""
+    def score(self, room: Room) -> Tensor:
+        """The residuals in the room through the final norm and the head: [count, V], in memory of the next call too."""
         # Infinite squares make a norm of 0, which would hide that anything is wrong.
         check_finite(np.vecdot(room.x, room.x).tolist())
         room.normalise(self.weights.shape.eps)
@@ -190,7 +192,7 @@ class HostDecoder:
         return logits[: room.count, : self._head.out]
 
 
-class _Products:
+class Products:
     """A layer's matrices."""
 
     def __init__(self, layer: t5.Layer) -> None:

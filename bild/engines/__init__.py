@@ -6,9 +6,10 @@ from typing import Any
 
 from bild.engines.base import DTYPES, Engine, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
-from bild.engines.early_exit import early_exit, truncated
+from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
+from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
 from bild.engines.hf import HfEngine
 from bild.errors import BildError
 
@@ -47,11 +48,14 @@ def build_exit_engines(
 ) -> tuple[Engine, Engine]:
     """(large, small) engines of one model whose first `exit_layer` decoder layers are the small one."""
     check_exit(exit_layer, module.config.num_decoder_layers)
-    options: dict[str, Any] = {"dtype": dtype, "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
-    whole = build_engine(name, module, **options)
-    if isinstance(whole, FusedEngine):
-        return early_exit(whole, exit_layer)
-    return whole, build_engine(name, truncated(module, exit_layer), **options)
+    options: dict[str, Any] = {"eos": eos, "vocabulary": vocabulary, "capacity": capacity}
+    if name == "fused":
+        return early_exit(FusedSharedLayers(FusedEngine(module, dtype=DTYPES[dtype], **options), exit_layer))
+    if name == "graph":
+        engine = GraphExitEngine(module, exit_layer, dtype=DTYPES[dtype], **options)
+        return early_exit(GraphSharedLayers(engine, exit_layer))
+    options["dtype"] = dtype
+    return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)
 
 
 def check_exit(exit_layer: int, layers: int) -> None:

@@ -9,6 +9,7 @@ one that is cut off (`truncated`) are the oracle: the same numbers without any s
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,27 +19,28 @@ from torch import Tensor
 from bild.engines.base import Engine, Summary, check_rewind, common_prefix, summarise
 from bild.engines.fused import FusedEngine
 
+View = Literal["exit", "full"]
 
-class SharedLayers:
-    """What the two views share: one fused engine's state, and what its first `exit` layers have seen."""
 
-    def __init__(self, engine: FusedEngine, exit_layer: int) -> None:
+class SharedLayers(ABC):
+    """What the two views share: one engine's state, and what its first `exit` layers have seen.
+
+    How a pass is divided at the exit is the engine's: `FusedSharedLayers`, or `bild.engines.graph_exit`.
+    """
+
+    engine: Engine
+
+    def __init__(self, engine: Engine, exit_layer: int) -> None:
         self.engine = engine
         self.exit = exit_layer
-        self.layers = len(engine.weights.decoder)
         self.tokens: list[int] = []
         """Tokens whose rows in the first layers, and whose residuals behind them, are in place."""
-        self.residuals = self._rows()
         self._source: list[int] | None = None
         self._started: set[str] = set()
         self._whole = False
         """Whether the engine was stepped as a whole since the source was encoded."""
 
-    def _rows(self) -> Tensor:
-        embed = self.engine.weights.embed
-        return torch.empty(self.engine.cache.shape[3], embed.shape[1], device=embed.device)
-
-    def start(self, view: str, source: Sequence[int]) -> None:
+    def start(self, view: View, source: Sequence[int]) -> None:
         """Encode a source for the first view that starts on it; the other one joins before anything is fed."""
         if self._source == list(source) and view not in self._started and not (self.tokens or self._whole):
             self._started.add(view)
@@ -51,49 +53,72 @@ class SharedLayers:
         """Whether the large model works alone, as in vanilla decoding: nobody asks for what its first layers saw."""
         return self._started == {"full"}
 
-    def whole(self, before: int, tokens: Sequence[int], want: int) -> Summary:
-        """A plain step of the whole engine behind `before` positions, without keeping anything for the small model."""
+    def whole(self, before: int) -> Engine:
+        """The whole engine behind `before` positions, which keeps nothing for the small model."""
         self._whole = True
         self.engine.length = before
-        return self.engine.step(tokens, want)
+        return self.engine
 
-    @torch.inference_mode()
-    def shallow(self, before: list[int], tokens: Sequence[int]) -> Tensor:
-        """Residuals [k, D] behind layer `exit` of the `tokens` after `before`; what is in place is not computed."""
-        text = [*before, *tokens]
+    def step(self, view: View, before: list[int], tokens: Sequence[int], want: int) -> Summary:
+        """See `Engine.step`, after the tokens `before`. What is at the exit already is not taken there again."""
+        self.read([*before, *tokens])
+        return self._finish(view, len(before), tokens, want)
+
+    def read(self, text: list[int]) -> None:
+        """Take all tokens of a text to the exit."""
         n = common_prefix(self.tokens, text)
         if n < len(text):
-            self.reserve(len(text))
-            self.residuals[n : len(text)] = self._run(text[n:], n)
+            self._lower(n, text[n:])
             self.tokens = text
-        return self.residuals[len(before) : len(text)]
 
-    def _run(self, tokens: list[int], n: int) -> Tensor:
-        return self.engine.run_layers(self.engine.embed(tokens), n, 0, self.exit)
+    def draft(self, text: list[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str] | None:
+        """See `Engine.draft`, by the first layers after `text`; None where steps do as well as running ahead."""
+        return None
+
+    @abstractmethod
+    def _lower(self, n: int, tokens: list[int]) -> None:
+        """Take tokens at positions n.. through the first layers, and keep their residuals."""
+
+    @abstractmethod
+    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int) -> Summary:
+        """The summary of tokens at n.. whose residuals are kept: through the remaining layers first, if "full"."""
+
+
+class FusedSharedLayers(SharedLayers):
+    """The shared layers of a `fused` engine."""
+
+    engine: FusedEngine
+
+    def __init__(self, engine: FusedEngine, exit_layer: int) -> None:
+        super().__init__(engine, exit_layer)
+        self.residuals = self._rows()
+
+    def _rows(self) -> Tensor:
+        embed = self.engine.weights.embed
+        return torch.empty(self.engine.cache.shape[3], embed.shape[1], device=embed.device)
 
     @torch.inference_mode()
-    def deep(self, x: Tensor, n: int) -> Tensor:
-        """Residuals x [k, D] of positions n.. through the remaining layers: [k, D]."""
-        return self.engine.run_layers(x, n, self.exit, self.layers)
-
-    @torch.inference_mode()
-    def summarise(self, x: Tensor, fed: Sequence[int]) -> Summary:
-        """Final norm, head and summary of residuals x [want, D]."""
-        return summarise(self.engine.logits(x), fed)
-
-    def reserve(self, length: int) -> None:
-        """Make room for `length` positions."""
-        if length > self.residuals.shape[0]:
+    def _lower(self, n: int, tokens: list[int]) -> None:
+        end = n + len(tokens)
+        if end > self.residuals.shape[0]:
             self.engine.length = len(self.tokens)
-            self.engine.grow(length)
+            self.engine.grow(end)
             kept, self.residuals = self.residuals, self._rows()
             self.residuals[: kept.shape[0]] = kept
+        self.residuals[n:end] = self.engine.run_layers(self.engine.embed(tokens), n, 0, self.exit)
+
+    @torch.inference_mode()
+    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int) -> Summary:
+        x = self.residuals[n : n + len(tokens)]
+        if view == "full":
+            x = self.engine.run_layers(x, n, self.exit, len(self.engine.weights.decoder))
+        return summarise(self.engine.logits(x[-want:]), tokens)
 
 
 class ViewEngine(Engine):
     """The small ("exit") or the large ("full") model over shared layers."""
 
-    def __init__(self, shared: SharedLayers, view: Literal["exit", "full"]) -> None:
+    def __init__(self, shared: SharedLayers, view: View) -> None:
         self.shared = shared
         self.view = view
         self.name = shared.engine.name
@@ -113,14 +138,23 @@ class ViewEngine(Engine):
     def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
         """See `Engine.step`."""
         if self.view == "full" and self.shared.unshared:
-            summary = self.shared.whole(len(self.fed), tokens, want)
-            self.fed.extend(tokens)
-            return summary
-        x = self.shared.shallow(self.fed, tokens)
-        if self.view == "full":
-            x = self.shared.deep(x, len(self.fed))
+            summary = self.shared.whole(len(self.fed)).step(tokens, want)
+        else:
+            summary = self.shared.step(self.view, self.fed, tokens, want)
         self.fed.extend(tokens)
-        return self.shared.summarise(x[-want:], tokens)
+        return summary
+
+    def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
+        """See `Engine.draft`. Where the engine below runs ahead, so does the view."""
+        ahead = None
+        if self.view == "full" and self.shared.unshared:
+            ahead = self.shared.whole(len(self.fed)).draft(tokens, limit, stop_below)
+        elif self.view == "exit":
+            ahead = self.shared.draft([*self.fed, *tokens], limit, stop_below)
+        if ahead is None:
+            return super().draft(tokens, limit, stop_below)
+        self.fed.extend([*tokens, *ahead[0][:-1]])
+        return ahead
 
     def rewind(self, length: int) -> None:
         """See `Engine.rewind`."""
@@ -132,9 +166,8 @@ class ViewEngine(Engine):
         self.shared.engine.synchronize()
 
 
-def early_exit(engine: FusedEngine, exit_layer: int) -> tuple[ViewEngine, ViewEngine]:
-    """The (large, small) engines of one model, the small one its first `exit_layer` decoder layers."""
-    shared = SharedLayers(engine, exit_layer)
+def early_exit(shared: SharedLayers) -> tuple[ViewEngine, ViewEngine]:
+    """The (large, small) engines over shared layers."""
     return ViewEngine(shared, "full"), ViewEngine(shared, "exit")
 
 

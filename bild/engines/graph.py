@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class GraphEngine(Engine):
         # What goes in: position, number of tokens, tokens. What comes out: choice, its nll, nll of the token fed next.
         self.inputs = torch.zeros(2 + WIDTHS[-1], dtype=torch.long, device=device)
         self.outputs = torch.zeros(3, WIDTHS[-1], dtype=torch.float32, device=device)
-        self.staging = torch.zeros(2 + WIDTHS[-1], dtype=torch.long, pin_memory=self.captures)
+        self.staging = [torch.zeros(2 + WIDTHS[-1], dtype=torch.long, pin_memory=self.captures) for _ in range(2)]
         self.landing = torch.zeros(3, WIDTHS[-1], dtype=torch.float32, pin_memory=self.captures)
         self.offsets = torch.arange(WIDTHS[-1], device=device)
         self.sources: dict[int, Source] = {}
@@ -107,34 +108,43 @@ class GraphEngine(Engine):
 
     def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
         """See `Engine.step`."""
+        summary = self._summary("step", self.length, tokens, want)
+        self.length += len(tokens)
+        return summary
+
+    def _summary(self, kind: str, at: int, tokens: Sequence[int], want: int) -> Summary:
+        """Run a program over tokens at position `at`.., and report on the last `want` of them."""
         k = len(tokens)
-        width = self._width(k)
-        self._run("step", width, 0, tokens)
-        choice, nll, given = self.landing[:, :k].tolist()
-        self.length += k
+        self._launch(kind, at, tokens)
+        choice, nll, given = self._land()[:, :k].tolist()
         check_finite(nll)
         return Summary([int(c) for c in choice[k - want :]], nll[k - want :], given[k - want : k - 1])
 
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
         """See `Engine.draft`. Steps that ran ahead of a stop are forgotten."""
+        out, probs, stop = self._run_ahead("draft", self.length, tokens, limit, stop_below)
+        self.length += len(tokens) + len(out) - 1
+        return out, probs, stop
+
+    def _run_ahead(
+        self, kind: str, at: int, feed: Sequence[int], limit: int, stop_below: float
+    ) -> tuple[list[int], list[float], str]:
+        """`Engine.draft` behind position `at`, several steps to a replay; what is cached is for the caller to note."""
         out: list[int] = []
         probs: list[float] = []
-        feed = tokens
         while True:
             ahead = self._ahead(limit - len(out))
-            self._run("draft", self._width(len(feed)), ahead, feed)
-            choice, nlls, _ = self.landing[:, :ahead].tolist()
+            self._launch(kind, at, feed, ahead)
+            choice, nlls, _ = self._land()[:, :ahead].tolist()
             check_finite(nlls)
-            before = self.length + len(feed)
-            for i, (token, nll) in enumerate(zip(choice, nlls, strict=True)):
+            for token, nll in zip(choice, nlls, strict=True):
                 out.append(int(token))
                 probs.append(math.exp(-nll))
                 stop = stop_of(out[-1], probs[-1], len(out), limit, stop_below, self.eos)
                 if stop is not None:
-                    self.length = before + i
                     self.mean_draft = _MEMORY * self.mean_draft + (1 - _MEMORY) * len(out)
                     return out, probs, stop
-            self.length = before + ahead - 1
+            at += len(feed) + ahead - 1
             feed = [out[-1]]
 
     def _ahead(self, limit: int) -> int:
@@ -159,16 +169,28 @@ class GraphEngine(Engine):
         return width
 
     @torch.inference_mode()
-    def _run(self, kind: str, width: int, ahead: int, tokens: Sequence[int]) -> None:
-        """Send the tokens, run a program, and bring its results to `landing`."""
+    def _launch(self, kind: str, at: int, tokens: Sequence[int], ahead: int = 0) -> None:
+        """Send tokens for position `at`.., and run a program on them. Nothing is waited for.
+
+        At most two launches before the next `_land`: each takes one of two places to send from, in turn, since the
+        former may not have left yet.
+        """
         k = len(tokens)
-        if self.length + k + ahead > self.capacity:
-            self._grow(self.length + k + ahead)
-        self.staging[: 2 + k] = torch.tensor([self.length, k, *tokens])
-        self.inputs.copy_(self.staging, non_blocking=True)
-        self._program(kind, width, ahead)()
+        if at + k + ahead > self.capacity:
+            self._grow(at + k + ahead)
+        width = self._width(k)
+        self.staging.reverse()
+        staging = self.staging[0]
+        staging[: 2 + k] = torch.tensor([at, k, *tokens])
+        self.inputs.copy_(staging, non_blocking=True)
+        self._program(kind, width, ahead)()  # a capture runs on these inputs: it comes after them
+
+    @torch.inference_mode()
+    def _land(self) -> Tensor:
+        """Bring what the programs left to the host: [3, widest], see `_allocate`."""
         self.landing.copy_(self.outputs, non_blocking=True)
         self.synchronize()
+        return self.landing
 
     def _grow(self, length: int) -> None:
         """Double the room until `length` positions fit. What was captured over the old buffers is captured anew."""
@@ -183,24 +205,30 @@ class GraphEngine(Engine):
         self.sources, self.source = kept, source
 
     def _program(self, kind: str, width: int, ahead: int) -> Callable[[], None]:
-        """The step or draft of these sizes on the current source: captured on a GPU, the plain function on a CPU."""
+        """The program of these sizes on the current source: captured on a GPU, the plain function on a CPU."""
         key = (kind, width, ahead)
         if key not in self.source.programs:
-            source = self.source
-
-            def plain() -> None:
-                if kind == "step":
-                    self._step(source, width)
-                else:
-                    self._draft(source, width, ahead)
-
+            plain = partial(self._plain, kind, self.source, width, ahead)
             self.source.programs[key] = capture(plain, self._pool) if self.captures else plain
         return self.source.programs[key]
 
-    def _step(self, source: Source, width: int) -> None:
-        """Feed `width` tokens (some of them padding), and summarise every position."""
-        ids = self.inputs[2 : 2 + width]
-        x = self._layers(source, ids, self.inputs[0])
+    def _plain(self, kind: str, source: Source, width: int, ahead: int) -> None:
+        """Feed `width` tokens (some of them padding): "step" summarises every position, "draft" goes on greedily."""
+        ids, position, count = self.inputs[2 : 2 + width], self.inputs[0], self.inputs[1]
+        x = self._layers(source, t5.embed(self.weights, ids), position, 0, len(self.weights.decoder))
+        if kind == "step":
+            self._summarise(x, ids)
+            return
+        x = x.index_select(0, (count - 1)[None])
+        for i in range(ahead):
+            choice = self._choose(x, i)
+            if i + 1 < ahead:
+                x = t5.embed(self.weights, choice)
+                x = self._layers(source, x, position + count + i, 0, len(self.weights.decoder))
+
+    def _summarise(self, x: Tensor, ids: Tensor) -> None:
+        """Of residuals x [width, D] behind ids [width]: every choice, its nll, and the nll of the token fed next."""
+        width = ids.shape[0]
         logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
         best, choice = logp.max(dim=-1)
         self.outputs[0, :width] = choice
@@ -208,28 +236,21 @@ class GraphEngine(Engine):
         if width > 1:
             self.outputs[2, : width - 1] = -logp[:-1].gather(1, ids[1:, None])[:, 0]
 
-    def _draft(self, source: Source, width: int, ahead: int) -> None:
-        """Feed `width` tokens, then go on greedily: `ahead` choices and their nll."""
-        position, count = self.inputs[0], self.inputs[1]
-        x = self._layers(source, self.inputs[2 : 2 + width], position)
-        x = x.index_select(0, (count - 1)[None])
-        at = position + count
-        for i in range(ahead):
-            logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
-            best, choice = logp.max(dim=-1)
-            self.outputs[0, i : i + 1] = choice
-            self.outputs[1, i : i + 1] = -best
-            if i + 1 < ahead:
-                x = self._layers(source, choice, at)
-                at = at + 1
+    def _choose(self, x: Tensor, i: int) -> Tensor:
+        """The greedy choice [1] behind residual x [1, D]; it and its nll are the i-th output."""
+        logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
+        best, choice = logp.max(dim=-1)
+        self.outputs[0, i : i + 1] = choice
+        self.outputs[1, i : i + 1] = -best
+        return choice
 
-    def _layers(self, source: Source, ids: Tensor, position: Tensor) -> Tensor:
-        """Tokens [width] at position.. through the decoder: residuals [width, D]. `t5.run_layers` with fixed shapes."""
+    def _layers(self, source: Source, x: Tensor, position: Tensor, first: int, last: int) -> Tensor:
+        """Residuals x [width, D] at position.. through layers first..last-1. `t5.run_layers` with fixed shapes."""
         weights, shape = self.weights, self.weights.shape
-        rows = position + self.offsets[: ids.shape[0]]
+        rows = position + self.offsets[: x.shape[0]]
         bias = self.bias.index_select(1, rows)  # [H, width, all rows], -inf on what is not yet written
-        x = t5.embed(weights, ids)
-        for i, layer in enumerate(weights.decoder):
+        for i in range(first, last):
+            layer = weights.decoder[i]
             qkv = t5.split_heads(t5.normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
             self.cache[i].index_copy_(2, rows, qkv[1:])
             keys, values = self.cache[i].unbind(0)

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from bild.api import generate
+from bild.bench.live import run_live
+from bild.decoding import big_little, bild_rules
+from bild.engines import build_exit_engines
 from bild.errors import BildError
 from bild.models import Pair, load_pair
 from tests.engines.tiny import EOS, MAKES, START, build, engine, ids, library_logits, saved_pair
@@ -50,6 +53,23 @@ def test_steps_agree_with_the_library_on_the_cpu(make: str, width: int, name: st
         chunk = TEXT[at : at + width]
         found += made.step(chunk, want=len(chunk)).choice_nll
     assert found == pytest.approx((-expected).tolist(), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("make", ["deep-decoder", "mt5"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_early_exit_pair_writes_what_it_writes_on_the_cpu(make: str, name: str) -> None:
+    texts = []
+    for device, on in (("cpu", "hf"), ("cuda", name)):
+        module = build(make).to(device)
+        pair = build_exit_engines(on, module, 1, dtype="fp32", eos=EOS, vocabulary=module.config.vocab_size, capacity=4)
+        texts.append(
+            [
+                run_live(big_little(rules, start=START, eos=EOS, max_length=24), [*ids(n), EOS], *pair).decoded.tokens
+                for n in range(4, 9)
+                for rules in (bild_rules(0.2, 1.0), bild_rules(0.02, 4.0))
+            ]
+        )
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("golden", ["t5", "mt5"])

@@ -51,17 +51,18 @@ def test_policies_write_the_same_text_as_two_models_apart(name: str, make: str) 
                 assert runs[0].large_passes == runs[1].large_passes
 
 
-def test_summaries_agree_in_any_order_of_steps_and_rewinds() -> None:
+@pytest.mark.parametrize("name", ["fused", "graph"])
+def test_summaries_agree_in_any_order_of_steps_drafts_and_rewinds(name: str) -> None:
     """Also where the large model reads what the small one never wrote, and the other way round."""
     dice = random.Random(2)
-    shared = views("fused", "deep-decoder", 2, capacity=8)
+    shared = views(name, "deep-decoder", 2, capacity=8)
     module = model("deep-decoder")
     apart = engine("hf", module), engine("hf", truncated(module, 2))
     source = [*ids(8), EOS]
     for made in (*shared, *apart):
         made.start(source)
         made.step([START])
-    for _ in range(80):
+    for _ in range(120):
         who = dice.randrange(2)
         pair = (shared[who], apart[who])
         if dice.random() < 0.4:
@@ -69,14 +70,22 @@ def test_summaries_agree_in_any_order_of_steps_and_rewinds() -> None:
             for made in pair:
                 made.rewind(length)
         tokens = ids(dice.randint(1, 4), seed=dice.randrange(5))  # few seeds: the two often read the same
+        if dice.random() < 0.3:
+            stop_below = dice.choice([0.0, 0.05, 0.2])
+            written = [made.draft(tokens, 5, stop_below) for made in pair]
+            assert written[0][::2] == written[1][::2]
+            assert written[0][1] == pytest.approx(written[1][1], rel=1e-4, abs=1e-4)
+            assert pair[0].length == pair[1].length
+            continue
         mine, theirs = (made.step(tokens, want=len(tokens)) for made in pair)
         assert mine.choice_nll == pytest.approx(theirs.choice_nll, rel=1e-4, abs=1e-4)
         assert mine.token_nll == pytest.approx(theirs.token_nll, rel=1e-4, abs=1e-4)
         assert mine.choice == theirs.choice
 
 
-def test_one_encoder_pass_serves_both_but_never_two_runs() -> None:
-    large, small = views("fused", "t5-v1.0", 1)
+@pytest.mark.parametrize("name", ["fused", "graph"])
+def test_one_encoder_pass_serves_both_but_never_two_runs(name: str) -> None:
+    large, small = views(name, "t5-v1.0", 1)
     passes: list[int] = []
     inner = large.shared.engine  # type: ignore[attr-defined]
     encode = inner.start
@@ -100,12 +109,13 @@ def test_one_encoder_pass_serves_both_but_never_two_runs() -> None:
     assert len(passes) == 4  # the small model alone pays for its own
 
 
-def test_vanilla_decoding_by_the_large_view_pays_nothing_for_sharing() -> None:
+@pytest.mark.parametrize("name", ["fused", "graph"])
+def test_vanilla_decoding_by_the_large_view_pays_nothing_for_sharing(name: str) -> None:
     """It is the baseline of the pair's speedups: what it keeps for a small model that is not there would slow it."""
-    large, small = views("fused", "deep-decoder", 2, capacity=4)
+    large, small = views(name, "deep-decoder", 2, capacity=4)
     shared, plain = large.shared, engine("fused", model("deep-decoder"))  # type: ignore[attr-defined]
     kept: list[int] = []
-    shared.shallow = lambda before, tokens: kept.append(len(tokens)) or type(shared).shallow(shared, before, tokens)
+    shared._lower = lambda n, tokens: kept.append(len(tokens)) or type(shared)._lower(shared, n, tokens)
     source = [*ids(6), EOS]
 
     def texts(first: Engine, second: Engine | None) -> list[int]:
@@ -128,15 +138,15 @@ def test_vanilla_decoding_by_the_large_view_pays_nothing_for_sharing() -> None:
     assert mine.choice_nll == pytest.approx(theirs.choice_nll, rel=1e-4)
 
 
-def test_what_the_small_model_computed_is_not_computed_again() -> None:
-    large, small = views("fused", "deep-decoder", 3)
+@pytest.mark.parametrize("name", ["fused", "graph"])
+def test_what_the_small_model_computed_is_not_computed_again(name: str) -> None:
+    large, small = views(name, "deep-decoder", 3)
     shared = large.shared  # type: ignore[attr-defined]
     source = [*ids(6), EOS]
     large.start(source)
     small.start(source)
     computed: list[int] = []
-    run = shared._run
-    shared._run = lambda tokens, n: computed.append(len(tokens)) or run(tokens, n)
+    shared._lower = lambda n, tokens: computed.append(len(tokens)) or type(shared)._lower(shared, n, tokens)
     small.step([START, 5, 6])
     assert computed == [3]
     large.step([START, 5, 6, 7], want=4)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from bild.bench.live import run_live
 from bild.decoding import alone, big_little, bild_rules, speculative_rules
+from bild.engines import build_exit_engines
+from bild.engines.early_exit import truncated
 from bild.engines.graph import AHEAD, SOURCES, WIDTHS, GraphEngine
 from bild.errors import BildError
 from tests.engines.tiny import EOS, MAKES, SMALL_MAKES, START, build, engine, ids, model, relative_of
@@ -105,6 +109,38 @@ def test_room_grows_and_what_was_cached_stays() -> None:
         tokens = ids(7, seed=seed)
         assert close(fast.step(tokens).choice_nll, oracle.step(tokens).choice_nll)
     assert fast.capacity >= 42
+
+
+def test_what_runs_before_a_capture_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture runs its program a few times first, over the rows that its replay writes again; here without a GPU."""
+    captured = []
+
+    def capture(program: Callable[[], None], pool: object) -> Callable[[], None]:
+        captured.append(pool)
+        for _ in range(3):
+            program()
+        return program
+
+    monkeypatch.setattr("bild.engines.graph.capture", capture)
+    module = model("deep-decoder")
+    options: dict[str, object] = {"dtype": "fp32", "eos": EOS, "vocabulary": module.config.vocab_size}
+    exit_pair = build_exit_engines("graph", module, 2, **options)  # type: ignore[arg-type]
+    apart = engine("hf", module), engine("hf", truncated(module, 2))
+    fast, oracle = engine("graph", module), apart[0]
+    for made in (fast, exit_pair[0].shared.engine):  # type: ignore[attr-defined]
+        made.captures, made.synchronize = True, lambda: None
+    dice = random.Random(4)
+    for n in range(6):
+        source = [*ids(dice.randint(3, 40), seed=n), EOS]
+        rules = bild_rules(dice.random(), 4 * dice.random())
+        for large, small, pair in ((*exit_pair, apart), (fast, None, (oracle, None))):
+            policy = partial(alone, "large") if small is None else partial(big_little, rules)
+            mine, theirs = (
+                run_live(policy(start=START, eos=EOS, max_length=24), source, *engines).decoded.tokens
+                for engines in ((large, small), pair)
+            )
+            assert mine == theirs
+    assert len(captured) > 6
 
 
 def test_more_tokens_than_the_widest_step_are_refused() -> None:

@@ -13,12 +13,12 @@ from bild.report.figures.front import front_sheet
 from bild.report.figures.heat import heat_sheet
 from bild.report.figures.latency import latency_sheet
 from bild.report.figures.phases import phases_sheet
-from bild.report.predictions import Predicted
 from bild.report.sections import Section
 from bild.report.sheets import Missing, Sheet
+from bild.results.predicted import PredictedPoint
 
 
-def catalogue(section: Section, predicted: Sequence[Predicted] = ()) -> tuple[list[Sheet], list[Missing]]:
+def catalogue(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tuple[list[Sheet], list[Missing]]:
     """The sheets of a section in the order in which a report shows them, and the figures it must do without."""
     found = (
         front_sheet(section, predicted),

@@ -17,8 +17,7 @@ from bild.report.sections import Section, find_sections
 from bild.report.sheets import Missing, Sheet
 from bild.report.tables import Table
 from bild.results import Skipped
-from bild.results.predicted import Predicted as Sweep
-from bild.results.predicted import find_predicted
+from bild.results.predicted import Predicted, find_predicted
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def make_contents(
     sections: Sequence[Section],
     root: Path,
     skipped: Sequence[Skipped] = (),
-    predicted: Sequence[tuple[Path, Sweep]] = (),
+    predicted: Sequence[tuple[Path, Predicted]] = (),
     comparison: Comparison | None = None,
 ) -> Contents:
     """As `contents`, of sections that were found already."""
@@ -105,7 +104,7 @@ def slugs(sections: Sequence[Section]) -> list[str]:
     ]
 
 
-def _lonely(sections: Sequence[Section], predicted: Sequence[tuple[Path, Sweep]], root: Path) -> list[str]:
+def _lonely(sections: Sequence[Section], predicted: Sequence[tuple[Path, Predicted]], root: Path) -> list[str]:
     """Predictions that were made under no section's conditions."""
     lines = []
     for path, sweep in predicted:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bild.report.themes import LIGHT, Theme, style
 from bild.results import Record
 from bild.results.hashing import number
+from bild.results.predicted import PredictedPoint
 
 STYLE = style(LIGHT)
 QUIET = LIGHT.quiet
@@ -44,14 +45,10 @@ PALETTE = tuple(
 FRONT_COLOR = _KNOWN["bild"][0]
 
 
-def key(record: Record) -> str:
+def key(point: Record | PredictedPoint) -> str:
     """What shares one look: the method, and for BiLD the rules that it followed."""
-    return look_key(record.method.name, record.method.rules)
-
-
-def look_key(method: str, rules: str | None) -> str:
-    """As `key`, for a method that may not have been measured."""
-    return f"bild-{rules}" if method == "bild" and rules not in (None, "paper") else method
+    method = point.method
+    return f"bild-{method.rules}" if method.name == "bild" and method.rules not in (None, "paper") else method.name
 
 
 def looks(keys: Iterable[str], theme: Theme = LIGHT) -> dict[str, Look]:

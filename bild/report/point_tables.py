@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from bild.report.marks import MARK, marks
-from bild.report.predictions import Predicted
+from bild.report.predictions import ms_of, not_measured, quality_of
 from bild.report.sections import Section
 from bild.report.table import FRONT, columns, footer
 from bild.report.tables import Table
 from bild.report.wording import DASH, metric_name, spread
-from bild.results import Interval, Record
+from bild.results import Record
+from bild.results.predicted import PredictedPoint
 from bild.results.reading import to_row
 
 
@@ -44,38 +45,39 @@ def points_table(section: Section) -> Table:
     )
 
 
-def predicted_table(section: Section, predicted: tuple[Predicted, ...]) -> Table | None:
+def predicted_table(section: Section, predicted: tuple[PredictedPoint, ...]) -> Table | None:
     """The predicted points, apart from the measured ones; None without any."""
     if not predicted:
         return None
+    hollow = not_measured(section, predicted)
     ordered = sorted(predicted, key=lambda point: (-point.speedup.value, point.label))
     rows = tuple(
         (
             "*" if point.front else "",
             point.label,
-            spread(point.quality),
+            spread(quality_of(point)),
             spread(point.speedup),
-            spread(Interval(*(1e3 * end for end in (point.seconds.value, point.seconds.low, point.seconds.high)))),
-            "yes" if point.measured else "no",
+            spread(ms_of(point)),
+            "no" if point in hollow else "yes",
         )
         for point in ordered
     )
     data: tuple[dict[str, object], ...] = tuple(
         {
             "label": point.label,
-            "method": point.method,
-            "rules": point.rules,
-            "max_draft": point.max_draft,
-            "fb": point.fb,
-            "rb": point.rb,
-            "quality": point.quality.value,
+            "method": point.method.name,
+            "rules": point.method.rules,
+            "max_draft": point.method.max_draft,
+            "fb": point.threshold.fb,
+            "rb": point.threshold.rb,
+            "quality": point.quality.score,
             "quality_low": point.quality.low,
             "quality_high": point.quality.high,
             "speedup": point.speedup.value,
             "speedup_low": point.speedup.low,
             "speedup_high": point.speedup.high,
-            "ms_per_example": 1e3 * point.seconds.value,
-            "measured": point.measured,
+            "ms_per_example": 1e3 * point.seconds.mean,
+            "measured": point not in hollow,
             "front": point.front,
         }
         for point in ordered

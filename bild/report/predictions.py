@@ -1,63 +1,47 @@
-"""Predicted points as a figure needs them. They are never mixed with measured ones: they look different everywhere."""
+"""The predicted points of a section. They are never mixed with measured ones: they look different everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bild.report.front import front
 from bild.report.sections import Section
-from bild.results import Interval
-from bild.results.predicted import Predicted as Sweep
-from bild.results.predicted import PredictedPoint
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """A point that a sweep replayed in the decision tree: quality from the replay, times from calibrated prices.
-
-    `seconds` is the mean of an example. `measured` says whether the sweep went on to measure the point.
-    """
-
-    label: str
-    method: str
-    rules: str | None
-    max_draft: int | str | None
-    fb: float | None
-    rb: float | None
-    quality: Interval
-    speedup: Interval
-    seconds: Interval
-    measured: bool
-    front: bool
+from bild.results import Interval, Record
+from bild.results.hashing import SHORT
+from bild.results.parts import Method, Threshold
+from bild.results.predicted import Predicted, PredictedPoint
 
 
 @dataclass(frozen=True)
 class Sweeps:
-    """The predictions that belong to a section: their points, where they lie, and the trees that they follow from."""
+    """The predictions of a section: each point once, and by the folder of each tree that is there what it predicts.
 
-    points: tuple[Predicted, ...] = ()
-    files: tuple[Path, ...] = ()
-    trees: tuple[Path, ...] = ()
+    The trees are ordered by their newest sweep, the newest last.
+    """
+
+    points: tuple[PredictedPoint, ...] = ()
+    trees: Mapping[Path, tuple[PredictedPoint, ...]] = field(default_factory=dict)
 
 
-def sweeps_of(section: Section, found: Sequence[tuple[Path, Sweep]]) -> Sweeps:
+def sweeps_of(section: Section, found: Sequence[tuple[Path, Predicted]]) -> Sweeps:
     """The sweeps that were made under the section's conditions; the newest prediction of a point counts."""
     fitting = sorted(
         ((path, sweep) for path, sweep in found if not differs(section, sweep)), key=lambda item: item[1].created
     )
-    points: dict[tuple[object, ...], Predicted] = {}
-    for _, sweep in fitting:
-        for point in sweep.points:
-            made = _point(point)
-            points[made.method, made.rules, made.max_draft, made.fb, made.rb, made.label] = made
-    trees = dict.fromkeys(path.parent.parent / "tree" / sweep.tree for path, sweep in fitting)
+    trees: dict[Path, list[PredictedPoint]] = {}
+    for path, sweep in fitting:
+        folder = path.parent.parent / "tree" / sweep.tree[:SHORT]
+        trees[folder] = [*trees.pop(folder, ()), *sweep.points]
     return Sweeps(
-        tuple(points.values()), tuple(path for path, _ in fitting), tuple(tree for tree in trees if tree.is_dir())
+        _newest([point for _, sweep in fitting for point in sweep.points]),
+        {folder: _newest(points) for folder, points in trees.items() if folder.is_dir()},
     )
 
 
-def differs(section: Section, sweep: Sweep) -> list[str]:
+def differs(section: Section, sweep: Predicted) -> list[str]:
     """The conditions in which a sweep and a section differ; empty where its points may stand beside the section's."""
     first = section.first
     packages = first.environment["packages"]
@@ -74,26 +58,29 @@ def differs(section: Section, sweep: Sweep) -> list[str]:
     return [name for name, theirs, ours in pairs if theirs != ours]
 
 
-def not_measured(section: Section, predicted: Sequence[Predicted]) -> list[Predicted]:
-    """The predicted points that no record of the section stands for."""
-    measured = {
-        (r.method.name, r.method.rules, r.method.max_draft, r.threshold.fb, r.threshold.rb, r.label)
-        for r in section.records
-    }
-    return [p for p in predicted if (p.method, p.rules, p.max_draft, p.fb, p.rb, p.label) not in measured]
+def setting(point: Record | PredictedPoint) -> tuple[Method, Threshold]:
+    """What a point is, whether predicted or measured: its switches, resolved, and its thresholds."""
+    return point.method, point.threshold
 
 
-def _point(point: PredictedPoint) -> Predicted:
-    return Predicted(
-        point.label,
-        point.method.name,
-        point.method.rules,
-        point.method.max_draft,
-        point.threshold.fb,
-        point.threshold.rb,
-        Interval(point.quality.score, point.quality.low, point.quality.high),
-        point.speedup,
-        Interval(point.seconds.mean, point.seconds.low, point.seconds.high),
-        point.measured is not None,
-        point.front,
-    )
+def not_measured(section: Section, predicted: Sequence[PredictedPoint]) -> list[PredictedPoint]:
+    """The predicted points that no record of the section stands for, in whatever run that was measured."""
+    measured = {setting(record) for record in section.records}
+    return [point for point in predicted if setting(point) not in measured]
+
+
+def quality_of(point: PredictedPoint) -> Interval:
+    """The headline score, with its interval."""
+    return Interval(point.quality.score, point.quality.low, point.quality.high)
+
+
+def ms_of(point: PredictedPoint) -> Interval:
+    """Milliseconds per example."""
+    return Interval(*(1e3 * end for end in (point.seconds.mean, point.seconds.low, point.seconds.high)))
+
+
+def _newest(points: Iterable[PredictedPoint]) -> tuple[PredictedPoint, ...]:
+    """Each setting once, as it was predicted last, and the front of them all."""
+    found = list({setting(point): point for point in points}.values())
+    best = set(front([(point.speedup.value, point.quality.score) for point in found]))
+    return tuple(dataclasses.replace(point, front=index in best) for index, point in enumerate(found))

@@ -20,23 +20,14 @@ from bild.report.figures.early_exit import early_exit_sheet, relative
 from bild.report.figures.heat import grid
 from bild.report.figures.latency import times_of
 from bild.report.figures.phases import shares
-from bild.report.predictions import Predicted, not_measured
 from bild.report.sections import find_sections
 from bild.report.sheets import Missing, Sheet
 from bild.report.write import write_contents
-from bild.results import Interval
 from tests.records import make_point, make_record, make_sweep
 from tests.report.folders import put, round_of
+from tests.report.sweeps import guess
 
 ROUNDS = [[round_of(1, 4, 4), round_of(6, 4, 2), round_of(9, 0, 0, "unsure")], [round_of(1, 3, 3, "eos", None)]]
-
-
-def guess(fb: float, rb: float, speedup: float = 1.5, seconds: float = 0.18) -> Predicted:
-    near = Interval(speedup, speedup * 0.97, speedup * 1.03)
-    took = Interval(seconds, seconds * 0.98, seconds * 1.02)
-    return Predicted(
-        f"bild-fb{fb}-rb{rb}", "bild", "paper", 10, fb, rb, Interval(39.5, 39.0, 40.0), near, took, False, False
-    )
 
 
 def test_with_examples_and_traces_every_figure_is_there(tmp_path: Path) -> None:
@@ -123,11 +114,6 @@ def test_measured_against_predicted_pairs_the_same_settings() -> None:
     assert isinstance(found, Sheet)
     assert found.caption.startswith("1 point; predicted less measured: ")
     assert isinstance(against_sheet(section, []), Missing)
-
-
-def test_predicted_points_that_were_measured_are_not_drawn_hollow() -> None:
-    section = make_section([make_record(label="bild-fb0.6-rb2.0")])
-    assert [point.fb for point in not_measured(section, [guess(0.6, 2.0), guess(0.1, 2.0)])] == [0.1]
 
 
 def test_the_points_that_stand_for_a_section_are_its_picks_and_its_front() -> None:

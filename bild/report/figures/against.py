@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from bild.report.figures.series import plain
 from bild.report.frame import Words, open_frame
 from bild.report.looks import key, looks
-from bild.report.predictions import Predicted
+from bild.report.predictions import ms_of, setting
 from bild.report.sections import Section
 from bild.report.sheets import Missing, Sheet
 from bild.report.themes import Theme
 from bild.report.wording import plural
 from bild.results import Record
+from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 TITLE = "Measured against predicted latency"
 BAND = 0.1
-Both = tuple[Record, Predicted]
+Both = tuple[Record, PredictedPoint]
 
 
-def against_sheet(section: Section, predicted: Sequence[Predicted]) -> Sheet | Missing:
+def against_sheet(section: Section, predicted: Sequence[PredictedPoint]) -> Sheet | Missing:
     """Every point that was both predicted and measured; Missing where there is none."""
     both = matched(section, predicted)
     if not both:
@@ -33,7 +34,7 @@ def against_sheet(section: Section, predicted: Sequence[Predicted]) -> Sheet | M
         command = f"python -m bild.sweep task={first.task.name} model={first.pair.name}"
         why = "no predicted point was measured" if predicted else "no sweep has predicted points here"
         return Missing(TITLE, why, command)
-    errors = [guess.seconds.value * 1e3 / record.latency.ms_per_example.value - 1 for record, guess in both]
+    errors = [ms_of(guess).value / record.latency.ms_per_example.value - 1 for record, guess in both]
     words = (
         f"{plural(len(both), 'point')}; predicted less measured: {100 * statistics.median(errors):+.1f} % (median), "
         f"at most {100 * max(map(abs, errors)):.1f} % off."
@@ -41,16 +42,10 @@ def against_sheet(section: Section, predicted: Sequence[Predicted]) -> Sheet | M
     return Sheet("predicted", TITLE, words, lambda theme, width: _draw(section, both, words, theme, width))
 
 
-def matched(section: Section, predicted: Sequence[Predicted]) -> list[Both]:
-    """The records that a prediction speaks of: the same method, rules, draft limit and thresholds."""
-    guesses = {(p.method, p.rules, p.max_draft, p.fb, p.rb): p for p in predicted}
-    both = []
-    for record in section.records:
-        method, threshold = record.method, record.threshold
-        guess = guesses.get((method.name, method.rules, method.max_draft, threshold.fb, threshold.rb))
-        if guess is not None:
-            both.append((record, guess))
-    return both
+def matched(section: Section, predicted: Sequence[PredictedPoint]) -> list[Both]:
+    """The records that a prediction speaks of: the same switches and thresholds."""
+    guesses = {setting(point): point for point in predicted}
+    return [(record, guesses[setting(record)]) for record in section.records if setting(record) in guesses]
 
 
 def _draw(section: Section, both: list[Both], words: str, theme: Theme, width: str) -> Figure:
@@ -69,7 +64,7 @@ def _draw(section: Section, both: list[Both], words: str, theme: Theme, width: s
     spans = [
         end
         for record, guess in both
-        for end in (record.latency.ms_per_example.low, record.latency.ms_per_example.high, guess.seconds.value * 1e3)
+        for end in (record.latency.ms_per_example.low, record.latency.ms_per_example.high, ms_of(guess).value)
     ]
     low, high = 0.93 * min(spans), 1.05 * max(spans)
     axes.fill_between(
@@ -82,10 +77,10 @@ def _draw(section: Section, both: list[Both], words: str, theme: Theme, width: s
     )
     axes.plot([low, high], [low, high], color=theme.edge, linewidth=0.8)
     for record, guess in both:
-        look, own, x = shown[key(record)], record.latency.ms_per_example, guess.seconds.value * 1e3
+        look, own, x = shown[key(record)], record.latency.ms_per_example, ms_of(guess).value
         axes.plot([x, x], [own.low, own.high], color=look.color, linewidth=0.7, alpha=0.5)
         axes.plot(
-            [guess.seconds.low * 1e3, guess.seconds.high * 1e3],
+            [ms_of(guess).low, ms_of(guess).high],
             [own.value] * 2,
             color=look.color,
             linewidth=0.7,

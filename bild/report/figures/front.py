@@ -16,15 +16,16 @@ from bild.report.figures.overlay import QUIET_MARKS, draw_overlay
 from bild.report.frame import Frame, open_frame
 from bild.report.front import ONE_POINT, picks
 from bild.report.labels import Box, Label, extent, halo, place
-from bild.report.looks import FRONT_COLOR, Look, caption, key, look_key, looks, usual_draft
+from bild.report.looks import FRONT_COLOR, Look, caption, key, looks, usual_draft
 from bild.report.marks import MARK, marks
-from bild.report.predictions import Predicted, not_measured
+from bild.report.predictions import not_measured
 from bild.report.published import Overlay, overlay
 from bild.report.sections import Section, make_section
 from bild.report.sheets import Sheet
 from bild.report.themes import Theme
 from bild.report.wording import metric_name
 from bild.results import Interval, Record, Score
+from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,7 +48,7 @@ def save(records: Sequence[Record], out: Path, stem: str = "pareto") -> list[Pat
     return sheet.save(Path(out), (("", "light", "print", ("png", "svg")),))
 
 
-def front_sheet(section: Section, predicted: Sequence[Predicted] = (), stem: str = "pareto") -> Sheet:
+def front_sheet(section: Section, predicted: Sequence[PredictedPoint] = (), stem: str = "pareto") -> Sheet:
     """The front of a section; a predicted point that was measured too is shown as measured only."""
     predicted = not_measured(section, predicted)
     title = f"Speedup against quality: {section.title}"
@@ -59,10 +60,9 @@ def front_sheet(section: Section, predicted: Sequence[Predicted] = (), stem: str
     )
 
 
-def _draw(section: Section, predicted: Sequence[Predicted], theme: Theme, width: str) -> Figure:
+def _draw(section: Section, predicted: Sequence[PredictedPoint], theme: Theme, width: str) -> Figure:
     behind = overlay(section.first)
-    keys = {key(record) for record in section.records} | {look_key(each.method, each.rules) for each in predicted}
-    shown = looks(keys, theme)
+    shown = looks({*map(key, section.records), *map(key, predicted)}, theme)
     # The words must know how many labels found no place, and the frame must know the words: so draw twice if need be.
     unplaced = 0
     for _ in range(2):
@@ -79,7 +79,7 @@ def _draw(section: Section, predicted: Sequence[Predicted], theme: Theme, width:
 def _fill(
     frame: Frame,
     section: Section,
-    predicted: Sequence[Predicted],
+    predicted: Sequence[PredictedPoint],
     shown: dict[str, Look],
     behind: Overlay | None,
 ) -> int:
@@ -131,13 +131,13 @@ def _draw_points(axes: Axes, section: Section, shown: dict[str, Look], theme: Th
         draw_region(axes, record, shown[key(record)].color)
 
 
-def _draw_predicted(axes: Axes, predicted: Sequence[Predicted], shown: dict[str, Look], theme: Theme) -> None:
+def _draw_predicted(axes: Axes, predicted: Sequence[PredictedPoint], shown: dict[str, Look], theme: Theme) -> None:
     for name, look in shown.items():
-        found = [each for each in predicted if look_key(each.method, each.rules) == name]
+        found = [each for each in predicted if key(each) == name]
         if found:
             axes.plot(
                 [each.speedup.value for each in found],
-                [each.quality.value for each in found],
+                [each.quality.score for each in found],
                 linestyle="none",
                 marker=look.marker,
                 markersize=0.72 * look.size,
@@ -151,7 +151,7 @@ def _draw_predicted(axes: Axes, predicted: Sequence[Predicted], shown: dict[str,
 
 
 def _set_limits(
-    axes: Axes, section: Section, predicted: Sequence[Predicted], behind: Overlay | None, theme: Theme, phone: bool
+    axes: Axes, section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None, theme: Theme, phone: bool
 ) -> None:
     speeds = [speed_of(record) for record in section.records]
     scores = [record.headline for record in section.records]
@@ -163,7 +163,7 @@ def _set_limits(
         x += [speed_of(record).value - across, speed_of(record).value + across]
         y += [record.headline.value - along, record.headline.value + along]
     x += [each.speedup.value for each in predicted]
-    y += [each.quality.value for each in predicted]
+    y += [each.quality.score for each in predicted]
     if behind is not None:
         x += [point[0] for point in behind.points]
         y += [point[1] for point in behind.points]
@@ -304,12 +304,12 @@ def _draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: 
 
 
 def _legend(
-    section: Section, predicted: Sequence[Predicted], shown: dict[str, Look], behind: Overlay | None, theme: Theme
+    section: Section, predicted: Sequence[PredictedPoint], shown: dict[str, Look], behind: Overlay | None, theme: Theme
 ) -> list[Artist]:
     from matplotlib.lines import Line2D
 
     measured = {key(record) for record in section.records}
-    hollow = {look_key(each.method, each.rules) for each in predicted}
+    hollow = {key(each) for each in predicted}
     chosen = picks(section.records)
 
     def mark(marker: str, size: float, name: str, color: str, **more: Any) -> Line2D:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from bild.report.frame import Words
 from bild.report.front import picks
 from bild.report.marks import summary
-from bild.report.predictions import Predicted
 from bild.report.published import Overlay, paper
 from bild.report.sections import Section
 from bild.report.wording import interval_name, plural, plus_minus
 from bild.results import Record
+from bild.results.predicted import PredictedPoint
 
 
-def front_words(section: Section, predicted: Sequence[Predicted], behind: Overlay | None, unplaced: int) -> Words:
+def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None, unplaced: int) -> Words:
     """Title, conditions, and the notes below the figure."""
     first = section.first
     notes = [
@@ -46,7 +46,7 @@ def overlay_note(behind: Overlay | None = None) -> str:
     return f"{note}."
 
 
-def front_caption(section: Section, predicted: Sequence[Predicted], behind: Overlay | None) -> str:
+def front_caption(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None) -> str:
     """The figure in words, for those who do not see it."""
     count = len(section.records)
     text = f"{plural(count, 'measured point')} of {section.title}; {len(section.on_front())} on the Pareto front."

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.commands import run_command
 from bild.report.frame import Words, open_frame
-from bild.report.predictions import Predicted
 from bild.report.sections import Section
 from bild.report.sheets import Missing, Sheet
 from bild.report.themes import Theme
 from bild.report.wording import metric_name
 from bild.results import Record
 from bild.results.hashing import number
+from bild.results.parts import Method
+from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -37,7 +38,7 @@ class Cell(NamedTuple):
 Grid = dict[tuple[float, float], Cell]
 
 
-def heat_sheet(section: Section, predicted: Sequence[Predicted] = ()) -> Sheet | Missing:
+def heat_sheet(section: Section, predicted: Sequence[PredictedPoint] = ()) -> Sheet | Missing:
     """The heat maps of the BiLD points that share all switches; Missing where these span no grid."""
     cells, switches = grid(section, predicted)
     if len({fb for fb, _ in cells}) < 2 or len({rb for _, rb in cells}) < 2 or len(cells) < 4:
@@ -53,38 +54,34 @@ def heat_sheet(section: Section, predicted: Sequence[Predicted] = ()) -> Sheet |
     return Sheet("heat", TITLE, words, lambda theme, width: _draw(section, cells, switches, theme, width))
 
 
-def grid(section: Section, predicted: Sequence[Predicted] = ()) -> tuple[Grid, str]:
+def grid(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tuple[Grid, str]:
     """Cells by (fb, rb) of the largest group of BiLD points with the same switches, and these switches in words."""
-    found = [record for record in section.records if _bild(record)]
-    groups = Counter(map(_switches, found))
+    measured = [record for record in section.records if _at(record) is not None]
+    guessed = [point for point in predicted if _at(point) is not None]
+    groups = Counter(map(_switches, measured or guessed))
+    if not groups:
+        return {}, ""
+    most = groups.most_common(1)[0][0]
     cells: Grid = {}
-    rules: str | None = "paper"
-    draft: int | str | None = 10
-    if groups:
-        most = groups.most_common(1)[0][0]
-        chosen = [record for record in found if _switches(record) == most]
-        rules, draft = chosen[0].method.rules, chosen[0].method.max_draft
-        for record in chosen:
-            assert record.threshold.fb is not None
-            assert record.threshold.rb is not None
-            at = (record.threshold.fb, record.threshold.rb)
+    for record in measured:
+        if _switches(record) == most and (at := _at(record)) is not None:
             cells[at] = Cell(record.headline.value, record.latency.speedup.total.value, True)
-    elif predicted:
-        rules, draft = Counter((each.rules, each.max_draft) for each in predicted).most_common(1)[0][0]
-    for each in predicted:
-        same = (each.method, each.rules, each.max_draft) == ("bild", rules, draft)
-        if same and each.fb is not None and each.rb is not None:
-            cells.setdefault((each.fb, each.rb), Cell(each.quality.value, each.speedup.value, False))
-    return cells, f"rules={rules}, drafts {'by measured costs' if draft == 'auto' else f'of up to {draft}'}"
+    for point in guessed:
+        if _switches(point) == most and (at := _at(point)) is not None:
+            cells.setdefault(at, Cell(point.quality.score, point.speedup.value, False))
+    limit = "by measured costs" if most.max_draft == "auto" else f"of up to {most.max_draft}"
+    return cells, f"rules={most.rules}, drafts {limit}"
 
 
-def _switches(record: Record) -> tuple[object, ...]:
+def _switches(point: Record | PredictedPoint) -> Method:
     """All but whether a draft that ends the text is verified, which means nothing where nothing is rolled back."""
-    return dataclasses.astuple(dataclasses.replace(record.method, verify_eos=None))
+    return dataclasses.replace(point.method, verify_eos=None)
 
 
-def _bild(record: Record) -> bool:
-    return record.method.name == "bild" and record.threshold.fb is not None and record.threshold.rb is not None
+def _at(point: Record | PredictedPoint) -> tuple[float, float] | None:
+    """The cell of a BiLD point."""
+    fb, rb = point.threshold.fb, point.threshold.rb
+    return None if point.method.name != "bild" or fb is None or rb is None else (fb, rb)
 
 
 def _draw(section: Section, cells: Grid, switches: str, theme: Theme, width: str) -> Figure:

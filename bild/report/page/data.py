@@ -14,7 +14,7 @@ from bild.report.page.points import section_points, setting_of
 from bild.report.page.sample import Setting, sample_of
 from bild.report.sections import Section
 from bild.report.wording import interval_name, metric_name, plural
-from bild.results.predicted import Predicted, read_predicted
+from bild.results.predicted import PredictedPoint
 from bild.results.prices import PRICES, read_prices
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def page_data(parts: Sequence[Part], left_out: Sequence[str]) -> dict[str, Any]:
 
 def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
     section = part.section
-    predicted = read_predicted(part.sweeps.files[-1]) if part.sweeps.files else None
     vanilla = section.vanilla()
-    points = section_points(section, predicted)
-    sample, missing = _sample(part, predicted, bytes_)
+    points = section_points(section, part.sweeps.points)
+    sample, missing = _sample(part, bytes_)
     hollow = " Hollow marks are predicted and have no bars here." if any(not p["measured"] for p in points) else ""
     dotted = " The dotted line is the quality of vanilla decoding." if vanilla else ""
     return {
@@ -60,10 +59,10 @@ def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
     }
 
 
-def _sample(part: Part, predicted: Predicted | None, bytes_: int) -> tuple[dict[str, Any] | None, str]:
+def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, str]:
     """The section's sample, or None and why there is none."""
     record = part.section.first
-    folder = _tree_folder(part)
+    folder, predicted = _tree_folder(part)
     if folder is None:
         return None, (
             "There is nothing to replay here: no decision tree lies beside these results. "
@@ -75,7 +74,7 @@ def _sample(part: Part, predicted: Predicted | None, bytes_: int) -> tuple[dict[
         tree = open_tree(folder)
         if tree.identity["data"] != record.task.data["hash"]:
             return None, "There is nothing to replay here: the decision tree beside these results is of other examples."
-        points = settings_of(predicted) if predicted is not None else usual_settings(tree)
+        points = settings_of(predicted) if predicted else usual_settings(tree)
         if not points:
             return None, "There is nothing to replay here: the tree beside these results reaches no setting of BiLD."
         prices = read_prices(tree.path / PRICES) if (tree.path / PRICES).is_file() else None
@@ -85,19 +84,19 @@ def _sample(part: Part, predicted: Predicted | None, bytes_: int) -> tuple[dict[
         return None, f"There is nothing to replay here: {error}"
 
 
-def _tree_folder(part: Part) -> Path | None:
-    """The tree that the section's predictions follow from, else one that lies beside its points."""
+def _tree_folder(part: Part) -> tuple[Path | None, Sequence[PredictedPoint]]:
+    """The tree of the newest predictions, and these; else one that lies beside the section's points."""
     if part.sweeps.trees:
-        return part.sweeps.trees[-1]
+        return list(part.sweeps.trees.items())[-1]
     beside = next((path.parent / "tree" for path in part.section.folders.values()), None)
-    return beside if beside is not None and beside.is_dir() else None
+    return beside if beside is not None and beside.is_dir() else None, ()
 
 
-def settings_of(predicted: Predicted) -> list[Setting]:
+def settings_of(predicted: Sequence[PredictedPoint]) -> list[Setting]:
     """The predicted BiLD points as settings of the replay."""
     return [
         setting_of(point.method, point.threshold)
-        for point in predicted.points
+        for point in predicted
         if point.method.name == "bild" and point.threshold.fb is not None and point.threshold.rb is not None
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from bild.config import MethodConfig, ThresholdConfig
@@ -11,10 +12,11 @@ from bild.decoding import settings
 from bild.report.front import picks
 from bild.report.looks import key
 from bild.report.marks import marks
+from bild.report.predictions import ms_of, not_measured, quality_of
 from bild.report.sections import Section
-from bild.results import Interval, Record
+from bild.results import Record
 from bild.results.hashing import number
-from bild.results.predicted import Predicted, PredictedPoint
+from bild.results.predicted import PredictedPoint
 
 _SWITCHES = ("name", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
 
@@ -29,7 +31,7 @@ def switches(method: Any) -> dict[str, Any]:
     return {name: getattr(method, name) for name in _SWITCHES}
 
 
-def section_points(section: Section, predicted: Predicted | None) -> list[dict[str, Any]]:
+def section_points(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list[dict[str, Any]]:
     """All points, the measured ones first; a predicted one that was measured is left out."""
     doubts, chosen = marks(section), picks(section.records)
     on_front = section.on_front()
@@ -37,8 +39,7 @@ def section_points(section: Section, predicted: Predicted | None) -> list[dict[s
         _measured(record, name, on_front=index in on_front, doubts=doubts[record.hash], pick=_pick(record, chosen))
         for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True))
     ]
-    if predicted is not None:
-        points += [_predicted(point, predicted) for point in predicted.points if point.measured is None]
+    points += [_predicted(point, section.first.latency.examples) for point in not_measured(section, predicted)]
     return [{"id": index, **point} for index, point in enumerate(points)]
 
 
@@ -70,20 +71,17 @@ def _measured(
     }
 
 
-def _predicted(point: PredictedPoint, predicted: Predicted) -> dict[str, Any]:
-    quality = Interval(point.quality.score, point.quality.low, point.quality.high)
+def _predicted(point: PredictedPoint, examples: int) -> dict[str, Any]:
     notes = [] if point.dropped is None else [f"Its measurement was given up: {point.dropped}."]
-    rules = point.method.rules
-    other = point.method.name == "bild" and rules not in (None, "paper")
     return {
         "measured": False,
         "name": _name(point.method, point.threshold, point.label),
-        "key": f"bild-{rules}" if other else point.method.name,
+        "key": key(point),
         **_spread("speedup", point.speedup),
-        **_spread("quality", quality),
+        **_spread("quality", quality_of(point)),
         "difference": None if point.difference is None else point.difference.value,
-        "ms": 1e3 * point.seconds.mean,
-        "examples": predicted.examples,
+        "ms": ms_of(point).value,
+        "examples": examples,
         **_rates(point.counts),
         **_settings(point),
         "front": point.front,

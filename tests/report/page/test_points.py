@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,56 +20,23 @@ from bild.report.page.pack import column
 from bild.report.page.points import section_points
 from bild.report.page.sample import grids_of
 from bild.report.sections import make_section
-from bild.results import DraftCosts, Interval, from_json, to_json
-from bild.results.predicted import (
-    PREDICTED_SCHEMA,
-    Metric,
-    Predicted,
-    PredictedPoint,
-    PredictedScore,
-    PredictedSeconds,
-)
-from bild.results.prices import PriceError
+from bild.results import DraftCosts, from_json, to_json
 from tests.records import make_record, make_sweep
-
-
-def predicted(*changes: dict[str, Any]) -> Predicted:
-    """A sweep whose points are that of a record, changed."""
-    record = next(record for record in make_sweep() if record.method.name == "bild")
-    point = PredictedPoint(
-        label=record.label, method=record.method, threshold=record.threshold,
-        quality=PredictedScore(40.0, 39.0, 41.0), counts=record.counts, seconds=PredictedSeconds(0.2, 0.19, 0.21),
-        speedup=Interval(1.5, 1.4, 1.6), front=True, difference=Interval(-0.3, -0.5, 0.0),
-    )  # fmt: skip
-    return Predicted(
-        schema=PREDICTED_SCHEMA, hash="0" * 64, tree="1" * 64, task=record.task.name, pair=record.pair.name,
-        machine={"fingerprint": "m", "name": "M"}, packages={}, engine=record.engine, examples=888, data_hash="d",
-        metric=Metric("bleu", "s"), confidence=0.95, prices=PriceError(0.1, 0.1, 0), created="2026-01-01T00:00:00",
-        finished=True, points=[dataclasses.replace(point, **change) for change in changes],
-    )  # fmt: skip
-
-
-def threshold(fb: float, rb: float) -> Any:
-    record = next(record for record in make_sweep() if record.method.name == "bild")
-    return dataclasses.replace(record.threshold, fb=fb, rb=rb)
+from tests.report.sweeps import guess
 
 
 def test_measured_and_predicted_points_are_told_apart_and_none_twice() -> None:
     records = make_sweep()
     found = section_points(
         make_section(records),
-        predicted(
-            {"threshold": threshold(0.4, math.inf)},
-            {"measured": "bild-fb0.5-rb5-abc"},
-            {"threshold": threshold(0.2, 9.0), "dropped": "it was slow"},
-        ),
+        [guess(0.4, math.inf), guess(0.5, 5.0), guess(0.2, 9.0, dropped="it was slow")],
     )
     assert [point["measured"] for point in found] == [True] * len(records) + [False] * 2
     assert [point["id"] for point in found] == list(range(len(found)))
     infinite, dropped = found[-2:]
     assert infinite["rb"] == "inf"
     assert infinite["name"] == "BiLD, fb 0.4, rb ∞"
-    assert infinite["ms"] == pytest.approx(200.0)
+    assert infinite["ms"] == pytest.approx(180.0)
     assert dropped["marks"] == ["Its measurement was given up: it was slow."]
     vanilla = found[0]
     assert (vanilla["key"], vanilla["method"], vanilla["fb"]) == ("vanilla", None, None)
@@ -79,11 +45,11 @@ def test_measured_and_predicted_points_are_told_apart_and_none_twice() -> None:
 
 def test_the_settings_of_a_sweep_fall_into_one_grid_by_the_switches_that_depart_from_the_rules() -> None:
     usual = settings(MethodConfig("bild"), ThresholdConfig())
-    method = dataclasses.replace(predicted({}).points[0].method, **usual)
+    method = dataclasses.replace(guess(0.6, 2.0).method, **usual)
     infinite = dataclasses.replace(method, verify_eos=False)  # as it is resolved where nothing is rolled back
     other = dataclasses.replace(method, first="small")
     points = settings_of(
-        predicted({"method": method}, {"threshold": threshold(0.4, math.inf), "method": infinite}, {"method": other})
+        [guess(0.6, 2.0, method=method), guess(0.4, math.inf, method=infinite), guess(0.6, 2.0, method=other)]
     )
     assert points[1] == (MethodConfig("bild"), ThresholdConfig(0.4, math.inf))
     assert points[0][0] == points[1][0]
@@ -141,7 +107,7 @@ def test_a_point_whose_drafts_go_by_costs_is_shown_but_not_decoded() -> None:
     ]
     assert from_json(to_json(records[1])) == records[1]
     section = make_section(records)
-    shown = {point["name"]: point["method"] for point in section_points(section, None)}
+    shown = {point["name"]: point["method"] for point in section_points(section)}
     assert any("drafts by measured costs" in name and method is None for name, method in shown.items())
     assert sum(method is not None for method in shown.values()) == 1
     assert {"(0.6, 2)", "(0.6, 2, k=auto)"} == {caption(record, 10) for record in records}

@@ -1,0 +1,54 @@
+"""Made-up predictions, and the files that sweeps leave of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bild.results import Interval, Threshold
+from bild.results.hashing import SHORT, label
+from bild.results.predicted import (
+    PREDICTED,
+    PREDICTED_SCHEMA,
+    Metric,
+    Predicted,
+    PredictedPoint,
+    PredictedScore,
+    PredictedSeconds,
+    predicted_to_json,
+)
+from bild.results.prices import PriceError
+from tests.records import make_record
+
+LIKE = make_record()
+
+
+def guess(fb: float, rb: float, speedup: float = 1.5, score: float = 39.5, **changes: Any) -> PredictedPoint:
+    """BiLD at these thresholds; a change of `method__first` and the like goes to the method."""
+    switches = {name.removeprefix("method__"): changes.pop(name) for name in list(changes) if "method__" in name}
+    method, threshold = dataclasses.replace(LIKE.method, **switches), Threshold(fb, rb)
+    point = PredictedPoint(
+        label=label(method, threshold), method=method, threshold=threshold,
+        quality=PredictedScore(score, score - 0.5, score + 0.5), counts=LIKE.counts,
+        seconds=PredictedSeconds(0.18, 0.176, 0.184), speedup=Interval(speedup, speedup * 0.97, speedup * 1.03),
+        front=True, difference=Interval(-0.3, -0.5, 0.0),
+    )  # fmt: skip
+    return dataclasses.replace(point, **changes)
+
+
+def put_sweep(pair: Path, name: str, created: str, points: Sequence[PredictedPoint], tree: str = "1" * 64) -> Path:
+    """A sweep under the conditions of `make_sweep`, in the folder of a pair, and an empty folder for its tree."""
+    (pair / "tree" / tree[:SHORT]).mkdir(parents=True, exist_ok=True)
+    made = Predicted(
+        schema=PREDICTED_SCHEMA, hash=name * 64, tree=tree, task=LIKE.task.name, pair=LIKE.pair.name,
+        machine={key: LIKE.environment["machine"][key] for key in ("fingerprint", "name")}, packages={},
+        engine=LIKE.engine, examples=LIKE.latency.examples, data_hash=LIKE.task.data["hash"],
+        metric=Metric(LIKE.quality.headline, LIKE.headline.signature), confidence=0.95,
+        prices=PriceError(0.1, 0.1, 0), created=created, finished=True, points=list(points),
+    )  # fmt: skip
+    path = pair / f"sweep-{name * SHORT}" / PREDICTED
+    path.parent.mkdir(parents=True)
+    path.write_text(predicted_to_json(made), encoding="utf-8")
+    return path

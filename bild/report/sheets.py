@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -41,6 +41,7 @@ class Sheet:
     title: str
     caption: str
     make: Callable[[Theme, str], Figure]
+    _svgs: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def draw(self, theme: str = "light", width: str = "print") -> Figure:
         """The figure in a theme (`light`, `dark`) at a width (`print`, `phone`)."""
@@ -57,39 +58,34 @@ class Sheet:
         """One SVG for light and dark: where the two differ, a colour is a CSS variable that `css_colors` defines."""
         return _COLOR.sub(lambda found: _variable(found[0], _dark().get(found[0], found[0])), self._light_svg(width))
 
-    def _light_svg(self, width: str) -> str:
-        buffer = io.BytesIO()
-        write(self.draw("light", width), buffer, "svg", THEMES["light"])
-        return buffer.getvalue().decode("utf-8")
-
     def save(self, out: Path, variants: Iterable[tuple[str, str, str, Sequence[str]]] = VARIANTS) -> list[Path]:
         """Write the figure's files to the folder `out`, and return them. BildError where that cannot be done."""
         paths = []
-        drawn: dict[tuple[str, str], Figure] = {}
-        texts: dict[str, str] = {}
+        figure = cache(self.draw)
         try:
             out.mkdir(parents=True, exist_ok=True)
             for end, theme, width, formats in variants:
                 for kind in formats:
-                    path = out / f"{self.stem}{end}.{kind}"
-                    if kind == "svg":  # drawn once a width: dark is light with other colours
-                        at = ("light", width)
-                        figure = drawn[at] = drawn.get(at) or self.draw(*at)
-                        if width not in texts:
-                            buffer = io.BytesIO()
-                            write(figure, buffer, "svg", THEMES["light"])
-                            texts[width] = buffer.getvalue().decode("utf-8")
-                        path.write_text(recolor(texts[width], theme), encoding="utf-8")
-                    else:
-                        figure = drawn[theme, width] = drawn.get((theme, width)) or self.draw(theme, width)
-                        with path.open("wb") as file:
-                            write(figure, file, kind, THEMES[theme])
-                    paths.append(path)
+                    paths.append(out / f"{self.stem}{end}.{kind}")
+                    if kind == "svg":
+                        text = recolor(self._light_svg(width, figure), theme)
+                        paths[-1].write_text(text, encoding="utf-8")
+                        continue
+                    with paths[-1].open("wb") as file:
+                        write(figure(theme, width), file, kind, THEMES[theme])
         except OSError as error:
             raise BildError(
                 f"The figure cannot be written to {out} ({error.strerror}): choose another --out."
             ) from None
         return paths
+
+    def _light_svg(self, width: str, draw: Callable[[str, str], Figure] | None = None) -> str:
+        """Drawn once a width, for files and page alike: dark is light with other colours."""
+        if width not in self._svgs:
+            buffer = io.BytesIO()
+            write((draw or self.draw)("light", width), buffer, "svg", THEMES["light"])
+            self._svgs[width] = buffer.getvalue().decode("utf-8")
+        return self._svgs[width]
 
 
 @dataclass(frozen=True)

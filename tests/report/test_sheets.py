@@ -9,7 +9,7 @@ from bild.report import make_section
 from bild.report.catalogue import catalogue
 from bild.report.figures.front import front_sheet
 from bild.report.looks import PALETTE
-from bild.report.sheets import VARIANTS, css_colors
+from bild.report.sheets import VARIANTS, Sheet, css_colors
 from bild.report.themes import DARK, LIGHT
 from bild.results.parts import Joint
 from tests.records import make_sweep
@@ -31,6 +31,16 @@ def test_all_variants_are_the_same_bytes_twice(tmp_path: Path) -> None:
         assert first.read_bytes() == second.read_bytes()
     assert b"CreationDate" not in one[1].read_bytes()
     assert len(VARIANTS) == 4
+
+
+def test_files_and_page_share_one_drawing_a_width(tmp_path: Path) -> None:
+    drawn = []
+    sheet = front_sheet(SWEEP)
+    counted = Sheet("pareto", "", "", lambda theme, width: drawn.append(width) or sheet.make(theme, width))
+    counted.save(tmp_path)
+    assert counted.css_svg("phone").count("<svg") == 1
+    assert (tmp_path / "pareto-phone.svg").read_text(encoding="utf-8") == counted.svg("light", "phone")
+    assert drawn == ["print", "phone"]
 
 
 def test_a_dark_figure_has_none_of_the_light_colours() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bild.report.commands import run_command
 from bild.report.figures.front_words import overlay_note
 from bild.report.figures.overlay import draw_quiet_curve, quiet_handle
-from bild.report.figures.series import plain
+from bild.report.figures.series import cross, dots, plain, speedup_axis
 from bild.report.frame import Words, open_frame
 from bild.report.front import front
 from bild.report.published import Curve, curve, kind_of_pair
@@ -106,25 +106,13 @@ def _draw(section: Section, groups: dict[str, list[Record]], theme: Theme, width
         color, marker, dash = KINDS[name]
         color = theme.mark(color)
         for record in records:
-            speed, score = record.latency.speedup.total, record.headline
-            axes.plot([speed.low, speed.high], [score.value] * 2, color=color, linewidth=0.6, alpha=0.4)
-            axes.plot([speed.value] * 2, [score.low, score.high], color=color, linewidth=0.6, alpha=0.25)
+            cross(axes, record.latency.speedup.total, record.headline, color, alphas=(0.4, 0.25), linewidth=0.6)
         at = [(record.latency.speedup.total.value, record.headline.value) for record in records]
         best = [at[index] for index in front(at)]
         axes.plot(*zip(*best, strict=True), color=color, linestyle=dash, linewidth=1.2, zorder=3)
-        axes.plot(
-            *zip(*at, strict=True),
-            color=color,
-            linestyle="none",
-            marker=marker,
-            markersize=5,
-            markeredgecolor=theme.paper,
-            markeredgewidth=0.5,
-            zorder=4,
-        )
+        dots(axes, at, color, marker, 5, theme, linestyle="none")
     plain(axes, theme)
     axes.locator_params(axis="x", nbins=5 if frame.phone else 8)
-    axes.set_xlabel("speedup over vanilla" if frame.phone else "speedup over vanilla (large model, same engine)")
+    speedup_axis(axes, "speedup over vanilla" if frame.phone else "speedup over vanilla (large model, same engine)")
     axes.set_ylabel(metric_name(section.first))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     return frame.figure

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bild.report.figures.series import plain
+from bild.report.figures.series import dots, look_handles, plain
 from bild.report.frame import Words, open_frame
 from bild.report.looks import key, looks
 from bild.report.predictions import ms_of, setting
@@ -18,7 +18,6 @@ from bild.results import Record
 from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 TITLE = "Measured against predicted latency"
@@ -49,14 +48,10 @@ def matched(section: Section, predicted: Sequence[PredictedPoint]) -> list[Both]
 
 
 def _draw(section: Section, both: list[Both], words: str, theme: Theme, width: str) -> Figure:
-    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     shown = looks([key(record) for record, _ in both], theme)
-    legend: list[Artist] = [
-        Line2D([], [], color=look.color, marker=look.marker, markersize=5, linestyle="none", label=look.name)
-        for look in shown.values()
-    ]
+    legend = look_handles(shown)
     legend.append(Patch(facecolor=theme.hair, alpha=0.4, label="within 10 %"))
     title = Words(f"{TITLE}: {section.title}", section.conditions, words[0].upper() + words[1:])
     frame = open_frame(theme, width, title, legend, heights=(2.9,), left=0.62, right=0.2)
@@ -86,15 +81,7 @@ def _draw(section: Section, both: list[Both], words: str, theme: Theme, width: s
             linewidth=0.7,
             alpha=0.5,
         )
-        axes.plot(
-            [x],
-            [own.value],
-            marker=look.marker,
-            markersize=look.size,
-            color=look.color,
-            markeredgecolor=theme.paper,
-            markeredgewidth=0.5,
-        )
+        dots(axes, [(x, own.value)], look.color, look.marker, look.size, theme, zorder=2)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     plain(axes, theme)

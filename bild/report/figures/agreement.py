@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.commands import run_command
 from bild.report.evidence import Rounds, rounds_of, telling
-from bild.report.figures.series import handles, plain, series
+from bild.report.figures.series import draw_line, handles, plain, series
 from bild.report.frame import Words, open_frame
 from bild.report.sections import Section
 from bild.report.sheets import Missing, Sheet
@@ -113,15 +113,7 @@ def _draw(section: Section, shown: list[tuple[Record, Shares, Shares]], theme: T
         for look, row in zip(found, shown, strict=True):
             table: Shares = row[column]  # type: ignore[assignment]
             _band(axes, table, look.color)
-            axes.plot(
-                list(table),
-                [share.value for share in table.values()],
-                color=look.color,
-                linestyle=look.dash,
-                linewidth=1.2,
-                marker=look.marker,
-                markersize=3,
-            )
+            draw_line(axes, list(table), [share.value for share in table.values()], look, marks=True)
         axes.set_ylim(max(0.0, min(lows, default=0.0) - 3), 101)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
         axes.set_xlabel(name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bild.report.commands import run_command
 from bild.report.evidence import Rounds, rounds_of, telling
-from bild.report.figures.series import handles, plain, series
+from bild.report.figures.series import draw_line, handles, plain, series
 from bild.report.frame import Words, open_frame
 from bild.report.sections import Section
 from bild.report.sheets import Missing, Sheet
@@ -86,16 +86,7 @@ def _draw(section: Section, shown: list[tuple[Record, Shares, Shares]], theme: T
         for look, row in zip(found, shown, strict=True):
             shares: Shares = row[column]  # type: ignore[assignment]
             y = [100 * share for share in shares.values()]
-            axes.plot(
-                list(shares),
-                y,
-                color=look.color,
-                linestyle=look.dash,
-                linewidth=1.2,
-                marker=look.marker,
-                markersize=3,
-                alpha=0.95,
-            )
+            draw_line(axes, list(shares), y, look, marks=True, alpha=0.95)
             mean = sum(n * share for n, share in shares.items())
             axes.axvline(mean, color=look.color, linestyle=look.dash, linewidth=0.7, alpha=0.5)
         axes.set_ylim(0)

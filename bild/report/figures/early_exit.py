@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bild.report.commands import run_command, split_exit
 from bild.report.figures.front_words import overlay_note
 from bild.report.figures.overlay import draw_quiet_curve, quiet_handle
-from bild.report.figures.series import plain
+from bild.report.figures.series import cross, dots, look_handles, plain
 from bild.report.frame import Words, open_frame
 from bild.report.looks import key, looks
 from bild.report.published import curve, paper
@@ -18,7 +18,6 @@ from bild.report.wording import interval_name, metric_name, plural
 from bild.results import Interval, Record
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 TITLE = "Early exit: BiLD against CALM"
@@ -47,15 +46,10 @@ def relative(record: Record) -> Interval:
 
 
 def _draw(section: Section, records: list[Record], theme: Theme, width: str) -> Figure:
-    from matplotlib.lines import Line2D
-
     task = section.first.task.name
     shown = looks([key(record) for record in records], theme)
     theirs = split_exit(section.first.pair.name)[0] == "mt5-small" and task in paper()["fig6"]
-    legend: list[Artist] = [
-        Line2D([], [], color=look.color, marker=look.marker, markersize=5, linestyle="none", label=look.name)
-        for look in shown.values()
-    ]
+    legend = look_handles(shown)
     note = (
         f"n = {plural(section.first.latency.examples, 'example')}. Bars: {interval_name(section.first)}. "
         "Upper left is better."
@@ -79,18 +73,8 @@ def _draw(section: Section, records: list[Record], theme: Theme, width: str) -> 
             draw_quiet_curve(axes, curve("fig6", task, name), theme, marker, dash)
     for record in records:
         look, x, score = shown[key(record)], relative(record), record.headline
-        axes.plot([x.low, x.high], [score.value] * 2, color=look.color, linewidth=0.7, alpha=0.4)
-        axes.plot([x.value] * 2, [score.low, score.high], color=look.color, linewidth=0.7, alpha=0.3)
-        axes.plot(
-            [x.value],
-            [score.value],
-            marker=look.marker,
-            markersize=look.size,
-            color=look.color,
-            markeredgecolor=theme.paper,
-            markeredgewidth=0.5,
-            zorder=4,
-        )
+        cross(axes, x, score, look.color, alphas=(0.4, 0.3))
+        dots(axes, [(x.value, score.value)], look.color, look.marker, look.size, theme)
     vanilla = section.vanilla()
     if vanilla is not None:
         axes.axhline(vanilla.headline.value, color=theme.hair, linewidth=0.7, zorder=1)

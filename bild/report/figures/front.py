@@ -13,6 +13,7 @@ from bild.report.figures.front_region import draw_region, reach_of, speed_of, wi
 from bild.report.figures.front_words import front_caption, front_words
 from bild.report.figures.library import library_position
 from bild.report.figures.overlay import QUIET_MARKS, draw_overlay
+from bild.report.figures.series import speedup_axis
 from bild.report.frame import Frame, open_frame
 from bild.report.front import ONE_POINT, picks
 from bild.report.labels import Box, Label, extent, halo, place
@@ -92,9 +93,8 @@ def _fill(
         draw_overlay(axes, behind, theme)
     _ring_picks(axes, section, theme)
     notes = _draw_library(axes, section, theme)
-    axes.set_xlabel("speedup over vanilla" if frame.phone else "speedup over vanilla (large model, same engine)")
+    speedup_axis(axes, "speedup over vanilla" if frame.phone else "speedup over vanilla (large model, same engine)")
     axes.set_ylabel(metric_name(section.first))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     return _draw_labels(frame, section, shown, notes, hairs)
 
 

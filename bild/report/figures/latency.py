@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.commands import run_command
 from bild.report.evidence import samples_of, telling
-from bild.report.figures.series import Series, handles, plain, series
+from bild.report.figures.series import Series, draw_line, handles, plain, series, speedup_axis
 from bild.report.frame import Words, open_frame
 from bild.report.sections import Section
 from bild.report.sheets import Missing, Sheet
@@ -91,8 +91,7 @@ def _draw(section: Section, shown: list[Times], theme: Theme, width: str) -> Fig
     left.set_xlim(*_span(every))
     right.set_xlim(*_span([ratio for times in shown for ratio in times.ratios] + [1.0]))
     left.set_xlabel("ms per example")
-    right.set_xlabel("speedup of the single example")
-    right.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    speedup_axis(right, "speedup of the single example")
     for axes in frame.panels:
         axes.set_ylim(0, 100)
         axes.set_ylabel("examples up to here (%)")
@@ -113,11 +112,4 @@ def _span(values: list[float]) -> tuple[float, float]:
 def _steps(axes: Axes, values: list[float], look: Series) -> None:
     ordered = sorted(values)
     heights = [100 * (index + 1) / len(ordered) for index in range(len(ordered))]
-    axes.plot(
-        [ordered[0], *ordered],
-        [0.0, *heights],
-        drawstyle="steps-post",
-        color=look.color,
-        linestyle=look.dash,
-        linewidth=1.2,
-    )
+    draw_line(axes, [ordered[0], *ordered], [0.0, *heights], look, drawstyle="steps-post")

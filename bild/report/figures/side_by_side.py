@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bild.report.figures.series import plain
+from bild.report.figures.series import cross, dots, look_handles, plain, speedup_axis
 from bild.report.frame import Words, open_frame
 from bild.report.looks import FRONT_COLOR, key, looks
 from bild.report.sections import Section
@@ -13,7 +13,6 @@ from bild.report.themes import Theme
 from bild.report.wording import interval_name, metric_name, plural
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -30,10 +29,7 @@ def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -
     from matplotlib.lines import Line2D
 
     shown = looks([key(record) for section in (left, right) for record in section.records], theme)
-    legend: list[Artist] = [
-        Line2D([], [], color=look.color, marker=look.marker, markersize=5, linestyle="none", label=look.name)
-        for look in shown.values()
-    ]
+    legend = look_handles(shown)
     legend.append(Line2D([], [], color=theme.mark(FRONT_COLOR), alpha=0.6, linewidth=1.4, label="Pareto front"))
     names = ("Upper", "Lower") if width == "phone" else ("Left", "Right")
     conditions = f"{names[0]}: {left.conditions}\n{names[1]}: {right.conditions}"
@@ -52,27 +48,16 @@ def _panel(axes: Axes, section: Section, theme: Theme) -> None:
     shown = looks([key(record) for record in section.records], theme)
     for record in section.records:
         look, speed, score = shown[key(record)], record.latency.speedup.total, record.headline
-        axes.plot([speed.low, speed.high], [score.value] * 2, color=look.color, linewidth=0.7, alpha=0.35)
-        axes.plot([speed.value] * 2, [score.low, score.high], color=look.color, linewidth=0.7, alpha=0.25)
-        axes.plot(
-            [speed.value],
-            [score.value],
-            marker=look.marker,
-            markersize=0.9 * look.size,
-            color=look.color,
-            markeredgecolor=theme.paper,
-            markeredgewidth=0.5,
-            zorder=4,
-        )
+        cross(axes, speed, score, look.color, alphas=(0.35, 0.25))
+        dots(axes, [(speed.value, score.value)], look.color, look.marker, 0.9 * look.size, theme)
     best = [section.records[index] for index in section.on_front()]
     line = sorted((record.latency.speedup.total.value, record.headline.value) for record in best)
     axes.plot(*zip(*line, strict=True), color=theme.mark(FRONT_COLOR), alpha=0.6, linewidth=1.4, zorder=2)
     axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
     plain(axes, theme)
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel("speedup over vanilla")
+    speedup_axis(axes)
     axes.set_ylabel(metric_name(section.first))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
 
 
 def _share_limits(panels: list[Axes]) -> None:

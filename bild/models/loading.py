@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 
-from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit
+from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
+from bild.engines.early_exit import truncated
+from bild.engines.fused import FusedEngine
+from bild.engines.kernels import kernels_for
 from bild.errors import BildError
 from bild.hub import ships
 from bild.models.agreement import shared_ids, shared_tokenizer, shared_vocabulary
@@ -33,6 +36,7 @@ class Pair:
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
     _engines: dict[tuple[str, str], Engine] = field(default_factory=dict, repr=False)
+    _weights: dict[str, t5.Weights] = field(default_factory=dict, repr=False)
 
     def engine(self, role: str, name: str) -> Engine:
         """The engine of `role` ("large" or "small"), built at its first use."""
@@ -45,6 +49,22 @@ class Pair:
             module = (self.large if role == "large" else self.small).module
             self._engines[key] = build_engine(name, module, dtype=self.dtype, eos=self.eos, vocabulary=self.vocabulary)
         return self._engines[key]
+
+    def weights(self, role: str) -> t5.Weights:
+        """The weights of `role`, laid out as engine=fused has them, and its own where it is there; made once."""
+        if role not in self._weights:
+            engine = self._engines.get((role, "fused"))
+            if self.exit is None and isinstance(engine, FusedEngine):
+                self._weights[role] = engine.weights
+            else:
+                module = (self.large if role == "large" else self.small).module
+                if role == "small" and self.exit is not None:
+                    module = truncated(module, self.exit)
+                dtype = DTYPES[self.dtype]
+                panels = kernels_for(self.device, dtype).name == "panels"
+                state, config = module.state_dict(), module.config
+                self._weights[role] = t5.prepare(state, config, dtype, self.vocabulary, in_panels=panels)
+        return self._weights[role]
 
     def calm_engine(self, name: str) -> CalmEngine:
         """The large model as `method=calm` runs it, over its engine's weights and buffers; built at its first use."""

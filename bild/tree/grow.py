@@ -18,7 +18,8 @@ from bild.errors import BildError
 from bild.models import Pair
 from bild.tasks import Dataset
 from bild.tree import store
-from bild.tree.forward import Branches, OverBudget, Told, weights_of
+from bild.tree.branches import branches_of
+from bild.tree.forward import OverBudget, Told
 from bild.tree.frontier import Growing
 from bild.tree.identity import open_folder
 from bild.tree.points import Grouped, Setting, group
@@ -97,12 +98,10 @@ class Grower:
         self.ids = head["ids"]
         self.target_limit: int = head["identity"]["task"]["target_limit"]
         self.budget = total
-        weights = {role: weights_of(pair, role) for role in ("large", "small")}
-        share = {role: len(w.decoder) * w.shape.heads * w.shape.key_size for role, w in weights.items()}
-        self.models = {
-            role: Branches(w, pair.vocabulary, total * share[role] // sum(share.values()))
-            for role, w in weights.items()
-        }
+        self.models = {role: branches_of(pair, role) for role in ("large", "small")}
+        both = sum(model.row_bytes for model in self.models.values())
+        for model in self.models.values():
+            model.budget = total * model.row_bytes // both
 
     def chunks(self, todo: Sequence[int]) -> list[list[int]]:
         """Examples by the length of their source, as many at a time as should fit."""
@@ -201,7 +200,8 @@ class Wave:
         tokens: list[int] = []
         given: list[int] = []
         model = self.grower.models[role]
-        for e, ask in asks.items():
+        # Examples of a batch should be of about one size, and in their order else, which is that of their lengths.
+        for e, ask in sorted(asks.items(), key=lambda item: len(item[1]) // 8):
             table, rows = self.trees[e].table, self.rows[role][e]
             rows += [-1] * (len(table) - len(rows))
             for node in ask:

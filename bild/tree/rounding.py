@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bild.models import Pair
-from bild.tree.forward import Branches, weights_of
+from bild.tree.branches import branches_of
 
 EXAMPLES = 4
 TOKENS = 24
@@ -25,7 +25,7 @@ def measure_rounding(pair: Pair, engine: str, sources: Sequence[Sequence[int]], 
     worst = 0.0
     for role in ("large", "small"):
         live = pair.engine(role, engine)
-        branches = Branches(weights_of(pair, role), pair.vocabulary, 1 << 40)
+        branches = branches_of(pair, role)
         branches.start(chosen)
         examples: list[int] = []
         parents: list[int] = []

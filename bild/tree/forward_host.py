@@ -1,0 +1,159 @@
+"""`bild.tree.forward` on one CPU core in fp32, over NumPy arrays and the parts of `bild.engines.t5_host`.
+
+The products are those of the live engine; attention is a NumPy product per example and head, over views of the keys
+and values. Wide passes save copies and padding this way, narrow ones most of the time of dispatching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bild.engines import t5
+from bild.engines.panels import Floats, columns, empty
+from bild.engines.t5_host import QUIET, HostDecoder
+from bild.engines.t5_room import Room
+from bild.tree.forward import Branches, Told
+from bild.tree.paths import Layout
+
+_SOURCE_TOKENS = 256
+"""Source positions encoded at a time."""
+_SCORED = 64
+"""Rows of logits at a time: they stay in the cache."""
+
+
+class HostBranches(Branches):
+    """Over weights in panels."""
+
+    def __init__(self, weights: t5.Weights, vocabulary: int) -> None:
+        super().__init__(weights, vocabulary)
+        self.host = HostDecoder(weights)
+        self._bias = np.empty((0, 0), np.float32)
+
+    @QUIET
+    def _start(self, sources: Sequence[Sequence[int]]) -> None:
+        shape, longest = self.weights.shape, int(self.lengths.max())
+        self.cross = empty((self.layers, 2, len(sources), shape.heads, longest, shape.key_size))
+        self.cross[:] = 0.0
+        self.rows = np.empty((self.layers, 0, 2, shape.heads, shape.key_size), np.float32)
+        ranked = np.argsort(self.lengths, kind="stable").tolist()
+        for length, same in groupby(ranked, lambda i: len(sources[i])):
+            places, step = list(same), max(1, _SOURCE_TOKENS // length)
+            bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True).numpy()
+            for at in range(0, len(places), step):
+                part = places[at : at + step]
+                self._encode([sources[i] for i in part], part, bias)
+
+    def _encode(self, sources: Sequence[Sequence[int]], places: Sequence[int], bias: Floats) -> None:
+        """Sources of one length."""
+        host, shape, n, length = self.host, self.weights.shape, len(sources), len(sources[0])
+        room = host.room(n * length)
+        room.fill(host.embeddings.take(np.array(sources).ravel(), 0))
+        by_source = (shape.heads, n, length, shape.key_size)
+        target = room.mixed[: n * length].reshape(n, length, shape.heads, -1).transpose(0, 2, 1, 3)
+        for layer in host.encoder:
+            room.normalise(shape.eps)
+            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
+            q, k, v = (a.reshape(by_source).transpose(1, 0, 2, 3) for a in (room.query, *room.keys_values))
+            attend(q, k, v, bias, target)
+            layer.o.times(room.mixed, room.rows, room.d_panels)
+            room.x += room.added
+            host.feed_forward(layer, room)
+        room.normalise(shape.eps)
+        room.normed *= host.encoder_gain
+        kv = columns(host.cross_kv, room.normed, room.rows)[: n * length]
+        kv = kv.reshape(n, length, self.layers, 2, shape.heads, shape.key_size)
+        self.cross[:, :, places, :, :length] = kv.transpose(2, 3, 0, 4, 1, 5)
+
+    def _grow(self, capacity: int) -> None:
+        grown = empty((self.layers, capacity, *self.rows.shape[2:]))
+        grown[:, : self.rows.shape[1]] = self.rows
+        self.rows = grown
+
+    @QUIET
+    def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> Told:
+        host, shape, m, among = self.host, self.weights.shape, len(tokens), layout.examples
+        lengths = self.lengths[among]
+        longest = int(lengths.max())
+        mask = np.where(np.arange(longest) < lengths[:, None], np.float32(0), np.float32(-np.inf))[:, None, None, :]
+        bias = self._biases(layout)
+        padded, mixed = np.zeros((2, bias.shape[0] * layout.most, shape.heads, shape.key_size), np.float32)
+        target = mixed.reshape(-1, layout.most, *mixed.shape[1:]).transpose(0, 2, 1, 3)
+        room = host.room(m)
+        room.fill(host.embeddings.take(tokens, 0))
+
+        def mix(q: Floats, keys: Floats, values: Floats, bias: Floats | None) -> None:
+            by_example = layout.pad(q.transpose(1, 0, 2), padded).transpose(0, 2, 1, 3)
+            attend(by_example, keys, values, bias, target)
+            flat = mixed if layout.slot is None else mixed[layout.slot]
+            room.mixed[: len(room.mixed) if m == 1 else m] = flat.reshape(m, -1)
+
+        for i, layer in enumerate(host.decoder):
+            room.normalise(shape.eps)
+            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
+            self.rows[i, first : first + m] = room.keys_values.transpose(2, 0, 1, 3)
+            kv = self.rows[i].take(layout.rows, 0).transpose(2, 0, 3, 1, 4)
+            mix(room.query, kv[0], kv[1], bias)
+            layer.o.times(room.mixed, room.rows, room.d_panels)
+            room.x += room.added
+
+            room.normalise(shape.eps)
+            layer.cross_q.times(room.normed, room.rows, room.q_panels)
+            keys, values = (self.cross[i, j, among, :, :longest] for j in (0, 1))
+            mix(room.cross_query, keys, values, None if (lengths == longest).all() else mask)
+            layer.cross_o.times(room.mixed, room.rows, room.d_panels)
+            room.x += room.added
+            host.feed_forward(layer, room)
+        return self._summarise(room, given)
+
+    def _biases(self, layout: Layout) -> Floats:
+        """[A, H, Q, U]."""
+        deepest, shape = self.paths.deepest, self.weights.shape
+        if self._bias.shape[1] <= deepest:
+            back = -torch.arange(2 * deepest)
+            table = F.embedding(t5.bucket(back, shape, bidirectional=False), self.weights.decoder_bias)
+            self._bias = np.ascontiguousarray(F.pad(table, (0, 0, 0, 1), value=-torch.inf).numpy().T)
+        examples, most, width = layout.distance.shape
+        bias = np.empty((examples, shape.heads, most, width), np.float32)
+        for head, by_distance in enumerate(self._bias):
+            bias[:, head] = by_distance[layout.distance]
+        return bias
+
+    def _summarise(self, room: Room, given: Sequence[int]) -> Told:
+        told = Told([], [], [], [])
+        for at in range(0, room.count, _SCORED):
+            part = room
+            if room.count > _SCORED:
+                rows = room.x[at : min(at + _SCORED, room.count)]
+                part = self.host.room(len(rows))
+                part.fill(rows)
+            told.extend(summarise(self.host.score(part).numpy(), np.array(given[at : at + _SCORED])))
+        return told
+
+
+def attend(q: Floats, keys: Floats, values: Floats, bias: Floats | None, target: Floats) -> None:
+    """q [A, H, Q, K] over keys and values [A, H, n, K], biases that fit [A, H, Q, n]: to `target` [A, H, Q, K]."""
+    scores = np.matmul(q, keys.swapaxes(2, 3))
+    if bias is not None:
+        scores += bias
+    weights = torch.softmax(torch.from_numpy(scores), -1).numpy()
+    np.matmul(weights, values, target)
+
+
+def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Told:
+    """Logits [m, V] (overwritten) to choices, nlls and gaps."""
+    rows = np.arange(len(given))
+    wanted = logits[rows, given]
+    choice = logits.argmax(-1)
+    best = logits[rows, choice]
+    logits[rows, choice] = -np.inf
+    gap = best - logits.max(-1)
+    logits -= best[:, None]
+    log_sum = np.log1p(np.exp(logits, out=logits).sum(-1))
+    nll = np.where(given == choice, log_sum, log_sum + best - wanted)
+    nll[given < 0] = np.nan
+    return Told(choice.tolist(), log_sum.tolist(), gap.tolist(), nll.tolist())

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bild.report.figures.front_region import draw_region, reach_of, speed_of, with_region
+from bild.report.figures.front_labels import FAINT, draw_labels, front_legend
+from bild.report.figures.front_region import draw_region, line_of, reach_of, speed_of, with_region
 from bild.report.figures.front_words import front_caption, front_words
-from bild.report.figures.library import library_position
-from bild.report.figures.overlay import QUIET_MARKS, draw_overlay
+from bild.report.figures.library import draw_library, library_position
+from bild.report.figures.overlay import draw_overlay
 from bild.report.figures.series import speedup_axis
 from bild.report.frame import Frame, open_frame
 from bild.report.front import ONE_POINT, picks
-from bild.report.labels import Box, Label, extent, halo, place
-from bild.report.looks import FRONT_COLOR, Look, caption, key, looks, usual_draft
-from bild.report.marks import MARK, marks
+from bild.report.labels import Box, extent, halo
+from bild.report.looks import FRONT_COLOR, Look, key, looks
 from bild.report.predictions import not_measured
 from bild.report.published import Overlay, overlay
 from bild.report.sections import Section, make_section
@@ -29,13 +29,8 @@ from bild.results import Interval, Record, Score
 from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-MOST_LABELS = 40
-"""From here on only the front, the anchors and the picks are named: more names are a fog."""
-FAINT = 0.6
 
 
 def draw(records: Sequence[Record], theme: str = "light", width: str = "print") -> Figure:
@@ -68,7 +63,7 @@ def _draw(section: Section, predicted: Sequence[PredictedPoint], theme: Theme, w
     unplaced = 0
     for _ in range(2):
         words = front_words(section, predicted, behind, unplaced)
-        legend = _legend(section, predicted, shown, behind, theme)
+        legend = front_legend(section, predicted, shown, behind, theme)
         frame = open_frame(theme, width, words, legend, heights=(3.1,), left=0.62, right=0.2)
         found = _fill(frame, section, predicted, shown, behind)
         if found == unplaced:
@@ -92,10 +87,10 @@ def _fill(
     if behind is not None:
         draw_overlay(axes, behind, theme)
     _ring_picks(axes, section, theme)
-    notes = _draw_library(axes, section, theme)
+    notes = draw_library(axes, section.records, theme)
     speedup_axis(axes, "speedup over vanilla" if frame.phone else "speedup over vanilla (large model, same engine)")
     axes.set_ylabel(metric_name(section.first))
-    return _draw_labels(frame, section, shown, notes, hairs)
+    return draw_labels(frame, section, shown, notes, hairs)
 
 
 def _bars(spans: Sequence[Interval | Score]) -> list[list[float]]:
@@ -214,7 +209,7 @@ def _draw_lines(axes: Axes, section: Section, theme: Theme) -> list[Box]:
             path_effects=halo(theme.paper),
         )
         boxes.append(extent(note))
-    best = _front(section)
+    best = line_of(section)
     axes.plot(
         *zip(*best, strict=True),
         color=theme.mark(FRONT_COLOR),
@@ -224,11 +219,6 @@ def _draw_lines(axes: Axes, section: Section, theme: Theme) -> list[Box]:
         label="Pareto front",
     )
     return boxes
-
-
-def _front(section: Section) -> list[tuple[float, float]]:
-    chosen = [section.records[index] for index in section.on_front()]
-    return sorted((speed_of(record).value, record.headline.value) for record in chosen)
 
 
 def _ring_picks(axes: Axes, section: Section, theme: Theme) -> None:
@@ -246,91 +236,3 @@ def _ring_picks(axes: Axes, section: Section, theme: Theme) -> None:
                 linewidths=0.9,
                 zorder=4.5,
             )
-
-
-def _draw_library(axes: Axes, section: Section, theme: Theme) -> list[Box]:
-    """The library's generate() as a quiet mark on the axis, or an arrow at its end where it lies outside."""
-    position = library_position(section.records)
-    if position is None:
-        return []
-    left, right = axes.get_xlim()
-    x = min(max(position, left), right)
-    marker = "^" if x == position else "<" if position < left else ">"
-    foot = axes.get_xaxis_transform()
-    axes.plot([x], [0], transform=foot, marker=marker, markersize=5, color=theme.quiet, clip_on=False, zorder=5)
-    on_left = x < (left + right) / 2
-    note = axes.annotate(
-        f"library generate(): {position:.2f}×",
-        (x, 0),
-        xycoords=foot,
-        xytext=(7 if on_left else -7, 5),
-        textcoords="offset points",
-        ha="left" if on_left else "right",
-        va="bottom",
-        fontsize=7,
-        color=theme.quiet,
-        path_effects=halo(theme.paper),
-    )
-    return [extent(note)]
-
-
-def _draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: list[Box], soft: list[Box]) -> int:
-    """Name the points, those on the front first. Returns how many found no place."""
-    axes = frame.panels[0]
-    scale = frame.figure.dpi / 72
-    chosen = picks(section.records)
-    for record in section.records:
-        speed, score = speed_of(record), record.headline
-        x, y = axes.transData.transform((speed.value, score.value))
-        radius = (13 if record in (chosen.no_loss, chosen.one_point) else shown[key(record)].size) * scale / 2
-        taken = [*taken, Box(x - radius, y - radius, x + radius, y + radius)] if len(section.records) < 200 else taken
-        (x0, y0), (x1, y1) = axes.transData.transform([(speed.low, score.low), (speed.high, score.high)])
-        soft = [*soft, Box(x0, y - 1, x1, y + 1), Box(x - 1, y0, x + 1, y1)] if len(section.records) < 200 else soft
-    front = section.on_front()
-    first = {index for index, record in enumerate(section.records) if record in (chosen.no_loss, chosen.one_point)}
-    order = sorted(range(len(section.records)), key=lambda index: (index not in first, index not in front, index))
-    named = order if len(order) <= MOST_LABELS else [i for i in order if i in front | first][:MOST_LABELS]
-    usual, doubts = usual_draft(section.records), marks(section)
-    many = sum(bool(given) for given in doubts.values()) == len(section.records)  # then the caption says it of all
-    labels = []
-    for record in (section.records[index] for index in named):
-        text = caption(record, usual) + (MARK if doubts[record.hash] and not many else "")
-        radius = 7.5 if record in (chosen.no_loss, chosen.one_point) else 4.0
-        labels.append(Label(speed_of(record).value, record.headline.value, text, shown[key(record)].ink, radius))
-    lines = axes.transData.transform(_front(section)).tolist()
-    size = 6.5 if frame.phone else 7.5
-    left = place(axes, labels, taken, soft, lines, size, frame.theme.paper)[1]
-    return len(section.records) - len(labels) + len(left)
-
-
-def _legend(
-    section: Section, predicted: Sequence[PredictedPoint], shown: dict[str, Look], behind: Overlay | None, theme: Theme
-) -> list[Artist]:
-    from matplotlib.lines import Line2D
-
-    measured = {key(record) for record in section.records}
-    hollow = {key(each) for each in predicted}
-    chosen = picks(section.records)
-
-    def mark(marker: str, size: float, name: str, color: str, **more: Any) -> Line2D:
-        return Line2D([], [], linestyle="none", marker=marker, markersize=size, color=color, label=name, **more)
-
-    handles: list[Artist] = [
-        mark(look.marker, look.size, look.name, look.color, markeredgecolor=theme.paper, markeredgewidth=0.6)
-        for name, look in shown.items()
-        if name in measured
-    ]
-    handles += [
-        mark(look.marker, 0.72 * look.size, f"{look.name}, predicted", look.color, markerfacecolor="none")
-        for name, look in shown.items()
-        if name in hollow
-    ]
-    handles.append(Line2D([], [], color=theme.mark(FRONT_COLOR), alpha=FAINT, linewidth=1.4, label="Pareto front"))
-    ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.9}
-    if chosen.no_loss is not None:
-        handles.append(mark("o", 8, "fastest BiLD at no loss", theme.strong, **ring))
-    if chosen.one_point is not None:
-        handles.append(mark("s", 7.5, "fastest at −1 point", theme.strong, **ring))
-    if behind is not None:
-        handles += [mark(*look, theme.quiet, markerfacecolor="none") for look in QUIET_MARKS]
-    return handles

@@ -1,4 +1,4 @@
-"""The region of a measured point that holds its speedup and its quality jointly."""
+"""Where the measured points of a front lie: the line through the best, and the joint region of each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ MOST_REGIONS = 9
 def speed_of(record: Record) -> Interval:
     """The headline speedup: the ratio of total times."""
     return record.latency.speedup.total
+
+
+def line_of(section: Section) -> list[tuple[float, float]]:
+    """The points on the front as (speedup, quality), from slow to fast."""
+    chosen = [section.records[index] for index in section.on_front()]
+    return sorted((speed_of(record).value, record.headline.value) for record in chosen)
 
 
 def with_region(section: Section) -> list[Record]:

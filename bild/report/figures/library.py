@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from bild.report.labels import Box, extent, halo
+from bild.report.themes import Theme
 from bild.results import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def library_position(records: Sequence[Record]) -> float | None:
@@ -20,3 +26,32 @@ def library_position(records: Sequence[Record]) -> float | None:
         if library:
             return record.latency.baseline.ms_per_token / library.ms_per_token
     return None
+
+
+def draw_library(axes: Axes, records: Sequence[Record], theme: Theme) -> list[Box]:
+    """The library's generate() as a quiet mark on the axis, or an arrow at its end where it lies outside.
+
+    Returns the box of its text.
+    """
+    position = library_position(records)
+    if position is None:
+        return []
+    left, right = axes.get_xlim()
+    x = min(max(position, left), right)
+    marker = "^" if x == position else "<" if position < left else ">"
+    foot = axes.get_xaxis_transform()
+    axes.plot([x], [0], transform=foot, marker=marker, markersize=5, color=theme.quiet, clip_on=False, zorder=5)
+    on_left = x < (left + right) / 2
+    note = axes.annotate(
+        f"library generate(): {position:.2f}×",
+        (x, 0),
+        xycoords=foot,
+        xytext=(7 if on_left else -7, 5),
+        textcoords="offset points",
+        ha="left" if on_left else "right",
+        va="bottom",
+        fontsize=7,
+        color=theme.quiet,
+        path_effects=halo(theme.paper),
+    )
+    return [extent(note)]

@@ -1,4 +1,4 @@
-"""The table of a bench on the terminal (100 columns are enough) and as Markdown."""
+"""The table of a bench on the terminal; 100 columns are enough."""
 
 from __future__ import annotations
 
@@ -35,15 +35,6 @@ def show_bench(result: BenchResult, files: Iterable[str] = ()) -> None:
     console.print(bench_table(result))
     for line in files:
         console.print(line, markup=False, soft_wrap=True)
-
-
-def bench_markdown(result: BenchResult) -> str:
-    """The same as Markdown."""
-    body = [f"### {title(result)}", conditions(result), _pipes(decode_rows(result))]
-    if wide := wide_rows(result):
-        body += ["ms of a wide pass, by new positions (× width 1):", _pipes(wide)]
-    body.append("\n".join(f"- {line}" for line in notes(result)))
-    return "\n\n".join(body) + "\n"
 
 
 def title(result: BenchResult) -> str:
@@ -159,8 +150,3 @@ def _rich(rows: list[list[str]]) -> Table:
     for row in rows[1:]:
         shown.add_row(*map(Text, row))
     return shown
-
-
-def _pipes(rows: list[list[str]]) -> str:
-    lines = [[heading.replace("\n", " ") for heading in rows[0]], [":--", *("--:" for _ in rows[0][1:])], *rows[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bild.report.front import ANCHORS, picks
 from bild.report.sections import Section
+from bild.report.tables import escape_markdown
 from bild.report.wording import (
     DASH,
     common_decimals,
@@ -68,10 +69,10 @@ def markdown(section: Section) -> str:
     names, found = columns(section, spread)
     rows = [("", "method", *names), (":-:", ":--", *("--:" for _ in names))]
     for starred, name, cells in found:
-        rows.append((_escape(FRONT) if starred else "", _escape(name), *cells))
+        rows.append((escape_markdown(FRONT) if starred else "", escape_markdown(name), *cells))
     body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    notes = "\n".join(f"- {_escape(line)}" for line in footer(section))
-    return f"## {_escape(section.title)}\n\n{_escape(section.conditions)}\n\n{body}\n\n{notes}\n"
+    notes = "\n".join(f"- {escape_markdown(line)}" for line in footer(section))
+    return f"## {escape_markdown(section.title)}\n\n{escape_markdown(section.conditions)}\n\n{body}\n\n{notes}\n"
 
 
 def columns(section: Section, write: Write) -> tuple[list[str], list[Row]]:
@@ -176,7 +177,3 @@ def _fold(name: str, width: int) -> list[str]:
             lines.append("")
         lines[-1] += part if lines[-1] else part.lstrip()
     return lines
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*")

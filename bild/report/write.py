@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,17 +122,13 @@ def _picture(sheet: Sheet, slug: str) -> str:
     return (
         f"### {heading}\n\n<picture>\n"
         f'  <source media="(prefers-color-scheme: dark)" srcset="{folder}/{sheet.stem}-dark.svg">\n'
-        f'  <img src="{folder}/{sheet.stem}.svg" alt="{_attribute(sheet.caption)}">\n</picture>\n\n'
+        f'  <img src="{folder}/{sheet.stem}.svg" alt="{html.escape(sheet.caption)}">\n</picture>\n\n'
         f"{escape_markdown(sheet.caption)}"
     )
 
 
 def _lacking(missing: Missing) -> str:
     return f"- {escape_markdown(missing.title)}: {escape_markdown(missing.why)}. Command: `{missing.command}`"
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _write(path: Path, text: str) -> Path:

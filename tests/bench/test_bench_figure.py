@@ -29,7 +29,7 @@ from bild.bench.bench_result import (
 )
 from bild.errors import BildError
 from bild.report.bench_figure import draw_bench, main, save_bench
-from bild.report.bench_table import bench_markdown, bench_table, decode_rows, notes, wide_rows
+from bild.report.bench_table import bench_table, decode_rows, notes, wide_rows
 from tests.cli.commands import REPOSITORY
 
 FLOOR, SMALL_FLOOR = Floor(155_000_000, 77_000_000, 5.0, "read"), Floor(40_000_000, 77_000_000, 1.3, "read")
@@ -145,13 +145,6 @@ def test_the_table_fits_a_hundred_columns() -> None:
     text = console.export_text()
     assert "…" not in text
     assert "12.0 (10.8–14.4)" in text
-
-
-def test_the_markdown_has_both_tables() -> None:
-    text = bench_markdown(result())
-    assert text.startswith("### t5-small (random weights): fp32, cpu, 1 thread\n")
-    assert "| fused | 12.0 (10.8–14.4) |" in text
-    assert "| width | 1 | 4 | 16 |" in text
 
 
 def test_bars_from_the_slowest_to_the_fastest_with_the_floor_as_a_line() -> None:

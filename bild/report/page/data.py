@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from bild.report.front import picks
 from bild.report.page.points import section_points, setting_of
 from bild.report.page.sample import Setting, sample_of
 from bild.report.sections import Section
+from bild.report.thresholds import FB, RB
 from bild.report.wording import interval_name, metric_name, plural
 from bild.results.predicted import PredictedPoint
 from bild.results.prices import PRICES, read_prices
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SAMPLE_BYTES = 2_500_000
 """Of all samples of a page together."""
-USUAL_FB = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-USUAL_RB = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, math.inf)
 
 
 def page_data(parts: Sequence[Part], left_out: Sequence[str]) -> dict[str, Any]:
@@ -104,8 +102,8 @@ def settings_of(predicted: Sequence[PredictedPoint]) -> list[Setting]:
 def usual_settings(tree: Tree) -> list[Setting]:
     """Of a usual grid, what the tree can replay: without a sweep beside it, it does not say what it was grown for."""
     found = []
-    for fb in USUAL_FB:
-        for rb in USUAL_RB:
+    for fb in FB:
+        for rb in RB:
             setting = MethodConfig("bild"), ThresholdConfig(fb, rb)
             if not tree.missing([setting]):
                 found.append(setting)

@@ -23,12 +23,6 @@ POLICY = (
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
-def own_scripts() -> str:
-    """Our own scripts as one text, without the charts' libraries: what a test runs without a page."""
-    names = ("tree", "policy", "score", "prices")
-    return "\n".join((HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in names)
-
-
 def vendored() -> dict[str, dict[str, str]]:
     """Of each bundled library: package, version, registry, file, licence and sha256."""
     found: dict[str, dict[str, str]] = json.loads((HERE / "vendor" / "vendored.json").read_text(encoding="utf-8"))

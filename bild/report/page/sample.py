@@ -177,7 +177,7 @@ def _table(metric: str, texts: Sequence[str], references: Sequence[str]) -> Any:
 
     if metric == "bleu":
         return statistics.bleu(texts, references).table
-    return statistics.rouge(texts, references)[metric].table
+    return statistics.rouge(texts, references, types=(metric,))[metric].table
 
 
 def _children(example: TreeExample) -> dict[tuple[int, int], int]:

@@ -18,7 +18,7 @@ import pytest
 from bild.bench.samples import count_rounds
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
-from bild.report.page.document import own_scripts
+from bild.report.page.document import HERE
 from bild.report.page.pack import column
 from bild.report.page.sample import COLUMNS
 from tests.decoding.tables import EOS, START
@@ -31,6 +31,9 @@ METHODS = [
     MethodConfig("bild", first="small", unsure="verify", scan="first", after_rollback="large", verify_eos=False),
     MethodConfig("speculative", max_draft=4),
 ]
+SCRIPTS = "\n".join(
+    (HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in ("tree", "policy", "score", "prices")
+)
 DRIVER = """
 const job = JSON.parse(INPUT);
 const nodes = bild.unpackNodes(job);
@@ -45,7 +48,7 @@ const OUTPUT = JSON.stringify(answers);
 
 def run_js(script: str, given: Any, profile: Path) -> Any:
     """What a script of ours makes of some JSON: in node where there is one, else in the browser."""
-    whole = f"{own_scripts()}\n" + script.replace("INPUT", json.dumps(json.dumps(given)))
+    whole = f"{SCRIPTS}\n" + script.replace("INPUT", json.dumps(json.dumps(given)))
     if shutil.which("node"):
         done = subprocess.run(["node", "-"], input=f"{whole}\nconsole.log(OUTPUT)", capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -107,7 +107,7 @@ def _side(left: Section, right: Section, index: int) -> Side:
 
 def _ratio_table(left: Section, right: Section, stem: str) -> Table:
     rows, data = [], []
-    names = dict(zip((record.hash for record in left.records), left.names(), strict=True))
+    names = left.names_by_hash()
     for one, two in like_points(left, right):
         times = ratio(two.latency.ms_per_example, one.latency.ms_per_example)
         speeds = ratio(one.latency.speedup.total, two.latency.speedup.total)

@@ -62,6 +62,10 @@ class Section:
             for record in self.records
         ]
 
+    def names_by_hash(self) -> dict[str, str]:
+        """As `names`, by the records' hashes."""
+        return {record.hash: name for record, name in zip(self.records, self.names(), strict=True)}
+
 
 def make_section(records: Sequence[Record], folders: Mapping[str, Path] | None = None) -> Section:
     """One section of all the records. BildError naming what differs where they may not be compared."""

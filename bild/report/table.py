@@ -105,7 +105,7 @@ def footer(section: Section) -> list[str]:
     """What a reader must know of the numbers: conditions, intervals, signature, picks, and every warning."""
     first = section.first
     chosen = picks(section.records)
-    names = dict(zip((record.hash for record in section.records), section.names(), strict=True))
+    names = section.names_by_hash()
 
     def pick(record: Record | None) -> str:
         if record is None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bild.errors import BildError
+from bild.report.files import write_text
 
 FORMATS = ("md", "tex", "csv")
 _TEX = {
@@ -108,15 +108,8 @@ class Table:
 
     def save(self, out: Path) -> list[Path]:
         """Write `<stem>.md`, `.tex` and `.csv` to the folder `out`. BildError where that cannot be done."""
-        paths = []
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for kind, text in zip(FORMATS, (self.markdown(), self.latex(), self.csv()), strict=True):
-                paths.append(out / f"{self.stem}.{kind}")
-                paths[-1].write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise BildError(f"The table cannot be written to {out} ({error.strerror}): choose another --out.") from None
-        return paths
+        texts = (self.markdown(), self.latex(), self.csv())
+        return [write_text(out / f"{self.stem}.{kind}", text) for kind, text in zip(FORMATS, texts, strict=True)]
 
 
 def escape_markdown(text: str) -> str:

@@ -6,9 +6,9 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from bild.errors import BildError
 from bild.report.contents import Contents, Part, contents, left_out, slugs
 from bild.report.figures.front import save
+from bild.report.files import write_text
 from bild.report.sections import Section
 from bild.report.sheets import VARIANTS, Missing, Sheet
 from bild.report.table import markdown
@@ -58,7 +58,7 @@ def write_contents(found: Contents, out: Path) -> ReportFiles:
         figures += side.sheet.save(out / FIGURES, VARIANTS)
         for table in side.tables:
             tables += table.save(out / TABLES)
-    text = _write(out / "report.md", _report(found))
+    text = write_text(out / "report.md", _report(found))
     from bild.report.page import write_page
 
     page = write_page(found, out)
@@ -78,7 +78,7 @@ def write_sections(sections: list[Section], out: Path, root: Path, skipped: list
     lines = left_out(root, skipped)
     if lines:
         text += "Left out:\n\n" + "".join(f"- {line}\n" for line in lines) + "\n"
-    table = _write(out / "table.md", text.rstrip("\n") + "\n")
+    table = write_text(out / "table.md", text.rstrip("\n") + "\n")
     return ReportFiles(table, tuple(figures), (), tuple(sections), tuple(skipped), tuple(lines))
 
 
@@ -129,12 +129,3 @@ def _picture(sheet: Sheet, slug: str) -> str:
 
 def _lacking(missing: Missing) -> str:
     return f"- {escape_markdown(missing.title)}: {escape_markdown(missing.why)}. Command: `{missing.command}`"
-
-
-def _write(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BildError(f"{path} cannot be written ({error.strerror}): choose another --out.") from None
-    return path

@@ -51,7 +51,7 @@ def front_caption(section: Section, predicted: Sequence[PredictedPoint], behind:
     count = len(section.records)
     text = f"{plural(count, 'measured point')} of {section.title}; {len(section.on_front())} on the Pareto front."
     chosen = picks(section.records)
-    names = dict(zip((record.hash for record in section.records), section.names(), strict=True))
+    names = section.names_by_hash()
 
     def told(record: Record | None) -> str:
         if record is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bild.errors import BildError
+from bild.report.files import write_text
 from bild.report.page.data import page_data
 from bild.report.page.document import document
 from bild.report.page.extras import extras
@@ -21,13 +21,7 @@ __all__ = ["NAME", "write_page"]
 def write_page(contents: Contents, out: Path) -> Path:
     """Write `index.html` to the folder `out` and return its path. BildError where it cannot be written."""
     text = document(_title(contents), page_data(contents.parts, contents.left_out), extras(contents))
-    path = Path(out) / NAME
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BildError(f"The page cannot be written to {path} ({error.strerror}): choose another --out.") from None
-    return path
+    return write_text(Path(out) / NAME, text)
 
 
 def _title(contents: Contents) -> str:

@@ -34,12 +34,16 @@ class Scorer:
 
     def table(self, texts: Sequence[str]) -> Floats:
         """One text for each reference, as additive statistics: [examples, statistics]."""
-        new = [key for key in enumerate(texts) if key not in self._rows]
+        return self.rows(list(enumerate(texts)))
+
+    def rows(self, items: Sequence[tuple[int, str]]) -> Floats:
+        """Texts for some of the references, (index, text), as additive statistics: [items, statistics]."""
+        new = [key for key in dict.fromkeys(items) if key not in self._rows]
         if new:
             found = self._statistics([text for _, text in new], [self.references[i] for i, _ in new])
             self._last = found
             self._rows.update(zip(new, found.table, strict=True))
-        return np.array([self._rows[key] for key in enumerate(texts)])
+        return np.array([self._rows[key] for key in items])
 
     def score(self, sums: Floats, examples: int) -> float:
         """The score, 0..100, of statistics summed over so many examples."""

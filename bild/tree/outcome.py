@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from bild.metrics.scorer import Scorer
 from bild.results.parts import Counts
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
+from bild.tree.distinct import Distinct, Ints
 from bild.tree.replay import Rounding, Sums, Walk
 
 if TYPE_CHECKING:
@@ -45,11 +44,12 @@ class Shared:
 
     def text(self, walk: Walk) -> str:
         """Of a finished walk; equal tokens are decoded once."""
-        key = tuple(walk.tokens)
-        text = self._texts.get(key)
-        if text is None:
-            text = self._texts[key] = self.decode(key)
-        return text
+        if walk.text is None:
+            key = tuple(walk.tokens)
+            if key not in self._texts:
+                self._texts[key] = self.decode(key)
+            walk.text = self._texts[key]
+        return walk.text
 
     @cached_property
     def draws(self) -> Floats:
@@ -70,7 +70,16 @@ class Replay:
     shared: Shared = field(repr=False)
     method: MethodConfig
     threshold: ThresholdConfig
-    walks: list[Walk] = field(repr=False)
+    distinct: Distinct = field(repr=False)
+    """The walks of all points that were replayed at once."""
+    numbers: Ints = field(repr=False)
+    """[examples], which of them this point took."""
+
+    @cached_property
+    def walks(self) -> list[Walk]:
+        """One per example."""
+        walks = self.distinct.walks
+        return [walks[number] for number in self.numbers.tolist()]
 
     @cached_property
     def tokens(self) -> list[list[int]]:
@@ -105,18 +114,20 @@ class Replay:
     @cached_property
     def counts(self) -> Counts:
         """Calls and their fates, summed over the examples."""
-        found = Sums(*np.array([walk.sums for walk in self.walks], np.int64).sum(axis=0).tolist())
+        distinct, numbers = self.distinct, self.numbers
+        found = Sums(*distinct.sums[numbers].sum(axis=0).tolist())
+        widths = distinct.widths[numbers].sum(axis=0).tolist()
         eos, limit = self.shared.ids["eos"], self.shared.target_limit
         return Counts(
             **found._asdict(),
-            examples=len(self.walks),
-            large_widths=dict(sorted(Counter(chain.from_iterable(self.large_passes)).items())),
+            examples=len(numbers),
+            large_widths={width: count for width, count in enumerate(widths) if count},
             rejected=found.drafted - found.kept,
             tokens_per_large_pass=found.tokens / found.large_passes if found.large_passes else 0.0,
             fallback_rate=found.fallbacks / found.tokens,
             rollback_rate=found.rollbacks / found.tokens,
             truncated_sources=sum(example.truncated for example in self.shared.examples),
-            reached_limit=sum(walk.length >= limit and walk.tail != eos for walk in self.walks),
+            reached_limit=int(((distinct.lengths >= limit) & (distinct.tails != eos))[numbers].sum()),
         )
 
     @cached_property
@@ -124,25 +135,27 @@ class Replay:
         """The ids of the examples on which a decision lies within rounding of its threshold, or of a tie."""
         rules = rules_for(self.method, self.threshold)
         rounding = self.shared.rounding
-        if rules is None:
-            near = [walk.within[-1] <= rounding.gap for walk in self.walks]
-        else:
-            if rules.stop == "likely":  # errors add up along a product
-                rounding = Rounding(rounding.nll * rules.max_draft, rounding.gap)
-            near = [walk.near(rules.fb, rules.bar, rounding) for walk in self.walks]
+        if rules is not None and rules.stop == "likely":  # errors add up along a product
+            rounding = Rounding(rounding.nll * rules.max_draft, rounding.gap)
+        thresholds = None if rules is None else (rules.fb, rules.bar)
+        near = self.distinct.near(self.numbers, thresholds, rounding).tolist()
         return [example.id for example, is_near in zip(self.shared.examples, near, strict=True) if is_near]
+
+    @property
+    def _table(self) -> Floats:
+        return self.distinct.scored(self.numbers, self.text, self.shared.scorer)
 
     @cached_property
     def resampled(self) -> Floats:
         """The headline score of every bootstrap draw, over the same draws in every replay of a tree."""
-        table = self.shared.scorer.table(self.text)
+        table = self._table
         return self.shared.scorer.scores(self.shared.draws @ table, len(table))
 
     @cached_property
     def quality(self) -> Score:
         """The headline score with its bootstrap interval (1,000 draws over examples, 95 %)."""
         scorer = self.shared.scorer
-        table = scorer.table(self.text)
+        table = self._table
         ends = interval(scorer.score(table.sum(axis=0), len(table)), self.resampled, CONFIDENCE)
         return Score(ends.value, ends.low, ends.high, name=scorer.name, signature=scorer.signature)
 
@@ -161,6 +174,6 @@ class Replay:
     def priced(self, prices: Prices) -> Floats:
         """Seconds of each example by these prices."""
         sources = [len(example.source_tokens) for example in self.shared.examples]
-        lengths = [walk.length for walk in self.walks]
+        lengths = self.distinct.lengths[self.numbers].tolist()
         found: Any = prices.seconds_each(sources, self.small_passes, self.large_passes, lengths=lengths)
         return np.asarray(found, np.float64)

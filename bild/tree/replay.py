@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from bild.tree.nodes import Table
-from bild.tree.walk import Edge, State, Step, Walker
-
-_Trail: TypeAlias = "tuple[_Trail, Edge] | None"
+from bild.tree.walk import Edge, State, Walker
 
 
 class Rounding(NamedTuple):
@@ -38,14 +35,104 @@ class Sums(NamedTuple):
     rollbacks: int
 
 
+class Trail:
+    """A round, and the rounds before it; trails that part share what they have in common, sums included."""
+
+    __slots__ = ("before", "edge", "fed", "sums", "within")
+
+    def __init__(self, before: Trail | None, edge: Edge) -> None:
+        self.before = before
+        self.edge = edge
+        self.sums: tuple[int, ...] | None = None
+        """Small and large passes and positions, drafted, kept, fallbacks, full drafts and rollbacks; None: not yet."""
+        self.fed = -1
+        """The last node that the small model was fed."""
+        self.within: tuple[float, float, float, float, float] | None = None
+        """See `Walk.within`; None: not yet."""
+
+    def all(self) -> list[Trail]:
+        """From the first round on."""
+        found: list[Trail] = []
+        at: Trail | None = self
+        while at is not None:
+            found.append(at)
+            at = at.before
+        return found[::-1]
+
+    def add_up(self, table: Table) -> tuple[int, ...]:
+        """`sums` and `fed`, of all rounds up to this one."""
+        todo: list[Trail] = []
+        at: Trail | None = self
+        while at is not None and at.sums is None:
+            todo.append(at)
+            at = at.before
+        sums, fed = (_NOTHING, -1) if at is None else (at.sums or _NOTHING, at.fed)
+        small, large, small_new, large_new, drafted, kept, unsure, full, taken_back = sums
+        for trail in reversed(todo):
+            edge = trail.edge
+            if edge.made:
+                small += edge.made
+                small_new += edge.made - 1 + _lacking(table, fed, edge.node)
+                fed = edge.fed
+            if edge.verified:
+                large += 1
+                large_new += 1 + edge.drafted
+            drafted += edge.drafted
+            kept += edge.kept
+            unsure += edge.stop == "unsure"
+            full += edge.stop == "limit"
+            taken_back += edge.kept < edge.drafted
+            sums = (small, large, small_new, large_new, drafted, kept, unsure, full, taken_back)
+            trail.sums, trail.fed = sums, fed
+        return sums
+
+    def narrow(self) -> tuple[float, float, float, float, float]:
+        """`within`, of all rounds up to this one."""
+        todo: list[Trail] = []
+        at: Trail | None = self
+        while at is not None and at.within is None:
+            todo.append(at)
+            at = at.before
+        found = _EVERYWHERE if at is None or at.within is None else at.within
+        for trail in reversed(todo):
+            (fb_low, fb_high), (bar_low, bar_high), gap = trail.edge.fb, trail.edge.bar, trail.edge.gap
+            found = (
+                max(found[0], fb_low),
+                min(found[1], fb_high),
+                max(found[2], bar_low),
+                min(found[3], bar_high),
+                min(found[4], gap),
+            )
+            trail.within = found
+        return found
+
+
+_NOTHING = (0,) * 9
+_EVERYWHERE = (-math.inf, math.inf, -math.inf, math.inf, math.inf)
+
+
+def _lacking(table: Table, fed: int, node: int) -> int:
+    """Positions that the small model must be fed to know a node; at least its last."""
+    length = table.depth[node] + 1
+    shared = 0 if fed < 0 else table.shared_length(fed, node)
+    return length - min(shared, length - 1)
+
+
 class Walk:
     """One finished text of one example, and the rounds that led to it."""
 
-    def __init__(self, table: Table, edges: Sequence[Edge], anchor: int, tail: int) -> None:
+    def __init__(self, table: Table, trail: Trail | None, anchor: int, tail: int) -> None:
         self.table = table
-        self.edges = edges
+        self.trail = trail
         self.anchor = anchor
         self.tail = tail
+        self.text: str | None = None
+        """Once it was decoded."""
+
+    @cached_property
+    def edges(self) -> list[Edge]:
+        """The rounds."""
+        return [] if self.trail is None else [trail.edge for trail in self.trail.all()]
 
     @cached_property
     def tokens(self) -> list[int]:
@@ -60,12 +147,10 @@ class Walk:
     @cached_property
     def small_passes(self) -> list[int]:
         """New positions fed to the small model, pass by pass (`bild.bench.live.Run`)."""
-        table, passes, fed = self.table, list[int](), -1
+        passes, fed = list[int](), -1
         for edge in self.edges:
             if edge.made:
-                length = table.depth[edge.node] + 1
-                shared = 0 if fed < 0 else table.shared_length(fed, edge.node)
-                passes.append(length - min(shared, length - 1))
+                passes.append(_lacking(self.table, fed, edge.node))
                 passes += [1] * (edge.made - 1)
                 fed = edge.fed
         return passes
@@ -78,51 +163,23 @@ class Walk:
     @cached_property
     def sums(self) -> Sums:
         """Calls and their fates."""
-        edges, small, large = self.edges, self.small_passes, self.large_passes
-        stops = [edge.stop for edge in edges]
-        return Sums(
-            tokens=self.length - 1,
-            rounds=len(edges),
-            small_passes=len(small),
-            large_passes=len(large),
-            small_positions=sum(small),
-            large_positions=sum(large),
-            drafted=sum(edge.drafted for edge in edges),
-            kept=sum(edge.kept for edge in edges),
-            fallbacks=stops.count("unsure"),
-            full_drafts=stops.count("limit"),
-            rollbacks=sum(edge.rollback for edge in edges),
-        )
+        trail, tokens = self.trail, self.length - 1
+        if trail is None:
+            small, large = len(self.small_passes), len(self.large_passes)
+            return Sums(tokens, 0, small, large, small, large, 0, 0, 0, 0, 0)
+        return Sums(tokens, len(self.edges), *(trail.sums or trail.add_up(self.table)))
 
-    def near(self, fb: float, bar: float, rounding: Rounding) -> bool:
-        """Whether some decision at these thresholds lies within rounding."""
-        fb_low, fb_high, bar_low, bar_high, gap = self.within
-        return (
-            gap <= rounding.gap
-            or bar - bar_low <= rounding.nll
-            or bar_high - bar <= rounding.nll
-            or _ratio(fb, fb_low) <= rounding.nll
-            or _ratio(fb_high, fb) <= rounding.nll
-        )
-
-    @cached_property
+    @property
     def within(self) -> tuple[float, float, float, float, float]:
         """(fb above this, up to this, bar from this, below this, smallest gap): where the walk stays the same."""
-        edges = self.edges
-        return (
-            max((e.fb[0] for e in edges), default=-math.inf),
-            min((e.fb[1] for e in edges), default=math.inf),
-            max((e.bar[0] for e in edges), default=-math.inf),
-            min((e.bar[1] for e in edges), default=math.inf),
-            min((e.gap for e in edges), default=math.inf),
-        )
+        return _EVERYWHERE if self.trail is None else self.trail.narrow()
 
 
 class AloneWalk(Walk):
     """One model decoding by itself."""
 
     def __init__(self, table: Table, author: str, anchor: int, tail: int, eos: int) -> None:
-        super().__init__(table, (), anchor, tail)
+        super().__init__(table, None, anchor, tail)
         self.author = author
         self.eos = eos
 
@@ -144,7 +201,7 @@ class AloneWalk(Walk):
             return plain
         return plain._replace(rounds=1, drafted=plain.tokens, kept=plain.tokens, full_drafts=int(self.tail != self.eos))
 
-    @cached_property
+    @property
     def within(self) -> tuple[float, float, float, float, float]:
         """See `Walk`: no threshold plays a part."""
         gaps = self.table.small_gap if self.author == "small" else self.table.large_gap
@@ -154,49 +211,37 @@ class AloneWalk(Walk):
         return -math.inf, math.inf, -math.inf, math.inf, gap
 
 
-def _ratio(above: float, below: float) -> float:
-    """ln of a probability over a smaller one; infinite where one of them is no probability."""
-    return math.log(above / below) if below > 0.0 and 0.0 < above < math.inf else math.inf
+def family_walks(walker: Walker) -> tuple[list[tuple[Walk, int]], int]:
+    """(the distinct walks of a family, each with its points; the points whose walk leads out of the tree).
 
-
-def family_walks(walker: Walker) -> tuple[list[Walk | None], int]:
-    """(the walk of each point of the family, by position; the points whose walk leads out of the tree).
-
-    Points walk together until their thresholds part them; a state is worked out once for all who may come by.
+    Points walk together until their thresholds part them. A round leads to deeper nodes only, so states are taken by
+    depth: when it is one's turn, all who come by it are known, and it is worked out once, for them alone.
     """
-    family, table = walker.family, walker.table
-    found: list[Walk | None] = [None] * len(family.indices)
+    table, start = walker.table, walker.start()
+    found: list[tuple[Walk, int]] = []
     missing = 0
-    known: dict[State, Step] = {}
-    open_: list[tuple[State, int, _Trail]] = [(walker.start(), family.everyone, None)]
-    while open_:
-        state, points, trail = open_.pop()
-        if state[0] < 0:
-            missing |= points
-            continue
-        step = known.get(state)
-        if step is None:
-            step = known[state] = walker.step(state, family.everyone)
-        missing |= points & step.missing
-        for edge in step.edges:
-            mine = points & edge.points
-            if not mine:
-                continue
-            if edge.state is not None:
-                open_.append((edge.state, mine, (trail, edge)))
-                continue
-            walk = Walk(table, _edges((trail, edge)), edge.anchor, edge.tail)
-            for position in family.members(mine):
-                found[position] = walk
+    comers: list[dict[State, list[tuple[int, Trail | None]]]] = [{} for _ in range(walker.max_length)]
+    comers[0][start] = [(walker.family.everyone, None)]
+    for here in comers:
+        for state, groups in here.items():
+            everyone = 0
+            for points, _ in groups:
+                everyone |= points
+            step = walker.step(state, everyone)
+            missing |= step.missing
+            for edge in step.edges:
+                for points, before in groups:
+                    mine = points & edge.points
+                    if not mine:
+                        continue
+                    trail = Trail(before, edge)
+                    if edge.state is None:
+                        found.append((Walk(table, trail, edge.anchor, edge.tail), mine))
+                    elif edge.state[0] < 0:
+                        missing |= mine
+                    else:
+                        comers[table.depth[edge.state[0]]].setdefault(edge.state, []).append((mine, trail))
     return found, missing
-
-
-def _edges(trail: _Trail) -> list[Edge]:
-    edges = []
-    while trail is not None:
-        trail, edge = trail
-        edges.append(edge)
-    return edges[::-1]
 
 
 def alone_walk(table: Table, author: str, eos: int, max_length: int) -> Walk | None:

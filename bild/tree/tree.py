@@ -9,11 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.metrics.scorer import Scorer
 from bild.tree import store
 from bild.tree.answers import MissingNodes
+from bild.tree.collector import collector_off
+from bild.tree.distinct import Distinct
 from bild.tree.nodes import Nodes, Table
 from bild.tree.outcome import Replay, Shared
 from bild.tree.points import Setting, group
@@ -117,37 +122,42 @@ class Tree:
 
     def replay_grid(self, points: Sequence[Setting]) -> list[Replay]:
         """Many points at once, which share the work of all that they have in common."""
-        walks, missing = self._walks(points)
+        walks, taken, missing = self._walks(points)
         if missing:
             raise MissingNodes([self.examples[i].id for i in missing])
-        return [Replay(self._shared, *point, found) for point, found in zip(points, walks, strict=True)]
+        distinct = Distinct(walks)
+        return [Replay(self._shared, *point, distinct, row) for point, row in zip(points, taken, strict=True)]
 
     def missing(self, points: Sequence[Setting]) -> list[str]:
         """The ids of the examples whose trees do not reach as far as these points go."""
-        return [self.examples[i].id for i in self._walks(points)[1]]
+        return [self.examples[i].id for i in self._walks(points)[2]]
 
-    def _walks(self, points: Sequence[Setting]) -> tuple[list[list[Walk]], list[int]]:
+    @collector_off()
+    def _walks(self, points: Sequence[Setting]) -> tuple[list[Walk], NDArray[np.int64], list[int]]:
+        """(distinct walks, which of them a point takes on an example [points, examples], examples that lack nodes)."""
         grouped = group(points)
         eos, limit = self.head["ids"]["eos"], self.target_limit
-        walks: list[list[Walk]] = [[] for _ in points]
+        walks: list[Walk] = []
+        taken = np.full((len(points), len(self.examples)), -1, np.int64)
         missing = []
         for index, example in enumerate(self.examples):
             lacks = 0
             for family in grouped.families:
                 found, left_out = family_walks(Walker(example.table, family, eos=eos, max_length=limit))
                 lacks |= left_out
-                for point, walk in zip(family.indices, found, strict=True):
-                    if walk is not None:
-                        walks[point].append(walk)
+                for walk, members in found:
+                    taken[[family.indices[i] for i in family.members(members)], index] = len(walks)
+                    walks.append(walk)
             for author, indices in grouped.alone.items():
                 alone = alone_walk(example.table, author, eos, limit)
-                lacks |= alone is None
-                for point in indices:
-                    if alone is not None:
-                        walks[point].append(alone)
+                if alone is None:
+                    lacks = 1
+                else:
+                    taken[indices, index] = len(walks)
+                    walks.append(alone)
             if lacks:
                 missing.append(index)
-        return walks, missing
+        return walks, taken, missing
 
     @cached_property
     def _shared(self) -> Shared:

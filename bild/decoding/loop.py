@@ -89,9 +89,8 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
         if wrote == eos and (rules.rollback_eos_ends or not rollback):
             break
         writer = rules.after_rollback if rollback else "small"
-        if rules.adapts and drafted:
-            window = max(1, window - 1) if rollback else window + 2
-        elif rules.pace is not None and probs:
+        window = rules.next_window(window, len(drafted), rollback)
+        if rules.pace is not None and probs:
             window = rules.pace.limit(tally.add(len(probs), stop == "unsure", kept, rollback))
     return Decoded(y, origins, rounds)
 

@@ -155,6 +155,12 @@ class Rules:
     rollback_eos_ends: bool = True
     """Whether an end token written by a rollback ends the text."""
 
+    def next_window(self, window: int, drafted: int, rollback: bool) -> int:
+        """The limit of the next draft where it `adapts`; a round without a draft leaves it as it is."""
+        if not self.adapts or not drafted:
+            return window
+        return max(1, window - 1) if rollback else window + 2
+
 
 def bild_rules(
     fb: float,

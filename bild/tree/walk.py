@@ -235,8 +235,7 @@ class Walker:
         full = self.table.depth[anchor] + 2 >= self.max_length
         if full or (tail == self.eos and (rules.rollback_eos_ends or not rollback)):
             return None
-        if rules.adapts and drafted:
-            window = max(1, window - 1) if rollback else window + 2
+        window = rules.next_window(window, drafted, rollback)
         return self._child(anchor, tail), not rollback or rules.after_rollback == "small", window
 
     def _child(self, node: int, token: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import yaml
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.hashing import SHORT
+from bild.results.locking import taken
 from bild.results.log import SampleLog, read_samples, read_traces, write_error
 from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
@@ -152,18 +152,15 @@ def read_record(path: Path) -> Record:
 def _take_lock(path: Path) -> int:
     lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        # flock and not lockf: it also keeps out a second folder object of this very process.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not taken(lock):
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+            raise BildError(
+                f"Another process{f' (pid {holder})' if holder else ''} is writing the point {path}: "
+                "wait until it ends, or stop it, and run again."
+            )
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-        os.close(lock)
-        raise BildError(
-            f"Another process{f' (pid {holder})' if holder else ''} is writing the point {path}: "
-            "wait until it ends, or stop it, and run again."
-        ) from None
-    except OSError:
+    except (BildError, OSError):
         os.close(lock)
         raise
     return lock

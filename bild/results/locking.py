@@ -18,6 +18,16 @@ _held: Counter[str] = Counter()
 """This process's own locks: taking one again within itself must not wait for itself."""
 
 
+def taken(file: int) -> bool:
+    """Lock an open file without waiting; whether it worked. The lock ends when the file is closed."""
+    try:
+        # flock and not lockf: it also keeps out a second opening of the file by this very process.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
 def waiting_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` while inside; where another process holds it, say so and wait for it.
@@ -69,9 +79,7 @@ def _open(path: Path) -> int:
 
 
 def _take(lock: int, what: str) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not taken(lock):
         holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
         who = f"process {holder}" if holder.isdigit() else "another process"
         print(f"waiting: {who} {what}", file=sys.stderr, flush=True)

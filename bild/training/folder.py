@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bild.errors import BildError
+from bild.results.locking import taken
 from bild.training.checkpoint import STATE
 from bild.training.export import RECORD
 from bild.training.job import say
@@ -39,7 +39,5 @@ def training_folder(path: Path, resume: bool) -> Iterator[bool]:
 
 
 def _take(lock: int, path: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.") from None
+    if not taken(lock):
+        raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.models import Pair
+from bild.results.locking import waiting_lock
 from bild.results.log import write_error
 from bild.tasks import Dataset
 from bild.tree import store
@@ -65,11 +64,9 @@ def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engin
     path = Path(folder) / store.folder_name(identity)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / store.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise write_error(path, error, "nothing was written") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # making it takes seconds at most: wait for whoever does
+    with waiting_lock(path / store.LOCK, "makes the same tree"):
         if not (path / store.TREE).exists():
             stored = []
             for example in data.examples:
@@ -81,6 +78,4 @@ def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engin
                 "rounding": measure_rounding(pair, engine, [s.source_tokens for s in stored], task.target_limit),
             }
             store.create(path, identity, more, stored, tokenizer_json(pair))
-    finally:
-        os.close(lock)
     return path

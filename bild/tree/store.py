@@ -8,7 +8,6 @@ kill tore is cut off. Blocks of one example fit together by the number of nodes 
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import io
 import json
@@ -25,6 +24,7 @@ import numpy as np
 from bild.errors import BildError
 from bild.results.folder import write_atomically
 from bild.results.hashing import SHORT, config_hash
+from bild.results.locking import taken
 from bild.results.log import write_error
 from bild.tree.nodes import NAMES, TYPES, Table
 
@@ -203,15 +203,14 @@ class BlockFile:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not taken(self._file):
+                raise BildError(f"Another process is growing {path}: wait until it ends, or stop it, and run again.")
             with path.open("rb") as file:
                 self._end = max((end for _, end in _payloads(file)), default=0)
             os.ftruncate(self._file, self._end)
-        except BlockingIOError:
+        except BildError:
             os.close(self._file)
-            raise BildError(
-                f"Another process is growing {path}: wait until it ends, or stop it, and run again."
-            ) from None
+            raise
         except OSError as error:
             os.close(self._file)
             raise write_error(path, error, "what is in it is kept") from None

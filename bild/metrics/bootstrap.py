@@ -22,6 +22,11 @@ class Interval:
     high: float
 
 
+def longer_side(value: float, low: float, high: float) -> float:
+    """Of an interval, whichever record it stands in."""
+    return max(high - value, value - low)
+
+
 def resampled_sums(table: Floats, draws: int, seed: int) -> Floats:
     """Sum the rows of `table` (examples x statistics) over resamples of its rows: draws x statistics.
 

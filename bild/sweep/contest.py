@@ -16,7 +16,7 @@ from bild.bench.machine import busy_warning, state
 from bild.bench.measure import Bench, Setting, Subject
 from bild.bench.progress import track
 from bild.bench.session import make_record, open_subject
-from bild.metrics.bootstrap import Interval, ratio_of_totals
+from bild.metrics.bootstrap import Interval, longer_side, ratio_of_totals
 from bild.results import config_hash
 from bild.results.locking import device_lock
 from bild.sweep.choose import FRONT
@@ -69,6 +69,8 @@ class Contest:
         self.grid = work.config.sweep
         self.examples = 0
         self._samples: dict[int, dict[str, Sample]] = {}
+        self._speedups: dict[tuple[int, int], Interval] = {}
+        """By contender and number of examples."""
 
     def run(self) -> int:
         """Measure until the widths or the budget are reached, write the records; returns how many examples it took."""
@@ -93,15 +95,17 @@ class Contest:
 
     def speedup(self, contender: Contender) -> Interval:
         """Over vanilla, on the examples that it has."""
-        found = self.samples(contender)
-        measure = self.work.config.measure
-        return ratio_of_totals(
-            [s["baseline"]["ns"] / 1e9 for s in found],
-            [s["ns"]["total"] / 1e9 for s in found],
-            draws=measure.draws,
-            confidence=measure.confidence,
-            seed=measure.seed,
-        )
+        key = self.contenders.index(contender), self.examples
+        if key not in self._speedups:
+            found, measure = self.samples(contender), self.work.config.measure
+            self._speedups[key] = ratio_of_totals(
+                [s["baseline"]["ns"] / 1e9 for s in found],
+                [s["ns"]["total"] / 1e9 for s in found],
+                draws=measure.draws,
+                confidence=measure.confidence,
+                seed=measure.seed,
+            )
+        return self._speedups[key]
 
     def _stage(self) -> None:
         pending = [c for c in self.contenders if c.in_it and len(self.samples(c)) < self.examples]
@@ -124,6 +128,7 @@ class Contest:
         for place, why in failures.items():
             pending[place].failed = why
         self._samples.clear()
+        self._speedups.clear()
 
     def _judge(self) -> None:
         """Give up points of the front that are surely slower than one that is at least as good."""
@@ -182,7 +187,7 @@ class Contest:
 
 def relative_width(interval: Interval) -> float:
     """The longer side of an interval, relative to what is estimated."""
-    return max(interval.high - interval.value, interval.value - interval.low) / interval.value
+    return longer_side(interval.value, interval.low, interval.high) / interval.value
 
 
 def sweep_hash(work: Work, tree: str, points: Sequence[SweptPoint]) -> str:

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from bild.metrics.bootstrap import longer_side
 from bild.report.terminal import wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import Predicted, PredictedPoint
@@ -59,21 +60,20 @@ def _row(point: PredictedPoint) -> tuple[Text, ...]:
     off = agreement is not None and not agreement.inside
     live = agreement.measured if agreement is not None else Interval(1.0, 1.0, 1.0)
     known = agreement is not None or (point.measured is not None and point.method.name == "vanilla")
-    measured = f"{live.value:.2f}x ±{_side(live):.2f}{' !' if off else ''}" if known else "-"
+    measured = (
+        f"{live.value:.2f}x ±{longer_side(live.value, live.low, live.high):.2f}{' !' if off else ''}" if known else "-"
+    )
+    speedup = point.speedup
     count = "" if agreement is None else str(agreement.examples)
     return (
         Text(f"{mark} {point.label}"),
         Text(f"{point.quality.score:.2f}"),
         Text(difference),
         # Predicted figures are never written as measured ones are.
-        Text(f"~{point.speedup.value:.2f}x ±{_side(point.speedup):.2f}", style="dim italic"),
+        Text(f"~{speedup.value:.2f}x ±{longer_side(speedup.value, speedup.low, speedup.high):.2f}", style="dim italic"),
         Text(measured, style="bold" if known and point.dropped is None else "dim"),
         Text(count + (" given up" if point.dropped else "")),
     )
-
-
-def _side(interval: Interval) -> float:
-    return max(interval.high - interval.value, interval.value - interval.low)
 
 
 def footer(swept: Swept) -> list[str]:

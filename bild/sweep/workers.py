@@ -50,8 +50,7 @@ def grow_with_workers(
     workforce = Workforce.parse(config.sweep.workers)
     path = open_folder(work.folder / "tree", work.pair, config.task, data, config.engine.name)
     with store.BlockFile(path / "nodes.bin") as block:
-        head, stored = store.read_head(path), store.read_examples(path)
-        growths = store.read_nodes(path, len(stored), head["ids"]["start"])
+        head, stored, growths = store.read_all(path)
         lacking = set(assemble(path, head, stored, growths).missing(points))
         todo = [i for i, example in enumerate(stored) if example.id in lacking]
         if todo:

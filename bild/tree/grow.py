@@ -7,7 +7,6 @@ have ended, so a kill loses one chunk, and the next run grows the same one from 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +56,8 @@ def grow(
     """
     grouped = group(points)
     path = open_folder(folder, pair, task, data, engine)
-    with ExitStack() as stack:
-        block = stack.enter_context(store.BlockFile(path / ("nodes.bin" if shard is None else f"nodes-{shard}.bin")))
-        head, stored = store.read_head(path), store.read_examples(path)
-        growths = store.read_nodes(path, len(stored), head["ids"]["start"])
+    with store.BlockFile(path / ("nodes.bin" if shard is None else f"nodes-{shard}.bin")) as block:
+        head, stored, growths = store.read_all(path)
         tree = assemble(path, head, stored, growths)
         wanted = [e.id for e in stored] if examples is None else list(examples)
         lacking = set(tree.take(wanted).missing(points))

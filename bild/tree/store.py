@@ -109,6 +109,12 @@ def read_examples(folder: Path) -> list[StoredExample]:
         raise BildError(f"{path} is damaged ({error}): delete the tree's folder and grow it again.") from None
 
 
+def read_all(folder: Path) -> tuple[dict[str, Any], list[StoredExample], list[Growth]]:
+    """`tree.json`, the examples, and what has grown of each. BildError where a file is damaged."""
+    head, examples = read_head(folder), read_examples(folder)
+    return head, examples, read_nodes(folder, len(examples), head["ids"]["start"])
+
+
 def read_nodes(folder: Path, count: int, start: int) -> list[Growth]:
     """The nodes of all examples, from all files of blocks; a torn or damaged tail is passed over."""
     found = [Growth(start) for _ in range(count)]

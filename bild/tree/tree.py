@@ -187,10 +187,7 @@ def open_tree(path: str | Path) -> Tree:
             names = ", ".join(found.name for found in inside)
             raise BildError(f"There are {len(inside)} decision trees in {folder}: open one of {names}.")
         folder = inside[0]
-    head = store.read_head(folder)
-    examples = store.read_examples(folder)
-    growths = store.read_nodes(folder, len(examples), head["ids"]["start"])
-    return assemble(folder, head, examples, growths)
+    return assemble(folder, *store.read_all(folder))
 
 
 def assemble(

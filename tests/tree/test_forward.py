@@ -74,6 +74,7 @@ def test_both_ways_agree_on_gaps_and_in_wide_batches(embedded_pair: Pair) -> Non
     for branches in both_ways(embedded_pair, embedded_pair.small).values():
         branches.start(SOURCES)
         told.append(branches.feed(examples, parents, tokens, tokens))
+        told[-1].extend(branches.feed([0, 4], [-1, -1], [0, 0], [5, 6]))  # two that are far apart
     for one, other in zip(told[0][1:], told[1][1:], strict=True):
         assert one == pytest.approx(other, abs=1e-4)
 

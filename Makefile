@@ -85,7 +85,7 @@ embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-exit train=embedded-exit tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/exit-start $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/exit-start train=embedded-exit-on out=$(TRAINED)/exit $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
-		align.start=finetuned align.batch=64 train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
+		align.start=finetuned align.batch=64 align.loss=kl train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
 
 doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it

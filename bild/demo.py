@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from bild.cli import run_hydra
-from bild.config import MAX_DRAFT, RunConfig, ThresholdConfig
+from bild.config import MAX_DRAFT, MethodConfig, RunConfig, ThresholdConfig
 
 
 @dataclass
 class DemoPoint:
-    """One point: a method, for BiLD its thresholds, and the most tokens of a draft."""
+    """One point: a method, for BiLD its thresholds and rules, the most tokens of a draft, and who begins."""
 
     method: str = "bild"
     fb: float = ThresholdConfig.fb
     rb: float = ThresholdConfig.rb
     max_draft: int = MAX_DRAFT
+    rules: str = MethodConfig.rules
+    first: str | None = MethodConfig.first
 
 
 @dataclass
@@ -46,7 +48,13 @@ def job(config: DemoConfig) -> None:
 
     points = [
         (
-            dataclasses.replace(config.method, name=point.method, max_draft=point.max_draft),
+            dataclasses.replace(
+                config.method,
+                name=point.method,
+                max_draft=point.max_draft,
+                rules=point.rules,
+                first=point.first or config.method.first,
+            ),
             ThresholdConfig(point.fb, point.rb),
         )
         for point in config.points

@@ -101,7 +101,7 @@ def make_point(
     made: dict[str, Any] = {
         "method": Method(method, None, None, None, None, None, None, None)
         if alone
-        else Method(method, "paper", max_draft, "small", "small", "first", "drop", True),
+        else Method(method, "paper", max_draft, "large", "small", "first", "drop", True),
         "threshold": Threshold(fb, rb),
         "quality": Quality(
             "bleu",
@@ -145,7 +145,7 @@ def _base() -> Record:
             data={"hash": "d1" * 32, "revision": "0f3e", "total": 888, "samples": None, "seed": 0, "where": "the hub"},
         ),
         pair=Pair("mt5-aligned", model("large", 664_600_000), model("small", 153_000_000), "example/large"),
-        method=Method("bild", "paper", 10, "small", "small", "first", "drop", True),
+        method=Method("bild", "paper", 10, "large", "small", "first", "drop", True),
         threshold=Threshold(0.6, 2.0),
         engine=Engine("fused", "fp32", "cuda", 1),
         intervals=Intervals(0.95, 1000, 0),

@@ -86,7 +86,7 @@ def test_options_reach_the_policy(embedded_pair: Pair) -> None:
         back = [i for i, each in enumerate(made[:-1]) if each.rollback]
         assert back, "no rollback to look at"
         assert {made[i + 1].stop == "none" for i in back} == {who == "large"}
-    unverified = rounds(fb=0.0, rb=50.0, verify_eos=False)[-1]
+    unverified = rounds(fb=0.0, rb=50.0, max_draft=24, verify_eos=False)[-1]
     assert (unverified.stop, unverified.token_nll, unverified.wrote) == ("eos", [], None)
     assert len(rounds(fb=0.0, rb=50.0)[-1].token_nll) == len(rounds(fb=0.0, rb=50.0)[-1].drafted)
     kept_unsure = [each for each in rounds(fb=0.9, unsure="verify") if each.stop == "unsure"]

@@ -32,6 +32,10 @@ class MethodLike(Protocol):
         """The most tokens of one draft, or "auto"."""
 
     @property
+    def first(self) -> str | None:
+        """Who writes the first token."""
+
+    @property
     def confidence(self) -> str | None:
         """CALM's measure of confidence."""
 
@@ -107,6 +111,7 @@ def label(method: MethodLike, threshold: ThresholdLike) -> str:
     if method.name == "bild":
         if method.rules not in (None, "paper"):
             parts.append(str(method.rules))
+        parts += ["smallfirst"] if method.first == "small" else []
         parts += [
             f"{name}{number(value)}"
             for name, value in (("fb", threshold.fb), ("rb", threshold.rb))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,10 +35,5 @@ def find(sweep: Sweep, goal: Goal) -> Answer:
         order = sorted(range(len(grown.tree.examples)), key=lambda i: place(grown.tree.examples[i].id, _SPLIT_SEED))
         half = np.zeros(len(order), dtype=bool)
         half[order[: (len(order) + 1) // 2]] = True
-        grid = work.config.sweep
-        bases = [
-            dataclasses.replace(work.config.method, name="bild", rules=rules, max_draft=limit)
-            for rules in grid.rules
-            for limit in grid.max_draft
-        ]
+        bases = work.config.sweep.variants(work.config.method)
         return Search(goal, evaluate, predictor, vanilla, half).run(bases)

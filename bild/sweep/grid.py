@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +74,8 @@ def grid_points(
     found += [SweptPoint(MethodConfig("speculative", max_draft=k), usual, BASELINE) for k in grid.windows]
     found += [SweptPoint(*setting, PUBLISHED) for setting in published]
     fbs, rbs = thresholds(grid, task)
-    for rules in grid.rules:
-        for limit in grid.max_draft:
-            method = dataclasses.replace(base, name="bild", rules=rules, max_draft=limit)
-            found += [SweptPoint(method, ThresholdConfig(fb, rb), GRID) for fb in fbs for rb in rbs]
+    for method in grid.variants(base):
+        found += [SweptPoint(method, ThresholdConfig(fb, rb), GRID) for fb in fbs for rb in rbs]
     once: dict[str, SweptPoint] = {}
     for point in found:
         once.setdefault(point.key, point)

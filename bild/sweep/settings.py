@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bild.config import MAX_DRAFT, RULES, RunConfig, ThresholdConfig
+from bild.config import MAX_DRAFT, RULES, MethodConfig, RunConfig, ThresholdConfig, one_of
 from bild.errors import BildError
 from bild.sweep.cluster import Workforce
 
@@ -67,6 +69,8 @@ class GridConfig:
     rb: list[float] = field(default_factory=list)
     max_draft: list[int] = field(default_factory=lambda: [MAX_DRAFT])
     rules: list[str] = field(default_factory=lambda: ["paper"])
+    first: list[str] = field(default_factory=list)
+    """Who writes the first token, "large", "small" or both in turn; empty: as `method.first` says."""
     kinds: dict[str, KindGrid] = field(default_factory=dict)
     """Thresholds by kind of task, where `fb` or `rb` is empty."""
     windows: list[int] = field(default_factory=lambda: [4, 10])
@@ -97,8 +101,9 @@ class GridConfig:
             if any(value < 1 for value in values):
                 raise BildError(f"sweep.{name}={values} is out of range: a draft has 1 token or more.")
         for rules in self.rules:
-            if rules not in RULES:
-                raise BildError(f"sweep.rules={rules} is not known: choose from {', '.join(RULES)}.")
+            one_of("sweep.rules", rules, RULES)
+        for first in self.first:
+            one_of("sweep.first", first, ("large", "small"))
         if not self.max_draft or not self.rules:
             raise BildError("sweep.max_draft and sweep.rules need at least one value each.")
         if not 0.001 <= self.width <= 1:
@@ -112,6 +117,16 @@ class GridConfig:
             Goal.parse(self.find)
         if self.workers is not None:
             Workforce.parse(self.workers)
+
+    def variants(self, base: MethodConfig) -> list[MethodConfig]:
+        """The methods that the thresholds are swept for: every rule set, first writer and draft limit."""
+        writers: Sequence[str | None] = self.first or [base.first]
+        return [
+            dataclasses.replace(base, name="bild", rules=rules, first=first, max_draft=limit)
+            for rules in self.rules
+            for first in writers
+            for limit in self.max_draft
+        ]
 
     @property
     def goal(self) -> Goal | None:

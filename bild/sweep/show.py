@@ -147,7 +147,7 @@ def setting_words(found: Found) -> str:
     method, threshold = found.point.method, found.point.threshold
     return (
         f"threshold.fb={threshold.fb:g} threshold.rb={threshold.rb:g} method.rules={method.rules} "
-        f"method.max_draft={method.max_draft}"
+        f"method.max_draft={method.max_draft}" + (" method.first=small" if method.first == "small" else "")
     )
 
 
@@ -155,7 +155,7 @@ def front_of(found: Sequence[Found], metric: str, first: int, second: int) -> Ta
     """The front over continuous thresholds."""
     title = f"chosen on {first} examples, reported on {second} others; predicted"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("fb", "rb", "rules", "max draft", metric, "Δ to vanilla", "speedup", "where chosen"):
+    for heading in ("fb", "rb", "rules", "first", "max draft", metric, "Δ to vanilla", "speedup", "where chosen"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for one in found:
         method, threshold, told, own = one.point.method, one.point.threshold, one.reported_on, one.chosen_on
@@ -163,6 +163,7 @@ def front_of(found: Sequence[Found], metric: str, first: int, second: int) -> Ta
             f"{threshold.fb:g}",
             f"{threshold.rb:g}",
             method.rules,
+            method.first or "large",
             str(method.max_draft),
             f"{told.score:.2f}",
             f"{told.difference:+.2f}",

@@ -1,40 +1,81 @@
-"""The pair that comes with the package: small, whole, described, and able to translate a caption."""
+"""The pairs that come with the package: small, whole, described, and able to translate a caption."""
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
+from typing import Any
+
+import pytest
 
 import bild
-from bild.models import EMBEDDED, Pair
+from bild.models import EMBEDDED, Pair, load_pair
 
 SENTENCES = {
     "Zwei Hunde spielen im Schnee.": ("two", "dogs", "snow"),
     "Ein Mann fährt Fahrrad.": ("man", "bi"),
     "Eine Frau steht auf der Straße.": ("woman", "street"),
 }
+PAIRS: dict[str, dict[str, Any]] = {
+    "embedded": {},
+    "embedded-aligned": {"small": "embedded/small-aligned"},
+    "embedded-exit": {"large": "embedded/exit", "exit": 1},
+}
+MODELS = ("large", "small", "small-aligned", "exit")
 
 
-def test_it_translates(embedded_pair: Pair) -> None:
+@cache
+def pair_of(name: str) -> Pair:
+    return load_pair(**({"large": "embedded"} | PAIRS[name]), device="cpu")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_it_translates(name: str) -> None:
     for german, words in SENTENCES.items():
-        text = bild.generate(embedded_pair, german).text
+        text = bild.generate(pair_of(name), german).text
         assert text is not None
         assert all(word in text.lower() for word in words), text
 
 
-def test_it_ends_its_sentences_by_itself(embedded_pair: Pair) -> None:
-    for method in ("vanilla", "small", "bild"):
-        for german in SENTENCES:
-            assert bild.generate(embedded_pair, german, method=method).tokens[-1] == embedded_pair.eos
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("method", ["vanilla", "small", "bild"])
+def test_it_ends_its_sentences_by_itself(name: str, method: str) -> None:
+    for german in SENTENCES:
+        assert bild.generate(pair_of(name), german, method=method).tokens[-1] == pair_of(name).eos
 
 
-def test_its_card_says_what_it_is_and_how_it_was_made(embedded_pair: Pair) -> None:
+def test_the_card_says_what_they_are_and_how_they_were_made() -> None:
     card = (EMBEDDED / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# ")
-    for model in (embedded_pair.large, embedded_pair.small):
-        assert f"{model.parameters:,}" in card
+    for name in PAIRS:
+        assert f"model={name}" in card
+    for pair in map(pair_of, PAIRS):
+        assert f"{pair.large.parameters:,}" in card
     for subject in ("Multi30k", "BLEU", "licen[cs]e", "epoch"):
         assert re.search(subject, card, re.IGNORECASE), subject
 
 
-def test_it_is_small_enough_for_a_package() -> None:
-    assert sum(file.stat().st_size for file in EMBEDDED.rglob("*") if file.is_file()) < 12e6
+@pytest.mark.parametrize("name", MODELS)
+def test_each_has_its_record_without_a_path_of_the_machine(name: str) -> None:
+    text = (EMBEDDED / name / "training.json").read_text(encoding="utf-8")
+    record = json.loads(text)
+    assert not re.search(r'["= ]/\w', text)
+    assert record["scores"]["test"]["examples"] == 1000
+    assert record["environment"]["git"]["dirty"] is False
+    config = json.loads((EMBEDDED / name / "config.json").read_text(encoding="utf-8"))
+    assert config["num_decoder_layers"] <= config["num_layers"]  # else `generate()` needs a cache of one's own
+
+
+def test_the_records_say_that_the_small_one_is_worse_and_the_aligned_one_no_worse() -> None:
+    scores = {
+        name: json.loads((EMBEDDED / name / "training.json").read_text(encoding="utf-8"))["scores"]["test"]["bleu"]
+        for name in MODELS
+    }
+    assert scores["large"] >= 38.5
+    assert 3.0 <= scores["large"] - scores["small"] <= 8.0
+    assert scores["small-aligned"] >= scores["small"]
+
+
+def test_they_are_small_enough_for_a_package() -> None:
+    assert sum(file.stat().st_size for file in EMBEDDED.rglob("*") if file.is_file()) <= 32 * 2**20

@@ -18,7 +18,11 @@ from tests.records import make_record, make_sweep
 from tests.report.folders import put
 from tests.report.sweeps import guess, put_sweep
 
-NEVER = [guess(0.4, math.inf, 1.9, 38.0), guess(0.2, 9.0, 1.8, 38.5), guess(0.4, 9.0, 1.7, 39.0, method__first="large")]
+NEVER = [
+    guess(0.4, math.inf, 1.9, 38.0),
+    guess(0.2, 9.0, 1.8, 38.5),
+    guess(0.4, 9.0, 1.7, 39.0, method__unsure="verify"),
+]
 LATER = guess(0.6, 2.0)
 
 
@@ -76,6 +80,9 @@ def test_each_tree_has_its_own_predictions_and_that_of_the_newest_sweep_is_last(
 
 def test_a_prediction_is_of_its_switches_as_much_as_of_its_thresholds() -> None:
     section = make_section([make_record()])
-    other = guess(0.6, 2.0, method__first="large")
+    other = guess(0.6, 2.0, method__unsure="verify")
     assert not_measured(section, [guess(0.6, 2.0), guess(0.1, 2.0), other]) == [guess(0.1, 2.0), other]
-    assert list(grid(section, [guess(0.1, 2.0), guess(0.2, 2.0, method__first="large")])[0]) == [(0.6, 2.0), (0.1, 2.0)]
+    assert list(grid(section, [guess(0.1, 2.0), guess(0.2, 2.0, method__unsure="verify")])[0]) == [
+        (0.6, 2.0),
+        (0.1, 2.0),
+    ]

@@ -100,6 +100,11 @@ def test_what_has_no_canonical_json_is_a_type_error(payload: Any) -> None:
         (MethodConfig("bild"), ThresholdConfig(0.123456789, 1e-7), "bild-fb0.123456789-rb1e-07"),
         (MethodConfig("bild", rules="authors"), ThresholdConfig(1.0, 2.5), "bild-authors-fb1-rb2.5"),
         (MethodConfig("bild", max_draft=5), ThresholdConfig(0.6, 2.0), "bild-fb0.6-rb2-k5"),
+        (
+            MethodConfig("bild", rules="authors", first="small"),
+            ThresholdConfig(0.6, 2),
+            "bild-authors-smallfirst-fb0.6-rb2",
+        ),
         (MethodConfig("bild", max_draft="auto"), ThresholdConfig(0.6, 2.0), "bild-fb0.6-rb2-kauto"),
         (MethodConfig("vanilla"), ThresholdConfig(0.6, 2.0), "vanilla"),
         (MethodConfig("small", max_draft=3), ThresholdConfig(), "small"),
@@ -117,7 +122,11 @@ def test_what_has_no_canonical_json_is_a_type_error(payload: Any) -> None:
         (MethodConfig("cascade", rule="v2"), ThresholdConfig(alpha=0.25), "cascade-v2-alpha0.25-k10"),
         (MethodConfig("oracle"), ThresholdConfig(rb=0), "oracle-rb0-k10"),
         (Method("vanilla", None, None, None, None, None, None, None), Threshold(None, None), "vanilla"),
-        (Method("bild", "paper", 10, "small", "small", "first", "drop", True), Threshold(0.9, 3.0), "bild-fb0.9-rb3"),
+        (
+            Method("bild", "paper", 10, "small", "small", "first", "drop", True),
+            Threshold(0.9, 3.0),
+            "bild-smallfirst-fb0.9-rb3",
+        ),
     ],
 )
 def test_labels_are_for_people(method: Any, threshold: Any, wanted: str) -> None:

@@ -73,6 +73,17 @@ def test_goals(text: str, goal: Goal) -> None:
     assert Goal.parse(str(goal)) == goal
 
 
+def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
+    def firsts(grid: GridConfig, base: MethodConfig) -> list[str | None]:
+        points = grid_points(grid, TaskConfig(), base, [])
+        assert len({point.label for point in points}) == len(points)
+        return [point.method.first for point in points if point.why == "grid"]
+
+    both = GridConfig(fb=[0.5], rb=[2, 5], first=["large", "small"])
+    assert firsts(both, MethodConfig()) == ["large", "large", "small", "small"]
+    assert firsts(GridConfig(fb=[0.5], rb=[2]), MethodConfig(first="small")) == ["small"]
+
+
 @pytest.mark.parametrize("text", ["", "speed at 1", "speedup at 1x", "quality at -1", "speedup at", "at 1.0"])
 def test_another_goal_is_refused(text: str) -> None:
     with pytest.raises(BildError, match="write 'speedup at"):
@@ -87,6 +98,7 @@ def test_another_goal_is_refused(text: str) -> None:
         ("sweep.max_draft=[0]", "sweep.max_draft=[0] is out of range"),
         ("sweep.max_draft=[auto]", "sweep.max_draft[0]=auto is not a whole number"),
         ("sweep.rules=[mine]", "sweep.rules=mine is not known"),
+        ("sweep.first=[both]", "sweep.first=both is not known: choose one of large, small"),
         ("sweep.fbb=[1]", "sweep.fbb is not an option (did you mean sweep.fb?)"),
         ("sweep=nope", "sweep=nope is not known: choose one of fine, paper, quick"),
         ("sweep.find=fast", "sweep.find='fast' is not known"),

@@ -62,7 +62,7 @@ EXAMPLE_GRID = 'sweep.fb=[0,0.1,0.2,0.3,0.5,0.7,0.9]' 'sweep.rb=[1,2,3,4,6,8,inf
 
 example: $(READY)  ## make results/example anew: a small sweep of the embedded task, for a fresh clone to show
 	@rm -rf $(ROOT)results/example
-	@cd $(ROOT) && $(PY) -m bild.sweep task=embedded task.samples=$(EXAMPLES) sweep=quick $(EXAMPLE_GRID) sweep.front=6 \
+	@cd $(ROOT) && $(PY) -m bild.sweep task=embedded model=embedded-aligned task.samples=$(EXAMPLES) sweep=quick $(EXAMPLE_GRID) sweep.front=6 \
 		measure.library=8 results=results/example $(ARGS)
 	@find $(ROOT)results/example -name '.lock' -delete
 	@du -sh $(ROOT)results/example

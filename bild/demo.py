@@ -14,14 +14,13 @@ from bild.config import MAX_DRAFT, MethodConfig, RunConfig, ThresholdConfig
 
 @dataclass
 class DemoPoint:
-    """One point: a method, for BiLD its thresholds and rules, the most tokens of a draft, and who begins."""
+    """One point: a method, for BiLD its thresholds and rules, and the most tokens of a draft."""
 
     method: str = "bild"
     fb: float = ThresholdConfig.fb
     rb: float = ThresholdConfig.rb
     max_draft: int = MAX_DRAFT
     rules: str = MethodConfig.rules
-    first: str | None = MethodConfig.first
 
 
 @dataclass
@@ -53,7 +52,6 @@ def job(config: DemoConfig) -> None:
                 name=point.method,
                 max_draft=point.max_draft,
                 rules=point.rules,
-                first=point.first or config.method.first,
             ),
             ThresholdConfig(point.fb, point.rb),
         )

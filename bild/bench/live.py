@@ -28,21 +28,23 @@ class Run:
 class _Hand:
     """One engine, what its cache holds, and the time and passes it used."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, source: Sequence[int]) -> None:
         self.engine = engine
+        self.source = source
+        self.started = False
         self.fed: list[int] = []
         self.ns = 0
         self.encode_ns = 0
         self.passes: list[int] = []
 
-    def start(self, source: Sequence[int]) -> None:
-        began = perf_counter_ns()
-        self.engine.start(source)
-        self.engine.synchronize()
-        self.encode_ns = perf_counter_ns() - began
-        self.fed = []
-        self.ns = 0
-        self.passes = []
+    def start(self) -> None:
+        """Encode the source, if that is still to be done: a model that is never asked need not."""
+        if not self.started:
+            began = perf_counter_ns()
+            self.engine.start(self.source)
+            self.engine.synchronize()
+            self.encode_ns = perf_counter_ns() - began
+            self.started = True
 
     def _missing(self, prefix: list[int]) -> list[int]:
         """What the cache lacks of `prefix`; at least its last token, since that one's prediction is asked for."""
@@ -52,6 +54,7 @@ class _Hand:
         return prefix[n:]
 
     def draft(self, ask: Draft) -> Drafted:
+        self.start()
         began = perf_counter_ns()
         feed = self._missing(ask.prefix)
         tokens, probs, stop = self.engine.draft(feed, ask.limit, ask.stop_below)
@@ -62,6 +65,7 @@ class _Hand:
         return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
 
     def write(self, ask: Write) -> Written:
+        self.start()
         began = perf_counter_ns()
         engine = self.engine
         assert isinstance(engine, CalmEngine)
@@ -76,6 +80,7 @@ class _Hand:
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
 
     def verify(self, prefix: list[int], tokens: list[int]) -> Verdict:
+        self.start()
         began = perf_counter_ns()
         feed = self._missing(prefix) + tokens
         verdict = Verdict(*self.engine.step(feed, want=len(tokens) + 1))
@@ -88,12 +93,14 @@ class _Hand:
 def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:
     """Decode one source by a policy, from its token ids to its finished text, encoders included.
 
-    A method that never calls a model need not encode with it: `vanilla` passes small=None, `small` large=None.
+    A model encodes the source when it is first asked, and a text that never asks it does without. Two views of one model
+    start together. `vanilla` passes small=None, `small` large=None.
     """
     began = perf_counter_ns()
-    hands = {name: _Hand(engine) for name, engine in (("large", large), ("small", small)) if engine is not None}
+    hands = {name: _Hand(engine, source) for name, engine in (("large", large), ("small", small)) if engine is not None}
     for hand in hands.values():
-        hand.start(source)
+        if hand.engine.starts_together:
+            hand.start()
     try:
         ask = next(policy)
         while True:

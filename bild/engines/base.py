@@ -78,6 +78,8 @@ class Engine(ABC):
     name: str
     length: int
     eos: int
+    starts_together: bool = False
+    """Whether it shares an encoder pass with another engine, which must start before either is fed."""
 
     @abstractmethod
     def start(self, source: Sequence[int]) -> None:

@@ -118,6 +118,8 @@ class FusedSharedLayers(SharedLayers):
 class ViewEngine(Engine):
     """The small ("exit") or the large ("full") model over shared layers."""
 
+    starts_together = True
+
     def __init__(self, shared: SharedLayers, view: View) -> None:
         self.shared = shared
         self.view = view

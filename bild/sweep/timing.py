@@ -46,6 +46,7 @@ class TimedEngine(Engine):
         self.engine = engine
         self.name = engine.name
         self.eos = engine.eos
+        self.starts_together = engine.starts_together
         self.calls: list[Call] = []
 
     @property

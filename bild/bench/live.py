@@ -93,7 +93,7 @@ class _Hand:
 def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:
     """Decode one source by a policy, from its token ids to its finished text, encoders included.
 
-    A model encodes the source when it is first asked, and a text that never asks it does without. Two views of one model
+    A model encodes the source when it is first asked; a text that never asks it does without. Two views of one model
     start together. `vanilla` passes small=None, `small` large=None.
     """
     began = perf_counter_ns()

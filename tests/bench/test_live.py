@@ -281,6 +281,21 @@ def test_a_model_alone_is_fed_each_token_once_and_the_other_is_not_started(autho
     assert run.phases_ns[f"encode_{other}"] == run.phases_ns[other] == 0
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_model_encodes_when_it_is_first_asked_or_with_the_other_where_they_share(together: bool) -> None:
+    def ends(prefix: Sequence[int]) -> list[float]:
+        return [0.0 if token == EOS else -9.0 for token in range(5)]
+
+    large, small = TableEngine(ends), TableEngine(ends)
+    large.starts_together = small.starts_together = together
+    authors = bild_rules(0.1, 2.0, "authors", first="small")
+    run = run_live(big_little(authors, start=START, eos=EOS, max_length=8), SOURCE, large, small)
+    assert (run.large_passes, run.small_passes) == ([], [1])
+    assert (large.starts, small.starts) == (int(together), 1)
+    if not together:
+        assert run.phases_ns["encode_large"] == 0
+
+
 def test_generate_starts_only_the_models_that_a_method_asks() -> None:
     pair = Golden(OWN, "t5").pair()
     for method, idle in (("vanilla", "small"), ("small", "large")):

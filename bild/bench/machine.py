@@ -65,8 +65,14 @@ def busy_warning(now: dict[str, Any]) -> str | None:
     )
 
 
+_WHAT_RUNS = (":/bild", ":/conf", ":/pyproject.toml", ":/constraints.txt")
+
+
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit and dirty flag of the repository that the code is in; null for both where it is in none."""
+    """Commit of the repository that the code is in, and whether what runs (code, settings, pins) differs from it.
+
+    Null for both where the code is in none. Texts and results do not count: a run that replaces an example is no other.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -80,7 +86,7 @@ def git_state(folder: Path) -> dict[str, Any]:
     # An installed package may lie inside somebody else's repository (a virtual environment in it): not its state.
     if git("ls-files", "--error-unmatch", str(folder / "machine.py")) is None:
         return {"sha": None, "dirty": None}
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *_WHAT_RUNS)
     return {"sha": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 
 

@@ -44,7 +44,7 @@ def front_table(predicted: Predicted) -> Table:
     """Measured points and the predicted front, from slow to fast."""
     title = f"{predicted.task}, {predicted.pair}, {predicted.engine.name} {predicted.engine.dtype}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    shown.add_column("method", no_wrap=True)
+    shown.add_column("method", min_width=16)  # wraps, so that no figure is cut
     for heading in (predicted.metric.name, "Δ to vanilla", "predicted", "measured", "examples"):
         shown.add_column(heading, justify="right", no_wrap=True)
     rows = [point for point in predicted.points if point.front or point.chosen]

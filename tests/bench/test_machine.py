@@ -80,6 +80,8 @@ def checkout(tmp_path: Path) -> Path:
     package = tmp_path / "bild" / "bench"
     package.mkdir(parents=True)
     (package / "machine.py").write_text("x = 1\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table.md").write_text("one\n")
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "-m", "first")
@@ -96,6 +98,7 @@ def test_a_clean_checkout_and_a_dirty_one(checkout: Path) -> None:
     sha = git(checkout, "rev-parse", "HEAD")
     assert machine.git_state(checkout) == {"sha": sha, "dirty": False}
     (checkout / "notes.txt").write_text("untracked files change no result")
+    (checkout.parents[1] / "results" / "table.md").unlink()
     assert machine.git_state(checkout) == {"sha": sha, "dirty": False}
     (checkout / "machine.py").write_text("x = 2\n")
     assert machine.git_state(checkout) == {"sha": sha, "dirty": True}

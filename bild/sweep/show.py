@@ -44,6 +44,7 @@ def front_table(predicted: Predicted) -> Table:
     """Measured points and the predicted front, from slow to fast."""
     title = f"{predicted.task}, {predicted.pair}, {predicted.engine.name} {predicted.engine.dtype}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown.add_column("", width=1)
     shown.add_column("method", overflow="fold")  # the only one that gives way: no figure is cut
     for heading in (predicted.metric.name, "Δ to vanilla", "predicted", "measured", "examples"):
         shown.add_column(heading, justify="right", no_wrap=True)
@@ -66,7 +67,8 @@ def _row(point: PredictedPoint) -> tuple[Text, ...]:
     speedup = point.speedup
     count = "" if agreement is None else str(agreement.examples)
     return (
-        Text(f"{mark}\N{NO-BREAK SPACE}{point.label}"),
+        Text(mark),
+        Text(point.label),
         Text(f"{point.quality.score:.2f}"),
         Text(difference),
         # Predicted figures are never written as measured ones are.

@@ -46,10 +46,11 @@ def test_the_demo_measures_its_points_and_writes_a_table_and_a_figure(demo: tupl
     done, cwd = demo
     assert done.code == 0, done.err
     assert {path.name for path in cwd.iterdir()} == {"results", "demo"}
-    made = points(cwd / "results" / "demo" / "embedded" / "embedded")
-    assert [record(point)["label"] for point in made] == ["bild-fb0.4-rb3", "small", "speculative-k10", "vanilla"]
+    made = points(cwd / "results" / "demo" / "embedded" / "embedded-aligned")
+    labels = ["bild-smallfirst-fb0.4-rb3", "small", "speculative-k10", "vanilla"]
+    assert [record(point)["label"] for point in made] == labels
     table = (cwd / "demo" / "table.md").read_text()
-    assert all(label in table for label in ("vanilla", "small", "bild-fb0.4-rb3"))
+    assert all(label in table for label in ("vanilla", "small", "bild-smallfirst-fb0.4-rb3"))
     assert (cwd / "demo" / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert "Written: demo/table.md" in done.out
 

@@ -137,8 +137,8 @@ The scores are of the weights as they lie here (fp16 on disk, greedy decoding in
   steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over fp32
   weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. *large* and *exit* were trained in
   two goes each, the second from the end of the first (`embedded-large-on`, `embedded-exit-on`). *small-aligned* is
-  *small* trained on with the greedy outputs of *large* as its targets, without label smoothing or dropout. *exit*
-  minimises (L_1 + L_last)/2.
+  *small* trained on to have the distribution of *large* (KL divergence) at each token of *large*'s greedy outputs,
+  without label smoothing or dropout. *exit* minimises (L_1 + L_last)/2.
 - **Weaknesses**: outside captions they write nonsense. *small* was kept weak on purpose, so that there is a trade-off
   to show: one layer a side, and few epochs.
 - **Licence**: the weights and this card are released with the project (Apache-2.0). Multi30k is a corpus for research,

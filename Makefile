@@ -58,7 +58,7 @@ notebook: $(READY)  ## execute the notebooks on results/ (or the committed examp
 	@cd $(ROOT) && JUPYTER_PLATFORM_DIRS=1 $(PY) -m jupyter execute --inplace $(OUT)/notebooks/*.ipynb
 	@echo 'Executed: $(OUT)/notebooks/'
 
-EXAMPLE_GRID = 'sweep.fb=[0.1,0.2,0.3,0.4,0.6,0.8]' 'sweep.rb=[1,2,3,4,6,inf]' 'sweep.max_draft=[10,24]' 'sweep.rules=[paper,authors]' method.first=small method.unsure=verify
+EXAMPLE_GRID = 'sweep.fb=[0.1,0.2,0.3,0.4,0.6,0.8]' 'sweep.rb=[1,2,3,4,6,inf]' 'sweep.max_draft=[10,24]' 'sweep.rules=[paper,authors]' 'sweep.first=[large,small]'
 
 example: $(READY)  ## make results/example anew: a small sweep of the embedded task, for a fresh clone to show
 	@rm -rf $(ROOT)results/example

@@ -29,11 +29,17 @@ def find_results(start: Path | str = ".") -> Path:
 
 
 def find_tree(start: Path | str = ".") -> Path:
-    """The folder of the decision tree that was grown last, among the results that `find_results` finds."""
-    found = sorted(find_results(start).rglob("tree/*/tree.json"), key=lambda path: (path.stat().st_mtime, path))
-    if not found:
-        raise BildError(f"There is no decision tree among the results: {HOW}.")
-    return found[-1].parent
+    """The folder of the decision tree that was grown last, among the results that `find_results` finds.
+
+    Where one's own runs have none, that of the example. BildError where it has none either.
+    """
+    shown = find_results(start)
+    results = shown if shown.name == "results" else shown.parent
+    for place in (shown, results / EXAMPLE):
+        found = sorted(place.rglob("tree/*/tree.json"), key=lambda path: (path.stat().st_mtime, path))
+        if found:
+            return found[-1].parent
+    raise BildError(f"There is no decision tree among the results: {HOW}.")
 
 
 def _has_points(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,18 @@ def test_results_are_found_from_below_and_the_example_comes_last(project: Path, 
     assert find_results(tmp_path) == tmp_path / "results" / record.task.name
     with pytest.raises(BildError, match="no decision tree"):
         find_tree(tmp_path)
+
+
+def test_where_ones_own_runs_have_no_tree_the_examples_is_taken(project: Path, tmp_path: Path) -> None:
+    put(tmp_path / "results", make_sweep()[0])
+    shutil.copytree(project / "results", tmp_path / "results" / "example")
+    assert find_tree(tmp_path).is_relative_to(tmp_path / "results" / "example")
+
+
+def test_the_committed_example_replays_what_the_readme_and_the_notebook_ask_of_it() -> None:
+    tree = open_tree(REPOSITORY / "results" / "example" / "embedded" / "embedded-aligned" / "tree")
+    assert tree.replay(fb=0.2, rb=4, max_draft=24).seconds is not None
+    assert len(threshold_table(tree)) >= 30
 
 
 def test_the_table_of_thresholds_is_what_the_tree_replays(project: Path) -> None:

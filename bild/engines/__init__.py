@@ -53,7 +53,7 @@ def build_exit_engines(
         return early_exit(FusedSharedLayers(FusedEngine(module, dtype=DTYPES[dtype], **options), exit_layer))
     if name == "graph":
         engine = GraphExitEngine(module, exit_layer, dtype=DTYPES[dtype], **options)
-        return early_exit(GraphSharedLayers(engine, exit_layer))
+        return early_exit(GraphSharedLayers(engine))
     options["dtype"] = dtype
     return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)
 

@@ -30,9 +30,8 @@ class SharedLayers(ABC):
 
     engine: Engine
 
-    def __init__(self, engine: Engine, exit_layer: int) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.exit = exit_layer
         self.tokens: list[int] = []
         """Tokens whose rows in the first layers, and whose residuals behind them, are in place."""
         self._source: list[int] | None = None
@@ -90,7 +89,8 @@ class FusedSharedLayers(SharedLayers):
     engine: FusedEngine
 
     def __init__(self, engine: FusedEngine, exit_layer: int) -> None:
-        super().__init__(engine, exit_layer)
+        super().__init__(engine)
+        self.exit = exit_layer
         self.residuals = self._rows()
 
     def _rows(self) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bild.bench.draft_costs import draft_costs
-from bild.bench.live import Run, run_live
 from bild.config import ENGINES, MethodConfig, ThresholdConfig
 from bild.decoding import Round, policy_for
 from bild.decoding.methods import paced
 from bild.errors import BildError
+from bild.measure.draft_costs import draft_costs
+from bild.measure.live import Run, run_live
 from bild.models import Pair
 
 

@@ -31,6 +31,7 @@ MAX_DRAFT = 10
 """Paper 7.1.2."""
 DATA_SOURCES = ("embedded", "hub", "file")
 METRICS = ("bleu", "rouge")
+KINDS = ("t5", "mt5")
 
 
 def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
@@ -191,6 +192,33 @@ class ModelConfig:
                 "a hub id, or model.exit=n in the place of a small one."
             )
         return Checkpoints(large, None if self.exit else small)
+
+
+@dataclass
+class ShapeConfig:
+    """The sizes of a published checkpoint; the bench fills them with random weights."""
+
+    name: str = "t5-small"
+    kind: str = "t5"
+    d_model: int = 512
+    d_kv: int = 64
+    d_ff: int = 2048
+    heads: int = 8
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    rows: int = 32128
+    """Of the embedding and of the head: the vocabulary with its padding."""
+    gated: bool = False
+    """Gated GELU (T5 v1.1, mT5) or ReLU (T5 v1.0)."""
+    tied: bool = True
+    """Whether the head is the embedding (T5 v1.0), or has weights of its own."""
+
+    def __post_init__(self) -> None:
+        one_of("shape.kind", self.kind, KINDS)
+        sizes = ("d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers")
+        for name in sizes:
+            at_least(f"shape.{name}", getattr(self, name), 1)
+        at_least("shape.rows", self.rows, 8)
 
 
 @dataclass

@@ -25,7 +25,7 @@ class TracedConfig(RunConfig):
 
 def job(config: TracedConfig) -> None:
     """Measure one point, or show it if it is finished; then some of its examples, if asked for."""
-    from bild.bench.session import measure_points  # torch, after the options are known to be good
+    from bild.measure.session import measure_points  # torch, after the options are known to be good
     from bild.report import make_section
     from bild.report.terminal import show
 

@@ -12,9 +12,9 @@ import sys
 
 import torch
 
-from bild.bench.live import run_live
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import policy_for
+from bild.measure.live import run_live
 from bild.models import Pair, load_pair
 from bild.tasks import load_task
 

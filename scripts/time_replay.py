@@ -19,8 +19,8 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.tree import Tree
 from bild.tree.frontier import Growing
 from bild.tree.nodes import Table
-from bild.tree.points import Setting, group
 from bild.tree.tree import TreeExample
+from bild.tree.walk import Setting, group
 
 START, EOS = 0, 1
 FB = [0.025 * i for i in range(40)]

@@ -24,17 +24,15 @@ MAY_USE: dict[str, set[str]] = {
     "tasks": set(),
     "metrics": set(),
     "results": set(),
-    "report": {"results", "bench.bench_result", "decoding", "metrics", "tree"},
+    "report": {"results", "decoding", "metrics", "tree"},
     "cli": {"decoding"},
-    "bench": {"decoding", "engines", "models", "tasks", "metrics", "results"},
-    "training": {"bench", "engines", "models", "tasks", "metrics", "results"},
-    "tree": {"decoding", "engines", "models", "tasks", "metrics", "results", "bench.live"},
-    "sweep": {
-        *("decoding", "engines", "models", "tasks", "metrics", "results", "bench", "tree"),
-        *("report.front", "report.terminal"),
-    },
+    "measure": {"decoding", "engines", "models", "tasks", "metrics", "results"},
+    "bench": {"measure", "decoding", "engines", "models", "tasks", "metrics", "results"},
+    "training": {"measure", "engines", "models", "tasks", "metrics", "results"},
+    "tree": {"decoding", "engines", "models", "tasks", "metrics", "results", "measure.live"},
+    "sweep": {"decoding", "engines", "models", "tasks", "metrics", "results", "measure", "bench", "tree", "report"},
 }
-COMMON = {"config", "errors", "hub"}
+COMMON = {"config", "errors", "hub", "progress"}
 WITHOUT_TORCH = ("decoding", "results", "report", "tasks", "metrics")
 HEAVY = {"torch", "transformers", "numpy", "pandas", "hydra", "omegaconf", "matplotlib", "datasets"}
 
@@ -80,9 +78,9 @@ def all_of(*rooms: str) -> str:
 def test_the_reader_of_imports_sees_them() -> None:
     assert {"torch", "bild.errors.BildError"} <= imports(Path("bild/models/loading.py"))
     assert "transformers.AutoTokenizer" in imports(Path("bild/models/agreement.py"))  # inside a function
-    assert {"models", "decoding.policy_for"} <= used(Path("bild/bench/measure.py"))
-    assert is_of("bench.live.Run", {"bench.live"})
-    assert not is_of("bench.lively", {"bench.live"})
+    assert {"models", "decoding.policy_for"} <= used(Path("bild/measure/interleave.py"))
+    assert is_of("measure.live.Run", {"measure.live"})
+    assert not is_of("measure.lively", {"measure.live"})
 
 
 @pytest.mark.parametrize("room", MAY_USE)

@@ -1,1 +1,1 @@
-"""Measurement: the live driver, alternation with the baselines, the machine, and what becomes a record."""
+"""The engine bench: engines and peers beside one another, against the machine's roofline."""

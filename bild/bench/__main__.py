@@ -6,18 +6,18 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from bild.bench.bench_config import BenchConfig
+from bild.bench.config import BenchConfig
 from bild.cli import run_hydra
 from bild.errors import BildError
 
 
 def job(config: BenchConfig) -> None:
     """Measure, print the table, and write JSON and figure."""
-    from bild.bench.bench_result import write_bench
     from bild.bench.engine_bench import run_bench
     from bild.models import resolve_device
     from bild.report.bench_figure import save_bench
     from bild.report.bench_table import show_bench
+    from bild.results.bench import write_bench
     from bild.results.locking import device_lock
 
     def announce(line: str) -> None:

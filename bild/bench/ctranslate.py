@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bild.bench.entrants import Entrant, Timed
+from bild.bench.backends import Entrant, Timed
 from bild.errors import BildError
 
 COMPUTE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

@@ -6,11 +6,11 @@ import gc
 from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 
-from bild.bench.bench_result import Overhead, Spread
-from bild.bench.live import run_live
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
+from bild.measure.live import run_live
+from bild.results.bench import Overhead, Spread
 from bild.results.prices import interpolate
 
 LENGTH = 128

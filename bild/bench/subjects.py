@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from bild.bench.bench_config import BenchConfig, ShapeConfig
-from bild.bench.shapes import random_model
-from bild.config import Checkpoints, ModelConfig, TaskConfig
+from bild.bench.config import BenchConfig
+from bild.config import Checkpoints, ModelConfig, ShapeConfig, TaskConfig
 from bild.engines import DTYPES
 from bild.errors import BildError
 from bild.models import Pair, load_pair
+from bild.models.shapes import random_model
 from bild.tasks import load_task
 
 _CAPTIONS = TaskConfig(id_column="id")

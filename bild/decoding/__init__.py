@@ -1,10 +1,10 @@
 """The policies: pure generators that ask for drafts and verdicts. No torch, no Hydra, no I/O."""
 
 from bild.decoding.actions import Draft, Drafted, Verdict, Verify, Write, Written
-from bild.decoding.adaptive import ExitRule, adaptive
+from bild.decoding.adaptive_draft import DraftCosts
+from bild.decoding.early_exit import ExitRule, adaptive
 from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
 from bild.decoding.methods import MakePolicy, policy_for, settings
-from bild.decoding.pace import DraftCosts
 from bild.decoding.rules import Rules, bild_rules, speculative_rules
 
 __all__ = [

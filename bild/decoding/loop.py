@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bild.decoding.actions import Ask, Author, Draft, Drafted, Verdict, Verify
-from bild.decoding.pace import Tally
+from bild.decoding.adaptive_draft import Tally
 from bild.decoding.rules import Rules
 
 

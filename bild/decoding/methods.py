@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding.adaptive import ExitRule, adaptive
+from bild.decoding.adaptive_draft import AUTO, DraftCosts, Pace, Tally
+from bild.decoding.early_exit import ExitRule, adaptive
 from bild.decoding.loop import Policy, alone, big_little
-from bild.decoding.pace import AUTO, DraftCosts, Pace, Tally
 from bild.decoding.rules import (
     DEFAULT_MAX_DRAFT,
     Rules,

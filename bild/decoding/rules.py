@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bild.config import MAX_DRAFT
 from bild.decoding.actions import Verdict
-from bild.decoding.pace import Pace
+from bild.decoding.adaptive_draft import Pace
 
 KeepRule = Callable[[list[int], Verdict, list[float]], int]
 """(drafted tokens, verdict, their probabilities) -> how many of them stand; the large model's choice replaces the first

@@ -18,8 +18,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from bild.engines.base import DTYPES
-from bild.engines.matrix import Matrix
-from bild.engines.panels import Rows, product_buffer
+from bild.engines.layouts import Matrix, Rows, product_buffer
 
 _MATRIX = (256, 1024)
 """[in, out]: 1 MB, about what a layer of a small model has."""

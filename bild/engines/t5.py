@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bild.engines.matrix import Matrix
+from bild.engines.layouts import Matrix
 from bild.errors import BildError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -107,7 +107,7 @@ def prepare(
 ) -> Weights:
     """Lay out a checkpoint's `state_dict` for decoding in `dtype`; rows of the head from `vocabulary` on are dropped.
 
-    `in_panels`: see `bild.engines.matrix`.
+    `in_panels`: see `bild.engines.layouts`.
 
     In fp16 the second feed-forward matrix stays in fp32, as in the library: its products overflow (T5 was trained in
     bf16).

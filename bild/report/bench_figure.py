@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bild.bench.bench_result import BenchResult, Row, Wide, read_bench
 from bild.errors import BildError
 from bild.report.bench_table import conditions, title
 from bild.report.looks import HAIR, QUIET, STYLE
 from bild.report.wording import significant
+from bild.results.bench import BenchResult, Row, Wide, read_bench
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bild.bench.bench_result import BenchResult, Row, Spread
 from bild.report.wording import DASH, significant
+from bild.results.bench import BenchResult, Row, Spread
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

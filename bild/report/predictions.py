@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bild.report.front import front
 from bild.report.sections import Section
 from bild.results import Interval, Record
 from bild.results.hashing import SHORT
+from bild.results.pareto import front
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bild.report.front import ANCHORS, picks
 from bild.report.sections import Section
 from bild.report.tables import escape_markdown
 from bild.report.wording import (
@@ -21,6 +20,7 @@ from bild.report.wording import (
     spread,
 )
 from bild.results import Interval, Record, Score
+from bild.results.pareto import ANCHORS, picks
 
 if TYPE_CHECKING:
     from rich.console import Group

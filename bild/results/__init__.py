@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bild.results.folder import PointFolder, read_record
 from bild.results.hashing import config_hash, label
-from bild.results.log import read_samples, read_traces
 from bild.results.parts import (
     Baseline,
     Counts,
@@ -28,6 +27,7 @@ from bild.results.parts import (
 )
 from bild.results.reading import Point, Skipped, comparable, find_records, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json
+from bild.results.samples_log import read_samples, read_traces
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -15,9 +15,9 @@ from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.hashing import SHORT
 from bild.results.locking import taken
-from bild.results.log import SampleLog, read_samples, read_traces, write_error
 from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
+from bild.results.samples_log import SampleLog, read_samples, read_traces, write_error
 
 CONFIG = "config.yaml"
 RECORD = "record.json"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bild.errors import BildError
 from bild.results.folder import CONFIG, RECORD, read_record
-from bild.results.log import SAMPLES
 from bild.results.parts import Interval, Score
 from bild.results.record import Record
+from bild.results.samples_log import SAMPLES
 
 if TYPE_CHECKING:
     import pandas as pd

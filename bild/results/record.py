@@ -1,6 +1,8 @@
 """What `record.json` says of one finished point: one method, one setting, one task, pair, engine and machine.
 
 Times are in seconds or milliseconds as named, rates are per generated token, quality is in the metric's points.
+
+The JSON Schema of `record.json`. `python -m bild.results.record` writes the file that the package ships.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.parts import (
     Counts,
     DraftCosts,
@@ -125,3 +127,17 @@ def _check(record: Record) -> None:
         raise FieldError(
             f"the field quality.headline names {record.quality.headline}, but quality.scores has no such score"
         )
+
+
+SCHEMA_PATH = Path(__file__).with_name("record.schema.json")
+
+
+def schema_text() -> str:
+    """The schema as it follows from the dataclasses."""
+    schema = json_schema(Record)
+    schema["properties"]["schema"] = {"const": SCHEMA_VERSION}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_PATH.write_text(schema_text(), encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bild.cli import conf_dir, run_hydra
-from bild.sweep.settings import SweepConfig
+from bild.sweep.config import SweepConfig
 
 
 def job(config: SweepConfig) -> None:
@@ -17,9 +17,9 @@ def job(config: SweepConfig) -> None:
         show_plan(make_plan(config, conf_dir()))
         return
     from bild.errors import BildError
+    from bild.sweep.context import Work
     from bild.sweep.drive import Sweep
-    from bild.sweep.find import find
-    from bild.sweep.work import Work
+    from bild.sweep.search import find
 
     sweep = Sweep(Work.open(config), conf_dir())
     if config.sweep.goal is not None:

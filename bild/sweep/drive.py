@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bild.bench.progress import track
 from bild.errors import BildError
+from bild.progress import track
 from bild.results.folder import write_atomically
 from bild.results.hashing import SHORT
 from bild.results.locking import waiting_lock
@@ -30,13 +30,11 @@ from bild.results.predicted import (
 )
 from bild.results.prices import Prices
 from bild.sweep import pricing
-from bild.sweep.calibrate import Calibrator
-from bild.sweep.choose import choose
-from bild.sweep.contest import Contender, Contest, open_contenders, sweep_hash
+from bild.sweep.context import Grown, Work
 from bild.sweep.grid import grid_points, published_settings
+from bild.sweep.measure_front import Contender, Contest, choose, open_contenders, sweep_hash
 from bild.sweep.predict import Outcome, Predictor
-from bild.sweep.trees import Grown
-from bild.sweep.work import Work
+from bild.sweep.pricing import Calibrator
 from bild.tree import Replay
 
 _LOCK = ".sweep.lock"

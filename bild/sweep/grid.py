@@ -14,8 +14,8 @@ from bild.decoding import settings
 from bild.decoding.methods import USED
 from bild.errors import BildError
 from bild.results import config_hash, label
-from bild.sweep.settings import GridConfig
-from bild.tree.points import Setting
+from bild.sweep.config import GridConfig
+from bild.tree.walk import Setting
 
 BASELINE, PUBLISHED, GRID = "baseline", "published", "grid"
 

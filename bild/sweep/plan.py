@@ -14,23 +14,23 @@ from time import perf_counter
 
 import torch
 
-from bild.bench.live import run_live
-from bild.bench.machine import describe
-from bild.bench.rates import MatmulProbe, ReadProbe
+from bild.bench.roofline import MatmulProbe, ReadProbe
 from bild.config import Checkpoints, MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import DTYPES
 from bild.errors import BildError
+from bild.measure.environment import describe
+from bild.measure.live import run_live
 from bild.models import EMBEDDED, resolve_device
 from bild.results.folder import RECORD, slug
 from bild.results.locking import device_lock
-from bild.results.log import SAMPLES
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
+from bild.results.samples_log import SAMPLES
+from bild.sweep.config import LengthConfig, SweepConfig
+from bild.sweep.context import Work
 from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint, grid_points, published_settings
-from bild.sweep.settings import LengthConfig, SweepConfig
 from bild.sweep.sizes import ModelSize, examples_of, lengths_of, model_sizes
-from bild.sweep.work import Work
 
 TREE_PASSES = (0.5, 4.0)
 """A tree for a grid takes this many vanilla passes over the examples. 180 points of the embedded pair on a CPU took up

@@ -15,7 +15,7 @@ from bild.decoding import settings
 from bild.decoding.methods import USED
 from bild.metrics.bootstrap import interval, multiplicities
 from bild.metrics.scorer import Scorer
-from bild.report.front import front
+from bild.results.pareto import front
 from bild.results.parts import Counts, Interval, Method, Threshold
 from bild.results.predicted import PredictedPoint, PredictedScore, PredictedSeconds
 from bild.results.prices import Prices

@@ -10,12 +10,11 @@ from typing import Any
 
 import yaml
 
-from bild.bench.bench_config import ShapeConfig
-from bild.bench.floor import ELEMENT_BYTES, Decoder, floor_ms
-from bild.config import Checkpoints, TaskConfig
+from bild.bench.roofline import ELEMENT_BYTES, Decoder, floor_ms
+from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.errors import BildError
 from bild.models import EMBEDDED
-from bild.sweep.settings import LengthConfig, SweepConfig
+from bild.sweep.config import LengthConfig, SweepConfig
 from bild.tasks import load_task
 
 _NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)

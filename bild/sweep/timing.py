@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 
-from bild.bench.live import Run, run_live
 from bild.decoding import MakePolicy
 from bild.engines import Engine, Summary
+from bild.measure.live import Run, run_live
 
 
 @dataclass(frozen=True)

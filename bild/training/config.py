@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from bild.bench.bench_config import ShapeConfig
-from bild.config import ModelConfig, TaskConfig, at_least, one_of
+from bild.config import ModelConfig, ShapeConfig, TaskConfig, at_least, one_of
 from bild.errors import BildError
 
 OPTIMIZERS = ("adafactor", "adamw")

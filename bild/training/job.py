@@ -10,19 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bild.bench.machine import describe, state
 from bild.config import TaskConfig
 from bild.errors import BildError
+from bild.measure.environment import describe, state
 from bild.results import config_hash
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig
 from bild.training.corpus import Corpus, encode_corpus
-from bild.training.dropout import quicken_dropout
 from bild.training.export import export_model, write_card, write_record
 from bild.training.judge import Judge
 from bild.training.loop import Loss, Trainer
 from bild.training.start import Start, identify
-from bild.training.tokenization import SubwordDropout
+from bild.training.tokenization import SubwordDropout, quicken_dropout
 
 _UNIMPORTANT = ("checkpoint_minutes",)
 """Settings that change no step."""

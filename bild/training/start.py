@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from bild.bench.bench_config import ShapeConfig
-from bild.bench.shapes import model_config
-from bild.config import ModelConfig, TaskConfig
+from bild.config import ModelConfig, ShapeConfig, TaskConfig
 from bild.errors import BildError
 from bild.models.agreement import load_tokenizer
 from bild.models.checkpoint import load_model, read_config
+from bild.models.shapes import model_config
 from bild.models.source import EMBEDDED, Source, embedded_folder, locate, tokenizer_fingerprint
 from bild.tasks import Dataset
 from bild.training.config import TokenizerSettings

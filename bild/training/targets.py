@@ -10,7 +10,7 @@ from typing import Any
 
 from bild.errors import BildError
 from bild.results.folder import write_atomically
-from bild.results.log import write_error
+from bild.results.samples_log import write_error
 from bild.training.corpus import by_length
 from bild.training.generate import greedy_batch
 

@@ -30,7 +30,7 @@ class MissingNodes(BildError):
 
 @dataclass
 class Replayed:
-    """One text from a tree, with what `bild.bench.live.Run` says of passes."""
+    """One text from a tree, with what `bild.measure.live.Run` says of passes."""
 
     decoded: Decoded
     small_passes: list[int] = field(default_factory=list)

@@ -2,6 +2,8 @@
 
 The products are those of the live engine; attention is a NumPy product per example and head, over views of the keys
 and values. Wide passes save copies and padding this way, narrow ones most of the time of dispatching.
+
+Which of the two ways runs a model over branches: NumPy where the weights are in panels, torch everywhere else.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import torch
 import torch.nn.functional as F
 
 from bild.engines import t5
-from bild.engines.panels import Floats, columns, empty
-from bild.engines.t5_host import QUIET, HostDecoder
-from bild.engines.t5_room import Room
-from bild.tree.forward import Branches, Told
+from bild.engines.layouts import Floats, columns, empty
+from bild.engines.t5_host import QUIET, HostDecoder, Room
+from bild.models import Pair
+from bild.tree.forward import Branches, Told, TorchBranches
 from bild.tree.paths import Layout
 
 _SOURCE_TOKENS = 256
@@ -157,3 +159,10 @@ def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int
     nll = np.where(given == choice, log_sum, log_sum + best - wanted)
     nll[given < 0] = np.nan
     return Told(choice.tolist(), log_sum.tolist(), gap.tolist(), nll.tolist())
+
+
+def branches_of(pair: Pair, role: str) -> Branches:
+    """A pair's large or small model over branches."""
+    weights = pair.weights(role)
+    kind = TorchBranches if weights.head.panels is None else HostBranches
+    return kind(weights, pair.vocabulary)

@@ -11,7 +11,7 @@ from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.models import Pair
 from bild.results.locking import waiting_lock
-from bild.results.log import write_error
+from bild.results.samples_log import write_error
 from bild.tasks import Dataset
 from bild.tree import store
 

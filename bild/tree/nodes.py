@@ -2,11 +2,16 @@
 
 Greedy decoding is deterministic: after a given prefix the small model has one choice and one probability for it, the
 large one has one choice and one nll for the small one's. Every setting of every method is a walk over these numbers.
+
+Python's cyclic garbage collector, put off while very many small objects are made that hold no cycles.
 """
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -155,3 +160,15 @@ class Table:
             self.small_child[parent] = node
         if token == self.large_choice[parent]:
             self.large_child[parent] = node
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """It would look at all rounds of all walks again and again, which takes longer than walking; also a decorator."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -25,7 +25,7 @@ from bild.errors import BildError
 from bild.results.folder import write_atomically
 from bild.results.hashing import SHORT, config_hash
 from bild.results.locking import taken
-from bild.results.log import write_error
+from bild.results.samples_log import write_error
 from bild.tree.nodes import NAMES, TYPES, Table
 
 FORMAT = 1

@@ -17,13 +17,10 @@ from bild.errors import BildError
 from bild.metrics.scorer import Scorer
 from bild.tree import store
 from bild.tree.answers import MissingNodes
-from bild.tree.collector import collector_off
-from bild.tree.distinct import Distinct
-from bild.tree.nodes import Nodes, Table
-from bild.tree.outcome import Replay, Shared
-from bild.tree.points import Setting, group
+from bild.tree.nodes import Nodes, Table, collector_off
+from bild.tree.outcome import Distinct, Replay, Shared
 from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
-from bild.tree.walk import Walker
+from bild.tree.walk import Setting, Walker, group
 
 _METHOD = {field.name for field in dataclasses.fields(MethodConfig)}
 _THRESHOLD = {field.name for field in dataclasses.fields(ThresholdConfig)}

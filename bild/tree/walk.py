@@ -1,4 +1,6 @@
-"""One round of the loop for many points at once: where each of them goes from a node, and why.
+"""Points that walk together: settings of the loop that differ in their two thresholds only, as bits of an integer.
+
+One round of the loop for many points at once: where each of them goes from a node, and why.
 
 This is `bild.decoding.loop.big_little` over a tree: a draft is a chain of small choices, cut by the first confidence
 below a point's threshold; a verdict is the first objection above its bar. `bild.tree.answers` runs the policies
@@ -7,12 +9,98 @@ themselves over the same nodes and is the oracle.
 
 from __future__ import annotations
 
+import dataclasses
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import Rules
+from bild.decoding.methods import rules_for
+from bild.errors import BildError
 from bild.tree.nodes import Table
-from bild.tree.points import Family
+
+Setting = tuple[MethodConfig, ThresholdConfig]
+
+
+class Family:
+    """Points under the same rules. Bit i stands for the i-th of them."""
+
+    def __init__(self, members: Sequence[tuple[int, Rules]]) -> None:
+        """`members`: (index among all points, its rules)."""
+        self.indices = [index for index, _ in members]
+        self.rules = members[0][1]
+        self.fb = [rules.fb for _, rules in members]
+        self.bar = [rules.bar for _, rules in members]
+        self.everyone = (1 << len(members)) - 1
+        self._fbs, self._from = _suffixes(self.fb)
+        self._bars, suffixes = _suffixes(self.bar)
+        self._before = [self.everyone & ~suffix for suffix in suffixes]
+
+    def unsure(self, confidence: float) -> int:
+        """The points whose fallback threshold is above a confidence."""
+        return self._from[bisect_right(self._fbs, confidence)]
+
+    def objecting(self, objection: float) -> int:
+        """The points whose bar is below an objection."""
+        return self._before[bisect_left(self._bars, objection)]
+
+    def members(self, points: int) -> list[int]:
+        """The bits that are set, by position."""
+        found = []
+        while points:
+            low = points & -points
+            found.append(low.bit_length() - 1)
+            points ^= low
+        return found
+
+
+def _suffixes(values: Sequence[float]) -> tuple[list[float], list[int]]:
+    """(sorted distinct values, for each of them the points at or above it, and 0 at the end)."""
+    distinct = sorted(set(values))
+    points = [0] * (len(distinct) + 1)
+    for bit, value in enumerate(values):
+        points[bisect_left(distinct, value)] |= 1 << bit
+    for i in range(len(distinct) - 1, -1, -1):
+        points[i] |= points[i + 1]
+    return distinct, points
+
+
+@dataclasses.dataclass(frozen=True)
+class Grouped:
+    """Points sorted out: families of the loop, and those that one model decodes alone."""
+
+    families: list[Family]
+    alone: dict[str, list[int]]
+    """By author, the indices of the points."""
+
+
+def group(points: Sequence[Setting]) -> Grouped:
+    """Put together the points that differ in thresholds only. BildError for a method that no tree can replay."""
+    families: dict[Rules, list[tuple[int, Rules]]] = {}
+    alone: dict[str, list[int]] = {}
+    for index, (method, threshold) in enumerate(points):
+        rules = rules_for(method, threshold)
+        if rules is not None:
+            families.setdefault(_without_thresholds(rules), []).append((index, rules))
+        elif method.name in ("vanilla", "small"):
+            alone.setdefault("large" if method.name == "vanilla" else "small", []).append(index)
+        else:
+            raise BildError(
+                f"method={method.name} cannot be replayed: a decision tree holds what whole models say after a prefix."
+            )
+    return Grouped([Family(members) for members in families.values()], alone)
+
+
+def _never(*_: object) -> int:
+    return 0
+
+
+def _without_thresholds(rules: Rules) -> Rules:
+    return dataclasses.replace(rules, keep=_never, fb=0.0, bar=0.0)
+
 
 State = tuple[int, bool, int]
 """(node, whether the small model writes next, the draft's limit)."""

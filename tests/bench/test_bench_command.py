@@ -11,13 +11,13 @@ import jsonschema
 import pytest
 
 from bild.bench import ctranslate, engine_bench
-from bild.bench.bench_config import PEERS, BenchConfig
-from bild.bench.bench_result import ABSENT, FAILED, MEASURED, SKIPPED, BenchResult, read_bench
-from bild.bench.entrants import Entrant, LibraryEntrant, Timed
+from bild.bench.backends import Entrant, LibraryEntrant, Timed
+from bild.bench.config import PEERS, BenchConfig
 from bild.cli import compose
 from bild.config import ENGINES
 from bild.errors import BildError
 from bild.report import bench_figure
+from bild.results.bench import ABSENT, FAILED, MEASURED, SKIPPED, BenchResult, read_bench
 from bild.results.codec import json_schema
 from tests.cli.commands import Finished, call
 
@@ -219,7 +219,7 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
 def test_ctranslate2_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     import torch
 
-    from bild.bench.shapes import random_model
+    from bild.models.shapes import random_model
 
     shape = compose(list(TINY[:8]), "bench", BenchConfig).shape
     module = random_model(shape, torch.float32, torch.device("cpu"), 0)
@@ -248,9 +248,9 @@ def test_a_peer_that_fails_says_why_and_the_rest_goes_on(tmp_path: Path, monkeyp
 
 
 def test_what_does_not_fit_into_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bild.bench import field
+    from bild.bench import backends
 
-    monkeypatch.setattr(field, "_ROOM_ENGINE", 1e12)
+    monkeypatch.setattr(backends, "_ROOM_ENGINE", 1e12)
     _, result = bench(tmp_path, "engine=[hf,fused]", "peers=[]")
     assert result.rows["hf"].status == MEASURED
     assert result.rows["fused"].status == SKIPPED

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from bild.bench.bench_result import (
+from bild.errors import BildError
+from bild.report.bench_figure import draw_bench, main, save_bench
+from bild.report.bench_table import bench_table, decode_rows, notes, wide_rows
+from bild.results.bench import (
     ABSENT,
     BENCH_VERSION,
     FAILED,
@@ -27,9 +30,6 @@ from bild.bench.bench_result import (
     read_bench,
     write_bench,
 )
-from bild.errors import BildError
-from bild.report.bench_figure import draw_bench, main, save_bench
-from bild.report.bench_table import bench_table, decode_rows, notes, wide_rows
 from tests.cli.commands import REPOSITORY
 
 FLOOR, SMALL_FLOOR = Floor(155_000_000, 77_000_000, 5.0, "read"), Floor(40_000_000, 77_000_000, 1.3, "read")

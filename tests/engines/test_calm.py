@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from bild.bench.live import run_live
 from bild.decoding import ExitRule, adaptive, alone
 from bild.engines import CalmEngine, build_engine, build_exit_engines, calm_engine
 from bild.engines.early_exit import truncated
 from bild.errors import BildError
+from bild.measure.live import run_live
 from tests.engines.calm_oracle import Early, early_exit_text
 from tests.engines.tiny import EOS, START, build, engine, ids, model
 

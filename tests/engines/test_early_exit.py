@@ -9,12 +9,12 @@ from time import perf_counter
 import pytest
 import torch
 
-from bild.bench.live import run_live
 from bild.config import ModelConfig, TaskConfig
 from bild.decoding import Policy, alone, big_little, bild_rules, speculative_rules
 from bild.engines import Engine, build_exit_engines
 from bild.engines.early_exit import truncated
 from bild.errors import BildError
+from bild.measure.live import run_live
 from bild.models import EMBEDDED, load_pair
 from tests.engines.tiny import EOS, SMALL_MAKES, START, build, engine, ids, model
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from bild.bench.live import run_live
 from bild.decoding import alone
 from bild.engines import Engine, Summary, fused
 from bild.errors import BildError
+from bild.measure.live import run_live
 from tests.engines.tiny import (
     EOS,
     MAKES,

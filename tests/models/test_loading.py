@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import bild
-from bild.bench.library import library_generate
 from bild.errors import BildError
+from bild.measure.interleave import library_generate
 from bild.models import Pair, load_pair, resolve_device
 from bild.models.agreement import shared_vocabulary
 from bild.models.source import Source

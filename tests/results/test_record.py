@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bild.errors import BildError
 from bild.results import SCHEMA_VERSION, Record, Threshold, from_json, to_json
-from bild.results.schema import SCHEMA_PATH, schema_text
+from bild.results.record import SCHEMA_PATH, schema_text
 from tests.records import make_record, make_sweep
 
 SCHEMA = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ def test_any_record_comes_back_and_fits_the_schema(record: Record) -> None:
 
 
 def test_the_schema_file_is_the_one_of_the_dataclasses() -> None:
-    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), "run python -m bild.results.schema"
+    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), "run python -m bild.results.record"
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 

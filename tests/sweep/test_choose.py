@@ -9,8 +9,8 @@ import pytest
 from bild.config import MethodConfig, ThresholdConfig
 from bild.results.parts import Interval
 from bild.results.predicted import PredictedPoint, PredictedScore, PredictedSeconds
-from bild.sweep.choose import choose
 from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint
+from bild.sweep.measure_front import choose
 from tests.records import make_record
 
 RECORD = make_record()

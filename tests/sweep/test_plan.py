@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bild.bench import rates
+from bild.bench import roofline as rates
 from bild.cli import compose, conf_dir
 from bild.sweep import plan, sizes
-from bild.sweep.settings import SweepConfig
+from bild.sweep.config import SweepConfig
 from tests.cli.commands import call
 
 EXAMPLES = {"iwslt2017": "888", "wmt14": "3,000", "xsum": "11,332", "cnndm": "13,368"}

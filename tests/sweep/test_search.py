@@ -9,10 +9,10 @@ import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.metrics.scorer import Scorer
+from bild.sweep.config import Goal
 from bild.sweep.grid import BASELINE, SweptPoint
 from bild.sweep.predict import Outcome, Predictor
 from bild.sweep.search import Search
-from bild.sweep.settings import Goal
 from tests.records import make_record
 
 EXAMPLES = 40

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from bild.engines.early_exit import truncated
 from bild.training.config import TrainSettings
 from bild.training.corpus import IGNORED, Batch, make_batch
-from bild.training.divergence import divergence, divergence_loss
-from bild.training.losses import likelihood_loss, logits_at, token_losses
+from bild.training.losses import divergence, divergence_loss, likelihood_loss, logits_at, token_losses
 from bild.training.optim import make_optimizer
 from tests.training.tiny import tiny_module
 

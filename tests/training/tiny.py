@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from bild.bench.bench_config import ShapeConfig
-from bild.bench.shapes import model_config
-from bild.config import TaskConfig
+from bild.config import ShapeConfig, TaskConfig
+from bild.models.shapes import model_config
 from bild.training.config import SplitSettings, TokenizerSettings, TrainConfig, TrainSettings
 from tests.tinydata import PAIRS
 

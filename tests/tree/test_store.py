@@ -18,7 +18,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.tree import store
 from bild.tree.nodes import Table
-from bild.tree.points import Setting
+from bild.tree.walk import Setting
 from tests.tree.worlds import EOS, START, World, grown
 
 POINTS: list[Setting] = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in (0.25, 0.75) for rb in (0.5, 2.0)]

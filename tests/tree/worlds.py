@@ -10,8 +10,8 @@ from bild.config import CASCADES, MethodConfig, ThresholdConfig
 from bild.tree import Tree
 from bild.tree.frontier import Growing
 from bild.tree.nodes import Table
-from bild.tree.points import Setting, group
 from bild.tree.tree import TreeExample
+from bild.tree.walk import Setting, group
 
 START, EOS = 0, 1
 

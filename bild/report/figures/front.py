@@ -16,7 +16,6 @@ from bild.report.figures.library import draw_library, library_position
 from bild.report.figures.overlay import draw_overlay
 from bild.report.figures.series import speedup_axis
 from bild.report.frame import Frame, open_frame
-from bild.report.front import ONE_POINT, picks
 from bild.report.labels import Box, extent, halo
 from bild.report.looks import FRONT_COLOR, Look, key, looks
 from bild.report.predictions import not_measured
@@ -26,6 +25,7 @@ from bild.report.sheets import Sheet
 from bild.report.themes import Theme
 from bild.report.wording import metric_name
 from bild.results import Interval, Record, Score
+from bild.results.pareto import ONE_POINT, picks
 from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bild.report.front import ANCHORS, picks
 from bild.report.sections import Section
 from bild.results import Interval, Record
+from bild.results.pareto import ANCHORS, picks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from bild.report.evidence import telling
 from bild.report.frame import Words, open_frame, text_inches
-from bild.report.front import ANCHORS
 from bild.report.looks import long_names
 from bild.report.sections import Section
 from bild.report.sheets import Sheet
 from bild.report.themes import Theme
 from bild.report.wording import plural, significant
 from bild.results import Record
+from bild.results.pareto import ANCHORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

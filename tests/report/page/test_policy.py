@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bild.bench.samples import count_rounds
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
+from bild.measure.aggregate import count_rounds
 from bild.report.page.document import HERE
 from bild.report.page.pack import column
 from bild.report.page.sample import COLUMNS

@@ -42,7 +42,7 @@
     };
   }
 
-  /** What one model has cached, and the new positions of every pass: `_Hand` of bild/bench/live.py. */
+  /** What one model has cached, and the new positions of every pass: `_Hand` of bild/measure/live.py. */
   class Hand {
     fed = [];
     passes = [];
@@ -183,7 +183,7 @@
     return { ...decoded, smallPasses: memory.small.passes, largePasses: memory.large.passes };
   }
 
-  /** Sums over replays, as `count_rounds` of bild/bench/samples.py and `counts_of` of bild/bench/aggregate.py. */
+  /** Sums over replays, as `count_rounds` of bild/measure/aggregate.py and `counts_of` of bild/measure/aggregate.py. */
   function countsOf(runs) {
     const counts = {
       tokens: 0, rounds: 0, small_passes: 0, large_passes: 0, drafted: 0, kept: 0, fallbacks: 0, full_drafts: 0, rollbacks: 0,

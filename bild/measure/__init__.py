@@ -1,0 +1,1 @@
+"""Measurement: the live driver, alternation with the baselines, and what becomes a record."""

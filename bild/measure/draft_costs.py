@@ -1,0 +1,105 @@
+"""What drafts cost on a pair: measured for `max_draft` "auto" before the first example, and kept in the point's folder.
+
+The table is data of a point: its tokens follow from it, so a resumed point goes on with the one that it began with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import median
+from time import perf_counter
+from weakref import WeakKeyDictionary
+
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import DraftCosts, policy_for
+from bild.engines import Engine
+from bild.measure.live import run_live
+from bild.models import Pair
+from bild.results import DraftCosts as RecordedCosts
+from bild.results import PointFolder
+
+WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+"""Of the large passes that are timed; the last one is that of the longest draft and one more."""
+POSITION = 16
+"""Tokens before the draft: the passes of a text of usual length."""
+REPEATS = 5
+_TEXTS, _LENGTH = 3, 64
+
+_known: WeakKeyDictionary[Engine, DraftCosts] = WeakKeyDictionary()
+"""By the large engine, whose pair and settings never change."""
+
+
+def draft_costs(pair: Pair, engine: str, source: Sequence[int]) -> DraftCosts:
+    """Seconds of the parts of a round, by the engines in use; measured once per pair and engine in a process."""
+    large, small = pair.engine("large", engine), pair.engine("small", engine)
+    if large not in _known:
+        costs = _passes(large, small, pair.start, source)
+        _known[large] = dataclasses.replace(costs, rest=_rest(pair, large, small, costs, source))
+    return _known[large]
+
+
+def _passes(large: Engine, small: Engine, start: int, source: Sequence[int]) -> DraftCosts:
+    """Rounds of every width, as a live run has them: the small model drafts, then the large one reads the draft.
+
+    Medians over interleaved repeats, without the first, in which the engines make what they need for a width.
+    """
+    large.start(source)
+    small.start(source)
+    text = [start, *_write(large, [start], POSITION)]
+    large.rewind(0)
+    large.step(text[:-1])
+    small.step(text[:-1])
+    before, last = len(text) - 1, text[-1:]
+    steps: list[float] = []
+    passes: dict[int, list[float]] = {width: [] for width in WIDTHS}
+    for repeat in range(REPEATS + 1):
+        for width in WIDTHS:
+            began = perf_counter()
+            drafted = _write(small, last, max(1, width - 1))  # of width 1: behind a step that was unsure
+            between = perf_counter()
+            large.step([*last, *drafted][:width], want=width)
+            done = perf_counter()
+            large.rewind(before)
+            small.rewind(before)
+            if repeat:
+                passes[width].append(done - between)
+                steps.append((between - began) / len(drafted))
+    return DraftCosts(median(steps), tuple((width, median(seconds)) for width, seconds in passes.items()))
+
+
+def _write(engine: Engine, feed: list[int], count: int) -> list[int]:
+    """Exactly so many tokens after `feed`, whatever they are: an end token does not end them."""
+    out: list[int] = []
+    while len(out) < count:
+        tokens, _, _ = engine.draft(feed, count - len(out), 0.0)
+        out += tokens
+        feed = tokens[-1:]
+    return out
+
+
+def _rest(pair: Pair, large: Engine, small: Engine, costs: DraftCosts, source: Sequence[int]) -> float:
+    """What the policy itself takes of a round."""
+    make = policy_for(MethodConfig("speculative", max_draft="auto"), ThresholdConfig(), costs)
+    found = []
+    for _ in range(_TEXTS):
+        run = run_live(make(start=pair.start, eos=pair.eos, max_length=_LENGTH), source, large, small)
+        found.append(run.phases_ns["rest"] / 1e9 / len(run.decoded.rounds))
+    return median(found)
+
+
+def costs_of(folder: PointFolder, pair: Pair, engine: str, source: Sequence[int]) -> DraftCosts:
+    """The table that a point goes by: the one that its folder has, or one measured now and kept there.
+
+    BildError where the folder has examples but no table, or one that cannot be read.
+    """
+    kept = folder.draft_costs()
+    if kept is None:
+        kept = recorded(draft_costs(pair, engine, source))
+        folder.keep_draft_costs(kept)
+    return DraftCosts(kept.small, tuple(sorted(kept.large.items())), kept.rest)
+
+
+def recorded(costs: DraftCosts) -> RecordedCosts:
+    """The table as records have it."""
+    return RecordedCosts(costs.small, dict(costs.large), costs.rest)

@@ -1,0 +1,156 @@
+"""What a sweep works on: the examples in the order in which they are measured, the identity of it all, and the pair.
+
+The tree of a sweep: grown as far as its points go, by this process or with workers, and replayed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bild.config import Checkpoints
+from bild.errors import BildError
+from bild.measure.environment import describe
+from bild.measure.session import load_once, shared_identity
+from bild.metrics.scorer import Scorer
+from bild.models import Pair, resolve_device
+from bild.progress import telling, track
+from bild.results.folder import slug
+from bild.sweep.config import SweepConfig, widest_draft
+from bild.tasks import Dataset, Example, load_task
+from bild.tasks.dataset import fingerprint, place
+from bild.tree import MissingNodes, Replay, Tree
+from bild.tree.walk import Setting
+
+
+@dataclass
+class Work:
+    """The examples, the machine and the models of one sweep."""
+
+    config: SweepConfig
+    checkpoints: Checkpoints
+    data: Dataset
+    """What the tree holds: the split, or the `task.samples` of it."""
+    full: Dataset
+    """The whole split: measured points are keyed by it, so that their sub-sample may grow."""
+    device: torch.device
+    environment: dict[str, Any]
+    identity: dict[str, Any]
+    """All that can change a token, a score or a time, but for the method."""
+
+    @staticmethod
+    def open(config: SweepConfig) -> Work:
+        """Load the data and look at the machine. BildError where the pair does not fit, or something is missing."""
+        checkpoints = config.model.fit(config.task)
+        if checkpoints is None:
+            raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
+        data = load_task(config.task)
+        full = data
+        if config.task.samples is not None:
+            full = load_task(dataclasses.replace(config.task, samples=None))
+        device = resolve_device(config.engine.device)
+        torch.set_num_threads(config.engine.threads)
+        environment = describe(device)
+        identity = shared_identity(config, checkpoints, full, environment, str(device))
+        return Work(config, checkpoints, data, full, device, environment, identity)
+
+    @cached_property
+    def pair(self) -> Pair:
+        """The models, loaded at their first use."""
+        return load_once(self.config, self.checkpoints, self.identity["pair"])
+
+    @cached_property
+    def queue(self) -> list[Example]:
+        """The examples in the order in which they are measured: the first n are those of `task.samples=n`."""
+        return sorted(self.data.examples, key=lambda example: place(example.id, self.config.task.seed))
+
+    @property
+    def folder(self) -> Path:
+        """Where points, sweeps and trees of this task and pair lie."""
+        return Path(self.config.results) / slug(self.config.task.name) / slug(self.config.model.pair_name)
+
+    def source(self, example: Example) -> list[int]:
+        """Token ids of an example as the models get them."""
+        task = self.config.task
+        return self.pair.encode(task.prompt + example.source, task.source_limit)[0]
+
+    def sample(self, count: int) -> Dataset:
+        """The first `count` examples of the queue as a data set of their own, in the data's order."""
+        chosen = {example.id for example in self.queue[:count]}
+        examples = tuple(example for example in self.data.examples if example.id in chosen)
+        return Dataset(examples, self.data.provenance | _provenance(examples))
+
+    def price_identity(self) -> dict[str, Any]:
+        """What prices hold for: everything but the examples, and passes as wide as the sweep's drafts."""
+        names = ("pair", "engine", "machine", "packages", "python")
+        widest = widest_draft(self.config.sweep)
+        return {name: self.identity[name] for name in names} | {"task": self.identity["task"]["name"], "widest": widest}
+
+
+def _provenance(examples: Sequence[Example]) -> dict[str, Any]:
+    return {
+        "blank": sum(not example.source.strip() or not example.reference.strip() for example in examples),
+        "samples": len(examples),
+        "hash": fingerprint(examples),
+    }
+
+
+_AT_ONCE = 256
+"""Points of one replay: enough to share their work, few enough to see it move on."""
+
+
+class Grown:
+    """One tree; it grows when points ask for what it lacks."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self._tree: Tree | None = None
+
+    @property
+    def tree(self) -> Tree:
+        """The tree as it is; `replays` makes it."""
+        assert self._tree is not None, "replay points first"
+        return self._tree
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Scores texts against the references of the tree's examples."""
+        references = [example.reference for example in self.tree.examples]
+        return Scorer(self.work.config.task.metric, references)
+
+    def replays(self, settings: Sequence[Setting]) -> list[Replay]:
+        """The points on every example, after growing what is missing. BildError where a method cannot be replayed."""
+        if self._tree is None:
+            self._tree = self._grow(settings)
+        try:
+            return self._replay(settings)
+        except MissingNodes:
+            self._tree = self._grow(settings)
+            return self._replay(settings)
+
+    def _replay(self, settings: Sequence[Setting]) -> list[Replay]:
+        found: list[Replay] = []
+        chunks = [settings[i : i + _AT_ONCE] for i in range(0, len(settings), _AT_ONCE)]
+        for chunk in track(chunks, len(chunks), "replaying"):
+            found += self.tree.replay_grid(chunk)
+        return found
+
+    def _grow(self, settings: Sequence[Setting]) -> Tree:
+        from bild.tree.grow import grow
+
+        work = self.work
+        engine = work.config.engine.name
+        with telling(f"{work.config.task.name}, decision trees") as said:
+            if work.config.sweep.workers is not None:
+                from bild.sweep.distributed import grow_with_workers
+
+                return grow_with_workers(work, settings, said)
+            return grow(
+                work.folder / "tree", work.pair, work.config.task, work.data, settings, engine=engine, progress=said
+            )

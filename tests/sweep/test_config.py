@@ -1,0 +1,120 @@
+"""The options of a sweep, and its points: what is accepted, what is refused in one sentence, and what follows."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from bild.cli import compose, conf_dir, options
+from bild.config import MethodConfig, TaskConfig, ThresholdConfig
+from bild.errors import BildError
+from bild.sweep.config import Goal, GridConfig, SweepConfig
+from bild.sweep.grid import BASELINE, GRID, PUBLISHED, grid_points, key_of, published_settings, thresholds
+from tests.cli.commands import call
+
+
+def sweep(*overrides: str) -> SweepConfig:
+    found = compose(list(overrides), "sweep", SweepConfig)
+    assert isinstance(found, SweepConfig)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("task", "fb", "rb"),
+    [
+        ("iwslt2017", [0.5, 0.6, 0.7, 0.8, 0.9], list(range(1, 11))),
+        ("xsum", [0.2, 0.3, 0.4, 0.5, 0.6], [2, 3, 4, 5, 6]),
+    ],
+)
+def test_the_papers_grid_goes_by_the_kind_of_task(task: str, fb: list[float], rb: list[float]) -> None:
+    config = sweep(f"task={task}", "sweep=paper")
+    assert thresholds(config.sweep, config.task) == (fb, rb)
+    assert thresholds(sweep(f"task={task}", "sweep.fb=[0.1]").sweep, config.task) == ([0.1], rb)
+
+
+@pytest.mark.parametrize("grid", options("sweep"))
+def test_every_grid_composes_with_every_kind_of_task(grid: str) -> None:
+    for task in ("embedded", "xsum"):
+        config = sweep(f"task={task}", f"sweep={grid}")
+        points = grid_points(config.sweep, config.task, config.method, [])
+        assert points[0].method.name == "vanilla"
+        assert len({point.key for point in points}) == len(points)
+
+
+def test_a_setting_is_in_the_sweep_once_however_it_is_written() -> None:
+    grid = GridConfig(fb=[0.5, 0.50], rb=[2, 2.0, 3], windows=[10])
+    own = (MethodConfig(), ThresholdConfig(0.5, 2))
+    points = grid_points(grid, TaskConfig(), MethodConfig(), [own])
+    assert [point.why for point in points] == [BASELINE] * 3 + [PUBLISHED, GRID]
+    assert key_of(MethodConfig("vanilla"), ThresholdConfig(0.1)) == key_of(MethodConfig("vanilla"), ThresholdConfig())
+
+
+def test_the_papers_settings_are_read_from_its_experiments() -> None:
+    found = published_settings(conf_dir(), "iwslt2017", "mt5-large-aligned")
+    assert {(t.fb, t.rb) for _, t in found} == {(0.9, 3.0), (0.6, 4.0)}
+    assert {method.rules for method, _ in found} == {"authors"}
+    assert published_settings(conf_dir(), "embedded", "embedded") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "goal"),
+    [
+        ("speedup at -1.0", Goal("speedup", -1.0)),
+        ("speedup at 0", Goal("speedup", 0.0)),
+        ("quality at 1.8x", Goal("quality", 1.8)),
+        ("quality at 2", Goal("quality", 2.0)),
+        ("front", Goal("front", None)),
+    ],
+)
+def test_goals(text: str, goal: Goal) -> None:
+    assert Goal.parse(text) == goal
+    assert Goal.parse(str(goal)) == goal
+
+
+def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
+    def firsts(grid: GridConfig, base: MethodConfig) -> list[str | None]:
+        points = grid_points(grid, TaskConfig(), base, [])
+        assert len({point.label for point in points}) == len(points)
+        return [point.method.first for point in points if point.why == "grid"]
+
+    both = GridConfig(fb=[0.5], rb=[2, 5], first=["large", "small"])
+    assert firsts(both, MethodConfig()) == ["large", "large", "small", "small"]
+    assert firsts(GridConfig(fb=[0.5], rb=[2]), MethodConfig(first="small")) == ["small"]
+
+
+@pytest.mark.parametrize("text", ["", "speed at 1", "speedup at 1x", "quality at -1", "speedup at", "at 1.0"])
+def test_another_goal_is_refused(text: str) -> None:
+    with pytest.raises(BildError, match="write 'speedup at"):
+        Goal.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "beginning"),
+    [
+        ("sweep.fb=[0.5,1.5]", "threshold.fb=1.5 is out of range"),
+        ("sweep.rb=[-1]", "threshold.rb=-1 is out of range"),
+        ("sweep.max_draft=[0]", "sweep.max_draft=[0] is out of range"),
+        ("sweep.max_draft=[auto]", "sweep.max_draft[0]=auto is not a whole number"),
+        ("sweep.rules=[mine]", "sweep.rules=mine is not known"),
+        ("sweep.first=[both]", "sweep.first=both is not known: choose one of large, small"),
+        ("sweep.fbb=[1]", "sweep.fbb is not an option (did you mean sweep.fb?)"),
+        ("sweep=nope", "sweep=nope is not known: choose one of fine, paper, quick"),
+        ("sweep.find=fast", "sweep.find='fast' is not known"),
+        ("plan=maybe", "plan=maybe is not known"),
+        ("threshold.fb=0.5", "threshold.fb has no effect here"),
+        ("method=vanilla", "method has no effect here"),
+        ("method.rules=authors", "method.rules has no effect here"),
+        ("sweep.width=0", "sweep.width=0 is out of range"),
+        ("task=xsum model=embedded", "model=embedded does not fit task=xsum"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_sentence(tmp_path: Path, arguments: str, beginning: str) -> None:
+    assert call("bild.sweep.__main__", *arguments.split(), cwd=tmp_path).refusal().startswith(beginning)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_infinite_rollback_threshold_is_a_point_of_its_own() -> None:
+    points = grid_points(GridConfig(fb=[0.5], rb=[math.inf, 5]), TaskConfig(), MethodConfig(), [])
+    assert [point.label for point in points[-2:]] == ["bild-fb0.5-rbinf", "bild-fb0.5-rb5"]

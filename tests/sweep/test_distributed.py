@@ -1,0 +1,295 @@
+"""Trees grown by workers: who is asked for, lost parts, refusals, and a real local cluster that loses a worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bild.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, ThresholdConfig
+from bild.errors import BildError
+from bild.sweep.config import GridConfig, SweepConfig
+from bild.sweep.ray_cluster import Need, Workforce, connected
+from bild.tree import Tree
+from tests.cli.commands import REPOSITORY
+
+POINTS = [
+    (MethodConfig(rules=rules), ThresholdConfig(fb, rb))
+    for rules in ("paper", "authors")
+    for fb in (0.3, 0.6, 0.9)
+    for rb in (1.0, 3.0)
+]
+HERE: dict[str, Any] = {"device": "cpu", "packages": {"torch": "2.0"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ray", Workforce()),
+        ("2", Workforce(count=2)),
+        ("ray://node7.lan:10001", Workforce(address="ray://node7.lan:10001")),
+    ],
+)
+def test_who_is_asked_for(text: str, expected: Workforce) -> None:
+    assert Workforce.parse(text) == expected
+    assert GridConfig(workers=text).workers == text
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "ray://", "ray://node7", "http://node7:10001", ""])
+def test_nobody_else(text: str) -> None:
+    with pytest.raises(BildError, match="is not known: give a number of worker processes"):
+        GridConfig(workers=text)
+
+
+def test_as_many_as_fit() -> None:
+    need = Need(processors=2, bytes=10, gpu=False)
+    assert need.fitting(processors=8, memory=1000, gpus=0) == 4
+    assert need.fitting(processors=8, memory=25, gpus=0) == 2
+    assert need.fitting(processors=1, memory=5, gpus=0) == 1
+    assert Need(1, 10, gpu=True).fitting(processors=8, memory=1000, gpus=3) == 3
+
+
+def test_ray_is_imported_for_workers_only() -> None:
+    script = "import bild.sweep.drive, bild.sweep.distributed, sys; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
+
+
+def test_absent_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(BildError, match=r"not installed: pip install 'bild-bench\[ray\]'\.$"),
+        connected(Workforce(count=2), Need(1, 1, gpu=False)),
+    ):
+        pass
+
+
+class Lost(Exception):
+    """What Ray says of a worker that ended."""
+
+
+class Told(Exception):
+    """What Ray says of an exception in a worker."""
+
+    def __init__(self, cause: BaseException) -> None:
+        self.cause = cause
+
+
+class Remote:
+    """A method of a worker that is called from afar; a promise is a call that has not been made."""
+
+    def __init__(self, method: Callable[[Any], Any]) -> None:
+        self.method = method
+
+    def remote(self, argument: Any) -> Callable[[], Any]:
+        return lambda: self.method(argument)
+
+
+class FakeCluster:
+    """Ray and its cluster as the crew uses them, without processes: `open` and `grow` are what workers do."""
+
+    where = "this machine"
+
+    class exceptions:
+        RayError, RayTaskError = Lost, Told
+
+    def __init__(self, open_: Callable[[Any], Any], grow: Callable[[Any], Any], count: int = 2) -> None:
+        self.open, self.grow, self.count = Remote(open_), Remote(grow), count
+        self.ray = self
+        self.hired = 0
+
+    def hire(self, _: type) -> FakeCluster:
+        self.hired += 1
+        return self
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def wait(self, promises: Sequence[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return list(promises[:num_returns]), list(promises[num_returns:])
+
+    def get(self, promise: Callable[[], Any]) -> Any:
+        return promise()
+
+    def kill(self, worker: FakeCluster) -> None:
+        pass
+
+
+def crew_of(cluster: FakeCluster, kept: list[Any]) -> Any:
+    from bild.sweep.distributed import Crew
+
+    def send(part: Any) -> list[Any]:
+        return list(part)
+
+    def keep(part: Any, grown: Any) -> None:
+        kept.append((part, grown))
+
+    return Crew(cluster, None, HERE, send, keep)  # type: ignore[arg-type]
+
+
+def ready(_: Any, **different: Any) -> Any:
+    from bild.sweep.distributed import Ready
+
+    return Ready("node7", HERE | different)
+
+
+def test_a_lost_part_goes_to_another_worker_and_all_are_kept_once(capsys: pytest.CaptureFixture[str]) -> None:
+    fails = [True, False, True]
+
+    def grow(sent: list[int]) -> list[int]:
+        if fails and fails.pop():
+            raise Lost
+        return [10 * i for i in sent]
+
+    kept: list[Any] = []
+    cluster = FakeCluster(ready, grow)
+    crew_of(cluster, kept).run([(1, 2), (3,), (4, 5)])
+    assert sorted(kept) == [((1, 2), [10, 20]), ((3,), [30]), ((4, 5), [40, 50])]
+    assert cluster.hired == 4
+    assert capsys.readouterr().err.count("go to another") == 2
+
+
+def test_a_part_that_ends_every_worker_ends_the_growth() -> None:
+    def grow(sent: list[int]) -> list[int]:
+        if 3 in sent:
+            raise Lost
+        return sent
+
+    kept: list[Any] = []
+    with pytest.raises(BildError, match=r"^3 workers on this machine ended while growing one part .*kept\.$"):
+        crew_of(FakeCluster(ready, grow), kept).run([(1, 2), (3,), (4, 5)])
+    assert ((1, 2), [1, 2]) in kept
+
+
+def test_workers_that_never_begin_end_the_growth() -> None:
+    def dies(_: Any) -> Any:
+        raise Lost
+
+    with pytest.raises(BildError, match=r"^3 workers on this machine ended while loading the pair"):
+        crew_of(FakeCluster(dies, dies), []).run([(1,), (2,)])
+
+
+def test_a_worker_of_another_kind_is_refused() -> None:
+    cluster = FakeCluster(lambda order: ready(order, packages={"torch": "2.1"}), lambda sent: sent)
+    with pytest.raises(BildError, match=r"on node7 cannot grow this tree: its packages.torch is 2.1, and this machi"):
+        crew_of(cluster, []).run([(1,), (2,)])
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [(BildError("On node7: too large."), "^On node7: too large.$"), (OSError("no\nspace"), r"A worker .*no space\)")],
+)
+def test_an_error_in_a_worker_is_one_sentence(cause: Exception, told: str) -> None:
+    def fails(_: Any) -> Any:
+        raise Told(cause)
+
+    with pytest.raises(BildError, match=told):
+        crew_of(FakeCluster(ready, fails), []).run([(1,)])
+
+
+def test_a_missing_checkpoint_names_the_worker(tmp_path: Path) -> None:
+    import socket
+
+    from bild.config import Checkpoints
+    from bild.sweep.distributed import Order, Worker
+
+    config = SweepConfig(engine=EngineConfig(device="cpu"))
+    absent = Checkpoints(str(tmp_path / "no-large"), str(tmp_path / "no-small"))
+    order = Order(config, absent, "", {"identity": {"device": "cpu"}}, POINTS)
+    with pytest.raises(BildError, match=f"^The worker on {socket.gethostname()} cannot grow trees: .*no-large"):
+        Worker().open(order)
+
+
+def test_parts_are_small_and_whole() -> None:
+    from bild.sweep.distributed import PART, parts_of
+
+    parts = parts_of(range(1000), [i % 90 for i in range(1000)], 2)
+    assert sorted(i for part in parts for i in part) == list(range(1000))
+    assert max(map(len, parts)) == PART
+    assert len(parts_of([3, 5], [1] * 6, 2)) == 2
+
+
+def as_trees(tree: Tree) -> dict[str, dict[tuple[int, ...], tuple[int, int, list[float]]]]:
+    """By example and prefix, both choices and the nlls; the order within tables left out."""
+    found = {}
+    for example in tree.examples:
+        table = example.table
+        found[example.id] = {
+            tuple(table.path(node)): (
+                table.small_choice[node],
+                table.large_choice[node],
+                [table.small_nll[node], table.large_choice_nll[node], table.large_nll[node]],
+            )
+            for node in range(len(table))
+        }
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'bild-bench[ray]'")
+    import psutil
+
+    from bild.sweep.context import Work
+    from bild.sweep.distributed import grow_with_workers
+    from bild.tree.grow import grow
+
+    config = SweepConfig(
+        model=ModelConfig(fits=["any"], large="embedded", small="embedded"),
+        task=TaskConfig(samples=16, target_limit=16),
+        engine=EngineConfig(device="cpu"),
+        sweep=GridConfig(workers="2"),
+        results=str(tmp_path / "shared"),
+    )
+    work = Work.open(config)
+    killed: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def kill_one(done: int, total: int) -> None:
+        """A worker that has a part in hand; it is stopped first, so that it cannot finish in between."""
+        seen.append((done, total))
+        for worker in [] if killed else psutil.Process().children(recursive=True):
+            if growing(worker):
+                worker.suspend()
+                if growing(worker):
+                    worker.kill()
+                    killed.append(worker.pid)
+                    return
+                worker.resume()
+
+    def growing(process: psutil.Process) -> bool:
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return alive and "ray::Worker.grow" in " ".join(process.cmdline())
+
+    shared = grow_with_workers(work, POINTS, kill_one)
+    alone = grow(tmp_path / "alone", work.pair, config.task, work.data, POINTS)
+    assert killed
+    assert seen[-1] == (16, 16)
+    told = capfd.readouterr()
+    assert "warning: a worker ended" in told.err
+    assert "its 2 examples go to another" in told.err
+    assert "raylet" not in told.out + told.err
+
+    one, other = as_trees(shared), as_trees(alone)
+    assert one.keys() == other.keys()
+    for name, nodes in one.items():
+        assert {prefix: told[:2] for prefix, told in nodes.items()} == {
+            prefix: told[:2] for prefix, told in other[name].items()
+        }
+        for prefix, (_, _, nlls) in nodes.items():
+            assert nlls == pytest.approx(other[name][prefix][2], abs=alone.rounding.nll, nan_ok=True)
+    for a, b in zip(shared.replay_grid(POINTS), alone.replay_grid(POINTS), strict=True):
+        assert a.tokens == b.tokens
+        assert a.counts == b.counts
+        assert a.large_passes == b.large_passes
+    left = [p.name() for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    assert not [name for name in left if "ray" in name]
+
+    again = grow_with_workers(work, POINTS)  # nothing is missing, so nobody is hired
+    assert repr(as_trees(again)) == repr(one)

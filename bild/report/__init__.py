@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bild.report.contents import Contents, Part, contents
+from bild.report.figure import Missing, Sheet
 from bild.report.figures.front import draw, save
+from bild.report.record_table import markdown, table
 from bild.report.sections import Section, find_sections, make_section
-from bild.report.sheets import Missing, Sheet
-from bild.report.table import markdown, table
-from bild.report.tables import Table
+from bild.report.table import Table
 from bild.report.write import ReportFiles, write_report
 from bild.results.pareto import Picks, front, picks
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from bild.errors import BildError
 from bild.report.bench_table import conditions, title
+from bild.report.format import significant
 from bild.report.looks import HAIR, QUIET, STYLE
-from bild.report.wording import significant
 from bild.results.bench import BenchResult, Row, Wide, read_bench
 
 if TYPE_CHECKING:

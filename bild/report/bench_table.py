@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bild.report.wording import DASH, significant
+from bild.report.format import DASH, significant
 from bild.results.bench import BenchResult, Row, Spread
 
 if TYPE_CHECKING:

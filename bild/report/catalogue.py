@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bild.report.figure import Missing, Sheet
 from bild.report.figures.ablation import ablation_sheet
 from bild.report.figures.against import against_sheet
 from bild.report.figures.agreement import agreement_sheet
@@ -14,7 +15,6 @@ from bild.report.figures.heat import heat_sheet
 from bild.report.figures.latency import latency_sheet
 from bild.report.figures.phases import phases_sheet
 from bild.report.sections import Section
-from bild.report.sheets import Missing, Sheet
 from bild.results.predicted import PredictedPoint
 
 

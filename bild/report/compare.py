@@ -10,11 +10,11 @@ from pathlib import Path
 
 from bild.errors import BildError
 from bild.report.differences import difference_table
+from bild.report.figure import Sheet
 from bild.report.figures.side_by_side import side_sheet
+from bild.report.format import DASH, decimals, half, metric_name, significant, spread
 from bild.report.sections import Section, find_sections
-from bild.report.sheets import Sheet
-from bild.report.tables import Table
-from bild.report.wording import DASH, decimals, half, metric_name, significant, spread
+from bild.report.table import Table
 from bild.results import Interval, Record
 
 

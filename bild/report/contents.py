@@ -9,13 +9,13 @@ from pathlib import Path
 from bild.report.catalogue import catalogue
 from bild.report.compare import Comparison, compare
 from bild.report.differences import difference_table
+from bild.report.figure import Missing, Sheet
 from bild.report.paper_table import paper_table
 from bild.report.point_tables import environment_table, points_table, predicted_table, signatures_table
 from bild.report.predictions import Sweeps, differs, sweeps_of
 from bild.report.published import paper
 from bild.report.sections import Section, find_sections
-from bild.report.sheets import Missing, Sheet
-from bild.report.tables import Table
+from bild.report.table import Table
 from bild.results import Skipped
 from bild.results.predicted import Predicted, find_predicted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bild.report.sections import Section
-from bild.report.tables import Table
+from bild.report.table import Table
 from bild.results import identity
 
 ABSENT = "absent"

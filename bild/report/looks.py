@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from bild.report.themes import LIGHT, Theme, style
+from bild.report.style import LIGHT, Theme, style
 from bild.results import Record
 from bild.results.hashing import number
 from bild.results.predicted import PredictedPoint

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bild.report.format import plural
 from bild.report.sections import Section
-from bild.report.wording import plural
 from bild.results import Record
 
 MARK = "†"

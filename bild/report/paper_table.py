@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bild.report.format import DASH, decimals, half, machine_name, metric_name, spread
 from bild.report.published import (
     PaperRow,
     Reproduced,
@@ -14,8 +15,7 @@ from bild.report.published import (
     table1,
 )
 from bild.report.sections import Section
-from bild.report.tables import Table
-from bild.report.wording import DASH, decimals, half, machine_name, metric_name, spread
+from bild.report.table import Table
 from bild.results import Interval, Record, Score
 from bild.results.hashing import number
 

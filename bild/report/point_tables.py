@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bild.report.format import DASH, metric_name, spread
 from bild.report.marks import MARK, marks
 from bild.report.predictions import ms_of, not_measured, quality_of
+from bild.report.record_table import FRONT, columns, footer
 from bild.report.sections import Section
-from bild.report.table import FRONT, columns, footer
-from bild.report.tables import Table
-from bild.report.wording import DASH, metric_name, spread
+from bild.report.table import Table
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import to_row

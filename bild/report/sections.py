@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bild.errors import BildError
-from bild.report.wording import machine_name, metric_name, where
+from bild.report.format import machine_name, metric_name, where
 from bild.results import Point, Record, Skipped, comparable, find_records, identity
 from bild.results.pareto import ANCHORS, front
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from bild.report.record_table import WIDTH, table
 from bild.report.sections import Section
-from bild.report.table import WIDTH, table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bild.report.format import plural
 from bild.report.pieces import Decode, pieces
-from bild.report.wording import plural
 from bild.results import read_samples, read_traces
 
 if TYPE_CHECKING:

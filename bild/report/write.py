@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bild.report.contents import Contents, Part, contents, left_out, slugs
+from bild.report.figure import VARIANTS, Missing, Sheet
 from bild.report.figures.front import save
 from bild.report.files import write_text
+from bild.report.format import plural
+from bild.report.record_table import markdown
 from bild.report.sections import Section
-from bild.report.sheets import VARIANTS, Missing, Sheet
-from bild.report.table import markdown
-from bild.report.tables import escape_markdown
-from bild.report.wording import plural
+from bild.report.table import escape_markdown
 from bild.results import Skipped
 
 FIGURES, TABLES = "figures", "tables"

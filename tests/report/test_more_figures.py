@@ -12,6 +12,7 @@ import pytest
 from bild.report import contents, make_section
 from bild.report.catalogue import catalogue
 from bild.report.evidence import telling
+from bild.report.figure import Missing, Sheet
 from bild.report.figures.ablation import ablation_sheet, kind
 from bild.report.figures.against import against_sheet
 from bild.report.figures.agreement import by_place, wilson
@@ -21,7 +22,6 @@ from bild.report.figures.heat import grid
 from bild.report.figures.latency import times_of
 from bild.report.figures.phases import shares
 from bild.report.sections import find_sections
-from bild.report.sheets import Missing, Sheet
 from bild.report.write import write_contents
 from tests.records import make_point, make_record, make_sweep
 from tests.report.folders import put, round_of

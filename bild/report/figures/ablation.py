@@ -6,15 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from bild.report.commands import run_command
+from bild.report.figure import Missing, Sheet
 from bild.report.figures.front_words import overlay_note
 from bild.report.figures.overlay import draw_quiet_curve, quiet_handle
 from bild.report.figures.series import cross, dots, plain, speedup_axis
-from bild.report.frame import Words, open_frame
+from bild.report.format import interval_name, metric_name, plural
+from bild.report.layout import Words, open_frame
 from bild.report.published import Curve, curve, kind_of_pair
 from bild.report.sections import Section
-from bild.report.sheets import Missing, Sheet
-from bild.report.themes import Theme
-from bild.report.wording import interval_name, metric_name, plural
+from bild.report.style import Theme
 from bild.results import Record
 from bild.results.pareto import front
 

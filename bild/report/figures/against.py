@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bild.report.figure import Missing, Sheet
 from bild.report.figures.series import dots, look_handles, plain
-from bild.report.frame import Words, open_frame
+from bild.report.format import plural
+from bild.report.layout import Words, open_frame
 from bild.report.looks import key, looks
 from bild.report.predictions import ms_of, setting
 from bild.report.sections import Section
-from bild.report.sheets import Missing, Sheet
-from bild.report.themes import Theme
-from bild.report.wording import plural
+from bild.report.style import Theme
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
 

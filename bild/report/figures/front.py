@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bild.report.figure import Sheet
 from bild.report.figures.front_labels import FAINT, draw_labels, front_legend
 from bild.report.figures.front_region import draw_region, line_of, reach_of, speed_of, with_region
 from bild.report.figures.front_words import front_caption, front_words
 from bild.report.figures.library import draw_library, library_position
 from bild.report.figures.overlay import draw_overlay
 from bild.report.figures.series import speedup_axis
-from bild.report.frame import Frame, open_frame
+from bild.report.format import metric_name
 from bild.report.labels import Box, extent, halo
+from bild.report.layout import Frame, open_frame
 from bild.report.looks import FRONT_COLOR, Look, key, looks
 from bild.report.predictions import not_measured
 from bild.report.published import Overlay, overlay
 from bild.report.sections import Section, make_section
-from bild.report.sheets import Sheet
-from bild.report.themes import Theme
-from bild.report.wording import metric_name
+from bild.report.style import Theme
 from bild.results import Interval, Record, Score
 from bild.results.pareto import ONE_POINT, picks
 from bild.results.predicted import PredictedPoint

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from bild.report.figures.front_region import line_of, speed_of
 from bild.report.figures.overlay import QUIET_MARKS
-from bild.report.frame import Frame
 from bild.report.labels import Box, Label, place
+from bild.report.layout import Frame
 from bild.report.looks import FRONT_COLOR, Look, caption, key, usual_draft
 from bild.report.marks import MARK, marks
 from bild.report.published import Overlay
 from bild.report.sections import Section
-from bild.report.themes import Theme
+from bild.report.style import Theme
 from bild.results.pareto import picks
 from bild.results.predicted import PredictedPoint
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bild.report.frame import Words
+from bild.report.format import interval_name, plural, plus_minus
+from bild.report.layout import Words
 from bild.report.marks import summary
 from bild.report.published import Overlay, paper
 from bild.report.sections import Section
-from bild.report.wording import interval_name, plural, plus_minus
 from bild.results import Record
 from bild.results.pareto import picks
 from bild.results.predicted import PredictedPoint

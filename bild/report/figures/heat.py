@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.commands import run_command
-from bild.report.frame import Words, open_frame
+from bild.report.figure import Missing, Sheet
+from bild.report.format import metric_name
+from bild.report.layout import Words, open_frame
 from bild.report.sections import Section
-from bild.report.sheets import Missing, Sheet
-from bild.report.themes import Theme
-from bild.report.wording import metric_name
+from bild.report.style import Theme
 from bild.results import Record
 from bild.results.hashing import number
 from bild.results.parts import Method

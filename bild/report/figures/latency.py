@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.commands import run_command
 from bild.report.evidence import samples_of, telling
+from bild.report.figure import Missing, Sheet
 from bild.report.figures.series import Series, draw_line, handles, plain, series, speedup_axis
-from bild.report.frame import Words, open_frame
+from bild.report.format import plural
+from bild.report.layout import Words, open_frame
 from bild.report.sections import Section
-from bild.report.sheets import Missing, Sheet
-from bild.report.themes import Theme
-from bild.report.wording import plural
+from bild.report.style import Theme
 from bild.results import Record
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bild.report.labels import Box, extent, halo
-from bild.report.themes import Theme
+from bild.report.style import Theme
 from bild.results import Record
 
 if TYPE_CHECKING:

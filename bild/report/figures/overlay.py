@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bild.report.published import Overlay
-from bild.report.themes import Theme
+from bild.report.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bild.report.evidence import telling
-from bild.report.frame import Words, open_frame, text_inches
+from bild.report.figure import Sheet
+from bild.report.format import plural, significant
+from bild.report.layout import Words, open_frame, text_inches
 from bild.report.looks import long_names
 from bild.report.sections import Section
-from bild.report.sheets import Sheet
-from bild.report.themes import Theme
-from bild.report.wording import plural, significant
+from bild.report.style import Theme
 from bild.results import Record
 from bild.results.pareto import ANCHORS
 

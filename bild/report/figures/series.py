@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.report.looks import DASHES, SERIES, Look, long_names
-from bild.report.themes import Theme
+from bild.report.style import Theme
 from bild.results import Interval, Record, Score
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bild.report.figure import Sheet
 from bild.report.figures.series import cross, dots, look_handles, plain, speedup_axis
-from bild.report.frame import Words, open_frame
+from bild.report.format import interval_name, metric_name, plural
+from bild.report.layout import Words, open_frame
 from bild.report.looks import FRONT_COLOR, key, looks
 from bild.report.sections import Section
-from bild.report.sheets import Sheet
-from bild.report.themes import Theme
-from bild.report.wording import interval_name, metric_name, plural
+from bild.report.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.report.format import interval_name, metric_name, plural
 from bild.report.page.points import section_points, setting_of
 from bild.report.page.sample import Setting, sample_of
 from bild.report.sections import Section
 from bild.report.thresholds import FB, RB
-from bild.report.wording import interval_name, metric_name, plural
 from bild.results.pareto import picks
 from bild.results.predicted import PredictedPoint
 from bild.results.prices import PRICES, read_prices

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from bild.report.sheets import css_colors
+from bild.report.figure import css_colors
 
 if TYPE_CHECKING:
     from bild.report.contents import Contents
-    from bild.report.sheets import Missing, Sheet
-    from bild.report.tables import Table
+    from bild.report.figure import Missing, Sheet
+    from bild.report.table import Table
 
 SVG_BYTES = 900_000
 """Of all figures together: those that do not fit stay files beside the page."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
+from bild.report.format import METRIC_NAMES, plural
 from bild.report.page.pack import column
 from bild.report.page.points import plain_threshold, switches
 from bild.report.pieces import pieces
-from bild.report.wording import METRIC_NAMES, plural
 
 if TYPE_CHECKING:
     from bild.results.prices import PassPrice, Prices

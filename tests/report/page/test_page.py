@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from bild.config import MethodConfig
+from bild.report.figure import Missing
 from bild.report.page import write_page
 from bild.report.predictions import Sweeps
 from bild.report.sections import make_section
-from bild.report.sheets import Missing
-from bild.report.tables import Table
+from bild.report.table import Table
 from bild.results.prices import PRICES, PassPrice, PriceError, Prices, prices_to_json
 from bild.tree import Tree, open_tree
 from tests.records import make_sweep

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from bild.errors import BildError
-from bild.report.frame import DPI
+from bild.report.layout import DPI
 from bild.report.looks import PALETTE
-from bild.report.themes import DARK, LIGHT, THEMES, Theme, style
+from bild.report.style import DARK, LIGHT, THEMES, Theme, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

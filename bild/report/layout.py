@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bild.report.themes import Theme
+from bild.report.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bild.report.wording import common_decimals, decimals, percent, plus_minus, significant, spread
+from bild.report.format import common_decimals, decimals, percent, plus_minus, significant, spread
 from bild.results import Interval
 
 

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from rich.console import Console
+
+from bild.report import make_section, markdown, table
+from bild.results import Interval, Record, Stationarity
+from tests.records import SIGNATURE, make_point, make_record, make_sweep
+
+
+def printed(records: list[Record], width: int = 100) -> str:
+    console = Console(width=width, record=True, file=None, quiet=False, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table(make_section(records)))
+    return capture.get()
+
+
+def row(text: str, name: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if f" {name} " in line.split("Fastest")[0] and "±" in line]
+    return [cell for cell in line.replace("*", " ").split("  ") if cell.strip()]
+
+
+def test_a_row_has_every_number_of_its_point() -> None:
+    cells = [cell.strip() for cell in row(printed(make_sweep()), "bild-fb0.6-rb4")]
+    assert cells == [
+        "bild-fb0.6-rb4",
+        "39.1 ±0.9",
+        "-1.20 ±0.20",
+        "1.78 ±0.02",
+        "5.93 ±0.24",
+        "5.44",
+        "5.90",
+        "0.97",
+        "7.77",
+    ]
+
+
+def test_anchors_show_what_they_have() -> None:
+    text = printed(make_sweep())
+    assert [cell.strip() for cell in row(text, "vanilla")[1:]] == [
+        "40.3 ±0.9",
+        "–",
+        "1.00",
+        "3.33 ±0.13",
+        "9.69",
+        "–",
+        "–",
+        "1.00",
+    ]
+    assert [cell.strip() for cell in row(text, "small")[5:]] == ["3.71", "–", "–", "–"]
+
+
+def test_points_on_the_front_are_starred() -> None:
+    starred = {line.split()[1] for line in printed(make_sweep()).splitlines() if line.startswith("* ") and "±" in line}
+    assert "bild-fb0.7-rb4" in starred
+    assert "small" in starred
+    assert not {"vanilla", "bild-fb0.7-rb3", "speculative-k10"} & starred
+
+
+WIDE = [
+    make_record(
+        method__rules="authors",
+        method__max_draft=12,
+        threshold__fb=0.65,
+        threshold__rb=math.inf,
+        quality__difference={"bleu": Interval(-12.345, -12.36, -12.33)},
+        latency__speedup__total=Interval(12.3456, 12.344, 12.347),
+        latency__ms_per_token=1234.5,
+        hash=hash_,
+    )
+    for hash_ in ("a" * 64, "b" * 64)
+]
+
+
+def names(text: str) -> list[str]:
+    """The names in the first column, unfolded: they begin at the third column, after the mark of the front."""
+    found: list[str] = []
+    body = text[text.index("───") : text.index("* on the Pareto front")].splitlines()[1:]
+    for line in body:
+        part = line[2:].split(" ")[0]
+        if "±" in line:
+            found.append(part)
+        else:
+            found[-1] += part
+    return found
+
+
+@pytest.mark.parametrize("records", [make_sweep(), WIDE, [make_record(latency__library=None)]])
+def test_a_hundred_columns_are_enough(records: list[Record]) -> None:
+    text = printed(records)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    assert names(text) == [name.replace(" ", "") for name in make_section(records).names()]
+
+
+def test_a_long_name_is_folded_at_its_hyphens() -> None:
+    lines = [line[2:].split(" ")[0] for line in printed(WIDE).splitlines()]
+    at = lines.index("bild-")
+    assert lines[at : at + 5] == ["bild-", "authors-", "fb0.65-", "rbinf-k12", "#aaaaaa"]
+
+
+def test_the_footer_says_what_a_reader_must_know() -> None:
+    text = " ".join(printed(make_sweep()).split())
+    for needed in (
+        SIGNATURE,
+        "NVIDIA T4, 4 cores",
+        "fp32",
+        "fused engine",
+        "888 examples",
+        "95 % bootstrap intervals over examples (1,000 draws)",
+        "Fastest BiLD at no loss: bild-fb0.9-rb2 (1.53 ±0.02)",
+        "at a loss of 1 point at most: bild-fb0.7-rb4 (1.73 ±0.02)",
+        "git 4f2a9c1d0b",
+        "32 examples",
+    ):
+        assert needed in text
+
+
+def test_warnings_are_shown() -> None:
+    records = make_sweep()[1:3]
+    drifting = dataclasses.replace(
+        records[0].latency, stationarity=Stationarity(0.2, "the machine slowed down by 20 %")
+    )
+    records[0] = dataclasses.replace(records[0], latency=drifting)
+    records[1] = dataclasses.replace(records[1], counts=dataclasses.replace(records[1].counts, truncated_sources=1))
+    text = " ".join(printed(records).split())
+    assert "Warning: the machine slowed down by 20 % (small)" in text
+    assert "Note: 1 source cut at the length limit. (speculative-k10)" in text
+    assert "vanilla has no record of its own" in text
+    assert "Fastest BiLD at no loss: none" in text
+    assert "Warning" not in printed(make_sweep())
+
+
+def test_every_version_of_the_code_is_named() -> None:
+    records = make_sweep()[:2]
+    records.append(
+        make_point("bild", 0.5, 1.0, 10, 1.2, 40.0, 1, 1, environment__git={"sha": "beef" * 10, "dirty": True})
+    )
+    records.append(make_point("bild", 0.5, 2.0, 10, 1.2, 40.0, 1, 1, environment__git={"sha": None, "dirty": None}))
+    text = " ".join(printed(records).split())
+    assert "git unknown, 4f2a9c1d0b, beefbeefbe with uncommitted changes" in text
+
+
+def test_brackets_in_names_are_no_markup() -> None:
+    assert "[red]task[/red]" in printed([make_record(task__name="[red]task[/red]")])
+
+
+def test_markdown_has_the_same_rows_with_the_ends_of_the_intervals() -> None:
+    records = make_sweep()
+    text = markdown(make_section(records))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == len(records) + 2
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert (
+        "| \\* | bild-fb0.6-rb4 | 39.13 [38.22, 40.07] | -1.200 [-1.404, -1.006] | 1.780 [1.760, 1.800] "
+        "| 5.927 [5.690, 6.164] | 5.44 | 5.90 | 0.97 | 7.77 |"
+    ) in lines
+    assert text.startswith("## iwslt2017 (validation), pair mt5-aligned, BLEU\n")
+    assert SIGNATURE.replace("|", "\\|") in text
+
+
+def test_a_pipe_in_a_name_does_not_break_the_markdown() -> None:
+    text = markdown(make_section([make_record(label="a|b")]))
+    assert "| a\\|b |" in text
+
+
+def test_rouge_goes_by_its_full_name() -> None:
+    score = make_record().headline
+    record = make_record(quality__scores={"rougeLsum": score}, quality__headline="rougeLsum", quality__difference=None)
+    assert "ROUGE-Lsum" in printed([record])

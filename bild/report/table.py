@@ -1,25 +1,32 @@
-"""A table of a report: rounded text for people as Markdown and LaTeX, and the same as CSV."""
+"""One kind of table for everything that is printed or written: text for people, unrounded numbers as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bild.report.files import write_text
+from bild.errors import BildError
+from bild.report.format import DASH
+from bild.results import Interval, Score
 
+if TYPE_CHECKING:
+    from rich.console import Console, Group, RenderableType
+
+WIDTH = 100
+"""Columns of a terminal that are enough for every table."""
 FORMATS = ("md", "tex", "csv")
+_NUMBER = re.compile(r"[~+\-−]?\d")
 _TEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"${name}$" for sign, name in {"±": r"\pm", "×": r"\times", "Δ": r"\Delta", "∞": r"\infty"}.items()},
+    **{sign: f"${name}$" for sign, name in {"−": "-", "≤": r"\le", "≥": r"\ge", "·": r"\cdot", "µ": r"\mu"}.items()},
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -28,30 +35,31 @@ _TEX = {
     '"': r"\textquotedbl{}",
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "Δ": r"$\Delta$",
-    "∞": r"$\infty$",
-    "−": r"$-$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
     "–": "--",
     "—": "---",
     "…": r"\dots{}",
     "†": r"\dag{}",
     "‡": r"\ddag{}",
-    "·": r"$\cdot$",
-    "µ": r"$\mu$",
     "\u00a0": "~",
 }
+
+
+class Column(NamedTuple):
+    """A column of `Table.of`: its heading, its name in the CSV, and how a value that is not None is written."""
+
+    heading: str
+    name: str
+    write: Callable[[Any], str] = str
+    in_csv: bool = True
 
 
 @dataclass(frozen=True)
 class Table:
     """A table: every cell is text, rounded for people.
 
-    `data` are the same rows for machines, with unrounded numbers; empty where the text is all there is. The first
-    `names` columns are words, the others numbers.
+    The first `names` columns are words and may wrap on a terminal; a line feed in a heading breaks it there alone.
+    `data` are the same rows for machines, with unrounded numbers; empty where the text is all there is. `styles` are
+    rich's styles by column, such as "dim italic" for predicted figures; `subtitle` stands below the title.
     """
 
     stem: str
@@ -61,19 +69,63 @@ class Table:
     notes: tuple[str, ...] = ()
     names: int = 1
     data: tuple[dict[str, object], ...] = ()
+    styles: tuple[str, ...] = ()
+    subtitle: str = ""
 
-    def markdown(self) -> str:
-        """Title, table and notes as Markdown."""
-        align = [":--" if column < self.names else "--:" for column in range(len(self.headings))]
-        lines = [list(map(escape_markdown, self.headings)), align]
+    @classmethod
+    def of(
+        cls,
+        stem: str,
+        title: str,
+        columns: Sequence[Column],
+        values: Iterable[Mapping[str, Any]],
+        notes: Iterable[str] = (),
+        names: int = 1,
+    ) -> Table:
+        """Build a table from rows of values by the columns' names; what no column shows is in the CSV alone.
+
+        An interval becomes three numbers in the CSV, None an empty field there and a dash in the text.
+        """
+        values = list(values)
+        rows = tuple(
+            tuple(DASH if row[each.name] is None else each.write(row[each.name]) for each in columns) for row in values
+        )
+        hidden = {each.name for each in columns if not each.in_csv}
+        data = tuple(flat({name: value for name, value in row.items() if name not in hidden}) for row in values)
+        return cls(stem, title, tuple(each.heading for each in columns), rows, tuple(notes), names, data)
+
+    def rich(self) -> Group:
+        """Render the table for a terminal of `WIDTH` columns: title, rows and notes."""
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table as Shown
+        from rich.text import Text
+
+        shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True, show_edge=False)
+        styles = (*self.styles, *[""] * (len(self.headings) - len(self.styles)))
+        for index, (heading, style) in enumerate(zip(self.headings, styles, strict=True)):
+            wraps = index < self.names and heading != ""
+            right = "left" if self._is_words(index) else "right"
+            shown.add_column(Text(heading), style=style, justify=right, no_wrap=not wraps, overflow="fold")
+        for row in self.rows:
+            shown.add_row(*map(Text, row))
+        parts: list[RenderableType] = [Text(self.title, style="bold")] if self.title else []
+        parts += [Text(self.subtitle)] if self.subtitle else []
+        return Group(*parts, shown, *(Text(note, style="dim") for note in self.notes))
+
+    def markdown(self, level: int = 3) -> str:
+        """Write title, table and notes as Markdown."""
+        align = [":--" if self._is_words(index) else "--:" for index in range(len(self.headings))]
+        lines = [[escape_markdown(_one_line(heading)) for heading in self.headings], align]
         lines += [list(map(escape_markdown, row)) for row in self.rows]
-        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        notes = "".join(f"\n- {escape_markdown(note)}" for note in self.notes)
-        return f"### {escape_markdown(self.title)}\n\n{body}\n" + (f"{notes}\n" if notes else "")
+        blocks = [f"{'#' * level} {escape_markdown(self.title)}", escape_markdown(self.subtitle)]
+        blocks += ["\n".join("| " + " | ".join(line) + " |" for line in lines)]
+        blocks += ["\n".join(f"- {escape_markdown(note)}" for note in self.notes)]
+        return "\n\n".join(filter(None, blocks)) + "\n"
 
     def latex(self) -> str:
-        """A `table` with booktabs rules; it needs `\\usepackage{booktabs}` and `\\usepackage{textcomp}`."""
-        columns = "l" * self.names + "r" * (len(self.headings) - self.names)
+        """Write a `table` with booktabs rules; it needs `\\usepackage{booktabs}` and `\\usepackage{textcomp}`."""
+        columns = "".join("l" if self._is_words(index) else "r" for index in range(len(self.headings)))
         rows = [" & ".join(map(escape_latex, row)) + r" \\" for row in self.rows]
         notes = [rf"\par\smallskip\footnotesize {escape_latex(' '.join(self.notes))}"] if self.notes else []
         lines = [
@@ -83,7 +135,7 @@ class Table:
             rf"\caption{{{escape_latex(self.title)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join(map(escape_latex, self.headings)) + r" \\",
+            " & ".join(escape_latex(_one_line(heading)) for heading in self.headings) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
@@ -94,7 +146,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """The rows as CSV (RFC 4180, UTF-8, a line feed after each): unrounded where the table has numbers."""
+        """Write the rows as CSV (RFC 4180, UTF-8, line feeds): unrounded where the table has numbers."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         if self.data:
@@ -102,24 +154,88 @@ class Table:
             writer.writerow(names)
             writer.writerows([["" if row.get(name) is None else row[name] for name in names] for row in self.data])
         else:
-            writer.writerow(self.headings)
+            writer.writerow(map(_one_line, self.headings))
             writer.writerows(self.rows)
         return buffer.getvalue()
+
+    def html(self) -> str:
+        """Write safe markup: title, a table that scrolls by itself, notes."""
+        head = "".join(f'<th scope="col">{escape(_one_line(heading))}</th>' for heading in self.headings)
+        rows = "".join(
+            f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(text)}</td>" for text in others)}</tr>'
+            for first, *others in self.rows
+        )
+        notes = "".join(f'<p class="quiet">{escape(note)}</p>' for note in self.notes)
+        return (
+            f'<div class="table-block"><h3>{escape(self.title)}</h3>'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.title)}">'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{notes}</div>"
+        )
 
     def save(self, out: Path) -> list[Path]:
         """Write `<stem>.md`, `.tex` and `.csv` to the folder `out`. BildError where that cannot be done."""
         texts = (self.markdown(), self.latex(), self.csv())
         return [write_text(out / f"{self.stem}.{kind}", text) for kind, text in zip(FORMATS, texts, strict=True)]
 
+    def _is_words(self, index: int) -> bool:
+        """Tell a column of words, which is aligned at its left, from one of numbers."""
+        return index < self.names or not any(_NUMBER.match(row[index]) for row in self.rows)
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, object]:
+    """Return a row with every interval as three numbers: `name`, `name_low`, `name_high`."""
+    found: dict[str, object] = {}
+    for name, value in row.items():
+        found |= ends(name, value) if isinstance(value, Interval | Score) else {name: value}
+    return found
+
+
+def ends(name: str, interval: Interval | Score | None) -> dict[str, object]:
+    """Return the value and the ends of an interval as fields of a row, all None without one."""
+    found = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+
+
+def wide_console() -> Console:
+    """Return a console at least `WIDTH` wide: a pipe has no width, and wrapped lines are better than cut ones."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.width >= WIDTH else Console(highlight=False, width=WIDTH)
+
+
+def show(tables: Iterable[Table | RenderableType], notes: Iterable[str] = ()) -> None:
+    """Print tables, or anything that rich can print, then notes line by line."""
+    out = wide_console()
+    for table in tables:
+        out.print(table.rich() if isinstance(table, Table) else table)
+        out.print()
+    for note in notes:
+        out.print(note, markup=False, soft_wrap=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file and the folders above it, and return its path. BildError where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BildError(f"{path} cannot be written ({error.strerror}): choose another --out.") from None
+    return path
+
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table's cell or out of it."""
+    """Return text that Markdown shows as it is, in a table's cell or out of it."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text).replace("\n", " ")
 
 
 def escape_latex(text: str) -> str:
-    """Text that compiles as it is; letters beyond Latin, for which a plain document has no font, become `?`."""
+    """Return text that compiles as it is; letters beyond Latin, for which a plain document has no font, become `?`."""
     return "".join(
         _TEX.get(sign) or (sign if sign.isprintable() and ord(sign) < 0x250 else "?")
         for sign in text.replace("\n", " ")
     )
+
+
+def _one_line(heading: str) -> str:
+    return heading.replace("-\n", "").replace("\n", " ")

@@ -41,9 +41,7 @@ class DemoConfig(RunConfig):
 def job(config: DemoConfig) -> None:
     """Measure all points in one loop, then write the report."""
     from bild.measure.session import measure_points
-    from bild.report import make_section
-    from bild.report.terminal import show
-    from bild.report.write import write_sections
+    from bild.report import make_section, show, write_sections
 
     points = [
         (

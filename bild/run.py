@@ -26,8 +26,7 @@ class TracedConfig(RunConfig):
 def job(config: TracedConfig) -> None:
     """Measure one point, or show it if it is finished; then some of its examples, if asked for."""
     from bild.measure.session import measure_points  # torch, after the options are known to be good
-    from bild.report import make_section
-    from bild.report.terminal import show
+    from bild.report import make_section, show
 
     points = measure_points(config, [(config.method, config.threshold)])
     show([make_section([point.record for point in points])], [f"In {point.path}" for point in points])

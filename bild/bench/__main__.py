@@ -15,8 +15,8 @@ def job(config: BenchConfig) -> None:
     """Measure, print the table, and write JSON and figure."""
     from bild.bench.engine_bench import run_bench
     from bild.models import resolve_device
-    from bild.report.bench_figure import save_bench
-    from bild.report.bench_table import show_bench
+    from bild.report.bench import bench_tables, save_bench
+    from bild.report.table import show_tables
     from bild.results.bench import write_bench
     from bild.results.locking import device_lock
 
@@ -39,7 +39,7 @@ def job(config: BenchConfig) -> None:
     write_bench(result, files[0])
     if any(row.ms_per_token for row in result.rows.values()):
         files += save_bench(result, folder)
-    show_bench(result, [f"Written: {', '.join(map(str, files))}"])
+    show_tables(bench_tables(result), [f"Written: {', '.join(map(str, files))}"])
     if result.interrupted:
         _stop(f"after {result.repeats} whole repeats; what was measured is in {files[0]}")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bild.report.contents import Contents, Part, contents
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.front import draw, save
-from bild.report.record_table import markdown, table
+from bild.report.points import show, summary_table
+from bild.report.report import Contents, Part, ReportFiles, contents, markdown, write_report, write_sections
 from bild.report.sections import Section, find_sections, make_section
 from bild.report.table import Table
-from bild.report.write import ReportFiles, write_report
 from bild.results.pareto import Picks, front, picks
 
 __all__ = [
@@ -28,6 +27,8 @@ __all__ = [
     "markdown",
     "picks",
     "save",
-    "table",
+    "show",
+    "summary_table",
     "write_report",
+    "write_sections",
 ]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bild.errors import BildError
-from bild.report.terminal import show
-from bild.report.write import write_report
+from bild.report.points import show
+from bild.report.report import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

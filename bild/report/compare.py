@@ -1,21 +1,27 @@
-"""Two results folders side by side, such as two machines: separate fronts, and the ratios of like points."""
+"""Two results folders side by side, such as two machines: separate fronts, ratios of like points, what differs."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bild.errors import BildError
-from bild.report.differences import difference_table
 from bild.report.figure import Sheet
-from bild.report.figures.side_by_side import side_sheet
-from bild.report.format import DASH, decimals, half, metric_name, significant, spread
+from bild.report.figures.common import cross, dots, front_handle, look_handles, plain, speedup_axis
+from bild.report.format import decimals, half, interval_name, legend, metric_name, plural, significant, spread
+from bild.report.layout import Words, open_frame
+from bild.report.predictions import setting
 from bild.report.sections import Section, find_sections
-from bild.report.table import Table
-from bild.results import Interval, Record
+from bild.report.style import FRONT_COLOR, Look, Theme, looks
+from bild.report.table import Column, Table
+from bild.results import Interval, Record, identity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def compare(sections: Sequence[Section], other: Path, root: Path) -> Comparison:
 
 
 def alike(left: Record, right: Record) -> bool:
-    """The same examples, limits, weights and score: what two machines must share for a ratio to mean anything."""
+    """Return whether two records share examples, limits, weights and score, without which a ratio means nothing."""
 
     def shared(record: Record) -> tuple[object, ...]:
         task, pair = record.task, record.pair
@@ -75,95 +81,138 @@ def alike(left: Record, right: Record) -> bool:
 
 
 def like_points(left: Section, right: Section) -> list[tuple[Record, Record]]:
-    """The records of both that have the same method, switches and thresholds."""
-
-    def settings(record: Record) -> tuple[object, ...]:
-        return dataclasses.astuple(record.method), dataclasses.astuple(record.threshold)
-
-    theirs = {settings(record): record for record in right.records}
-    return [(record, theirs[settings(record)]) for record in left.records if settings(record) in theirs]
+    """Return the records of both that have the same method, switches and thresholds."""
+    theirs = {setting(record): record for record in right.records}
+    return [(record, theirs[setting(record)]) for record in left.records if setting(record) in theirs]
 
 
 def ratio(left: Interval, right: Interval) -> Interval:
-    """left / right, the two taken as independent: half widths add in squares on the scale of logarithms."""
+    """Return left / right, the two taken as independent: half widths add in squares on the scale of logarithms."""
     value = left.value / right.value
-
-    def side(up: float, down: float) -> float:
-        return math.hypot(up, down)
-
-    above = side(math.log(left.high / left.value), math.log(right.value / right.low))
-    below = side(math.log(left.value / left.low), math.log(right.high / right.value))
+    above = math.hypot(math.log(left.high / left.value), math.log(right.value / right.low))
+    below = math.hypot(math.log(left.value / left.low), math.log(right.high / right.value))
     return Interval(value, value * math.exp(-below), value * math.exp(above))
+
+
+def difference_table(sections: Sequence[Section], names: Sequence[str] = (), stem: str = "differences") -> Table | None:
+    """Return every field in which the sections differ, a column a section; None where there is only one section."""
+    if len(sections) < 2:
+        return None
+    found = [_fields(section) for section in sections]
+    rows = []
+    for name in dict.fromkeys(name for each in found for name in each):
+        values = [each.get(name, "absent") for each in found]
+        if len(set(values)) > 1:
+            rows.append((name, *map(_short, values)))
+    headings = ("field", *(names or [str(index + 1) for index in range(len(sections))]))
+    notes = ["Points that differ in any of these are never put on one front or in one table."]
+    notes += [
+        f"{heading}: {section.title}; {section.conditions}; {len(section.records)} points"
+        for heading, section in zip(headings[1:], sections, strict=True)
+    ]
+    title = "What keeps the sections apart" if stem == "differences" else f"What differs: {sections[0].title}"
+    return Table(stem, title, headings, tuple(rows), tuple(notes), names=len(headings))
+
+
+def _fields(section: Section) -> dict[str, str]:
+    first = section.first
+    fields = {"pair.name": first.pair.name, "schema": str(first.schema)}
+    fields |= {name: str(value) for name, value in identity(first).items()}
+    machine = first.environment["machine"]
+    return fields | {f"machine.{name}": str(value) for name, value in machine.items() if name != "fingerprint"}
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 40 else f"{value[:16]}… ({len(value)} characters)"
 
 
 def _side(left: Section, right: Section, index: int) -> Side:
     stem = "side-by-side" if index == 0 else f"side-by-side-{index + 1}"
-    tables = [_ratio_table(left, right, stem)]
-    apart = difference_table([left, right], ["left", "right"])
-    if apart is not None:
-        tables.append(dataclasses.replace(apart, stem=f"{stem}-differences", title=f"What differs: {left.title}"))
-    return Side(left, right, side_sheet(left, right, stem), tuple(tables))
+    apart = difference_table([left, right], ["left", "right"], f"{stem}-differences")
+    tables = [_ratio_table(left, right, stem), *([apart] if apart else [])]
+    both = [f"{plural(len(section.records), 'point')} on {section.conditions}" for section in (left, right)]
+    title = f"Side by side: {left.title}"
+    sheet = Sheet(stem, title, f"{'; '.join(both)}.", lambda theme, width: _draw(left, right, title, theme, width))
+    return Side(left, right, sheet, tuple(tables))
 
 
 def _ratio_table(left: Section, right: Section, stem: str) -> Table:
-    rows, data = [], []
-    names = left.names_by_hash()
+    names, metric, values = left.names_by_hash(), metric_name(left.first), []
     for one, two in like_points(left, right):
-        times = ratio(two.latency.ms_per_example, one.latency.ms_per_example)
-        speeds = ratio(one.latency.speedup.total, two.latency.speedup.total)
-        gap = one.headline.value - two.headline.value
+        speeds = one.latency.speedup.total, two.latency.speedup.total
         places = decimals(half(one.headline)) + 1
-        vanilla = one.method.name == "vanilla"
-        rows.append(
-            (
-                names[one.hash],
-                f"{one.headline.value:.{places}f}",
-                f"{two.headline.value:.{places}f}",
-                f"{gap:+.{places}f}" if abs(gap) > 1e-9 else "same",
-                significant(one.latency.ms_per_token),
-                significant(two.latency.ms_per_token),
-                spread(times),
-                DASH if vanilla else spread(one.latency.speedup.total),
-                DASH if vanilla else spread(two.latency.speedup.total),
-                DASH if vanilla else spread(speeds),
-            )
-        )
-        data.append(
+        gap = one.headline.value - two.headline.value
+        values.append(
             {
                 "method": names[one.hash],
                 "left_score": one.headline.value,
                 "right_score": two.headline.value,
                 "left_ms_per_token": one.latency.ms_per_token,
                 "right_ms_per_token": two.latency.ms_per_token,
-                "times_as_fast": times.value,
-                "times_as_fast_low": times.low,
-                "times_as_fast_high": times.high,
-                "left_speedup": one.latency.speedup.total.value,
-                "right_speedup": two.latency.speedup.total.value,
-                "speedup_ratio": speeds.value,
-                "speedup_ratio_low": speeds.low,
-                "speedup_ratio_high": speeds.high,
+                "times_as_fast": ratio(two.latency.ms_per_example, one.latency.ms_per_example),
+                "left_speedup": speeds[0],
+                "right_speedup": speeds[1],
+                "speedup_ratio": ratio(*speeds),
+                "scores": [f"{score.value:.{places}f}" for score in (one.headline, two.headline)],
+                "gap": f"{gap:+.{places}f}" if abs(gap) > 1e-9 else "same",
             }
+            | ({"left_speedup": None, "right_speedup": None, "speedup_ratio": None} if _vanilla(one) else {})
         )
-    metric = metric_name(left.first)
-    headings = (
-        "method",
-        f"{metric}, left",
-        f"{metric}, right",
-        "left − right",
-        "ms per token, left",
-        "right",
-        "left is × as fast",
-        "speedup, left",
-        "right",
-        "left / right",
+    columns = (
+        Column("method", "method"),
+        Column(f"{metric}, left", "scores", lambda scores: str(scores[0]), in_csv=False),
+        Column(f"{metric}, right", "scores", lambda scores: str(scores[1]), in_csv=False),
+        Column("left − right", "gap", in_csv=False),
+        Column("ms per token, left", "left_ms_per_token", significant),
+        Column("right", "right_ms_per_token", significant),
+        Column("left is × as fast", "times_as_fast", spread),
+        Column("speedup, left", "left_speedup", spread),
+        Column("right", "right_speedup", spread),
+        Column("left / right", "speedup_ratio", spread),
     )
-    only = len(left.records) + len(right.records) - 2 * len(rows)
     notes = [
         f"Left: {left.conditions}. Right: {right.conditions}.",
         "The same settings on both, on the same examples and weights. Speedups are over vanilla on the same side. "
         "Intervals of a ratio take the two sides as independent.",
     ]
-    if only:
+    if only := len(left.records) + len(right.records) - 2 * len(values):
         notes.append(f"{only} points have no like one on the other side.")
-    return Table(stem, f"Ratios of like points: {left.title}", headings, tuple(rows), tuple(notes), 1, tuple(data))
+    return Table.of(stem, f"Ratios of like points: {left.title}", columns, values, notes)
+
+
+def _vanilla(record: Record) -> bool:
+    return record.method.name == "vanilla"
+
+
+def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -> Figure:
+    shown = looks([legend(record) for section in (left, right) for record in section.records], theme)
+    names = ("Upper", "Lower") if width == "phone" else ("Left", "Right")
+    conditions = f"{names[0]}: {left.conditions}\n{names[1]}: {right.conditions}"
+    note = (
+        f"n = {left.size} on both. Each speedup is over vanilla on its own side. "
+        f"Bars: {interval_name(left.first)}. Same axes, separate fronts."
+    )
+    handles = [*look_handles(shown), front_handle(theme)]
+    frame = open_frame(theme, width, Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.2)
+    for axes, section in zip(frame.panels, (left, right), strict=True):
+        _panel(axes, section, shown, theme)
+    one, two = frame.panels
+    for axes in frame.panels:
+        axes.set_xlim(min(one.get_xlim()[0], two.get_xlim()[0]), max(one.get_xlim()[1], two.get_xlim()[1]))
+        axes.set_ylim(min(one.get_ylim()[0], two.get_ylim()[0]), max(one.get_ylim()[1], two.get_ylim()[1]))
+    return frame.figure
+
+
+def _panel(axes: Axes, section: Section, shown: dict[str, Look], theme: Theme) -> None:
+    for record in section.records:
+        look, speed, score = shown[legend(record)], record.latency.speedup.total, record.headline
+        cross(axes, speed, score, look.color, alphas=(0.35, 0.25))
+        dots(axes, [(speed.value, score.value)], look.color, look.marker, 0.9 * look.size, theme)
+    axes.plot(
+        *zip(*section.front_line(), strict=True), color=theme.mark(FRONT_COLOR), alpha=0.6, linewidth=1.4, zorder=2
+    )
+    axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
+    plain(axes, theme)
+    axes.locator_params(axis="x", nbins=5)
+    speedup_axis(axes)
+    axes.set_ylabel(metric_name(section.first))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +13,8 @@ from typing import IO, TYPE_CHECKING
 
 from bild.errors import BildError
 from bild.report.layout import DPI
-from bild.report.looks import PALETTE
-from bild.report.style import DARK, LIGHT, THEMES, Theme, style
+from bild.report.style import DARK, LIGHT, PALETTE, THEMES, Theme, style
+from bild.report.table import escape_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,18 +45,18 @@ class Sheet:
     _svgs: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def draw(self, theme: str = "light", width: str = "print") -> Figure:
-        """The figure in a theme (`light`, `dark`) at a width (`print`, `phone`)."""
+        """Draw the figure in a theme (`light`, `dark`) at a width (`print`, `phone`)."""
         import matplotlib  # takes most of a second: only where a figure is drawn
 
         with matplotlib.rc_context(style(THEMES[theme])):
             return self.make(THEMES[theme], width)
 
     def svg(self, theme: str = "light", width: str = "print") -> str:
-        """The figure as the text of an SVG; the same bytes from the same records."""
+        """Return the figure as the text of an SVG: the same bytes from the same records."""
         return recolor(self._light_svg(width), theme)
 
     def css_svg(self, width: str = "print") -> str:
-        """One SVG for light and dark: where the two differ, a colour is a CSS variable that `css_colors` defines."""
+        """Return one SVG for light and dark: colours that differ are CSS variables, which `css_colors` defines."""
         return _COLOR.sub(lambda found: _variable(found[0], _dark().get(found[0], found[0])), self._light_svg(width))
 
     def save(self, out: Path, variants: Iterable[tuple[str, str, str, Sequence[str]]] = VARIANTS) -> list[Path]:
@@ -79,8 +80,17 @@ class Sheet:
             ) from None
         return paths
 
+    def markdown(self, folder: str) -> str:
+        """Write heading, picture and caption as Markdown; the files lie in `folder`."""
+        return (
+            f"### {escape_markdown(self.title)}\n\n<picture>\n"
+            f'  <source media="(prefers-color-scheme: dark)" srcset="{folder}/{self.stem}-dark.svg">\n'
+            f'  <img src="{folder}/{self.stem}.svg" alt="{html.escape(self.caption)}">\n</picture>\n\n'
+            f"{escape_markdown(self.caption)}"
+        )
+
     def _light_svg(self, width: str, draw: Callable[[str, str], Figure] | None = None) -> str:
-        """Drawn once a width, for files and page alike: dark is light with other colours."""
+        """Draw once a width, for files and page alike: dark is light with other colours."""
         if width not in self._svgs:
             buffer = io.BytesIO()
             write((draw or self.draw)("light", width), buffer, "svg", THEMES["light"])
@@ -90,15 +100,24 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Missing:
-    """A figure that the data does not allow: what is missing, and the command that makes it."""
+    """A figure or table that the data does not allow: what is missing, and the command that makes it."""
 
     title: str
     why: str
     command: str
 
+    def markdown(self) -> str:
+        """Write a line of a list."""
+        return f"- {escape_markdown(self.title)}: {escape_markdown(self.why)}. Command: `{self.command}`"
+
+    def html(self) -> str:
+        """Write safe markup."""
+        title, why, command = map(html.escape, (self.title, self.why, self.command))
+        return f'<p class="note"><strong>{title}</strong> is not here: {why}. Make it: <code>{command}</code></p>'
+
 
 def write(figure: Figure, file: IO[bytes], kind: str, theme: Theme) -> None:
-    """A drawn figure as `svg`, `pdf` or `png`, without a date or a version in it."""
+    """Write a drawn figure as `svg`, `pdf` or `png`, without a date or a version in it."""
     import matplotlib
 
     with matplotlib.rc_context(style(theme)):
@@ -106,19 +125,19 @@ def write(figure: Figure, file: IO[bytes], kind: str, theme: Theme) -> None:
 
 
 def css_colors(svgs: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The CSS variables that `css_svg` used, with their values in light and in dark."""
+    """Return the CSS variables that `css_svg` used, with their values in light and in dark."""
     names = sorted({name for svg in svgs for name in re.findall(r"var\((--bild-[0-9a-f]{6}-[0-9a-f]{6}),", svg)})
     return {name: f"#{name[7:13]}" for name in names}, {name: f"#{name[14:20]}" for name in names}
 
 
 def recolor(svg: str, theme: str) -> str:
-    """A light SVG in another theme."""
+    """Return a light SVG in another theme."""
     return svg if theme == "light" else _COLOR.sub(lambda found: _dark().get(found[0], found[0]), svg)
 
 
 @cache
 def _dark() -> dict[str, str]:
-    """What each colour of a light figure is in a dark one; a colour of the data, such as a cell's, stays."""
+    """Return for each colour of a light figure that of a dark one; a colour of the data, such as a cell's, stays."""
     plain = {getattr(LIGHT, field.name): getattr(DARK, field.name) for field in fields(Theme) if field.name != "name"}
     pairs = {str(light): str(dark) for light, dark in plain.items() if isinstance(light, str)}
     for color in PALETTE:

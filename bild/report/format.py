@@ -1,11 +1,17 @@
-"""Numbers and names as a report writes them; the table, the Markdown and the figure share them."""
+"""Numbers and names as a report writes them, the same in tables, figures and the page."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from bild.config import MAX_DRAFT, METHODS, MethodConfig, ThresholdConfig
+from bild.decoding import settings
 from bild.results import Interval, Record, Score
+from bild.results.hashing import number as plain_number
+from bild.results.predicted import PredictedPoint
 
 METRIC_NAMES = {
     "bleu": "BLEU",
@@ -16,15 +22,17 @@ METRIC_NAMES = {
     "rougeLsum": "ROUGE-Lsum",
 }
 DASH = "–"
+Named = Record | PredictedPoint
+"""What has a method and thresholds, measured or predicted."""
 
 
 def half(interval: Interval | Score) -> float:
-    """The longer half of an interval, so that a ± never claims more than an asymmetric bootstrap interval does."""
+    """Return the longer half of an interval, so that a ± never claims more than an asymmetric interval does."""
     return max(interval.high - interval.value, interval.value - interval.low, 0.0)
 
 
 def decimals(width: float) -> int:
-    """How many decimals (0 to 4) show the first digit of an interval of this half width.
+    """Return how many decimals (0 to 4) show the first digit of an interval of this half width.
 
     One more, up to two, where that digit is 1 to 3, which rounding would change by up to half: `40.3 ±2.4`.
     """
@@ -36,12 +44,12 @@ def decimals(width: float) -> int:
 
 
 def common_decimals(intervals: Iterable[Interval | Score | None]) -> int:
-    """The decimals of a column: those of its narrowest interval."""
+    """Return the decimals of a column: those of its narrowest interval."""
     return max((decimals(half(each)) for each in intervals if each is not None and half(each) > 0), default=2)
 
 
 def plus_minus(interval: Interval | Score | None, places: int | None = None, signed: bool = False) -> str:
-    """`27.3 ±0.9`, rounded by its interval unless `places` says how; a value without any spread stands alone."""
+    """Write `27.3 ±0.9`, rounded by its interval unless `places` says how; a value without any spread stands alone."""
     if interval is None:
         return DASH
     width = half(interval)
@@ -51,7 +59,7 @@ def plus_minus(interval: Interval | Score | None, places: int | None = None, sig
 
 
 def spread(interval: Interval | Score | None, places: int | None = None, signed: bool = False) -> str:
-    """`27.31 [26.40, 28.25]`, for readers who want the ends themselves; one decimal more than `plus_minus`."""
+    """Write `27.31 [26.40, 28.25]`, for readers who want the ends themselves; one decimal more than `plus_minus`."""
     if interval is None:
         return DASH
     width = half(interval)
@@ -68,41 +76,127 @@ def _fixed(value: float, places: int, signed: bool) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number without an interval: `0.0123`, `6.06`, `1234`."""
+    """Write a number without an interval: `0.0123`, `6.06`, `1234`."""
     if value == 0:
         return "0"
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def percent(rate: float) -> str:
-    """A rate per token in percent: `0.97`, `5.90`, `19.0`."""
+    """Write a rate per token in percent: `0.97`, `5.90`, `19.0`."""
     return f"{100 * rate:.2f}" if 100 * rate < 9.995 else f"{100 * rate:.1f}"
 
 
 def metric_name(record: Record, name: str | None = None) -> str:
-    """A metric of the record, the headline unless one is named, as people write it."""
+    """Name a metric of the record, the headline unless one is given, as people write it."""
     name = record.quality.headline if name is None else name
     return METRIC_NAMES.get(name, name)
 
 
 def machine_name(record: Record) -> str:
-    """The machine's name for people."""
+    """Return the machine's name for people."""
     return str(record.environment["machine"]["name"])
 
 
 def where(record: Record) -> str:
-    """`fused engine, fp32, cuda, 1 thread`."""
+    """Write `fused engine, fp32, cuda, 1 thread`."""
     engine = record.engine
     threads = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
     return f"{engine.name} engine, {engine.dtype}, {engine.device}, {threads}"
 
 
 def interval_name(record: Record) -> str:
-    """What the intervals of a record are."""
+    """Say what the intervals of a record are."""
     given = record.intervals
     return f"{100 * given.confidence:g} % bootstrap intervals over examples ({given.draws:,} draws)"
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 example`, `888 examples`, `1,000 examples`."""
+    """Write `1 example`, `888 examples`, `1,000 examples`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+# Names of points: all that words say of a method's switches is made here.
+PRESETS: dict[str, Any] = {"max_draft": MAX_DRAFT, "rules": "paper", "confidence": "state", "decay": 4.0, "rule": "v3"}
+_TITLES = {"bild": "BiLD", "calm": "CALM"}
+
+
+def number(value: float) -> str:
+    """Write a threshold as people do: 0.6, 2, ∞."""
+    return plain_number(value).replace("inf", "∞")
+
+
+def label(point: Named) -> str:
+    """Name a point: `BiLD 0.6/2`, `BiLD-A 0.25/3 k24`, `speculative k4`, `vanilla`; `switches` tells the rest."""
+    method, at = point.method, point.threshold
+    title = _TITLES.get(method.name, method.name)
+    authors = method.rules == "authors" and set(differing(point)) <= {"rules"}
+    words = [f"{title}-A" if authors else title]
+    words += ["/".join(number(value) for value in (at.fb, at.rb, at.alpha, at.exit) if value is not None)]
+    if method.max_draft is not None and (method.name != "bild" or method.max_draft != MAX_DRAFT):
+        words.append(f"k{method.max_draft}")
+    return " ".join(filter(None, words))
+
+
+def legend(point: Named) -> str:
+    """Name what points of one look share: `BiLD`, `BiLD, authors' rules`, `speculative`."""
+    title = _TITLES.get(point.method.name, point.method.name)
+    return f"{title}, authors' rules" if point.method.rules == "authors" else title
+
+
+def differing(point: Named) -> dict[str, Any]:
+    """Return every switch that is not as the method's preset has it; the label tells thresholds and draft limit."""
+    given = {name: value for name, value in dataclasses.asdict(point.method).items() if value is not None}
+    usual = dict(PRESETS)
+    if point.method.name in METHODS:
+        plain = MethodConfig(point.method.name, rules=point.method.rules or "paper")
+        at = {name: value for name, value in dataclasses.asdict(point.threshold).items() if value is not None}
+        usual |= settings(plain, ThresholdConfig(**at))
+        usual["rules"] = "paper"
+    return {
+        name: value for name, value in given.items() if name not in ("name", "max_draft") and value != usual.get(name)
+    }
+
+
+def switches(point: Named) -> str:
+    """Write all that differs from the preset, `first=small, rules=authors`; empty where nothing does."""
+    written = {True: "yes", False: "no"}
+    return ", ".join(f"{name}={written.get(value, value)}" for name, value in sorted(differing(point).items()))
+
+
+def labels(points: Sequence[Named]) -> list[str]:
+    """Return the label of each point; switches, or else the hash, tell apart those that share one."""
+    found = [label(point) for point in points]
+    return [
+        f"{name} #{getattr(point, 'hash', '')[:6]}".rstrip(" #") if found.count(name) > 1 else name
+        for name, point in zip(found, points, strict=True)
+    ]
+
+
+def switches_note(points: Iterable[Named]) -> str:
+    """Return a sentence on the switches that differ from their presets among these points; empty without any."""
+    groups: dict[str, list[str]] = {}
+    for point in points:
+        if given := switches(point):
+            groups.setdefault(given, []).append(label(point))
+    told = [f"{given}: {some(list(dict.fromkeys(names)), 2)}" for given, names in groups.items()]
+    return f"Switches that differ from the preset: {'; '.join(told)}." if told else ""
+
+
+def grid_name(method: MethodConfig) -> str:
+    """Name a grid of BiLD settings: `the paper’s rules, drafts of at most 10 tokens`, and switches that were given."""
+    given = [
+        f"{name.replace('_', ' ')}: {getattr(method, name)}"
+        for name in ("first", "after_rollback", "scan", "unsure", "verify_eos")
+        if getattr(method, name) is not None
+    ]
+    limit = method.max_draft
+    drafts = f"of at most {plural(limit, 'token')}" if isinstance(limit, int) else "limited by measured costs"
+    rules = {"paper": "the paper’s rules", "authors": "the authors’ rules"}.get(method.rules, method.rules)
+    return "; ".join([f"{rules}, drafts {drafts}", *given])
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """List the first names and count the others: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

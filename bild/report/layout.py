@@ -1,13 +1,15 @@
-"""The frame of every figure: title, conditions and legend above the panels, words below; for a page or a phone.
+"""The layout of every figure: title, conditions and legend above the panels, words below; for a page or a phone.
 
 Sizes are worked out from the texts before anything is drawn, so that nothing overlaps whatever the names are.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from bild.report.sections import Section
 from bild.report.style import Theme
 
 if TYPE_CHECKING:
@@ -27,6 +29,11 @@ class Words(NamedTuple):
     title: str
     conditions: str
     notes: str
+
+
+def words_of(section: Section, title: str, notes: str) -> Words:
+    """Return the texts of a figure of one section."""
+    return Words(title, f"{section.title}; {section.conditions}", notes)
 
 
 class Frame(NamedTuple):
@@ -51,7 +58,7 @@ def open_frame(
     head: float = 0.0,
     shares: Sequence[float] = (),
 ) -> Frame:
-    """A figure with a panel for each of `heights` (inches), side by side on a page and stacked on a phone.
+    """Open a figure with a panel for each of `heights` (inches), side by side on a page and stacked on a phone.
 
     `left`, `right`, `foot` and `head` are the inches that the labels around a panel take; `shares` divides the width
     of a page among the panels. `legend` are handles with labels. The caller holds the `rc_context`.
@@ -63,26 +70,24 @@ def open_frame(
     room = 0.965 * (wide - 2 * _SIDE)  # a line's width differs a little from one resolution to another
     figure = Figure(figsize=(wide, 10), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
-    small, middle = (6.5, 7.0) if phone else (7.0, 7.5)
-    row = 0.0176 * middle
-    title = wrap(figure, words.title, 9.5 if phone else 10.5, room, bold=True)
-    conditions = wrap(figure, words.conditions, 7.0 if phone else 8.0, room)
-    notes = wrap(figure, words.notes, small, room)
-    columns, rows = _legend_shape(figure, legend, room, middle)
-    title_height, line, note = (0.17 if phone else 0.185), (0.14 if phone else 0.155), (0.125 if phone else 0.135)
-    top = 0.1 + title_height * len(title) + 0.02 + line * len(conditions) + 0.04 + row * rows + 0.14 + head
+    # Each text: size in points, inches from line to line, weight, colour, lines.
+    big, plain, small, row = (9.5, 7.0, 6.5, 7.0) if phone else (10.5, 8.0, 7.0, 7.5)
+    above = [
+        (big, 0.17 if phone else 0.185, "bold", theme.ink, wrap(figure, words.title, big, room, bold=True)),
+        (plain, 0.14 if phone else 0.155, "normal", theme.soft, wrap(figure, words.conditions, plain, room)),
+    ]
+    notes, note = wrap(figure, words.notes, small, room), 0.125 if phone else 0.135
+    columns, rows = _legend_shape(figure, legend, room, row)
+    top = 0.3 + sum(step * len(lines) for _, step, _, _, lines in above) + 0.0176 * row * rows + head
     bottom = 0.08 + note * len(notes)
     stacked = phone and len(heights) > 1
     body = sum(heights) + foot * len(heights) + 0.2 * (len(heights) - 1) if stacked else max(heights) + foot
     height = top + body + bottom
     figure.set_size_inches(wide, height)
     y = height - 0.1
-    for size, step, lines, bold, color in (
-        (9.5 if phone else 10.5, title_height, title, "bold", theme.ink),
-        (7.0 if phone else 8.0, line, conditions, "normal", theme.soft),
-    ):
+    for size, step, weight, color, lines in above:
         for text in lines:
-            figure.text(_SIDE / wide, y / height, text, fontsize=size, fontweight=bold, color=color, va="top")
+            figure.text(_SIDE / wide, y / height, text, fontsize=size, fontweight=weight, color=color, va="top")
             y -= step
         y -= 0.02
     if legend:
@@ -92,7 +97,7 @@ def open_frame(
             bbox_to_anchor=((_SIDE - 0.05) / wide, (y + 0.02) / height),
             ncols=columns,
             frameon=False,
-            fontsize=middle,
+            fontsize=row,
             handletextpad=0.4,
             columnspacing=1.2,
             labelspacing=0.25,
@@ -101,41 +106,21 @@ def open_frame(
     for index, text in enumerate(notes):
         at = (bottom - 0.04 - index * note) / height
         figure.text(_SIDE / wide, at, text, fontsize=small, color=theme.soft, va="top")
-    panels = _panels(figure, heights, shares, stacked, (left, right, foot), (wide, height, bottom, body))
+    panels = []
+    x, at = left, bottom + body
+    whole = wide - left - right - (0 if stacked else (len(heights) - 1) * max(_GAP, left))
+    for index, panel in enumerate(heights):
+        part = whole if stacked else whole * (shares[index] / sum(shares) if shares else 1 / len(heights))
+        at = at - panel if stacked else bottom + foot
+        panels.append(figure.add_axes((x / wide, at / height, part / wide, panel / height)))
+        at -= foot + 0.2
+        x += 0 if stacked else part + max(_GAP, left)
     canvas.draw_idle()
     return Frame(figure, panels, theme, phone)
 
 
-def _panels(
-    figure: Figure,
-    heights: Sequence[float],
-    shares: Sequence[float],
-    stacked: bool,
-    margins: tuple[float, float, float],
-    sizes: tuple[float, float, float, float],
-) -> list[Axes]:
-    (left, right, foot), (wide, height, bottom, body) = margins, sizes
-    panels = []
-    if stacked:
-        at = bottom + body
-        for panel in heights:
-            at -= panel
-            box = (left / wide, at / height, (wide - left - right) / wide, panel / height)
-            panels.append(figure.add_axes(box))
-            at -= foot + 0.2
-        return panels
-    room = wide - left - right - (len(heights) - 1) * max(_GAP, left)
-    total = sum(shares) or len(heights)
-    x = left
-    for index, panel in enumerate(heights):
-        part = room * (shares[index] if shares else 1) / total
-        panels.append(figure.add_axes((x / wide, (bottom + foot) / height, part / wide, panel / height)))
-        x += part + max(_GAP, left)
-    return panels
-
-
 def wrap(figure: Figure, text: str, size: float, inches: float, bold: bool = False) -> list[str]:
-    """Lines of at most so many inches; a word alone may be longer. Newlines stay."""
+    """Return lines of at most so many inches; a word alone may be longer. Newlines stay."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
@@ -160,8 +145,18 @@ def _cut(figure: Figure, line: str, size: float, inches: float, bold: bool) -> s
     return f"{line}…"
 
 
+def probe() -> Figure:
+    """Return an empty figure to measure texts with."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def text_inches(figure: Figure, text: str, size: float, bold: bool = False) -> float:
-    """How wide a line of text is."""
+    """Return the width of a line of text in inches."""
     from matplotlib.font_manager import FontProperties
 
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -171,19 +166,12 @@ def text_inches(figure: Figure, text: str, size: float, bold: bool = False) -> f
 
 
 def _legend_shape(figure: Figure, legend: Sequence[Artist], inches: float, size: float) -> tuple[int, int]:
-    """How many columns fit, and how many rows that makes."""
-    if not legend:
-        return 1, 0
+    """Return how many columns fit, and how many rows that makes."""
     widths = [text_inches(figure, str(handle.get_label()), size) + 0.5 for handle in legend]
-    for columns in range(len(legend), 0, -1):
-        rows = -(-len(legend) // columns)
+    for columns in range(len(legend), 1, -1):
+        rows, fullest = -(-len(legend) // columns), len(legend) % columns or columns
         # matplotlib fills columns from top to bottom, the first ones fullest
-        starts, at = [], 0
-        for column in range(columns):
-            starts.append(
-                widths[at : at + (rows if column < len(legend) % columns or not len(legend) % columns else rows - 1)]
-            )
-            at += len(starts[-1])
-        if sum(max(column, default=0.0) for column in starts) <= inches:
+        ends = [rows * min(column, fullest) + (rows - 1) * max(0, column - fullest) for column in range(columns + 1)]
+        if sum(max(widths[start:end], default=0.0) for start, end in itertools.pairwise(ends)) <= inches:
             return columns, rows
     return 1, len(legend)

@@ -1,18 +1,31 @@
-"""The predicted points of a section. They are never mixed with measured ones: they look different everywhere."""
+"""Predictions, never mixed with measurements: the points of sweeps, and any threshold that a tree replays."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bild.config import MethodConfig, ThresholdConfig
+from bild.errors import BildError
+from bild.report.format import Named
 from bild.report.sections import Section
-from bild.results import Interval, Record
+from bild.results import Interval
 from bild.results.hashing import SHORT
 from bild.results.pareto import front
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bild.tree import Tree
+
+FB = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+RB = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class Sweeps:
 
 
 def sweeps_of(section: Section, found: Sequence[tuple[Path, Predicted]]) -> Sweeps:
-    """The sweeps that were made under the section's conditions; the newest prediction of a point counts."""
+    """Return the sweeps made under the section's conditions; the newest prediction of a point counts."""
     fitting = sorted(
         ((path, sweep) for path, sweep in found if not differs(section, sweep)), key=lambda item: item[1].created
     )
@@ -42,7 +55,7 @@ def sweeps_of(section: Section, found: Sequence[tuple[Path, Predicted]]) -> Swee
 
 
 def differs(section: Section, sweep: Predicted) -> list[str]:
-    """The conditions in which a sweep and a section differ; empty where its points may stand beside the section's."""
+    """Return the conditions in which a sweep and a section differ; empty where its points fit the section."""
     first = section.first
     packages = first.environment["packages"]
     pairs: Iterable[tuple[str, object, object]] = (
@@ -58,29 +71,80 @@ def differs(section: Section, sweep: Predicted) -> list[str]:
     return [name for name, theirs, ours in pairs if theirs != ours]
 
 
-def setting(point: Record | PredictedPoint) -> tuple[Method, Threshold]:
-    """What a point is, whether predicted or measured: its switches, resolved, and its thresholds."""
+def setting(point: Named) -> tuple[Method, Threshold]:
+    """Return what tells a point from others, predicted or measured: its switches, resolved, and its thresholds."""
     return point.method, point.threshold
 
 
 def not_measured(section: Section, predicted: Sequence[PredictedPoint]) -> list[PredictedPoint]:
-    """The predicted points that no record of the section stands for, in whatever run that was measured."""
+    """Return the predicted points that no record of the section stands for, in whatever run that was measured."""
     measured = {setting(record) for record in section.records}
     return [point for point in predicted if setting(point) not in measured]
 
 
 def quality_of(point: PredictedPoint) -> Interval:
-    """The headline score, with its interval."""
+    """Return the headline score with its interval."""
     return Interval(point.quality.score, point.quality.low, point.quality.high)
 
 
 def ms_of(point: PredictedPoint) -> Interval:
-    """Milliseconds per example."""
+    """Return milliseconds per example."""
     return Interval(*(1e3 * end for end in (point.seconds.mean, point.seconds.low, point.seconds.high)))
 
 
 def _newest(points: Iterable[PredictedPoint]) -> tuple[PredictedPoint, ...]:
-    """Each setting once, as it was predicted last, and the front of them all."""
+    """Return each setting once, as it was predicted last, with the front of them all."""
     found = list({setting(point): point for point in points}.values())
     best = set(front([(point.speedup.value, point.quality.score) for point in found]))
     return tuple(dataclasses.replace(point, front=index in best) for index, point in enumerate(found))
+
+
+def threshold_table(tree: Tree, fb: Sequence[float] = FB, rb: Sequence[float] = RB, **switches: Any) -> pd.DataFrame:
+    """Return one row a setting that the tree can replay: thresholds, quality, rates, and speed where it has prices.
+
+    `switches` are those of `conf/method` (`max_draft=5`, `rules="authors"`). Quality is in the metric's points with its
+    bootstrap interval, `difference` is to vanilla; rates are per token; `speedup` is the ratio of predicted totals.
+    BildError where the tree reaches none of the settings.
+    """
+    import pandas as pd
+
+    method = MethodConfig("bild", **switches)
+    asked = [(method, ThresholdConfig(one, other)) for one in fb for other in rb]
+    points = [point for point in asked if not tree.missing([point])]
+    if not points:
+        raise BildError(
+            f"The decision tree in {tree.path} was not grown for any of these thresholds: sweep them first."
+        )
+    vanilla, *replays = tree.replay_grid([(MethodConfig("vanilla"), ThresholdConfig()), *points])
+    base = None if vanilla.seconds is None else float(vanilla.seconds.sum())
+    rows = []
+    for (_, threshold), replay in zip(points, replays, strict=True):
+        counts, seconds = replay.counts, replay.seconds
+        rows.append(
+            {
+                "fb": threshold.fb,
+                "rb": threshold.rb,
+                "quality": replay.quality.value,
+                "low": replay.quality.low,
+                "high": replay.quality.high,
+                "difference": replay.difference(vanilla).value,
+                "fallback_rate": counts.fallback_rate,
+                "rollback_rate": counts.rollback_rate,
+                "tokens_per_large_pass": counts.tokens_per_large_pass,
+                "ms_per_example": None if seconds is None else 1e3 * float(seconds.mean()),
+                "speedup": None if seconds is None or base is None else base / float(seconds.sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def fastest(table: pd.DataFrame, loss: float = 0.0) -> pd.Series[Any]:
+    """Return the row of the highest speedup that loses at most `loss` points against vanilla.
+
+    Without prices, tokens per large pass stand for speed. BildError where no row is good enough.
+    """
+    good = table[table["difference"] >= -loss - 1e-9]
+    if good.empty:
+        raise BildError(f"No setting loses {loss:g} points or less: allow a larger loss, or raise fb and lower rb.")
+    by = "speedup" if table["speedup"].notna().all() else "tokens_per_large_pass"
+    return good.iloc[int(good[by].to_numpy().argmax())]

@@ -1,9 +1,10 @@
-"""The colours of a figure in light and in dark, and the settings that make its bytes the same everywhere."""
+"""Colours and marks: themes in light and dark, the look of each method, and settings that fix a figure's bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Theme:
     """How far it goes towards black (below 0) or white (above 0) where it is the colour of text."""
 
     def mark(self, color: str) -> str:
-        """A colour for marks, lines and bars on this background."""
+        """Return a colour for marks, lines and bars on this background."""
         return _mix(color, self.lift)
 
     def text(self, color: str) -> str:
-        """A colour for text that can be read on this background."""
+        """Return a colour for text that can be read on this background."""
         return _mix(color, self.shade)
 
 
@@ -48,7 +49,7 @@ THEMES = {"light": LIGHT, "dark": DARK}
 
 
 def style(theme: Theme) -> dict[Any, Any]:
-    """Settings for matplotlib's `rc_context`; Any, since its own type for this is a list of every setting it knows."""
+    """Return settings for matplotlib's `rc_context`; Any, since its own type lists every setting it knows."""
     return {
         "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
         "font.size": 8.5,
@@ -70,3 +71,48 @@ def style(theme: Theme) -> dict[Any, Any]:
         "svg.fonttype": "path",
         "pdf.fonttype": 42,
     }
+
+
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours, safe for the colour-blind, for points side by side."""
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2)), (0, (3, 3)))
+"""A line of its own for each, so that a black-and-white print tells them apart too."""
+
+
+class Look(NamedTuple):
+    """Colour, mark and its size, name in the legend, colour of text."""
+
+    color: str
+    marker: str
+    size: float
+    name: str
+    ink: str
+
+
+_KNOWN = {
+    "vanilla": ("", "*", 11, "vanilla (large model)"),
+    "small": ("#E69F00", "s", 6, "small model"),
+    "BiLD": ("#0072B2", "o", 5.5, "BiLD fb/rb"),
+    "speculative": ("#009E73", "D", 5.5, "speculative"),
+    "CALM": ("#D55E00", "^", 6, "CALM (exit)"),
+}
+_SPARE = (("#CC79A7", "v"), ("#56B4E9", "P"), ("#7F6A00", "X"), ("#8C8C8D", "h"), ("#D55E00", "<"))
+PALETTE = tuple(dict.fromkeys((*SERIES, *(look[0] for look in _KNOWN.values() if look[0]), *(s[0] for s in _SPARE))))
+"""Every colour that a mark, a line or a bar may have before a theme adapts it."""
+FRONT_COLOR = _KNOWN["BiLD"][0]
+
+
+def looks(legends: Iterable[str], theme: Theme = LIGHT) -> dict[str, Look]:
+    """Return the look of every legend, the well-known first; unknown methods share the spare looks in turn."""
+    wanted = set(legends)
+    found = {
+        name: Look(theme.mark(color), marker, size, title, theme.text(color))
+        if color
+        else Look(theme.strong, marker, size, title, theme.strong)
+        for name, (color, marker, size, title) in _KNOWN.items()
+        if name in wanted
+    }
+    for index, name in enumerate(sorted(wanted - set(_KNOWN))):
+        color, marker = _SPARE[index % len(_SPARE)]
+        found[name] = Look(theme.mark(color), marker, 5.5, name, theme.text(color))
+    return found

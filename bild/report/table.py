@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bild.errors import BildError
 from bild.report.format import DASH
@@ -91,8 +91,13 @@ class Table:
             tuple(DASH if row[each.name] is None else each.write(row[each.name]) for each in columns) for row in values
         )
         hidden = {each.name for each in columns if not each.in_csv}
-        data = tuple(flat({name: value for name, value in row.items() if name not in hidden}) for row in values)
-        return cls(stem, title, tuple(each.heading for each in columns), rows, tuple(notes), names, data)
+        spans = {name for row in values for name, value in row.items() if isinstance(value, Interval | Score)}
+        data: list[dict[str, object]] = []
+        for row in values:
+            data.append({})
+            for name in (name for name in row if name not in hidden):
+                data[-1] |= ends(name, row[name]) if name in spans else {name: row[name]}
+        return cls(stem, title, tuple(each.heading for each in columns), rows, tuple(notes), names, tuple(data))
 
     def rich(self) -> Group:
         """Render the table for a terminal of `WIDTH` columns: title, rows and notes."""
@@ -105,8 +110,8 @@ class Table:
         styles = (*self.styles, *[""] * (len(self.headings) - len(self.styles)))
         for index, (heading, style) in enumerate(zip(self.headings, styles, strict=True)):
             wraps = index < self.names and heading != ""
-            right = "left" if self._is_words(index) else "right"
-            shown.add_column(Text(heading), style=style, justify=right, no_wrap=not wraps, overflow="fold")
+            side: Literal["left", "right"] = "left" if self._is_words(index) else "right"
+            shown.add_column(Text(heading), style=style, justify=side, no_wrap=not wraps, overflow="fold")
         for row in self.rows:
             shown.add_row(*map(Text, row))
         parts: list[RenderableType] = [Text(self.title, style="bold")] if self.title else []
@@ -182,14 +187,6 @@ class Table:
         return index < self.names or not any(_NUMBER.match(row[index]) for row in self.rows)
 
 
-def flat(row: Mapping[str, Any]) -> dict[str, object]:
-    """Return a row with every interval as three numbers: `name`, `name_low`, `name_high`."""
-    found: dict[str, object] = {}
-    for name, value in row.items():
-        found |= ends(name, value) if isinstance(value, Interval | Score) else {name: value}
-    return found
-
-
 def ends(name: str, interval: Interval | Score | None) -> dict[str, object]:
     """Return the value and the ends of an interval as fields of a row, all None without one."""
     found = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
@@ -204,7 +201,7 @@ def wide_console() -> Console:
     return found if found.width >= WIDTH else Console(highlight=False, width=WIDTH)
 
 
-def show(tables: Iterable[Table | RenderableType], notes: Iterable[str] = ()) -> None:
+def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] = ()) -> None:
     """Print tables, or anything that rich can print, then notes line by line."""
     out = wide_console()
     for table in tables:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bild.report.format import plural
-from bild.report.pieces import Decode, pieces
 from bild.results import read_samples, read_traces
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text, special tokens left out."""
 STOPS = {"unsure": "small model unsure", "limit": "draft full", "eos": "end of text", "none": "no draft"}
 END = "⏎"
 UNKNOWN = "?"
@@ -39,6 +40,19 @@ FATES = {
 }
 
 
+def pieces(ids: Iterable[int], decode: Decode) -> dict[int, str]:
+    """Return the text of each id, with the space before it; empty for special tokens.
+
+    A tokenizer drops the space where a text begins, so every token is read behind a word.
+    """
+    wanted = sorted({token for token in ids if token >= 0})
+    before = next((token for token in wanted if decode([token]).strip().isalpha()), None)
+    if before is None:
+        return {token: decode([token]) for token in wanted}
+    skip = len(decode([before]))
+    return {token: decode([before, token])[skip:] for token in wanted}
+
+
 def show_traces(folder: Path, count: int, decode: Decode, sources: Mapping[Any, str]) -> None:
     """Print the first `count` examples of a finished point; `sources` are the source texts by example id.
 
@@ -59,7 +73,7 @@ def show_traces(folder: Path, count: int, decode: Decode, sources: Mapping[Any, 
 
 
 def legend(console: Console) -> Text:
-    """The key to colours or marks."""
+    """Return the key to colours or marks."""
     line = _text("")
     for fate in FATES.values():
         line.append_text(_token(console, fate, fate.words)).append("   ")
@@ -73,7 +87,7 @@ def example(
     known: Mapping[int, str],
     source: str,
 ) -> Iterable[Text]:
-    """The lines of one example: what it cost, the source, the text, and its rounds."""
+    """Return the lines of one example: what it cost, the source, the text, and its rounds."""
     tokens, passes = len(sample["tokens"]) - 1, sample["large_passes"]
     yield _text(f"{sample['id']}   {plural(tokens, 'token')}, {passes} large passes", "bold")
     yield _text("source  ", "dim").append(source)
@@ -95,7 +109,7 @@ def example(
 
 
 def fates(each: Mapping[str, Any]) -> Iterable[tuple[str, int | None]]:
-    """The tokens of a round in the order they were written, each with its fate."""
+    """Return the tokens of a round in the order they were written, each with its fate."""
     for place, token in enumerate(each["drafted"]):
         yield ("small" if place < each["kept"] else "taken"), token
     if each["stop"] == "unsure" and len(each["probs"]) > len(each["drafted"]):
@@ -105,13 +119,13 @@ def fates(each: Mapping[str, Any]) -> Iterable[tuple[str, int | None]]:
 
 
 def reason(each: Mapping[str, Any]) -> str:
-    """Why the draft ended, and what became of it."""
+    """Say why the draft ended, and what became of it."""
     words = STOPS.get(each["stop"], str(each["stop"]))
     return f"{words}; {len(each['drafted']) - each['kept']} taken back" if each["rollback"] else words
 
 
 def numbers(each: Mapping[str, Any]) -> str:
-    """`p .98 .41  nll .02`: the small model's probabilities, the large one's -ln p."""
+    """Write `p .98 .41  nll .02`: the small model's probabilities, the large one's -ln p."""
     parts = []
     if each["probs"]:
         parts.append("p " + " ".join(f"{p:.2f}".removeprefix("0") for p in each["probs"]))
@@ -133,7 +147,7 @@ def _text(words: str, style: str = "") -> Text:
 
 
 def _token(console: Console, fate: Fate, piece: str) -> Text:
-    """One token: coloured where the terminal has colours (NO_COLOR and FORCE_COLOR have their say), else marked."""
+    """Return one token: coloured where the terminal has colours (NO_COLOR, FORCE_COLOR), else marked."""
     if console.color_system is not None and not console.no_color:
         return _text(piece, fate.style)
     before, after = fate.marks

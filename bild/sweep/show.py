@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bild.metrics.bootstrap import longer_side
-from bild.report.terminal import wide_console
+from bild.report.table import wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import Predicted, PredictedPoint
 from bild.sweep.search import Answer, Found

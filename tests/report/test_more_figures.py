@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from bild.report import contents, make_section
 from bild.report.catalogue import catalogue
 from bild.report.evidence import telling
-from bild.report.figure import Missing, Sheet
 from bild.report.figures.ablation import ablation_sheet, kind
 from bild.report.figures.against import against_sheet
 from bild.report.figures.agreement import by_place, wilson
 from bild.report.figures.drafts import gains, lengths
 from bild.report.figures.early_exit import early_exit_sheet, relative
-from bild.report.figures.heat import grid
 from bild.report.figures.latency import times_of
 from bild.report.figures.phases import shares
-from bild.report.sections import find_sections
 from bild.report.write import write_contents
+
+from bild.report import contents, make_section
+from bild.report.figure import Missing, Sheet
+from bild.report.figures.heat import grid
+from bild.report.sections import find_sections
 from tests.records import make_point, make_record, make_sweep
 from tests.report.folders import put, round_of
 from tests.report.sweeps import guess

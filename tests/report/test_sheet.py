@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from bild.report.catalogue import catalogue
+from bild.report.looks import PALETTE
 
 from bild.report import make_section
-from bild.report.catalogue import catalogue
 from bild.report.figure import VARIANTS, Sheet, css_colors
 from bild.report.figures.front import front_sheet
-from bild.report.looks import PALETTE
 from bild.report.style import DARK, LIGHT
 from bild.results.parts import Joint
 from tests.records import make_sweep

@@ -1,1 +1,31 @@
-"""The figures of a section, a module each: a function that draws, and the words that go with it."""
+"""All figures of a section, and what the data does not allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bild.report.figure import Missing, Sheet
+from bild.report.figures.curves import ablation_sheet, early_exit_sheet
+from bild.report.figures.front import front_sheet
+from bild.report.figures.heat import heat_sheet
+from bild.report.figures.predicted import predicted_sheet
+from bild.report.figures.rounds import agreement_sheet, drafts_sheet
+from bild.report.figures.times import latency_sheet, phases_sheet
+from bild.report.sections import Section
+from bild.results.predicted import PredictedPoint
+
+
+def sheets_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tuple[list[Sheet], list[Missing]]:
+    """Return the figures of a section in the order of a report, and those that it must do without."""
+    found = (
+        front_sheet(section, predicted),
+        heat_sheet(section, predicted),
+        phases_sheet(section),
+        drafts_sheet(section),
+        agreement_sheet(section),
+        latency_sheet(section),
+        ablation_sheet(section),
+        early_exit_sheet(section),
+        predicted_sheet(section, predicted),
+    )
+    return [each for each in found if isinstance(each, Sheet)], [each for each in found if isinstance(each, Missing)]

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bild.report.commands import run_command
 from bild.report.figure import Missing, Sheet
-from bild.report.format import metric_name
-from bild.report.layout import Words, open_frame
+from bild.report.format import Named, metric_name, number, switches
+from bild.report.layout import open_frame, words_of
 from bild.report.sections import Section
 from bild.report.style import Theme
 from bild.results import Record
-from bild.results.hashing import number
 from bild.results.parts import Method
 from bild.results.predicted import PredictedPoint
 
@@ -39,23 +37,23 @@ Grid = dict[tuple[float, float], Cell]
 
 
 def heat_sheet(section: Section, predicted: Sequence[PredictedPoint] = ()) -> Sheet | Missing:
-    """The heat maps of the BiLD points that share all switches; Missing where these span no grid."""
-    cells, switches = grid(section, predicted)
+    """Return heat maps of the BiLD points that share all switches; Missing where these span no grid."""
+    cells, group = grid(section, predicted)
     if len({fb for fb, _ in cells}) < 2 or len({rb for _, rb in cells}) < 2 or len(cells) < 4:
-        command = run_command(section, "threshold.fb=0.3,0.6,0.9", "threshold.rb=1,2,4", multirun=True)
+        command = section.run_command("threshold.fb=0.3,0.6,0.9", "threshold.rb=1,2,4", multirun=True)
         return Missing(TITLE, "fewer than two values of each threshold", command)
     best = max(cells, key=lambda at: cells[at].quality)
     fast = max(cells, key=lambda at: cells[at].speedup)
     words = (
-        f"{len(cells)} settings, {switches}. Highest {metric_name(section.first)} {cells[best].quality:.2f} at "
+        f"{len(cells)} settings of {group}. Highest {metric_name(section.first)} {cells[best].quality:.2f} at "
         f"fb {number(best[0])}, rb {number(best[1])}; highest speedup {cells[fast].speedup:.2f} at "
         f"fb {number(fast[0])}, rb {number(fast[1])}."
     )
-    return Sheet("heat", TITLE, words, lambda theme, width: _draw(section, cells, switches, theme, width))
+    return Sheet("heat", TITLE, words, lambda theme, width: _draw(section, cells, group, theme, width))
 
 
 def grid(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tuple[Grid, str]:
-    """Cells by (fb, rb) of the largest group of BiLD points with the same switches, and these switches in words."""
+    """Return cells by (fb, rb) of the largest group of BiLD points with the same switches, and the group in words."""
     measured = [record for record in section.records if _at(record) is not None]
     guessed = [point for point in predicted if _at(point) is not None]
     groups = Counter(map(_switches, measured or guessed))
@@ -63,33 +61,36 @@ def grid(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tuple[Gr
         return {}, ""
     most = groups.most_common(1)[0][0]
     cells: Grid = {}
-    for record in measured:
-        if _switches(record) == most and (at := _at(record)) is not None:
-            cells[at] = Cell(record.headline.value, record.latency.speedup.total.value, True)
-    for point in guessed:
-        if _switches(point) == most and (at := _at(point)) is not None:
+    group = ""
+    points: list[Named] = [*measured, *guessed]
+    for point in points:
+        if _switches(point) != most or (at := _at(point)) is None:
+            continue
+        if isinstance(point, Record):
+            cells[at] = Cell(point.headline.value, point.latency.speedup.total.value, True)
+        else:
             cells.setdefault(at, Cell(point.quality.score, point.speedup.value, False))
-    limit = "by measured costs" if most.max_draft == "auto" else f"of up to {most.max_draft}"
-    return cells, f"rules={most.rules}, drafts {limit}"
+        group = group or ", ".join(filter(None, ["BiLD", switches(point)]))
+    return cells, f"{group}, drafts {'by measured costs' if most.max_draft == 'auto' else f'of up to {most.max_draft}'}"
 
 
-def _switches(point: Record | PredictedPoint) -> Method:
-    """All but whether a draft that ends the text is verified, which means nothing where nothing is rolled back."""
+def _switches(point: Named) -> Method:
+    """Return all but whether a draft that ends the text is verified, which means nothing without a rollback."""
     return dataclasses.replace(point.method, verify_eos=None)
 
 
-def _at(point: Record | PredictedPoint) -> tuple[float, float] | None:
-    """The cell of a BiLD point."""
+def _at(point: Named) -> tuple[float, float] | None:
+    """Return the cell of a BiLD point."""
     fb, rb = point.threshold.fb, point.threshold.rb
     return None if point.method.name != "bild" or fb is None or rb is None else (fb, rb)
 
 
-def _draw(section: Section, cells: Grid, switches: str, theme: Theme, width: str) -> Figure:
+def _draw(section: Section, cells: Grid, group: str, theme: Theme, width: str) -> Figure:
     from matplotlib.patches import Patch
 
     guessed = any(not cell.measured for cell in cells.values())
     rows = len({rb for _, rb in cells})
-    note = f"n = {section.first.latency.examples:,} examples; {switches}."
+    note = f"n = {section.size}; {group}."
     legend: list[Artist] = []
     if guessed and any(cell.measured for cell in cells.values()):
         legend = [
@@ -99,10 +100,8 @@ def _draw(section: Section, cells: Grid, switches: str, theme: Theme, width: str
     elif guessed:
         note += " All predicted: replayed and priced, not timed."
     height = min(3.4, max(1.5, 0.24 * rows + 0.3))
-    words = Words(f"{TITLE}: {section.title}", section.conditions, note)
-    frame = open_frame(
-        theme, width, words, legend, heights=(height, height), left=0.55, right=0.15, foot=0.5, head=0.14
-    )
+    words = words_of(section, TITLE, note)
+    frame = open_frame(theme, width, words, legend, heights=(height, height), left=0.55, right=0.15, head=0.14)
     for axes, name, field in zip(
         frame.panels, (metric_name(section.first), "speedup over vanilla (×)"), ("quality", "speedup"), strict=True
     ):
@@ -155,17 +154,18 @@ def _panel(axes: Axes, cells: Grid, values: dict[tuple[float, float], float], th
 
 
 def _ticks(axes: Axes, across: list[float], up: list[float]) -> None:
-    """Every value where there is room, else every so many."""
+    """Name every value where there is room, else every so many."""
     step, rise = -(-len(across) // 11), -(-len(up) // 13)
     axes.set_xticks(
         [index + 0.5 for index in range(0, len(across), step)], [number(value) for value in across[::step]], fontsize=7
     )
-    labels = [number(value).replace("inf", "∞") for value in up[::rise]]
-    axes.set_yticks([index + 0.5 for index in range(0, len(up), rise)], labels, fontsize=7)
+    axes.set_yticks(
+        [index + 0.5 for index in range(0, len(up), rise)], [number(value) for value in up[::rise]], fontsize=7
+    )
 
 
 def _number_size(axes: Axes, columns: int, rows: int) -> float:
-    """The size of a cell's number in points, 0 where it could not be read."""
+    """Return the size of a cell's number in points, 0 where it could not be read."""
     figure = axes.figure
     box = axes.get_position()
     wide = box.width * float(figure.get_figwidth()) * 72 / columns  # type: ignore[union-attr]

@@ -2,28 +2,145 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bild.report.files import write_text
-from bild.report.page.data import page_data
-from bild.report.page.document import document
-from bild.report.page.extras import extras
+from bild.config import MethodConfig, ThresholdConfig
+from bild.errors import BildError
+from bild.report.format import interval_name, metric_name
+from bild.report.page.document import document, extras
+from bild.report.page.points import section_points, setting_of
+from bild.report.page.sample import Setting, sample_of
+from bild.report.predictions import FB, RB
+from bild.report.sections import Section
+from bild.report.table import write_text
+from bild.results.predicted import PredictedPoint
+from bild.results.prices import PRICES, read_prices
 
 if TYPE_CHECKING:
-    from bild.report.contents import Contents
+    from bild.report.report import Contents, Part
+    from bild.tree import Tree
 
 NAME = "index.html"
-
-__all__ = ["NAME", "write_page"]
+SAMPLE_BYTES = 2_500_000
+"""Of all samples of a page together."""
 
 
 def write_page(contents: Contents, out: Path) -> Path:
     """Write `index.html` to the folder `out` and return its path. BildError where it cannot be written."""
-    text = document(_title(contents), page_data(contents.parts, contents.left_out), extras(contents))
-    return write_text(Path(out) / NAME, text)
-
-
-def _title(contents: Contents) -> str:
     tasks = sorted({part.section.first.task.name for part in contents.parts})
-    return f"BiLD on {' and '.join(tasks) if len(tasks) < 3 else f'{len(tasks)} tasks'}"
+    title = f"BiLD on {' and '.join(tasks) if len(tasks) < 3 else f'{len(tasks)} tasks'}"
+    return write_text(Path(out) / NAME, document(title, page_data(contents.parts, contents.left_out), extras(contents)))
+
+
+def page_data(parts: Sequence[Part], left_out: Sequence[str]) -> dict[str, Any]:
+    """Return all data of the page, ready for JSON."""
+    told = [_section(part, index, SAMPLE_BYTES // len(parts)) for index, part in enumerate(parts)]
+    names = [section["name"] for section in told]
+    for index, section in enumerate(told):
+        if names.count(section["name"]) > 1:
+            section["name"] += f" ({names[: index + 1].count(section['name'])})"
+    about = _about([part.section for part in parts])
+    return {"schema": 1, "sections": told, "about": about, "left_out": list(left_out)}
+
+
+def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
+    section = part.section
+    vanilla = section.vanilla()
+    points = section_points(section, part.sweeps.points)
+    sample, missing = _sample(part, bytes_)
+    hollow = " Hollow marks are predicted and have no bars here." if any(not p["measured"] for p in points) else ""
+    dotted = " The dotted line is the quality of vanilla decoding." if vanilla else ""
+    return {
+        "index": index,
+        "name": f"{section.first.task.name}, {section.first.pair.name}, {section.first.engine.dtype}",
+        "title": section.title,
+        "conditions": f"{section.conditions}; {section.size}.",
+        "metric": metric_name(section.first),
+        "caption": f"Bars are {interval_name(section.first)}; the line is the front.{dotted}{hollow}",
+        "vanilla": vanilla.headline.value if vanilla else None,
+        "points": points,
+        "sample": sample,
+        "missing": missing,
+    }
+
+
+def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the section's sample, or None and why there is none."""
+    record = part.section.first
+    folder, predicted = _tree_folder(part)
+    if folder is None:
+        return None, (
+            "There is nothing to replay here: no decision tree lies beside these results. "
+            f"python -m bild.sweep task={record.task.name} grows one."
+        )
+    from bild.tree import open_tree
+
+    try:
+        tree = open_tree(folder)
+        if tree.identity["data"] != record.task.data["hash"]:
+            return None, "There is nothing to replay here: the decision tree beside these results is of other examples."
+        points = settings_of(predicted) if predicted else usual_settings(tree)
+        if not points:
+            return None, "There is nothing to replay here: the tree beside these results reaches no setting of BiLD."
+        prices = read_prices(tree.path / PRICES) if (tree.path / PRICES).is_file() else None
+        start = _start(part.section, points)
+        return sample_of(tree, points, record.quality.headline, prices, bytes_=bytes_, start=start), ""
+    except BildError as error:
+        return None, f"There is nothing to replay here: {error}"
+
+
+def _tree_folder(part: Part) -> tuple[Path | None, Sequence[PredictedPoint]]:
+    """Return the tree of the newest predictions, and these; else one that lies beside the section's points."""
+    if part.sweeps.trees:
+        return list(part.sweeps.trees.items())[-1]
+    beside = next((path.parent / "tree" for path in part.section.folders.values()), None)
+    return beside if beside is not None and beside.is_dir() else None, ()
+
+
+def settings_of(predicted: Sequence[PredictedPoint]) -> list[Setting]:
+    """Return the predicted BiLD points as settings of the replay."""
+    return [
+        setting_of(point.method, point.threshold)
+        for point in predicted
+        if point.method.name == "bild" and point.threshold.fb is not None and point.threshold.rb is not None
+    ]
+
+
+def usual_settings(tree: Tree) -> list[Setting]:
+    """Return what the tree can replay of a usual grid: without a sweep, nothing says what it was grown for."""
+    found = []
+    for fb in FB:
+        for rb in RB:
+            setting = MethodConfig("bild"), ThresholdConfig(fb, rb)
+            if not tree.missing([setting]):
+                found.append(setting)
+    return found
+
+
+def _start(section: Section, points: Sequence[Setting]) -> tuple[float, float]:
+    """Return where the sliders begin: at the fastest measured point without a loss, else in the middle of the grid."""
+    chosen = section.picks.no_loss or section.picks.one_point
+    if chosen is not None and chosen.threshold.fb is not None and chosen.threshold.rb is not None:
+        return chosen.threshold.fb, chosen.threshold.rb
+    fbs, rbs = sorted({t.fb for _, t in points}), sorted({t.rb for _, t in points})
+    return fbs[len(fbs) // 2], rbs[len(rbs) // 2]
+
+
+def _about(sections: Sequence[Section]) -> list[str]:
+    """Say where the numbers come from, a sentence or two for each section."""
+    found = []
+    for section in sections:
+        record = section.first
+        shas = sorted({str(each.environment["git"]["sha"] or "unknown")[:10] for each in section.records})
+        packages = record.environment["packages"]
+        named = ", ".join(
+            f"{name} {packages[name]}" for name in ("torch", "transformers", "sacrebleu") if name in packages
+        )
+        newest = max(each.created for each in section.records)
+        found.append(
+            f"{section.title}: {section.conditions}. {record.headline.signature}. Packages: {named}. "
+            f"Commit {', '.join(shas)}; the newest record is of {newest[:16].replace('T', ' ')} UTC."
+        )
+    return found

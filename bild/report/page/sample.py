@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
-from bild.report.format import METRIC_NAMES, plural
-from bild.report.page.pack import column
+from bild.errors import BildError
+from bild.report.format import METRIC_NAMES, grid_name, plural
 from bild.report.page.points import plain_threshold, switches
-from bild.report.pieces import pieces
+from bild.report.trace import pieces
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bild.results.prices import PassPrice, Prices
     from bild.tree import Tree, TreeExample
 
@@ -30,6 +34,8 @@ COLUMNS = {
 """Columns of the nodes, and what the page calls them."""
 MOST_EXAMPLES = 200
 _WIDEST = 257  # of a pass, in new positions: beyond every target limit in use
+_UNSIGNED = (("u1", 2**8), ("u2", 2**16))
+_ONE_UP = 1  # -1 (none) is stored as 0 where the type has no sign
 
 Setting = tuple[MethodConfig, ThresholdConfig]
 
@@ -42,22 +48,9 @@ class Grid:
     fbs: tuple[float, ...]
     rbs: tuple[float, ...]
 
-    @property
-    def name(self) -> str:
-        """`the paper's rules, drafts of at most 10 tokens`, and the switches that differ from the rules."""
-        own = f"{'the paper' if self.method.rules == 'paper' else 'the authors'}’{'s' * (self.method.rules == 'paper')}"
-        given = [
-            f"{name.replace('_', ' ')}: {getattr(self.method, name)}"
-            for name in ("first", "after_rollback", "scan", "unsure", "verify_eos")
-            if getattr(self.method, name) is not None
-        ]
-        limit = self.method.max_draft
-        drafts = f"of at most {plural(limit, 'token')}" if isinstance(limit, int) else "limited by measured costs"
-        return "; ".join([f"{own} rules, drafts {drafts}", *given])
-
 
 def grids_of(points: Sequence[Setting]) -> list[Grid]:
-    """The BiLD points by their switches, in the order they come first."""
+    """Return the BiLD points by their switches, in the order they come first."""
     found: dict[str, list[Setting]] = {}
     for method, threshold in points:
         if method.name == "bild":
@@ -77,7 +70,7 @@ def sample_of(
     bytes_: int,
     start: tuple[float, float],
 ) -> dict[str, Any]:
-    """The bundled sample: evenly spaced examples of the tree, as many as fit into `bytes_` of JSON.
+    """Return the bundled sample: evenly spaced examples of the tree, as many as fit into `bytes_` of JSON.
 
     `points` must be replayable; `metric` is the name of the headline score, `start` where the sliders begin.
     """
@@ -121,7 +114,7 @@ def _sample(
         "start": {"fb": start[0], "rb": plain_threshold(start[1])},
         "grids": [
             {
-                "name": grid.name,
+                "name": grid_name(grid.method),
                 "method": _method(grid.method),
                 "fbs": list(grid.fbs),
                 "rbs": [plain_threshold(rb) for rb in grid.rbs],
@@ -146,13 +139,13 @@ def _sample(
 
 
 def _method(method: MethodConfig) -> dict[str, Any]:
-    """The switches as they will be used; verifying the end depends on rb, which the policy in the page sees to."""
+    """Return the switches as they will be used; whether the end is verified depends on rb: the page sees to it."""
     resolved = settings(method, ThresholdConfig(rb=1.0))
     return {name: resolved.get(name) for name in switches(method)}
 
 
 def _outputs(tree: Tree, replays: Sequence[Any], metric: str) -> list[list[dict[str, Any]]]:
-    """Per example, each text that some replay gives: its key, the text, and its statistics."""
+    """Return per example each text that some replay gives: its key, the text, and its statistics."""
     found: list[dict[str, str]] = []
     for at, example in enumerate(tree.examples):
         children = _children(example)
@@ -187,7 +180,7 @@ def _children(example: TreeExample) -> dict[tuple[int, int], int]:
 
 
 def _key(children: dict[tuple[int, int], int], tokens: Sequence[int]) -> str:
-    """As `key` in js/replays.js: the node before the last token, and that token."""
+    """Return what `key` in js/replays.js does: the node before the last token, and that token."""
     at = 0
     for token in tokens[1:-1]:
         at = children[at, token]
@@ -195,7 +188,7 @@ def _key(children: dict[tuple[int, int], int], tokens: Sequence[int]) -> str:
 
 
 def _pieces(tree: Tree) -> list[tuple[int, str]]:
-    """Every token of the nodes, and how it looks."""
+    """Return every token of the nodes, and how it looks."""
     import numpy as np
 
     columns = ("token", "small_choice", "large_choice")
@@ -219,3 +212,26 @@ def _prices(prices: Prices) -> dict[str, Any]:
     passes = {name: price(getattr(prices, name)) for name in ("large", "small", "large_alone", "small_alone")}
     encoders = {name: encoder(getattr(prices, name)) for name in ("encode_large", "encode_small")}
     return {**passes, **encoders, "round": prices.round, "example": prices.example}
+
+
+def column(parts: Sequence[NDArray[Any]]) -> dict[str, str]:
+    """Return one column of all examples as {"type", "data"}, base64 of the smallest type that holds it.
+
+    Floats keep their 32 bits, integers are from -1. `js/tree.js` unpacks it.
+    """
+    import numpy as np
+
+    values = np.concatenate(parts)
+    if values.dtype.kind == "f":
+        return _packed("f4", values.astype("<f4"))
+    if len(values) and int(values.min()) < -_ONE_UP:
+        raise BildError(f"A column of the decision tree holds {int(values.min())}: grow the tree anew.")
+    most = int(values.max(initial=0)) + _ONE_UP
+    for name, limit in _UNSIGNED:
+        if most < limit:
+            return _packed(name, (values + _ONE_UP).astype(f"<{name}"))
+    return _packed("i4", values.astype("<i4"))
+
+
+def _packed(name: str, values: np.ndarray[Any, Any]) -> dict[str, str]:
+    return {"type": name, "data": base64.b64encode(values.tobytes()).decode("ascii")}

@@ -3,13 +3,13 @@
 ((bild) => {
   const { $, el, list, rove, drawnIn, fixed, signed, percent } = bild;
 
-  // As bild/report/looks.py. Colours are variables of the style sheet, so that a change of theme needs no drawing.
+  // As bild/report/style.py. Colours are variables of the style sheet, so that a change of theme needs no drawing.
   const KNOWN = {
     vanilla: ["var(--m-vanilla)", d3.symbolStar, "vanilla (large model)"],
     small: ["var(--m-small)", d3.symbolSquare, "small model"],
-    bild: ["var(--m-bild)", d3.symbolCircle, "BiLD"],
+    BiLD: ["var(--m-bild)", d3.symbolCircle, "BiLD fb/rb"],
     speculative: ["var(--m-speculative)", d3.symbolDiamond, "speculative"],
-    calm: ["var(--m-calm)", d3.symbolTriangle, "CALM"],
+    CALM: ["var(--m-calm)", d3.symbolTriangle, "CALM"],
   };
   const triangleDown = { draw: (context, size) => d3.symbolTriangle.draw({
     moveTo: (x, y) => context.moveTo(x, -y), lineTo: (x, y) => context.lineTo(x, -y), closePath: () => context.closePath(),
@@ -24,14 +24,12 @@
     const keys = new Set(points.map((point) => point.key));
     const looks = new Map(Object.entries(KNOWN).filter(([key]) => keys.has(key)));
     [...keys].filter((key) => !(key in KNOWN)).sort().forEach((key, i) => {
-      const rules = key.replace(/^bild-/, "");
-      looks.set(key, [...SPARE[i % SPARE.length], rules === key ? key : `BiLD, ${rules}’ rules`]);
+      looks.set(key, [...SPARE[i % SPARE.length], key]);
     });
     return looks;
   }
 
-  const NO_ROUNDS = new Set(["vanilla", "small", "calm"]);
-  const rate = (point, value) => (NO_ROUNDS.has(point.key) ? "–" : percent(value));
+  const rate = (point, value) => (point.rounds ? percent(value) : "–");
 
   function legend(points) {
     const entry = (color, shape, filled, text) => {
@@ -142,9 +140,10 @@
     if (point.difference !== null) pairs.push(["Against vanilla", signed(point.difference, 2)]);
     if (point.ms !== null) pairs.push(["ms per example", fixed(point.ms, point.ms < 10 ? 2 : point.ms < 100 ? 1 : 0)]);
     if (point.tokensPerLargePass) pairs.push(["Tokens per large pass", fixed(point.tokensPerLargePass, 2)]);
-    if (point.key.startsWith("bild")) {
+    if (point.rounds) {
       pairs.push(["Fallbacks", percent(point.fallbackRate)], ["Rollbacks", percent(point.rollbackRate)]);
     }
+    if (point.switches) pairs.push(["Switches", point.switches]);
     const parts = [el("h3", {}, point.name), list(pairs)];
     parts.push(el("p", { class: "quiet" }, point.measured
       ? `Measured, one sequence at a time, beside vanilla: ${point.examples} examples.`
@@ -157,9 +156,9 @@
   }
 
   function table(holder, section) {
-    const head = ["Point", "", "Speedup", section.metric, "Against vanilla", "Tokens per large pass", "Fallbacks", "Rollbacks"];
+    const head = ["Point", "Switches", "", "Speedup", section.metric, "Against vanilla", "Tokens per large pass", "Fallbacks", "Rollbacks"];
     const rows = section.points.map((point) => el("tr", {}, ...[
-      point.name, point.measured ? "measured" : "predicted",
+      point.name, point.switches || "–", point.measured ? "measured" : "predicted",
       `${fixed(point.speedup, 2)}×${between(point.speedupLow, point.speedupHigh, 2)}`,
       `${fixed(point.quality, 2)}${between(point.qualityLow, point.qualityHigh, 1)}`,
       point.difference === null ? "–" : signed(point.difference, 2),

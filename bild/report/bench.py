@@ -1,0 +1,260 @@
+"""What a bench of engines shows: its table, and its figure of ms per token against the machine's floor.
+
+`python -m bild.report.bench bench/*.json` draws anew what was measured. The same result gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bild.errors import BildError
+from bild.report.figure import Sheet
+from bild.report.figures.common import handle, plain
+from bild.report.format import DASH, plural, significant
+from bild.report.layout import Words, open_frame, probe, text_inches
+from bild.report.style import Theme
+from bild.report.table import Table
+from bild.results.bench import BenchResult, Row, Spread, Wide, read_bench
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEADINGS = ("", "ms per token", "× generate()", "GB/s", "GFLOP\n/s", "×\nfloor", "first\nms", "same\ntokens")
+_ENGINES = {"hf": ("#E69F00", "s"), "fused": ("#0072B2", "o"), "graph": ("#009E73", "D")}
+_SPARE = (("#CC79A7", "v"), ("#56B4E9", "P"), ("#D55E00", "^"))
+_FLOOR, _PEER = "#D55E00", "#8C8C8D"
+_LOG_FROM = 8.0
+"""The slowest over the fastest from which a linear axis would squeeze the fast ones together."""
+
+
+def bench_tables(result: BenchResult) -> list[Table]:
+    """Return decoding, large passes by their width where these were measured, and notes below the last."""
+    found = [Table("decode", title(result), HEADINGS, tuple(_decode_rows(result)), subtitle=conditions(result))]
+    if wide := _wide_rows(result):
+        headings = ("width", *map(str, sorted(result.floors)))
+        found.append(Table("widths", "ms of a pass, by new positions (× width 1)", headings, tuple(wide)))
+    found[-1] = dataclasses.replace(found[-1], notes=tuple(notes(result)))
+    return found
+
+
+def title(result: BenchResult) -> str:
+    """Write `t5-small (random weights): fp32, cpu, 1 thread`."""
+    return f"{result.title}: {result.dtype}, {result.device}, {plural(result.threads, 'thread')}"
+
+
+def conditions(result: BenchResult) -> str:
+    """Name the machine, the lengths and the load."""
+    settings, load = result.settings, result.environment["state"]["load_1min"]
+    after = result.environment["state_after"]["load_1min"]
+    return (
+        f"{result.machine}; source of {settings['source_length']}, {settings['tokens']} tokens after the first, "
+        f"{result.repeats} repeats, load {load:g}, then {after:g}"
+    )
+
+
+def _decode_rows(result: BenchResult) -> list[tuple[str, ...]]:
+    """Return the floor, then a row for all that was asked for."""
+    floor = next((row.floor for row in result.rows.values() if row.floor and row.precision == result.dtype), None)
+    rows: list[tuple[str, ...]] = []
+    if floor is not None:
+        reached = significant(result.rates.gb_per_s), significant(result.rates.gflop_per_s)
+        rows.append((f"floor, {result.dtype}", significant(floor.ms), "", *reached, "1.00", "", ""))
+    for name, row in result.rows.items():
+        if row.ms_per_token is None:
+            rows.append((name, row.status, *[""] * (len(HEADINGS) - 2)))
+            continue
+        agreement = f"{row.agreement.equal}/{row.agreement.repeats}" if row.agreement else DASH
+        numbers = (row.gb_per_s, row.gflop_per_s, row.over_floor, row.first_ms and row.first_ms.median)
+        cells = (DASH if value is None else significant(value) for value in numbers)
+        rows.append((name, _spread(row.ms_per_token), _spread(row.faster), *cells, agreement))
+    return rows
+
+
+def _wide_rows(result: BenchResult) -> list[tuple[str, ...]]:
+    """Return floors, then the engines; empty where no width was measured."""
+    widths, engines = sorted(result.floors), {name: row.wide for name, row in result.rows.items() if row.wide}
+    rows = [("floor", *(significant(result.floors[width].ms) for width in widths))]
+    for name, wide in engines.items():
+        found = [wide.get(width) for width in widths]
+        cells = (f"{significant(w.ms.median)} ({w.relative.median:.2f})" if w else DASH for w in found)
+        rows.append((name, *cells))
+    return rows if engines else []
+
+
+def _spread(spread: Spread | None) -> str:
+    """Write median, least and most: `1.77 (1.44–2.79)`."""
+    if spread is None:
+        return DASH
+    return f"{significant(spread.median)} ({significant(spread.low)}–{significant(spread.high)})"
+
+
+def notes(result: BenchResult) -> list[str]:
+    """Say what a reader must know: the floor, the Python between passes, tokens that part, reasons."""
+    rates, overhead = result.rates, result.overhead
+    beside = share = ""
+    if rates.gb_per_s_in_loop and rates.gflop_per_s_in_loop:
+        reads, products = rates.gb_per_s_in_loop.median, rates.gflop_per_s_in_loop.median
+        beside = f"; in the loop, median: {reads:.3g} GB/s and {products:.3g} GFLOP/s"
+    if overhead.share is not None and overhead.round_ms is not None:
+        share = (
+            f", {100 * overhead.share:.2f} % of a round of {overhead.passes_per_round:.1f} passes "
+            f"({significant(overhead.round_ms)} ms, {overhead.engine})"
+        )
+    lines = [
+        f"Floor: bytes that a step must read over {rates.gb_per_s:.3g} GB/s (best sum of {rates.read_mb:,.1f} MB), or "
+        f"operations over {rates.gflop_per_s:.3g} GFLOP/s (best product of {rates.matrix} × {rates.matrix}), "
+        f"the longer{beside}.",
+        "Medians (least–most). Per token: after the first one, which has the encoder and the source's keys and values "
+        "(first ms). × generate(): how many times as fast, repeat by repeat. Same tokens: repeats with those of "
+        "generate().",
+        f"Python between two passes: {overhead.us_per_pass.median:.2f} µs a pass{share}.",
+    ]
+    for name, row in result.rows.items():
+        if row.note:
+            lines.append(f"{name}: {row.note.rstrip('.')}.")
+        parted = row.agreement
+        if parted is not None and parted.equal < parted.repeats:
+            gap = "" if parted.gap is None else f", where the large model prefers that token by {parted.gap:.2g} nats"
+            at = "" if parted.position is None else f" at token {parted.position + 1}"
+            lines.append(f"{name}: parts from {parted.reference}{at}{gap}.")
+    if result.environment.get("busy"):
+        lines.append(f"Warning: {result.environment['busy']}")
+    if result.interrupted:
+        lines.append(f"Note: stopped after {result.repeats} whole repeats.")
+    git = result.environment["git"]
+    changed = " with uncommitted changes" if git["dirty"] else ""
+    lines.append(f"torch {result.environment['packages']['torch']}, git {(git['sha'] or 'unknown')[:10]}{changed}")
+    return lines
+
+
+def bench_sheet(result: BenchResult) -> Sheet:
+    """Return the figure of one result. BildError where nothing in it was measured."""
+    # What was measured of the large model, slowest first, so that the fastest is at the foot, beside the floor.
+    rows = [(name, row) for name, row in result.rows.items() if row.ms_per_token and row.kind != "small"]
+    if not rows:
+        raise BildError(f"{result.name} has no measured row to draw.")
+    rows.sort(key=lambda item: -item[1].ms_per_token.median if item[1].ms_per_token else 0.0)
+    return Sheet(result.name, title(result), conditions(result), lambda theme, width: _draw(result, rows, theme, width))
+
+
+def save_bench(result: BenchResult, out: Path) -> list[Path]:
+    """Write `<name>.png` and `<name>.svg` to the folder `out`, and return their paths. BildError where none can be."""
+    return bench_sheet(result).save(out, (("", "light", "print", ("png", "svg")),))
+
+
+def _look(name: str, row: Row, theme: Theme) -> tuple[str, str]:
+    color, marker = _ENGINES.get(name) or _SPARE[sum(map(ord, name)) % len(_SPARE)]
+    return theme.mark(color if row.kind == "engine" else _PEER), marker
+
+
+def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, width: str) -> Figure:
+    wide = {name: row.wide for name, row in result.rows.items() if row.wide and len(row.wide) > 1}
+    looks = {name: _look(name, row, theme) for name, row in result.rows.items()}
+    rates, figure = result.rates, probe()
+    words = (
+        f"Medians, lines from least to most. Floor: what a step must read at {rates.gb_per_s:.3g} GB/s "
+        f"(best sum of {rates.read_mb:,.0f} MB), or compute at {rates.gflop_per_s:,.0f} GFLOP/s, whichever is longer."
+    )
+    if any(row.precision == "int8" and row.ms_per_token for row in result.rows.values()):
+        words += " int8 has a floor of its own, since its weights are a quarter of the bytes."
+    height = max(0.24 * len(bars) + 0.22, 1.6 if wide else 0.0)
+    frame = open_frame(
+        theme,
+        width,
+        Words(title(result), conditions(result), words),
+        [handle(n, looks[n][0], linestyle="-", linewidth=1.2, marker=looks[n][1], markersize=4) for n in wide],
+        heights=(height, height) if wide else (height,),
+        shares=(1.5, 1) if wide and width == "print" else (),
+        left=0.2 + max(text_inches(figure, name, 8.5) for name, _ in bars),
+        right=0.12,
+        head=0.06,
+    )
+    _draw_bars(frame.panels[0], result, bars, {name: look[0] for name, look in looks.items()}, theme)
+    if wide:
+        _draw_widths(frame.panels[1], wide, looks, theme)
+    return frame.figure
+
+
+def _draw_bars(
+    axes: Axes, result: BenchResult, bars: Sequence[tuple[str, Row]], colors: dict[str, str], theme: Theme
+) -> None:
+    spreads = [row.ms_per_token for _, row in bars if row.ms_per_token]
+    floors = {row.precision: row.floor.ms for _, row in bars if row.floor}
+    floor, own = theme.mark(_FLOOR), floors.get(result.dtype)
+    for at, ((name, row), spread) in enumerate(zip(bars, spreads, strict=True)):
+        axes.barh(at, spread.median, height=0.66, color=colors[name], zorder=2)
+        axes.plot([spread.low, spread.high], [at, at], color=theme.strong, linewidth=0.8, zorder=4)
+        over = "" if row.over_floor is None else f"  ({row.over_floor:.1f}× floor)"
+        _note(axes, f"{significant(spread.median)}{over}", (max(spread.high, spread.median), at), (4, 0), "left")
+        if row.floor and row.precision != result.dtype:  # its own floor: its weights are smaller
+            axes.plot([row.floor.ms] * 2, [at - 0.33, at + 0.33], color=floor, linewidth=1.2, zorder=5)
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    if own is not None:
+        axes.axvline(own, color=floor, linewidth=1.2, zorder=5)
+        _note(axes, f"floor {significant(own)}", (own, -0.6), (0, 6), "center", theme.text(_FLOOR))
+    least = min([*floors.values(), *(spread.low for spread in spreads)])
+    most, medians = max(spread.high for spread in spreads), [spread.median for spread in spreads]
+    log = max(medians) > _LOG_FROM * min(medians)
+    if log:
+        axes.set_xscale("log")
+        axes.set_xlim(least / 1.6, most * (most / least) ** 0.75)
+        decades = [10.0**power for power in range(-6, 7)]
+        shown = [tick for tick in decades if least / 1.6 <= tick <= 3 * most]  # the rest is room for words
+        axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+        axes.minorticks_off()
+    else:
+        axes.set_xlim(0, most * 1.5)
+    plain(axes, theme, "x")
+    axes.set_xlabel(f"ms per token{' (logarithmic)' if log else ''}")
+
+
+def _note(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], side: str, color: str | None = None
+) -> None:
+    look = {"fontsize": 7, "va": "center", "ha": side, "annotation_clip": False} | ({"color": color} if color else {})
+    axes.annotate(text, at, xytext=shift, textcoords="offset points", **look)  # type: ignore[arg-type]
+
+
+def _draw_widths(axes: Axes, wide: dict[str, dict[int, Wide]], looks: dict[str, tuple[str, str]], theme: Theme) -> None:
+    """Draw each engine by its own width 1, and not the floor's curve."""
+    widths = sorted({width for found in wide.values() for width in found})
+    for name, found in wide.items():
+        color, marker = looks[name]
+        at, spans = sorted(found), [found[width].relative for width in sorted(found)]
+        medians = [span.median for span in spans]
+        axes.plot(at, medians, color=color, marker=marker, markersize=4, linewidth=1.2, label=name, zorder=3)
+        ends = [span.low for span in spans], [span.high for span in spans]
+        axes.vlines(at, *ends, color=color, linewidth=0.7, alpha=0.5)
+    axes.axhline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(widths, [str(width) for width in widths])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.12 * max(found.relative.median for by_width in wide.values() for found in by_width.values()))
+    plain(axes, theme)
+    axes.set_xlabel("new positions of a pass")
+    axes.set_ylabel(f"time over width {widths[0]}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw results beside themselves; returns the exit code."""
+    if not arguments or arguments[0].startswith("-"):
+        print("usage: python -m bild.report.bench bench/t5-small-fp32-cpu.json ...", file=sys.stderr)
+        return 2
+    try:
+        for name in arguments:
+            print(*save_bench(read_bench(Path(name)), Path(name).parent))
+    except BildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""BiLD against its ablations, and against early exit by CALM, with the paper's Fig. 5 and Fig. 6 quietly behind."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bild.report.figure import Missing, Sheet
+from bild.report.figures.common import (
+    cross,
+    dots,
+    handle,
+    long_speedup_axis,
+    look_handles,
+    plain,
+    quiet_curve,
+    quiet_handle,
+)
+from bild.report.format import interval_name, legend, metric_name, plural, switches_note
+from bild.report.layout import Frame, open_frame, words_of
+from bild.report.paper import Curve, curve, kind_of_pair, overlay_note, paper
+from bild.report.sections import Section, split_exit
+from bild.report.style import Theme, looks
+from bild.results import Interval, Record
+from bild.results.pareto import front
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+ABLATION, EXIT = "Ablations", "Early exit: BiLD against CALM"
+KINDS: dict[str, tuple[str, str, Any]] = {
+    "BiLD": ("#0072B2", "o", "-"),
+    "no rollback (rb = ∞)": ("#D55E00", "^", (0, (5, 1.5))),
+    "no fallback (fb = 0)": ("#009E73", "s", (0, (1.5, 1.2))),
+}
+PAPERS = {"no rollback (rb = ∞)": "no rollback", "no fallback (fb = 0)": "no fallback"}
+CALMS: dict[str, tuple[str, Any]] = {"bild": ("o", "-"), "calm": ("^", (0, (4, 2)))}
+
+
+def ablation_sheet(section: Section) -> Sheet | Missing:
+    """Return the three kinds as fronts of their own; Missing where nothing was ablated."""
+    groups: dict[str, list[Record]] = {name: [] for name in KINDS}
+    for record in section.records:
+        if (name := kind(record)) is not None:
+            groups[name].append(record)
+    lacking = [name for name, records in groups.items() if not records]
+    if not any(groups[name] for name in PAPERS):
+        command = section.run_command("threshold=rollback-only,fallback-only", multirun=True)
+        return Missing(ABLATION, "no point without fallback (fb=0) or without rollback (rb=inf)", command)
+    words = ", ".join(f"{name}: {plural(len(records), 'point')}" for name, records in groups.items())
+    words += f" (without {', '.join(lacking)})." if lacking else "."
+    return Sheet("ablation", ABLATION, words, lambda theme, width: _draw_ablation(section, groups, theme, width))
+
+
+def kind(record: Record) -> str | None:
+    """Return which of KINDS a record is, if it is a BiLD point at all."""
+    fb, rb = record.threshold.fb, record.threshold.rb
+    if record.method.name != "bild" or fb is None or rb is None:
+        return None
+    full, no_rollback, no_fallback = KINDS
+    if math.isinf(rb):
+        return no_rollback if fb > 0 else None
+    return no_fallback if fb == 0 else full
+
+
+def _behind(section: Section) -> dict[str, Curve]:
+    """Return the paper's curves, for its aligned pairs."""
+    if kind_of_pair(section.first.pair.name) != "aligned":
+        return {}
+    task = section.first.task.name
+    found = {name: curve("fig5", task, theirs) for name, theirs in PAPERS.items()}
+    if any(found.values()):
+        found["BiLD"] = curve("fig4", task, "aligned")
+    return {name: points for name, points in found.items() if points}
+
+
+def _open(section: Section, title: str, notes: list[str], handles: list[Line2D], theme: Theme, width: str) -> Frame:
+    note = f"n = {section.size}. Bars: {interval_name(section.first)}. {' '.join(filter(None, notes))}"
+    frame = open_frame(theme, width, words_of(section, title, note), handles, heights=(2.8,), left=0.62, right=0.2)
+    plain(frame.panels[0], theme)
+    frame.panels[0].set_ylabel(metric_name(section.first))
+    return frame
+
+
+def _draw_ablation(section: Section, groups: dict[str, list[Record]], theme: Theme, width: str) -> Figure:
+    behind = _behind(section)
+    handles = [
+        handle(name, theme.mark(color), marker=marker, markersize=4.5, linestyle=dash, linewidth=1.2)
+        for name, (color, marker, dash) in KINDS.items()
+        if groups[name]
+    ]
+    if behind:
+        handles.append(quiet_handle("the same in the paper (T4, Fig. 4 and 5)", theme))
+    records = [record for group in groups.values() for record in group]
+    notes = ["Lines: the front of each kind.", switches_note(records), overlay_note() if behind else ""]
+    frame = _open(section, ABLATION, notes, handles, theme, width)
+    axes = frame.panels[0]
+    for name, points in behind.items():
+        quiet_curve(axes, points, theme, *KINDS[name][1:])
+    for name, group in groups.items():
+        color, marker, dash = theme.mark(KINDS[name][0]), *KINDS[name][1:]
+        for record in group:
+            cross(axes, record.latency.speedup.total, record.headline, color, alphas=(0.4, 0.25), linewidth=0.6)
+        at = [(record.latency.speedup.total.value, record.headline.value) for record in group]
+        if at:
+            best = [at[index] for index in front(at)]
+            axes.plot(*zip(*best, strict=True), color=color, linestyle=dash, linewidth=1.2, zorder=3)
+            dots(axes, at, color, marker, 5, theme)
+    axes.locator_params(axis="x", nbins=5 if frame.phone else 8)
+    long_speedup_axis(frame)
+    return frame.figure
+
+
+def early_exit_sheet(section: Section) -> Sheet | Missing | None:
+    """Return the figure of a pair whose small model is a part of the large one; None for any other pair."""
+    records = [record for record in section.records if record.method.name in CALMS]
+    kinds = {record.method.name for record in records}
+    if split_exit(section.first.pair.name)[1] is None and "calm" not in kinds:
+        return None
+    if lacks := sorted(set(CALMS) - kinds, reverse=True):
+        return Missing(EXIT, f"no point of method={lacks[0]}", section.run_command(f"method={lacks[0]}"))
+    counts = {legend(record): sum(legend(other) == legend(record) for other in records) for record in records}
+    words = ", ".join(f"{name}: {plural(count, 'point')}" for name, count in sorted(counts.items()))
+    return Sheet("early-exit", EXIT, f"{words}.", lambda theme, width: _draw_exit(section, records, theme, width))
+
+
+def relative(record: Record) -> Interval:
+    """Return the latency over that of vanilla: the speedup turned over."""
+    speed = record.latency.speedup.total
+    return Interval(1 / speed.value, 1 / speed.high, 1 / speed.low)
+
+
+def _draw_exit(section: Section, records: list[Record], theme: Theme, width: str) -> Figure:
+    task, vanilla = section.first.task.name, section.vanilla()
+    shown = looks(map(legend, records), theme)
+    theirs = split_exit(section.first.pair.name)[0] == "mt5-small" and task in paper()["fig6"]
+    handles = look_handles(shown) + ([quiet_handle("paper, Fig. 6 (T4)", theme)] if theirs else [])
+    notes = ["Upper left is better.", switches_note(records), overlay_note() if theirs else ""]
+    frame = _open(section, EXIT, notes, handles, theme, width)
+    axes = frame.panels[0]
+    for name, (marker, dash) in CALMS.items() if theirs else ():
+        quiet_curve(axes, curve("fig6", task, name), theme, marker, dash)
+    for record in records:
+        look, x, score = shown[legend(record)], relative(record), record.headline
+        cross(axes, x, score, look.color, alphas=(0.4, 0.3))
+        dots(axes, [(x.value, score.value)], look.color, look.marker, look.size, theme)
+    if vanilla is not None:
+        axes.axhline(vanilla.headline.value, color=theme.hair, linewidth=0.7, zorder=1)
+        dots(axes, [(1.0, vanilla.headline.value)], theme.strong, "*", 10, theme)
+    axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
+    axes.locator_params(axis="x", nbins=6)
+    axes.set_xlabel("latency over that of vanilla")
+    return frame.figure

@@ -1,0 +1,186 @@
+"""What rounds tell: how long drafts are, what verification passes leave of them, and where the pair agrees."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from bild.report.figure import Missing, Sheet
+from bild.report.figures.common import draw_line, plain, series, series_handles
+from bild.report.format import label, plural, significant, switches_note
+from bild.report.layout import Frame, open_frame, words_of
+from bild.report.sections import Rounds, Section
+from bild.report.style import Theme
+from bild.results import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAFTS, AGREEMENT = "Drafts and what stands of them", "Agreement of the pair by position"
+MOST = 4
+FEWEST = 20
+"""Places with fewer tokens are left out: a share of a handful says nothing."""
+_Z = 1.959963984540054
+Shares = dict[int, float]
+
+
+def drafts_sheet(section: Section) -> Sheet | Missing:
+    """Return two distributions for a few points that draft; Missing where no trace can be read."""
+    shown = [
+        (record, lengths(found), gains(found))
+        for record in section.telling(MOST, ("bild", "speculative"))
+        if (found := section.rounds(record))
+    ]
+    if not shown:
+        return Missing(DRAFTS, "no point that drafts has its trace", section.run_command("method=bild"))
+    record = shown[0][0]
+    words = (
+        f"Draft lengths and tokens a large pass adds, for {plural(len(shown), 'point')}. {label(record)}: "
+        f"{significant(record.counts.tokens_per_large_pass)} tokens per large pass."
+    )
+    return Sheet("drafts", DRAFTS, words, lambda theme, width: _draw_drafts(section, shown, theme, width))
+
+
+def lengths(examples: list[Rounds]) -> Shares:
+    """Return the share of drafts by the number of tokens in them; an unsure token that was dropped does not count."""
+    return _shares(Counter(len(each["drafted"]) for rounds in examples for each in rounds if each["stop"] != "none"))
+
+
+def gains(examples: list[Rounds]) -> Shares:
+    """Return the share of large passes by the tokens they leave behind: drafted ones that stand and the pass's own."""
+    return _shares(
+        Counter(
+            each["kept"] + (each["wrote"] is not None)
+            for rounds in examples
+            for each in rounds
+            if each["wrote"] is not None or each["token_nll"]
+        )
+    )
+
+
+def _shares(counted: Counter[int]) -> Shares:
+    total = sum(counted.values())
+    return {n: counted[n] / total for n in range(max(counted) + 1)} if total else {}
+
+
+def _open(section: Section, title: str, note: str, records: list[Record], theme: Theme, width: str) -> Frame:
+    note = f"n = {section.size}. {note} {switches_note(records)}"
+    if width == "phone":
+        note = note.replace("Left:", "Upper:").replace("Right:", "Lower:")
+    handles = series_handles(series(records, theme), marks=True)
+    return open_frame(theme, width, words_of(section, title, note), handles, heights=(2.25, 2.25), foot=0.45)
+
+
+def _draw_drafts(section: Section, shown: list[tuple[Record, Shares, Shares]], theme: Theme, width: str) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
+    records = [record for record, _, _ in shown]
+    note = (
+        "Left: drafts by the tokens the small model handed over (an unsure one is dropped). Right: large passes by the "
+        "tokens they added, their own included. Vertical: means."
+    )
+    frame = _open(section, DRAFTS, note, records, theme, width)
+    names = (("tokens of a draft", "drafts (%)"), ("tokens a large pass adds", "large passes (%)"))
+    for panel, (axes, (name, of)) in enumerate(zip(frame.panels, names, strict=True)):
+        for look, (_, *tables) in zip(series(records, theme), shown, strict=True):
+            found = tables[panel]
+            draw_line(axes, list(found), [100 * share for share in found.values()], look, marks=True, alpha=0.95)
+            mean = sum(n * share for n, share in found.items())
+            axes.axvline(mean, color=look.color, linestyle=look.dash, linewidth=0.7, alpha=0.5)
+        axes.set_ylim(0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.set_xlabel(name)
+        axes.set_ylabel(of)
+        plain(axes, theme)
+    return frame.figure
+
+
+class Share(NamedTuple):
+    """A share with its Wilson interval (95 %), in percent."""
+
+    value: float
+    low: float
+    high: float
+
+
+Agreement = dict[int, Share]
+
+
+def agreement_sheet(section: Section) -> Sheet | Missing:
+    """Return the shares of drafted tokens that stand.
+
+    Exact speculative decoding comes first, since there a token stands if and only if the large model would choose it.
+    """
+    judged = [
+        r for r in section.telling(2 * MOST, ("bild",)) if r.threshold.rb is None or math.isfinite(r.threshold.rb)
+    ]
+    wanted = [*section.telling(1, ("speculative",)), *judged[: MOST - 1]]  # without a rollback, all tokens stand
+    shown = [(record, *by_place(found)) for record in wanted if (found := section.rounds(record))]
+    shown = [row for row in shown if row[1]]
+    if not shown:
+        return Missing(AGREEMENT, "no point that drafts has its trace", section.run_command("method=speculative"))
+    record, places, _ = shown[0]
+    first = f": the first token of a draft stands in {places[1].value:.0f} %" if 1 in places else ""
+    words = f"{label(record)}{first}."
+    return Sheet("agreement", AGREEMENT, words, lambda theme, width: _draw_agreement(section, shown, theme, width))
+
+
+def by_place(examples: list[Rounds], bin_width: int = 4) -> tuple[Agreement, Agreement]:
+    """Return shares of drafted tokens that stand: by place in the draft (from 1), and by position in the text.
+
+    A token counts where all before it in its draft stand, which is where the large model judged it on the kept text.
+    """
+    places: dict[int, list[int]] = {}
+    positions: dict[int, list[int]] = {}
+    for each in (each for rounds in examples for each in rounds):
+        if not each["token_nll"]:  # a tail that was not verified
+            continue
+        judged = each["kept"] + (1 if each["kept"] < len(each["drafted"]) else 0)
+        for index in range(judged):
+            for table, at in ((places, index + 1), (positions, (each["start"] + index - 1) // bin_width)):
+                counted = table.setdefault(at, [0, 0])
+                counted[0] += index < each["kept"]
+                counted[1] += 1
+    middles = {round(bin_width * at + (bin_width + 1) / 2): counted for at, counted in positions.items()}
+    one, two = (
+        {at: wilson(*counted) for at, counted in sorted(table.items()) if counted[1] >= FEWEST}
+        for table in (places, middles)
+    )
+    return one, two
+
+
+def wilson(hits: int, total: int) -> Share:
+    """Return a share in percent with its 95 % Wilson interval."""
+    rate, square = hits / total, _Z**2
+    middle = (rate + square / (2 * total)) / (1 + square / total)
+    half = _Z * math.sqrt(rate * (1 - rate) / total + square / (4 * total**2)) / (1 + square / total)
+    return Share(100 * rate, 100 * max(0.0, middle - half), 100 * min(1.0, middle + half))
+
+
+def _draw_agreement(
+    section: Section, shown: list[tuple[Record, Agreement, Agreement]], theme: Theme, width: str
+) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
+    records = [record for record, _, _ in shown]
+    note = (
+        f"A token counts where all before it in its draft stand; bands: 95 % Wilson intervals; places with under "
+        f"{FEWEST} tokens left out. Under speculative a token stands if it is the large model's choice, under BiLD "
+        "also if its −ln p is at most rb."
+    )
+    frame = _open(section, AGREEMENT, note, records, theme, width)
+    lows = [share.low for _, *tables in shown for table in tables for share in table.values()]
+    names = ("place in the draft", "position in the text (middle of 4)")
+    for panel, (axes, name) in enumerate(zip(frame.panels, names, strict=True)):
+        for look, (_, *tables) in zip(series(records, theme), shown, strict=True):
+            at, found = list(tables[panel]), list(tables[panel].values())
+            band = [share.low for share in found], [share.high for share in found]
+            axes.fill_between(at, *band, color=look.color, alpha=0.12, linewidth=0)
+            draw_line(axes, at, [share.value for share in found], look, marks=True)
+        axes.set_ylim(max(0.0, min(lows, default=0.0) - 3), 101)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.set_xlabel(name)
+        axes.set_ylabel("drafted tokens that stand (%)")
+        plain(axes, theme)
+    return frame.figure

@@ -1,0 +1,186 @@
+"""Where the time goes, and how it spreads over the examples.
+
+Shares and ratios to the paired vanilla, since points may have been timed in different runs, at different paces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from bild.report.figure import Missing, Sheet
+from bild.report.figures.common import Series, draw_line, plain, series, series_handles, speedup_axis
+from bild.report.format import labels, plural, significant, switches_note
+from bild.report.layout import open_frame, probe, text_inches, words_of
+from bild.report.sections import Section
+from bild.report.style import Theme
+from bild.results import Record
+from bild.results.pareto import ANCHORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PHASES, LATENCY = "Where the time goes", "Latency per example"
+MOST_BARS, MOST_LINES = 16, 4
+PARTS = (
+    ("encoders", "#8C8C8D"),
+    ("small steps", "#E69F00"),
+    ("large passes", "#0072B2"),
+    ("rest (policy, driver)", "#CC79A7"),
+)
+
+
+def phases_sheet(section: Section) -> Sheet:
+    """Return stacked bars: the anchors, then the points that stand for the section."""
+    anchors = [record for record in section.records if record.method.name in ANCHORS]
+    shown = [*anchors, *section.telling(MOST_BARS - len(anchors))]
+    words = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{part} {100 * value:.0f} %" for (part, _), value in zip(PARTS, shares(record), strict=True))
+        for name, record in list(zip(labels(shown), shown, strict=True))[:4]
+    )
+    words = f"Share of the time. {words}."
+    return Sheet("phases", PHASES, words, lambda theme, width: _draw_phases(section, shown, theme, width))
+
+
+def shares(record: Record) -> list[float]:
+    """Return the parts of a record's time, in the order of PARTS; they sum to 1."""
+    phases = record.latency.phases
+    parts = [phases.encode_large + phases.encode_small, phases.small, phases.large, phases.rest]
+    total = sum(parts)
+    return [part / total if total else 0.0 for part in parts]
+
+
+def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:
+    from matplotlib.patches import Patch
+
+    figure, names = probe(), labels(records)
+    left_out = len(section.records) - len(records)
+    notes = [
+        f"n = {section.size}, batch size 1. Total times over those of vanilla on the same engine and examples, paired. "
+        "In brackets: ms per token.",
+        f"{plural(left_out, 'slower point')} off the front not shown." if left_out else "",
+        switches_note(records),
+    ]
+    frame = open_frame(
+        theme,
+        width,
+        words_of(section, PHASES, " ".join(filter(None, notes))),
+        [Patch(facecolor=theme.mark(color), label=name) for name, color in PARTS],
+        heights=(0.2 * len(records) + 0.15,),
+        left=min(1.9, 0.12 + max(text_inches(figure, name, 7.0) for name in names)) + 0.05,
+        right=0.15,
+        foot=0.42,
+    )
+    axes = frame.panels[0]
+    longest = max(1 / record.latency.speedup.total.value for record in records)
+    for at, record in enumerate(records):
+        begin, whole = 0.0, 1 / record.latency.speedup.total.value
+        for share, (_, color) in zip(shares(record), PARTS, strict=True):
+            part = share * whole
+            axes.barh(at, part, left=begin, height=0.7, color=theme.mark(color), edgecolor=theme.paper, linewidth=0.4)
+            begin += part
+        axes.annotate(
+            f"{whole:.2f} ({significant(record.latency.ms_per_token)})",
+            (max(begin, 1.0) if begin > 0.8 else begin, at),  # clear of the line at vanilla's time
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6.5,
+            color=theme.soft,
+        )
+    axes.set_yticks(range(len(records)), names, fontsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(records) - 0.45, -0.55)
+    axes.set_xlim(0, longest * (1.4 if frame.phone else 1.15))
+    plain(axes, theme, "x")
+    axes.axvline(1.0, color=theme.edge, linewidth=0.7)
+    axes.set_xlabel("time over that of vanilla")
+    return frame.figure
+
+
+class Times(NamedTuple):
+    """Milliseconds per example of a record and of its paired baseline, in the same order."""
+
+    record: Record
+    own: list[float]
+    base: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Return the speedup of each example."""
+        return [base / own for own, base in zip(self.own, self.base, strict=True)]
+
+    @property
+    def slower(self) -> float:
+        """Return the share of examples on which the method was slower than vanilla."""
+        return sum(ratio < 1 for ratio in self.ratios) / len(self.own)
+
+
+def latency_sheet(section: Section) -> Sheet | Missing:
+    """Return cumulative distributions of at most four points and vanilla; Missing where no examples can be read."""
+    shown = [times for record in section.telling(MOST_LINES) if (times := times_of(section, record))]
+    if not shown:
+        return Missing(LATENCY, "no point but the anchors has its examples", section.run_command("method=bild"))
+    names = labels([times.record for times in shown])
+    told = "; ".join(
+        f"{name}: slower than vanilla in {100 * times.slower:.0f} %" for name, times in zip(names, shown, strict=True)
+    )
+    words = f"Of the examples, {told}."
+    return Sheet("latency", LATENCY, words, lambda theme, width: _draw_latency(section, shown, theme, width))
+
+
+def times_of(section: Section, record: Record) -> Times | None:
+    """Return the times of a record's examples, or None."""
+    try:
+        samples = section.samples(record) or []
+        own = [sample["ns"]["total"] / 1e6 for sample in samples]
+        base = [sample["baseline"]["ns"] / 1e6 for sample in samples]
+    except (KeyError, TypeError):
+        return None
+    return Times(record, own, base) if own and all(own) and all(base) else None
+
+
+def _draw_latency(section: Section, shown: list[Times], theme: Theme, width: str) -> Figure:
+    records = [times.record for times in shown]
+    found, vanilla = series(records, theme), Series("vanilla", theme.strong, "-", "*")
+    note = (
+        f"n = {section.size}, end to end, batch size 1. Vanilla's times are those paired with {found[0].name}. "
+        "Speedups are paired; points timed in different runs compare by them. Left of 1×: slower. "
+        f"{switches_note(records)}"
+    )
+    frame = open_frame(
+        theme, width, words_of(section, LATENCY, note), series_handles([vanilla, *found]), heights=(2.3, 2.3), foot=0.45
+    )
+    left, right = frame.panels
+    _steps(left, shown[0].base, vanilla)
+    for look, times in zip(found, shown, strict=True):
+        _steps(left, times.own, look)
+        _steps(right, times.ratios, look)
+    right.axvline(1.0, color=theme.strong, linewidth=0.8)
+    left.set_xlim(*_span([ms for times in shown for ms in (*times.own, *times.base)]))
+    right.set_xlim(*_span([ratio for times in shown for ratio in times.ratios] + [1.0]))
+    left.set_xlabel("ms per example")
+    speedup_axis(right, "speedup of the single example")
+    for axes in frame.panels:
+        axes.set_ylim(0, 100.8)
+        axes.set_ylabel("examples up to here (%)")
+        axes.locator_params(axis="x", nbins=6)
+        plain(axes, theme)
+    return frame.figure
+
+
+def _span(values: list[float]) -> tuple[float, float]:
+    """Return the middle 99 % and some air, so that a single outlier does not squeeze the rest."""
+    ordered = sorted(values)
+    cut = int(0.005 * len(ordered))
+    low, high = ordered[cut], ordered[len(ordered) - 1 - cut]
+    air = 0.04 * (high - low or high or 1.0)
+    return max(0.0, low - air), high + air
+
+
+def _steps(axes: Axes, values: list[float], look: Series) -> None:
+    ordered = sorted(values)
+    heights = [100 * (index + 1) / len(ordered) for index in range(len(ordered))]
+    draw_line(axes, [ordered[0], *ordered], [0.0, *heights], look, drawstyle="steps-post")

@@ -1,0 +1,226 @@
+"""A report: what it shows, gathered before anything is written, and the files that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bild.report.compare import Comparison, compare, difference_table
+from bild.report.figure import VARIANTS, Missing, Sheet
+from bild.report.figures import sheets_of
+from bild.report.figures.front import save
+from bild.report.format import plural
+from bild.report.paper import paper, paper_table
+from bild.report.points import environment_table, points_table, predicted_table, signatures_table
+from bild.report.predictions import Sweeps, differs, sweeps_of
+from bild.report.sections import Section, find_sections
+from bild.report.table import Table, escape_markdown, write_text
+from bild.results import Skipped
+from bild.results.predicted import Predicted, find_predicted
+
+FIGURES, TABLES = "figures", "tables"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One section: points that may be compared, their predictions, and all that is shown of them.
+
+    `slug` names its folder among the files, and is empty where the report has no other section.
+    """
+
+    section: Section
+    slug: str
+    sweeps: Sweeps
+    sheets: tuple[Sheet, ...]
+    missing: tuple[Missing, ...]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A report: its parts, the tables that concern them all, a comparison with another folder, what was left out."""
+
+    root: Path
+    parts: tuple[Part, ...]
+    tables: tuple[Table, ...]
+    missing: tuple[Missing, ...]
+    skipped: tuple[Skipped, ...]
+    left_out: tuple[str, ...]
+    comparison: Comparison | None = None
+
+
+def contents(root: Path, other: Path | None = None) -> Contents:
+    """Gather what a report on the results under `root` shows, beside those under `other` if given.
+
+    BildError where nothing can be reported.
+    """
+    root = Path(root)
+    sections, skipped = find_sections(root)
+    comparison = None if other is None else compare(sections, Path(other), root)
+    return make_contents(sections, root, skipped, find_predicted(root), comparison)
+
+
+def make_contents(
+    sections: Sequence[Section],
+    root: Path,
+    skipped: Sequence[Skipped] = (),
+    predicted: Sequence[tuple[Path, Predicted]] = (),
+    comparison: Comparison | None = None,
+) -> Contents:
+    """Gather a report of sections that were found already."""
+    parts = []
+    for section, slug in zip(sections, slugs(sections), strict=True):
+        sweeps = sweeps_of(section, predicted)
+        sheets, lacks = sheets_of(section, sweeps.points)
+        tables = (
+            points_table(section),
+            predicted_table(section, sweeps.points),
+            environment_table(section),
+            signatures_table(section),
+        )
+        parts.append(
+            Part(section, slug, sweeps, tuple(sheets), tuple(lacks), tuple(table for table in tables if table))
+        )
+    first = paper_table(sections)
+    lacking = Missing(
+        "The paper's Table 1 beside our figures",
+        f"no point on one of the paper's tasks ({', '.join(paper()['table1'])})",
+        "python -m bild.run experiment=paper/xsum-aligned-rb2-fb0.6",
+    )
+    apart = difference_table(sections, [part.slug for part in parts])
+    lines = [*left_out(root, skipped), *_lonely(sections, predicted, root)]
+    found = tuple(table for table in (first, apart) if table is not None)
+    missing = () if first else (lacking,)
+    return Contents(root, tuple(parts), found, missing, tuple(skipped), tuple(lines), comparison)
+
+
+def left_out(root: Path, skipped: Sequence[Skipped]) -> list[str]:
+    """Return one line for each point that was left out, with its place under `root` and the reason."""
+    return [f"{_under(item.path, root)}: {item.why}" for item in skipped]
+
+
+def slugs(sections: Sequence[Section]) -> list[str]:
+    """Return names of folders that tell sections apart: empty for a single one, numbered where they look alike."""
+    if len(sections) == 1:
+        return [""]
+    found = [section.slug for section in sections]
+    return [
+        slug if found.count(slug) == 1 else f"{slug}-{found[: index + 1].count(slug)}"
+        for index, slug in enumerate(found)
+    ]
+
+
+def _lonely(sections: Sequence[Section], predicted: Sequence[tuple[Path, Predicted]], root: Path) -> list[str]:
+    """Return lines on predictions that were made under no section's conditions."""
+    lines = []
+    for path, sweep in predicted:
+        differences = [differs(section, sweep) for section in sections]
+        if all(differences):
+            nearest = min(differences, key=len)
+            lines.append(
+                f"{_under(path, root)}: predicted points, which no measured point stands beside: the nearest section "
+                f"differs in {', '.join(nearest[:4])}"
+            )
+    return lines
+
+
+def _under(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path != root and path.is_relative_to(root) else path
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a report wrote, the sections it shows, and the points that it left out."""
+
+    text: Path
+    figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    sections: tuple[Section, ...]
+    skipped: tuple[Skipped, ...]
+    left_out: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    page: Path | None = None
+    """The HTML page."""
+
+
+def write_report(root: Path, out: Path, other: Path | None = None) -> ReportFiles:
+    """Write the report on the results under `root` to the folder `out`, side by side with those under `other` if given.
+
+    Points that may not be compared stand in sections of their own, each with its own figures and tables. BildError
+    where nothing can be reported or `out` cannot be written.
+    """
+    return write_contents(contents(Path(root), other), Path(out))
+
+
+def write_contents(found: Contents, out: Path) -> ReportFiles:
+    """Write what was gathered to the folder `out`."""
+    figures: list[Path] = []
+    tables: list[Path] = []
+    for part in found.parts:
+        for sheet in part.sheets:
+            figures += sheet.save(out / FIGURES / part.slug, VARIANTS)
+        for table in part.tables:
+            tables += table.save(out / TABLES / part.slug)
+    for table in found.tables:
+        tables += table.save(out / TABLES)
+    for side in found.comparison.sides if found.comparison else ():
+        figures += side.sheet.save(out / FIGURES, VARIANTS)
+        for table in side.tables:
+            tables += table.save(out / TABLES)
+    text = write_text(out / "report.md", _report(found))
+    from bild.report.page import write_page
+
+    page = write_page(found, out)
+    sections = tuple(part.section for part in found.parts)
+    missing = (*found.missing, *(each for part in found.parts for each in part.missing))
+    return ReportFiles(text, tuple(figures), tuple(tables), sections, found.skipped, found.left_out, missing, page)
+
+
+def write_sections(sections: Sequence[Section], out: Path, root: Path, skipped: Sequence[Skipped]) -> ReportFiles:
+    """Write a short report: `table.md` and `pareto.png`/`.svg` only; `root` is where `skipped` points lie."""
+    figures: list[Path] = []
+    blocks = ["# Speed against quality"]
+    for section, slug in zip(sections, slugs(sections), strict=True):
+        stem = f"pareto-{slug}" if slug else "pareto"
+        figures += save(section.records, out, stem)
+        blocks += [markdown(section), f"![Speedup against quality: {section.title}]({stem}.png)"]
+    lines = left_out(root, skipped)
+    blocks += _list("Left out:", lines) if lines else []
+    table = write_text(out / "table.md", _join(blocks))
+    return ReportFiles(table, tuple(figures), (), tuple(sections), tuple(skipped), tuple(lines))
+
+
+def markdown(section: Section) -> str:
+    """Write the points of a section as Markdown, with the ends of every interval."""
+    title = f"## {escape_markdown(section.title)}\n\n{escape_markdown(section.conditions)}"
+    return f"{title}\n\n{points_table(section).markdown()}"
+
+
+def _report(found: Contents) -> str:
+    """Write the whole report as Markdown."""
+    points = sum(len(part.section.records) for part in found.parts)
+    blocks = [f"# Speed against quality\n\n{plural(points, 'point')} in {plural(len(found.parts), 'section')}."]
+    if len(found.parts) > 1:
+        blocks[0] += " Points of different sections may not be compared; what differs stands in the table below."
+    blocks += [table.markdown() for table in found.tables]
+    for part in found.parts:
+        section, folder = part.section, "/".join(filter(None, (FIGURES, part.slug)))
+        blocks.append(f"## {escape_markdown(section.title)}\n\n{escape_markdown(section.conditions)}")
+        blocks += [sheet.markdown(folder) for sheet in part.sheets] + [table.markdown() for table in part.tables]
+        blocks += ["### Not shown", "\n".join(each.markdown() for each in part.missing)] if part.missing else []
+    if both := found.comparison:
+        blocks.append(f"## {escape_markdown(str(both.left))} beside {escape_markdown(str(both.right))}")
+        for side in both.sides:
+            blocks += [side.sheet.markdown(FIGURES), *(table.markdown() for table in side.tables)]
+        blocks += _list("Without a like section in the other folder:", both.unmatched)
+    blocks += ["## Not shown", "\n".join(each.markdown() for each in found.missing)] if found.missing else []
+    return _join([*blocks, *_list("## Left out", found.left_out)])
+
+
+def _list(heading: str, lines: Sequence[str]) -> list[str]:
+    return [heading, "\n".join(f"- {escape_markdown(line)}" for line in lines)] if lines else []
+
+
+def _join(blocks: Sequence[str]) -> str:
+    return "\n\n".join(block.rstrip("\n") for block in blocks) + "\n"

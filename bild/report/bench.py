@@ -1,4 +1,4 @@
-"""What a bench of engines shows: its table, and its figure of ms per token against the machine's floor.
+"""What a bench of engines shows: its table, and its figure of ms per token against the machine's roofline.
 
 `python -m bild.report.bench bench/*.json` draws anew what was measured. The same result gives the same bytes.
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEADINGS = ("", "ms per token", "× generate()", "GB/s", "GFLOP\n/s", "×\nfloor", "first\nms", "same\ntokens")
+HEADINGS = ("", "ms per token", "× generate()", "GB/s", "GFLOP\n/s", "× roof-\nline", "first\nms", "same\ntokens")
 _ENGINES = {"hf": ("#E69F00", "s"), "fused": ("#0072B2", "o"), "graph": ("#009E73", "D")}
 _SPARE = (("#CC79A7", "v"), ("#56B4E9", "P"), ("#D55E00", "^"))
-_FLOOR, _PEER = "#D55E00", "#8C8C8D"
+_ROOFLINE = "#D55E00"
 _LOG_FROM = 8.0
 """The slowest over the fastest from which a linear axis would squeeze the fast ones together."""
 
@@ -58,27 +58,27 @@ def conditions(result: BenchResult) -> str:
 
 
 def _decode_rows(result: BenchResult) -> list[tuple[str, ...]]:
-    """Return the floor, then a row for all that was asked for."""
+    """Return the roofline, then a row for all that was asked for."""
     floor = next((row.floor for row in result.rows.values() if row.floor and row.precision == result.dtype), None)
     rows: list[tuple[str, ...]] = []
     if floor is not None:
         reached = significant(result.rates.gb_per_s), significant(result.rates.gflop_per_s)
-        rows.append((f"floor, {result.dtype}", significant(floor.ms), "", *reached, "1.00", "", ""))
+        rows.append((f"roofline, {result.dtype}", significant(floor.ms), "", *reached, "1.00", "", ""))
     for name, row in result.rows.items():
         if row.ms_per_token is None:
             rows.append((name, row.status, *[""] * (len(HEADINGS) - 2)))
             continue
         agreement = f"{row.agreement.equal}/{row.agreement.repeats}" if row.agreement else DASH
-        numbers = (row.gb_per_s, row.gflop_per_s, row.over_floor, row.first_ms and row.first_ms.median)
+        numbers = (row.gb_per_s, row.gflop_per_s, row.over_floor, row.first_ms.median if row.first_ms else None)
         cells = (DASH if value is None else significant(value) for value in numbers)
         rows.append((name, _spread(row.ms_per_token), _spread(row.faster), *cells, agreement))
     return rows
 
 
 def _wide_rows(result: BenchResult) -> list[tuple[str, ...]]:
-    """Return floors, then the engines; empty where no width was measured."""
+    """Return rooflines, then the engines; empty where no width was measured."""
     widths, engines = sorted(result.floors), {name: row.wide for name, row in result.rows.items() if row.wide}
-    rows = [("floor", *(significant(result.floors[width].ms) for width in widths))]
+    rows = [("roofline", *(significant(result.floors[width].ms) for width in widths))]
     for name, wide in engines.items():
         found = [wide.get(width) for width in widths]
         cells = (f"{significant(w.ms.median)} ({w.relative.median:.2f})" if w else DASH for w in found)
@@ -94,7 +94,7 @@ def _spread(spread: Spread | None) -> str:
 
 
 def notes(result: BenchResult) -> list[str]:
-    """Say what a reader must know: the floor, the Python between passes, tokens that part, reasons."""
+    """Say what a reader must know: the roofline, the Python between passes, tokens that part, reasons."""
     rates, overhead = result.rates, result.overhead
     beside = share = ""
     if rates.gb_per_s_in_loop and rates.gflop_per_s_in_loop:
@@ -106,8 +106,8 @@ def notes(result: BenchResult) -> list[str]:
             f"({significant(overhead.round_ms)} ms, {overhead.engine})"
         )
     lines = [
-        f"Floor: bytes that a step must read over {rates.gb_per_s:.3g} GB/s (best sum of {rates.read_mb:,.1f} MB), or "
-        f"operations over {rates.gflop_per_s:.3g} GFLOP/s (best product of {rates.matrix} × {rates.matrix}), "
+        f"Roofline: bytes that a step must read over {rates.gb_per_s:.3g} GB/s (best sum of {rates.read_mb:,.1f} MB), "
+        f"or operations over {rates.gflop_per_s:.3g} GFLOP/s (best product of {rates.matrix} × {rates.matrix}), "
         f"the longer{beside}.",
         "Medians (least–most). Per token: after the first one, which has the encoder and the source's keys and values "
         "(first ms). × generate(): how many times as fast, repeat by repeat. Same tokens: repeats with those of "
@@ -134,7 +134,7 @@ def notes(result: BenchResult) -> list[str]:
 
 def bench_sheet(result: BenchResult) -> Sheet:
     """Return the figure of one result. BildError where nothing in it was measured."""
-    # What was measured of the large model, slowest first, so that the fastest is at the foot, beside the floor.
+    # What was measured of the large model, slowest first, so that the fastest is at the foot, beside the roofline.
     rows = [(name, row) for name, row in result.rows.items() if row.ms_per_token and row.kind != "small"]
     if not rows:
         raise BildError(f"{result.name} has no measured row to draw.")
@@ -149,7 +149,7 @@ def save_bench(result: BenchResult, out: Path) -> list[Path]:
 
 def _look(name: str, row: Row, theme: Theme) -> tuple[str, str]:
     color, marker = _ENGINES.get(name) or _SPARE[sum(map(ord, name)) % len(_SPARE)]
-    return theme.mark(color if row.kind == "engine" else _PEER), marker
+    return theme.mark(color) if row.kind == "engine" else theme.hair, marker
 
 
 def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, width: str) -> Figure:
@@ -157,11 +157,11 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, wi
     looks = {name: _look(name, row, theme) for name, row in result.rows.items()}
     rates, figure = result.rates, probe()
     words = (
-        f"Medians, lines from least to most. Floor: what a step must read at {rates.gb_per_s:.3g} GB/s "
+        f"Medians, lines from least to most. Roofline: what a step must read at {rates.gb_per_s:.3g} GB/s "
         f"(best sum of {rates.read_mb:,.0f} MB), or compute at {rates.gflop_per_s:,.0f} GFLOP/s, whichever is longer."
     )
     if any(row.precision == "int8" and row.ms_per_token for row in result.rows.values()):
-        words += " int8 has a floor of its own, since its weights are a quarter of the bytes."
+        words += " int8 has a roofline of its own, since its weights are a quarter of the bytes."
     height = max(0.24 * len(bars) + 0.22, 1.6 if wide else 0.0)
     frame = open_frame(
         theme,
@@ -185,20 +185,20 @@ def _draw_bars(
 ) -> None:
     spreads = [row.ms_per_token for _, row in bars if row.ms_per_token]
     floors = {row.precision: row.floor.ms for _, row in bars if row.floor}
-    floor, own = theme.mark(_FLOOR), floors.get(result.dtype)
+    floor, own = theme.mark(_ROOFLINE), floors.get(result.dtype)
     for at, ((name, row), spread) in enumerate(zip(bars, spreads, strict=True)):
         axes.barh(at, spread.median, height=0.66, color=colors[name], zorder=2)
         axes.plot([spread.low, spread.high], [at, at], color=theme.strong, linewidth=0.8, zorder=4)
-        over = "" if row.over_floor is None else f"  ({row.over_floor:.1f}× floor)"
+        over = "" if row.over_floor is None else f"  ({row.over_floor:.1f}× roofline)"
         _note(axes, f"{significant(spread.median)}{over}", (max(spread.high, spread.median), at), (4, 0), "left")
-        if row.floor and row.precision != result.dtype:  # its own floor: its weights are smaller
+        if row.floor and row.precision != result.dtype:  # its own: its weights are smaller
             axes.plot([row.floor.ms] * 2, [at - 0.33, at + 0.33], color=floor, linewidth=1.2, zorder=5)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     if own is not None:
         axes.axvline(own, color=floor, linewidth=1.2, zorder=5)
-        _note(axes, f"floor {significant(own)}", (own, -0.6), (0, 6), "center", theme.text(_FLOOR))
+        _note(axes, f"roofline {significant(own)}", (own, -0.6), (0, 6), "center", theme.text(_ROOFLINE))
     least = min([*floors.values(), *(spread.low for spread in spreads)])
     most, medians = max(spread.high for spread in spreads), [spread.median for spread in spreads]
     log = max(medians) > _LOG_FROM * min(medians)
@@ -223,7 +223,7 @@ def _note(
 
 
 def _draw_widths(axes: Axes, wide: dict[str, dict[int, Wide]], looks: dict[str, tuple[str, str]], theme: Theme) -> None:
-    """Draw each engine by its own width 1, and not the floor's curve."""
+    """Draw each engine by its own width 1, and not the roofline's curve."""
     widths = sorted({width for found in wide.values() for width in found})
     for name, found in wide.items():
         color, marker = looks[name]

@@ -179,7 +179,7 @@ def switches_note(points: Iterable[Named]) -> str:
     for point in points:
         if given := switches(point):
             groups.setdefault(given, []).append(label(point))
-    told = [f"{given}: {some(list(dict.fromkeys(names)), 2)}" for given, names in groups.items()]
+    told = [f"{given}: {some(list(dict.fromkeys(names)), 5)}" for given, names in groups.items()]
     return f"Switches that differ from the preset: {'; '.join(told)}." if told else ""
 
 

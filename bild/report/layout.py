@@ -108,13 +108,13 @@ def open_frame(
         figure.text(_SIDE / wide, at, text, fontsize=small, color=theme.soft, va="top")
     panels = []
     x, at = left, bottom + body
-    whole = wide - left - right - (0 if stacked else (len(heights) - 1) * max(_GAP, left))
+    whole = wide - left - right - (0 if stacked else (len(heights) - 1) * _GAP)
     for index, panel in enumerate(heights):
         part = whole if stacked else whole * (shares[index] / sum(shares) if shares else 1 / len(heights))
         at = at - panel if stacked else bottom + foot
         panels.append(figure.add_axes((x / wide, at / height, part / wide, panel / height)))
         at -= foot + 0.2
-        x += 0 if stacked else part + max(_GAP, left)
+        x += 0 if stacked else part + _GAP
     canvas.draw_idle()
     return Frame(figure, panels, theme, phone)
 

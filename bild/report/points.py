@@ -62,7 +62,7 @@ def points_table(section: Section) -> Table:
         marks, own = "; ".join(doubts[record.hash]), switches(record)
         sign = (FRONT if on_front else "") + (MARK if marks else "")
         rows.append((sign, name, *cells, own or DASH, marks or DASH))
-        data.append({**to_row(record), "switches": own, "front": on_front, "marks": marks or None})
+        data.append({**to_row(record), "label": name, "switches": own, "front": on_front, "marks": marks or None})
     notes = footer(section)
     if any(doubts.values()):
         notes.append(

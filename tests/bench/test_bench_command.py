@@ -16,7 +16,7 @@ from bild.bench.config import PEERS, BenchConfig
 from bild.cli import compose
 from bild.config import ENGINES
 from bild.errors import BildError
-from bild.report import bench_figure
+from bild.report import bench as bench_report
 from bild.results.bench import ABSENT, FAILED, MEASURED, SKIPPED, BenchResult, read_bench
 from bild.results.codec import json_schema
 from tests.cli.commands import Finished, call
@@ -43,7 +43,7 @@ TINY = (
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates from a few timings, and no figure."""
     monkeypatch.setattr(engine_bench, "_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(bench_figure, "save_bench", lambda *_: [])
+    monkeypatch.setattr(bench_report, "save_bench", lambda *_: [])
 
 
 def refuse_constant(name: str) -> float:

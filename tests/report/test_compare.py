@@ -41,7 +41,7 @@ def test_two_folders_stand_side_by_side_and_never_on_one_front(folders: tuple[Pa
 
 
 def test_the_command_writes_both(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bild.report.write.VARIANTS", (("", "light", "print", ("svg",)),))
+    monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
     one, two = folders
     assert main([str(one), "--compare", str(two), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")

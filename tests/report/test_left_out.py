@@ -15,7 +15,7 @@ from tests.report.folders import put
 
 @pytest.fixture(autouse=True)
 def one_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bild.report.write.VARIANTS", (("", "light", "print", ("svg",)),))
+    monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
 
 
 def test_the_report_is_made_and_says_what_it_left_out_and_why(

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bild.report.catalogue import catalogue
-from bild.report.evidence import telling
-from bild.report.figures.ablation import ablation_sheet, kind
-from bild.report.figures.against import against_sheet
-from bild.report.figures.agreement import by_place, wilson
-from bild.report.figures.drafts import gains, lengths
-from bild.report.figures.early_exit import early_exit_sheet, relative
-from bild.report.figures.latency import times_of
-from bild.report.figures.phases import shares
-from bild.report.write import write_contents
 
 from bild.report import contents, make_section
 from bild.report.figure import Missing, Sheet
+from bild.report.figures import sheets_of
+from bild.report.figures.curves import ablation_sheet, early_exit_sheet, kind, relative
 from bild.report.figures.heat import grid
+from bild.report.figures.predicted import predicted_sheet
+from bild.report.figures.rounds import by_place, gains, lengths, wilson
+from bild.report.figures.times import shares, times_of
+from bild.report.format import label
+from bild.report.report import write_contents
 from bild.report.sections import find_sections
 from tests.records import make_point, make_record, make_sweep
 from tests.report.folders import put, round_of
@@ -35,7 +32,7 @@ def test_with_examples_and_traces_every_figure_is_there(tmp_path: Path) -> None:
     for record in (*make_sweep(), make_point("bild", 0.6, math.inf, 10, 1.9, 38.0, 6, 0)):
         put(tmp_path, record, [(10.0 + i % 7, 18.0 + i % 5) for i in range(24)], many)
     (section,), _ = find_sections(tmp_path)
-    sheets, missing = catalogue(section, [guess(0.6, 2.0), guess(0.3, 9.0)])
+    sheets, missing = sheets_of(section, [guess(0.6, 2.0), guess(0.3, 9.0)])
     assert [sheet.stem for sheet in sheets] == [
         "pareto", "heat", "phases", "drafts", "agreement", "latency", "ablation", "predicted",
     ]  # fmt: skip
@@ -55,7 +52,7 @@ def test_lengths_of_drafts_and_tokens_of_a_large_pass() -> None:
 
 
 def test_agreement_counts_a_token_only_behind_ones_that_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bild.report.figures.agreement.FEWEST", 1)
+    monkeypatch.setattr("bild.report.figures.rounds.FEWEST", 1)
     places, positions = by_place(ROUNDS)
     assert {at: round(share.value) for at, share in places.items()} == {1: 100, 2: 100, 3: 67, 4: 100}
     assert list(positions) == [2, 6]
@@ -82,7 +79,8 @@ def test_the_grid_holds_the_points_that_share_their_switches() -> None:
     assert len(cells) == 11
     assert cells[0.6, 2.0] == (39.61, 1.6, True)
     assert cells[0.1, 2.0] == (39.5, 1.5, False)
-    assert switches == "rules=paper, drafts of up to 10"
+    assert switches.startswith("BiLD")
+    assert switches.endswith("drafts of up to 10")
 
 
 def test_ablations_are_told_by_their_thresholds() -> None:
@@ -110,15 +108,15 @@ def test_early_exit_is_for_pairs_that_exit_early() -> None:
 
 def test_measured_against_predicted_pairs_the_same_settings() -> None:
     section = make_section(make_sweep())
-    found = against_sheet(section, [guess(0.6, 2.0), guess(0.1, 2.0)])
+    found = predicted_sheet(section, [guess(0.6, 2.0), guess(0.1, 2.0)])
     assert isinstance(found, Sheet)
     assert found.caption.startswith("1 point; predicted less measured: ")
-    assert isinstance(against_sheet(section, []), Missing)
+    assert isinstance(predicted_sheet(section, []), Missing)
 
 
 def test_the_points_that_stand_for_a_section_are_its_picks_and_its_front() -> None:
-    chosen = telling(make_section(make_sweep()), 4)
-    assert {"bild-fb0.9-rb2", "bild-fb0.7-rb4"} <= {record.label for record in chosen}
+    chosen = make_section(make_sweep()).telling(4)
+    assert {"BiLD 0.9/2", "BiLD 0.7/4"} <= {label(record) for record in chosen}
     assert not {"vanilla", "small"} & {record.label for record in chosen}
 
 

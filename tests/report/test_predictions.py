@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from bild.report import contents, make_section
-from bild.report.contents import Contents
 from bild.report.figures.heat import grid
-from bild.report.page.data import page_data
+from bild.report.page import page_data
 from bild.report.predictions import not_measured
-from bild.report.write import write_contents
+from bild.report.report import Contents, write_contents
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
 from tests.report.sweeps import guess, put_sweep
@@ -47,7 +46,7 @@ def test_page_figure_and_table_show_the_same_predictions_of_two_sweeps(pair: Pat
     (table,) = (table for table in part.tables if table.stem == "predicted")
     told = {(row[1], row[-1]) for row in table.rows}
     assert told == {
-        ("bild-fb0.6-rb2", "yes"), ("bild-fb0.4-rbinf", "no"), ("bild-fb0.2-rb9", "no"), ("bild-fb0.4-rb9", "no"),
+        ("BiLD 0.6/2", "yes"), ("BiLD 0.4/∞", "no"), ("BiLD 0.2/9", "no"), ("BiLD 0.4/9", "no"),
     }  # fmt: skip
     assert len(table.rows) == 5  # two of them differ in a switch that their label does not name
     assert sorted((row["fb"], row["rb"]) for row in table.data if not row["measured"]) == sorted(

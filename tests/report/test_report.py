@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def one_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     """One file a figure: what all of them look like is tested elsewhere."""
-    monkeypatch.setattr("bild.report.write.VARIANTS", (("", "light", "print", ("svg",)),))
+    monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def test_the_command_prints_the_table_and_writes_the_files(results: Path, tmp_pa
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert {"report.md", "figures", "tables"} <= {path.name for path in (tmp_path / "demo").iterdir()}
-    assert "bild-fb0.9-rb2" in done.stdout
+    assert "BiLD 0.9/2" in done.stdout
     assert "Left out: iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in done.stdout
     assert f"Written: {tmp_path}/demo/index.html, {tmp_path}/demo/report.md, " in done.stdout
     assert "Not shown: Latency per example: " in done.stdout
     assert "Make it: python -m bild.run task=iwslt2017 " in done.stdout
     written = (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")
-    assert "| bild-fb0.9-rb2 |" in written
+    assert "| BiLD 0.9/2 |" in written
     assert 'src="figures/pareto.svg"' in written
     assert "## Left out\n\n- iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in written
     for name in ("pareto", "heat", "phases"):

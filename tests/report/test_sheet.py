@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from bild.report.catalogue import catalogue
-from bild.report.looks import PALETTE
 
 from bild.report import make_section
 from bild.report.figure import VARIANTS, Sheet, css_colors
+from bild.report.figures import sheets_of
 from bild.report.figures.front import front_sheet
-from bild.report.style import DARK, LIGHT
+from bild.report.style import DARK, LIGHT, PALETTE
 from bild.results.parts import Joint
 from tests.records import make_sweep
 
@@ -65,7 +64,7 @@ def test_one_svg_for_both_modes_names_every_colour_that_differs() -> None:
 
 @pytest.mark.parametrize("width", ["print", "phone"])
 def test_nothing_is_outside_any_figure(width: str) -> None:
-    sheets, missing = catalogue(SWEEP)
+    sheets, missing = sheets_of(SWEEP)
     assert [sheet.stem for sheet in sheets] == ["pareto", "heat", "phases"]
     assert all(each.command.startswith("python -m bild.") for each in missing)
     for sheet in sheets:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from bild.report import make_section
-from bild.report.differences import difference_table
-from bild.report.marks import marks, summary
-from bild.report.paper_table import paper_table
-from bild.report.point_tables import environment_table, points_table, signatures_table
+from bild.report.compare import difference_table
+from bild.report.paper import paper_table
+from bild.report.points import environment_table, points_table, signatures_table
 from bild.report.table import Table, escape_latex, escape_markdown
 from tests.records import SIGNATURE, make_record, make_sweep
 
@@ -70,22 +69,22 @@ def test_all_points_with_their_marks_as_text_and_as_numbers() -> None:
     section = make_section(records)
     table = points_table(section)
     assert len(table.rows) == len(records)
-    (row,) = [row for row in table.rows if row[1] == "bild-fb0.11-rb2"]
+    (row,) = [row for row in table.rows if row[1] == "BiLD 0.11/2"]
     assert row[0].endswith("†")
     assert row[-1] == (
         "dirty: measured with uncommitted changes; stale: measured at feed5feed5, the newest point at 4f2a9c1d0b"
     )
-    (data,) = [row for row in read(table) if row["label"] == "bild-fb0.11-rb2"]
+    (data,) = [row for row in read(table) if row["label"] == "BiLD 0.11/2"]
     assert (data["speedup"], data["fb"]) == ("1.6", "0.11")
-    assert summary(section) == "† 1 point: dirty, stale; see the table."
-    assert not any(marks(make_section(make_sweep())).values())
+    assert section.doubts_note() == "† 1 point: dirty, stale; see the table."
+    assert not any(make_section(make_sweep()).doubts().values())
 
 
 def test_drift_load_and_resuming_are_marked() -> None:
     record = make_record(
         latency__stationarity__warning="slower", latency__stationarity__drift=0.2, environment__busy="x", sessions=2
     )
-    assert marks(make_section([record]))[record.hash] == (
+    assert make_section([record]).doubts()[record.hash] == (
         "drift: the baseline's pace changed by +20 %",
         "busy: the machine had other work when the run began",
         "resumed: 2 sessions",

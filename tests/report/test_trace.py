@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from bild.errors import BildError
-from bild.report.pieces import pieces
-from bild.report.trace import FATES, fates, numbers, reason, show_traces
+from bild.report.trace import FATES, fates, numbers, pieces, reason, show_traces
 from bild.results.samples_log import SampleLog
 
 WORDS = {0: "", 1: "", 2: " Der", 3: " Hund", 4: " läuft", 5: "s", 6: " [red]Katze", 7: "."}

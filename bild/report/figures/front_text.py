@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bild.config import MAX_DRAFT
 from bild.report.figures.common import front_handle, handle
 from bild.report.format import interval_name, label, legend, plural, plus_minus, switches_note
 from bild.report.labels import Box, Label, place
@@ -31,13 +33,14 @@ QUIET_MARKS: tuple[tuple[str, float, str], ...] = (
 
 def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None, unplaced: int) -> Words:
     """Return title, conditions, and the notes below the figure."""
-    first = section.first
+    first, usual = section.first, _usual_draft(section)
     joint = f"; ellipses: speedup and quality jointly ({100 * first.intervals.confidence:g} %, same draws)"
     notes = [
         f"n = {section.size}, batch size 1. Bars: {interval_name(first)}"
         f"{joint if any(record.joint for record in section.records) else ''}.",
         "Speedup is the ratio of total times, encoders included; upper right is better.",
         f"Hollow: {plural(len(predicted), 'predicted point')} (replayed, priced, not timed)." if predicted else "",
+        "" if usual in (None, MAX_DRAFT) else f"Where a name has no k, BiLD drafts are of up to {usual} tokens.",
         switches_note(section.records),
         overlay_note(behind) if behind is not None else "",
         section.doubts_note(),
@@ -112,11 +115,18 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
     named = order if len(order) <= MOST_LABELS else [i for i in order if i in front | first][:MOST_LABELS]
     doubts = section.doubts()
     every = all(doubts.values())  # then the notes say it of all
+    usual = f" k{_usual_draft(section)}"
+
+    def short(record: Record) -> str:
+        """Return a label without what the mark or the notes tell."""
+        text = label(record)
+        return text.removeprefix("BiLD-A ").removeprefix("BiLD ").removesuffix(usual) if "/" in text else text
+
     labels = [
         Label(
             records[index].latency.speedup.total.value,
             records[index].headline.value,
-            _short(records[index]) + (MARK if doubts[records[index].hash] and not every else ""),
+            short(records[index]) + (MARK if doubts[records[index].hash] and not every else ""),
             shown[legend(records[index])].ink,
             7.5 if index in first else 4.0,
         )
@@ -127,9 +137,10 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
     return len(records) - len(labels) + len(left)
 
 
-def _short(record: Record) -> str:
-    """Return a label without the method's name where the mark's colour and shape tell it."""
-    return label(record).removeprefix("BiLD-A ").removeprefix("BiLD ")
+def _usual_draft(section: Section) -> int | str | None:
+    """Return the draft limit that most BiLD points have."""
+    drafts = Counter(record.method.max_draft for record in section.records if record.method.name == "bild")
+    return drafts.most_common(1)[0][0] if drafts else None
 
 
 def _obstacles(frame: Frame, section: Section, shown: dict[str, Look]) -> tuple[list[Box], list[Box]]:

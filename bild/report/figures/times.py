@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.common import Series, draw_line, plain, series, series_handles, speedup_axis
 from bild.report.format import labels, plural, significant, switches_note
+from bild.report.labels import halo
 from bild.report.layout import open_frame, probe, text_inches, words_of
 from bild.report.sections import Section
 from bild.report.style import Theme
@@ -83,19 +84,20 @@ def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, widt
             begin += part
         axes.annotate(
             f"{whole:.2f} ({significant(record.latency.ms_per_token)})",
-            (max(begin, 1.0) if begin > 0.8 else begin, at),  # clear of the line at vanilla's time
+            (begin, at),
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
             fontsize=6.5,
             color=theme.soft,
+            path_effects=halo(theme.paper),  # the line at vanilla's time may be behind
         )
     axes.set_yticks(range(len(records)), names, fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(records) - 0.45, -0.55)
     axes.set_xlim(0, longest * (1.4 if frame.phone else 1.15))
     plain(axes, theme, "x")
-    axes.axvline(1.0, color=theme.edge, linewidth=0.7)
+    axes.axvline(1.0, color=theme.edge, linewidth=0.7, zorder=1)
     axes.set_xlabel("time over that of vanilla")
     return frame.figure
 

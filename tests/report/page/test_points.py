@@ -13,12 +13,11 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.errors import BildError
 from bild.report.figures.heat import grid
-from bild.report.looks import caption
-from bild.report.page.data import settings_of
+from bild.report.format import grid_name, label
+from bild.report.page import settings_of
 from bild.report.page.document import fill, script_safe, vendored
-from bild.report.page.pack import column
 from bild.report.page.points import section_points
-from bild.report.page.sample import grids_of
+from bild.report.page.sample import column, grids_of
 from bild.report.sections import make_section
 from bild.results import DraftCosts, from_json, to_json
 from tests.records import make_record, make_sweep
@@ -35,7 +34,7 @@ def test_measured_and_predicted_points_are_told_apart_and_none_twice() -> None:
     assert [point["id"] for point in found] == list(range(len(found)))
     infinite, dropped = found[-2:]
     assert infinite["rb"] == "inf"
-    assert infinite["name"] == "BiLD, fb 0.4, rb ∞"
+    assert infinite["name"] == "BiLD 0.4/∞"
     assert infinite["ms"] == pytest.approx(180.0)
     assert dropped["marks"] == ["Its measurement was given up: it was slow."]
     vanilla = found[0]
@@ -67,8 +66,8 @@ def test_grids_are_by_switches_and_named_in_words() -> None:
     points += [(MethodConfig("vanilla"), ThresholdConfig())]
     first, second = grids_of(points)
     assert (first.fbs, first.rbs) == ((0.2, 0.7), (1.0, 3.0))
-    assert first.name == "the paper’s rules, drafts of at most 10 tokens"
-    assert second.name == "the authors’ rules, drafts of at most 1 token; scan: all"
+    assert grid_name(first.method) == "the paper’s rules, drafts of at most 10 tokens"
+    assert grid_name(second.method) == "the authors’ rules, drafts of at most 1 token; scan: all"
 
 
 def test_columns_take_the_smallest_type_and_keep_every_bit() -> None:
@@ -108,7 +107,7 @@ def test_a_point_whose_drafts_go_by_costs_is_shown_but_not_decoded() -> None:
     assert from_json(to_json(records[1])) == records[1]
     section = make_section(records)
     shown = {point["name"]: point["method"] for point in section_points(section)}
-    assert any("drafts by measured costs" in name and method is None for name, method in shown.items())
+    assert any(name.endswith("kauto") and method is None for name, method in shown.items())
     assert sum(method is not None for method in shown.values()) == 1
-    assert {"(0.6, 2)", "(0.6, 2, k=auto)"} == {caption(record, 10) for record in records}
+    assert {"BiLD 0.6/2", "BiLD 0.6/2 kauto"} == {label(record) for record in records}
     assert grid(make_section(records[1:]))[1].endswith("drafts by measured costs")

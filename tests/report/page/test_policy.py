@@ -19,8 +19,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.measure.aggregate import count_rounds
 from bild.report.page.document import HERE
-from bild.report.page.pack import column
-from bild.report.page.sample import COLUMNS
+from bild.report.page.sample import COLUMNS, column
 from tests.decoding.tables import EOS, START
 from tests.report.page.browser import WHY, browse, chromium
 from tests.report.page.trees import FBS, LIMIT, RBS, Walker, usual_points, walkers

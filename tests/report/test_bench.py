@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from bild.errors import BildError
-from bild.report.bench_figure import draw_bench, main, save_bench
-from bild.report.bench_table import bench_table, decode_rows, notes, wide_rows
+from bild.report.bench import bench_sheet, bench_tables, main, notes, save_bench
 from bild.results.bench import (
     ABSENT,
     BENCH_VERSION,
@@ -110,16 +109,17 @@ def words(figure: Any) -> list[str]:
     return [text.get_text() for text in (*figure.texts, *(text for axes in figure.axes for text in axes.texts))]
 
 
-def test_the_table_has_the_floor_and_every_row() -> None:
-    lines = decode_rows(result())
-    assert [line[0] for line in lines] == ["", "floor, fp32", *result().rows]
+def test_the_table_has_the_roofline_and_every_row() -> None:
+    decode, widths = bench_tables(result())
+    lines = decode.rows
+    assert [line[0] for line in lines] == ["roofline, fp32", *result().rows]
     by_name = {line[0]: line[1:] for line in lines}
-    assert by_name["floor, fp32"][0] == "5.00"
-    assert by_name["fused"][:2] == ["12.0 (10.8–14.4)", "2.17 (1.95–2.60)"]
-    assert by_name["fused"][4:] == ["2.40", "60.0", "7/7"]
+    assert by_name["roofline, fp32"][0] == "5.00"
+    assert by_name["fused"][:2] == ("12.0 (10.8–14.4)", "2.17 (1.95–2.60)")
+    assert by_name["fused"][4:] == ("2.40", "60.0", "7/7")
     assert by_name["ctranslate2"][0] == "absent"
     assert by_name["generate-static"][0] == "failed"
-    assert wide_rows(result())[2:][1] == ["fused", "12.8 (1.06)", "15.0 (1.25)", "24.0 (2.00)"]
+    assert widths.rows[2] == ("fused", "12.8 (1.06)", "15.0 (1.25)", "24.0 (2.00)")
 
 
 def test_the_notes_tell_what_the_numbers_hide() -> None:
@@ -141,21 +141,22 @@ def test_the_table_fits_a_hundred_columns() -> None:
     from rich.console import Console
 
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(bench_table(result()))
+    for table in bench_tables(result()):
+        console.print(table.rich())
     text = console.export_text()
     assert "…" not in text
     assert "12.0 (10.8–14.4)" in text
 
 
-def test_bars_from_the_slowest_to_the_fastest_with_the_floor_as_a_line() -> None:
-    figure = draw_bench(result())
+def test_bars_from_the_slowest_to_the_fastest_with_the_roofline_as_a_line() -> None:
+    figure = bench_sheet(result()).draw()
     bars, widths = figure.axes
     names = [label.get_text() for label in bars.get_yticklabels()]
     assert names == ["generate", "hf", "newcomer", "fused", "ctranslate2-int8"]
     assert [patch.get_width() for patch in bars.patches] == [26.5, 26.0, 13.0, 12.0, 6.0]  # type: ignore[attr-defined]
-    assert "floor 5.00" in words(figure)
-    assert "12.0  (2.4× floor)" in words(figure)
-    assert "6.00  (4.6× floor)" in words(figure)
+    assert "roofline 5.00" in words(figure)
+    assert "12.0  (2.4× roofline)" in words(figure)
+    assert "6.00  (4.6× roofline)" in words(figure)
     lines = {str(line.get_label()): line for line in widths.get_lines()}
     assert list(lines["fused"].get_xdata()) == [1, 4, 16]  # type: ignore[arg-type]
     assert list(lines["fused"].get_ydata()) == [1.0625, 1.25, 2.0]  # type: ignore[arg-type]
@@ -164,13 +165,13 @@ def test_bars_from_the_slowest_to_the_fastest_with_the_floor_as_a_line() -> None
 
 def test_the_axis_is_logarithmic_where_the_fast_would_be_squeezed() -> None:
     slow = {**result().rows, "slow": row(60.0)}
-    assert draw_bench(result(rows=slow)).axes[0].get_xscale() == "log"
-    assert draw_bench(result()).axes[0].get_xscale() == "linear"
+    assert bench_sheet(result(rows=slow)).draw().axes[0].get_xscale() == "log"
+    assert bench_sheet(result()).draw().axes[0].get_xscale() == "linear"
 
 
 @pytest.mark.parametrize("rows", [None, {"generate": row(26.0)}], ids=["all", "one"])
 def test_all_words_are_within_the_figure(rows: dict[str, Row] | None) -> None:
-    figure = draw_bench(result(rows=rows) if rows else result())
+    figure = bench_sheet(result(rows=rows) if rows else result()).draw()
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     for text in (*figure.texts, *(text for axes in figure.axes for text in (*axes.texts, *axes.get_yticklabels()))):
@@ -183,7 +184,7 @@ def test_all_words_are_within_the_figure(rows: dict[str, Row] | None) -> None:
 
 def test_nothing_measured_is_refused() -> None:
     with pytest.raises(BildError, match="has no measured row"):
-        draw_bench(result(rows={"ctranslate2": Row("peer", ABSENT, "not installed")}))
+        bench_sheet(result(rows={"ctranslate2": Row("peer", ABSENT, "not installed")}))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -197,7 +198,7 @@ def test_the_same_result_gives_the_same_bytes_in_another_process(tmp_path: Path)
     save_bench(result(), here)
     there.mkdir()
     (there / "x.json").write_bytes((tmp_path / "json" / "x.json").read_bytes())
-    command = [sys.executable, "-m", "bild.report.bench_figure", str(there / "x.json")]
+    command = [sys.executable, "-m", "bild.report.bench", str(there / "x.json")]
     env = {"PYTHONHASHSEED": "5", "HOME": str(tmp_path), "TZ": "UTC5", "MPLCONFIGDIR": str(tmp_path / "mpl")}
     subprocess.run(command, cwd=REPOSITORY, env=env, check=True, capture_output=True)
     (there / "x.json").unlink()
@@ -208,7 +209,7 @@ def test_the_same_result_gives_the_same_bytes_in_another_process(tmp_path: Path)
 def test_a_figure_takes_no_torch(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from bild.report.bench_figure import read_bench, save_bench\n"
+        "from bild.report.bench import read_bench, save_bench\n"
         f"save_bench(read_bench(Path({str(tmp_path)!r}) / 'x.json'), Path({str(tmp_path)!r}))\n"
         "assert not {'torch', 'transformers', 'hydra'} & set(sys.modules)"
     )

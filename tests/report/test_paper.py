@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bild.report.published import DATA, kind_of_pair, overlay, paper, reproduction, table1
+from bild.report.paper import DATA, kind_of_pair, overlay, paper, reproduction, table1
 from tests.records import make_record
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"

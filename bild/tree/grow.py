@@ -221,9 +221,10 @@ class Wave:
         for i, (e, node) in enumerate(zip(examples, nodes, strict=True)):
             table = self.trees[e].table
             if role == "small" and table.small_choice[node] < 0:
-                table.hear_small(node, told.choice[i], told.choice_nll[i], told.gap[i])
+                table.hear_small(node, told.choice[i], told.choice_nll[i], told.gap[i], told.entropy[i])
             elif role == "large" and table.large_choice[node] < 0 and given[i] >= 0:
-                table.hear_large(node, told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i])
+                own = (told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i], told.entropy[i])
+                table.hear_large(node, *own, told.rank[i], told.rank_gap[i])
                 self.growths[e].heard.append(node)
 
 

@@ -155,8 +155,6 @@ class MethodConfig:
     """How tokens are chosen. A switch that is None takes what the method, or its `rules`, say."""
 
     name: str = "bild"
-    stop: str | None = None
-    keep: str | None = None
     rules: str = "paper"
     max_draft: int | str = MAX_DRAFT
     """The most tokens of one draft; "auto" takes the limit that pays best by costs measured at the start."""
@@ -165,11 +163,13 @@ class MethodConfig:
     scan: str | None = None
     unsure: str | None = None
     verify_eos: bool | None = None
-    rule: str | None = None
-    """A cascade's keep rule by the name of its token rule."""
     confidence: str = "state"
     decay: float | None = DEFAULT_DECAY
     min_layers: int = 1
+    rule: str | None = None
+    """A cascade's keep rule by the name of its token rule."""
+    stop: str | None = None
+    keep: str | None = None
 
     def __post_init__(self) -> None:
         one_of("method.name", self.name, tuple(METHODS))

@@ -34,6 +34,8 @@ TREE, EXAMPLES, TOKENIZER, LOCK = "tree.json", "examples.jsonl.gz", "tokenizer.j
 _HEAD = struct.Struct("<8sQI")
 _MAGIC = b"bildtree"
 _SMALL = ("small_choice", "small_nll", "small_gap", "small_entropy")
+_NEW = ("small_entropy", "large_entropy", "large_rank", "large_rank_gap")
+"""What format 1 lacks."""
 _LARGE = ("large_choice", "large_choice_nll", "large_nll", "large_gap", "large_entropy", "large_rank", "large_rank_gap")
 
 
@@ -169,8 +171,8 @@ def _unpack(payload: bytes) -> list[dict[str, Any]]:
     with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in arrays.files}
     for prefix, count in (("", len(columns["token"])), ("heard_", len(columns["heard"]))):
-        for name in NAMES:  # those that format 1 lacks
-            columns.setdefault(prefix + name, np.full(count, 0 if name == "large_rank" else np.nan, TYPES[name]))
+        for name in (name for name in _NEW if prefix + name not in columns):
+            columns[prefix + name] = np.full(count, 0 if name == "large_rank" else np.nan, TYPES[name])
     updates, at, old_at = [], 0, 0
     for index, base, new, old in columns["heads"].tolist():
         update: dict[str, Any] = {"index": index, "base": base, "new": new}

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 from typing import Any
 
+from bild.decoding.names import label
 from bild.results import (
     SCHEMA_VERSION,
     Baseline,
@@ -29,7 +30,6 @@ from bild.results import (
     Stationarity,
     Task,
     Threshold,
-    label,
 )
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"

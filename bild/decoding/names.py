@@ -15,6 +15,7 @@ from bild.decoding.methods import MAX_DRAFT, METHODS, MethodConfig, MethodSpec, 
 from bild.decoding.policies import settings
 from bild.decoding.rules import KEEPS
 
+_LEADING = {"rules": "paper", "confidence": "state"}
 _THRESHOLDS = ("fb", "rb", "alpha", "top", "exit")
 
 
@@ -31,6 +32,9 @@ def told(method: Any, threshold: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         found, values = settings(method, threshold), dict(thresholds_of(method, threshold))
     else:
         found = dataclasses.asdict(method)
+        spec = METHODS.get(method.name)
+        if spec is not None and spec.stop is not None:  # records of version 1 name neither
+            found |= {"stop": found["stop"] or spec.stop, "keep": found["keep"] or spec.keep}
         values = {name: getattr(threshold, name) for name in _THRESHOLDS}
     return (
         {name: value for name, value in found.items() if value is not None or name == "decay"},
@@ -89,15 +93,15 @@ def differing(method: Any, threshold: Any) -> dict[str, Any]:
 
 
 def _unusual(switches: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    name, rules = switches["name"], switches.get("rules", "paper")
+    name = switches["name"]
     if name not in METHODS:
         return {key: value for key, value in switches.items() if key not in ("name", "max_draft")}
-    # What the rule set says is told by its name.
+    # What another rule set, or measure of confidence, implies is told by its name.
+    found = {key: switches[key] for key, usual in _LEADING.items() if switches.get(key, usual) != usual}
     fb = None if switches.get("stop") == "window" else values.get("fb")
-    usual = settings(MethodConfig(name, rules=rules), ThresholdConfig(**values | {"fb": fb}))
-    found = {"rules": rules} if rules != "paper" else {}
+    usual = settings(MethodConfig(name, **found), ThresholdConfig(**values | {"fb": fb}))
     for key, value in switches.items():
-        if key not in ("name", "rules", "max_draft") and value != usual.get(key):
+        if key not in ("name", "max_draft", *found) and value != usual.get(key):
             found[key] = value
     return found
 

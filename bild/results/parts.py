@@ -74,8 +74,6 @@ class Method:
     """The method with all its switches resolved; null where the method has no such switch."""
 
     name: str
-    stop: str | None
-    keep: str | None
     rules: str | None
     max_draft: int | str | None
     first: str | None
@@ -86,6 +84,8 @@ class Method:
     confidence: str | None = None
     decay: float | None = None
     min_layers: int | None = None
+    stop: str | None = None
+    keep: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bild.results import Record
 from bild.results.pareto import picks
 from bild.results.predicted import PredictedPoint
 
-_SWITCHES = ("name", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
+_SWITCHES = ("name", "stop", "keep", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
 
 
 def plain_threshold(value: float | None) -> float | str | None:

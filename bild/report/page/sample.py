@@ -26,6 +26,7 @@ COLUMNS = {
     "large_choice": "largeChoice",
     "large_choice_nll": "largeChoiceNll",
     "large_nll": "largeNll",
+    "large_rank": "largeRank",
 }
 """Columns of the nodes, and what the page calls them."""
 MOST_EXAMPLES = 200

@@ -9,6 +9,9 @@ import dataclasses
 import hashlib
 from typing import Any
 
+from bild.config import METHODS, MethodConfig, ThresholdConfig
+from bild.decoding import settings
+from bild.decoding.names import label
 from bild.results import (
     SCHEMA_VERSION,
     Baseline,
@@ -29,7 +32,6 @@ from bild.results import (
     Stationarity,
     Task,
     Threshold,
-    label,
 )
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
@@ -99,9 +101,7 @@ def make_point(
     difference = quality - VANILLA_QUALITY
     over_library = speedup * LIBRARY_SECONDS / (VANILLA_SECONDS * 32 / 888)
     made: dict[str, Any] = {
-        "method": Method(method, None, None, None, None, None, None, None)
-        if alone
-        else Method(method, "paper", max_draft, "large", "small", "first", "drop", True),
+        "method": made_method(method, max_draft),
         "threshold": Threshold(fb, rb),
         "quality": Quality(
             "bleu",
@@ -126,6 +126,14 @@ def make_point(
     return make_record(**(made | changes))
 
 
+def made_method(name: str, max_draft: int | str | None = None) -> Method:
+    """A method as it is recorded, all switches resolved; a name that is unknown has none."""
+    given = {} if max_draft is None else {"max_draft": max_draft}
+    at = ThresholdConfig(fb=0.6) if name == "bild" else ThresholdConfig()
+    found = settings(MethodConfig(name, **given), at) if name in METHODS else {"name": name}  # type: ignore[arg-type]
+    return Method(**{field.name: found.get(field.name) for field in dataclasses.fields(Method)})
+
+
 def _base() -> Record:
     def model(name: str, parameters: int) -> Model:
         return Model(f"example/{name}", "0123abc", hashlib.sha256(name.encode()).hexdigest(), parameters)
@@ -145,7 +153,7 @@ def _base() -> Record:
             data={"hash": "d1" * 32, "revision": "0f3e", "total": 888, "samples": None, "seed": 0, "where": "the hub"},
         ),
         pair=Pair("mt5-aligned", model("large", 664_600_000), model("small", 153_000_000), "example/large"),
-        method=Method("bild", "paper", 10, "large", "small", "first", "drop", True),
+        method=made_method("bild", 10),
         threshold=Threshold(0.6, 2.0),
         engine=Engine("fused", "fp32", "cuda", 1),
         intervals=Intervals(0.95, 1000, 0),

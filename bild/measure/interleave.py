@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from bild.config import MeasureConfig, MethodConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
-from bild.decoding.methods import paced
+from bild.decoding.policies import paced
 from bild.measure.aggregate import describe_baseline, describe_run, trace
 from bild.measure.draft_costs import costs_of
 from bild.measure.live import Run, run_live

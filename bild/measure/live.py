@@ -9,6 +9,7 @@ from time import perf_counter_ns
 
 from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Write, Written
 from bild.engines import CalmEngine, Engine, common_prefix
+from bild.errors import BildError
 
 PHASES = ("encode_large", "encode_small", "small", "large", "rest")
 
@@ -54,6 +55,11 @@ class _Hand:
         return prefix[n:]
 
     def draft(self, ask: Draft) -> Drafted:
+        if ask.oracle is not None:
+            raise BildError(
+                "stop=oracle cannot be run live: it knows the large model's verdict before the small one has drafted, "
+                "which only the replay of a decision tree can (Tree.replay)."
+            )
         self.start()
         began = perf_counter_ns()
         feed = self._missing(ask.prefix)
@@ -79,11 +85,11 @@ class _Hand:
         probs, layers = [exp(-one.nll) for one in written], [one.layers for one in written]
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
 
-    def verify(self, prefix: list[int], tokens: list[int]) -> Verdict:
+    def verify(self, prefix: list[int], tokens: list[int], ranks: bool) -> Verdict:
         self.start()
         began = perf_counter_ns()
         feed = self._missing(prefix) + tokens
-        verdict = Verdict(*self.engine.step(feed, want=len(tokens) + 1))
+        verdict = Verdict(*self.engine.step(feed, len(tokens) + 1, ranks))
         self.fed = prefix + tokens
         self.passes.append(len(feed))
         self.ns += perf_counter_ns() - began
@@ -109,7 +115,7 @@ def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small:
             elif isinstance(ask, Write):
                 ask = policy.send(hands["large"].write(ask))
             else:
-                ask = policy.send(hands["large"].verify(ask.prefix, ask.tokens))
+                ask = policy.send(hands["large"].verify(ask.prefix, ask.tokens, ask.ranks))
     except StopIteration as stop:
         decoded: Decoded = stop.value
     total = perf_counter_ns() - began

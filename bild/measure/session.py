@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from bild.config import Checkpoints, MethodConfig, RunConfig, ThresholdConfig
-from bild.decoding import settings
-from bild.decoding.methods import USED, paced
+from bild.decoding import settings, thresholds_of
+from bild.decoding.names import label, slug
+from bild.decoding.policies import paced
 from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
@@ -34,7 +35,6 @@ from bild.results import (
     Task,
     Threshold,
     config_hash,
-    label,
 )
 from bild.results import Pair as PairRecord
 from bild.results.locking import device_lock
@@ -135,11 +135,10 @@ def open_subject(
 ) -> Subject:
     """The folder of a point, made or reopened, and held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
-    used = {name: getattr(threshold, name) for name in USED[method.name]["threshold"]}
-    digest = config_hash(shared | {"method": resolved, "threshold": used})
+    digest = config_hash(shared | {"method": resolved, "threshold": thresholds_of(method, threshold)})
     plain = dataclasses.asdict(dataclasses.replace(config, method=method, threshold=threshold))
     folder = PointFolder.open(
-        Path(config.results), config.task.name, config.model.pair_name, label(method, threshold), digest, plain
+        Path(config.results), config.task.name, config.model.pair_name, slug(label(method, threshold)), digest, plain
     )
     return Subject(method, threshold, stack.enter_context(folder))
 
@@ -184,7 +183,6 @@ def make_record(
     by_id = {sample["id"]: sample for sample in subject.folder.samples()}
     samples = [by_id[example.id] for example in data.examples]
     switches: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Method))
-    used = USED[method.name]["threshold"]
     quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
     timed = [s["ns"]["total"] + s["baseline"]["ns"] + (s["library"] or {"ns": 0})["ns"] for s in samples]
     return Record(
@@ -208,7 +206,7 @@ def make_record(
             tokenizer=pair.tokenizer_name or "",
         ),
         method=Method(**(switches | settings(method, subject.threshold))),
-        threshold=Threshold(**({"fb": None, "rb": None} | {name: getattr(subject.threshold, name) for name in used})),
+        threshold=Threshold(**({"fb": None, "rb": None} | thresholds_of(method, subject.threshold))),
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
         quality=quality,

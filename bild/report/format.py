@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from bild.config import MAX_DRAFT, METHODS, MethodConfig, ThresholdConfig
-from bild.decoding import settings
+from bild.config import MethodConfig
+from bild.decoding import names
 from bild.results import Interval, Record, Score
-from bild.results.hashing import number as plain_number
 from bild.results.predicted import PredictedPoint
 
 METRIC_NAMES = {
@@ -116,52 +113,26 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-# Names of points: all that words say of a method's switches is made here.
-PRESETS: dict[str, Any] = {"max_draft": MAX_DRAFT, "rules": "paper", "confidence": "state", "decay": 4.0, "rule": "v3"}
-_TITLES = {"bild": "BiLD", "calm": "CALM"}
-
-
+# Names of points: all that words say of a method's switches is made here, from `bild.decoding.names`.
 def number(value: float) -> str:
     """Write a threshold as people do: 0.6, 2, ∞."""
-    return plain_number(value).replace("inf", "∞")
+    return names.number(value).replace("inf", "∞")
 
 
 def label(point: Named) -> str:
     """Name a point: `BiLD 0.6/2`, `BiLD-A 0.25/3 k24`, `speculative k4`, `vanilla`; `switches` tells the rest."""
-    method, at = point.method, point.threshold
-    title = _TITLES.get(method.name, method.name)
-    authors = method.rules == "authors" and set(differing(point)) <= {"rules"}
-    words = [f"{title}-A" if authors else title]
-    words += ["/".join(number(value) for value in (at.fb, at.rb, at.alpha, at.exit) if value is not None)]
-    if method.max_draft is not None and (method.name != "bild" or method.max_draft != MAX_DRAFT):
-        words.append(f"k{method.max_draft}")
-    return " ".join(filter(None, words))
+    return names.label(point.method, point.threshold).replace("inf", "∞")
 
 
 def legend(point: Named) -> str:
     """Name what points of one look share: `BiLD`, `BiLD, authors' rules`, `speculative`."""
-    title = _TITLES.get(point.method.name, point.method.name)
-    return f"{title}, authors' rules" if point.method.rules == "authors" else title
-
-
-def differing(point: Named) -> dict[str, Any]:
-    """Return every switch that is not as the method's preset has it; the label tells thresholds and draft limit."""
-    given = {name: value for name, value in dataclasses.asdict(point.method).items() if value is not None}
-    usual = dict(PRESETS)
-    if point.method.name in METHODS:
-        plain = MethodConfig(point.method.name, rules=point.method.rules or "paper")
-        at = {name: value for name, value in dataclasses.asdict(point.threshold).items() if value is not None}
-        usual |= settings(plain, ThresholdConfig(**at))
-        usual["rules"] = "paper"
-    return {
-        name: value for name, value in given.items() if name not in ("name", "max_draft") and value != usual.get(name)
-    }
+    return names.legend(point.method)
 
 
 def switches(point: Named) -> str:
     """Write all that differs from the preset, `first=small, rules=authors`; empty where nothing does."""
-    written = {True: "yes", False: "no"}
-    return ", ".join(f"{name}={written.get(value, value)}" for name, value in sorted(differing(point).items()))
+    found, written = names.differing(point.method, point.threshold), {True: "yes", False: "no"}
+    return ", ".join(f"{name}={written.get(value, value)}" for name, value in sorted(found.items()))
 
 
 def labels(points: Sequence[Named]) -> list[str]:
@@ -179,7 +150,7 @@ def switches_note(points: Iterable[Named]) -> str:
     for point in points:
         if given := switches(point):
             groups.setdefault(given, []).append(label(point))
-    told = [f"{given}: {some(list(dict.fromkeys(names)), 5)}" for given, names in groups.items()]
+    told = [f"{given}: {some(list(dict.fromkeys(found)), 5)}" for given, found in groups.items()]
     return f"Switches that differ from the preset: {'; '.join(told)}." if told else ""
 
 
@@ -196,7 +167,7 @@ def grid_name(method: MethodConfig) -> str:
     return "; ".join([f"{rules}, drafts {drafts}", *given])
 
 
-def some(names: Sequence[str], most: int = 8) -> str:
+def some(words: Sequence[str], most: int = 8) -> str:
     """List the first names and count the others: `a, b and 3 more`."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from bild.config import MethodConfig
+from bild.decoding import names
 from bild.report.format import DASH, decimals, half, machine_name, metric_name, number, spread
 from bild.report.sections import Section
 from bild.report.table import Column, Table
 from bild.results import Interval, Record, Score
-from bild.results.hashing import number as plain_number
 
 DATA = Path(__file__).with_name("data")
 Curve = tuple[tuple[float, float], ...]
@@ -250,7 +250,7 @@ def _beside(name: str, ours: Interval | Score | None, theirs: float | None) -> d
 def _what(row: PaperRow, record: Record | None, headline: str) -> str:
     """Say what ours is: how many examples, whose rules, which machine; or the experiment that would make it."""
     if record is None:
-        at = f"{row.pair}-rb{plain_number(row.rb or 0)}-fb{plain_number(row.fb or 0)}"
+        at = f"{row.pair}-rb{names.number(row.rb or 0)}-fb{names.number(row.fb or 0)}"
         return f"not run: experiment=paper/{row.task}-{'vanilla' if row.pick == 'vanilla' else at}"
     full, count = paper_examples(row.task), record.latency.examples
     share = f"{count:,}" if count >= full else f"{count:,} of {full:,}"

@@ -91,7 +91,7 @@ class Look(NamedTuple):
 
 _KNOWN = {
     "vanilla": ("", "*", 11, "vanilla (large model)"),
-    "small": ("#E69F00", "s", 6, "small model"),
+    "small model": ("#E69F00", "s", 6, "small model"),
     "BiLD": ("#0072B2", "o", 5.5, "BiLD fb/rb"),
     "speculative": ("#009E73", "D", 5.5, "speculative"),
     "CALM": ("#D55E00", "^", 6, "CALM (exit)"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bild.results.folder import PointFolder, read_record
-from bild.results.hashing import config_hash, label
+from bild.results.hashing import config_hash
 from bild.results.parts import (
     Baseline,
     Counts,
@@ -59,7 +59,6 @@ __all__ = [
     "find_records",
     "from_json",
     "identity",
-    "label",
     "read_record",
     "read_samples",
     "read_traces",

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bild.report import make_section, markdown, summary_table
 from bild.results import Interval, Record, Stationarity, Threshold
-from tests.records import SIGNATURE, make_point, make_record, make_sweep
+from tests.records import SIGNATURE, made_method, make_point, make_record, make_sweep
 
 
 def printed(records: list[Record], width: int = 100) -> str:
@@ -167,9 +167,7 @@ def test_markdown_has_the_same_rows_with_the_ends_of_the_intervals() -> None:
 
 
 def test_a_pipe_in_a_name_does_not_break_the_markdown() -> None:
-    text = markdown(
-        make_section([make_record(method__name="a|b", method__max_draft=None, threshold=Threshold(None, None))])
-    )
+    text = markdown(make_section([make_record(method=made_method("a|b"), threshold=Threshold(None, None))]))
     assert "| a\\|b |" in text
 
 

@@ -15,7 +15,7 @@ from bild.report.predictions import ms_of, not_measured, quality_of
 from bild.report.sections import Section
 from bild.results.predicted import PredictedPoint
 
-_SWITCHES = ("name", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
+_SWITCHES = ("name", "stop", "keep", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
 
 
 def plain_threshold(value: float | None) -> float | str | None:

@@ -6,7 +6,7 @@
   // As bild/report/style.py. Colours are variables of the style sheet, so that a change of theme needs no drawing.
   const KNOWN = {
     vanilla: ["var(--m-vanilla)", d3.symbolStar, "vanilla (large model)"],
-    small: ["var(--m-small)", d3.symbolSquare, "small model"],
+    "small model": ["var(--m-small)", d3.symbolSquare, "small model"],
     BiLD: ["var(--m-bild)", d3.symbolCircle, "BiLD fb/rb"],
     speculative: ["var(--m-speculative)", d3.symbolDiamond, "speculative"],
     CALM: ["var(--m-calm)", d3.symbolTriangle, "CALM"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from bild.config import MethodConfig
+from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import names
 from bild.results import Interval, Record, Score
+from bild.results.parts import Method, Threshold
 from bild.results.predicted import PredictedPoint
 
 METRIC_NAMES = {
@@ -131,8 +133,19 @@ def legend(point: Named) -> str:
 
 def switches(point: Named) -> str:
     """Write all that differs from the preset, `first=small, rules=authors`; empty where nothing does."""
-    found, written = names.differing(point.method, point.threshold), {True: "yes", False: "no"}
-    return ", ".join(f"{name}={written.get(value, value)}" for name, value in sorted(found.items()))
+    return _written(names.differing(point.method, point.threshold))
+
+
+def group_name(method: MethodConfig | Method, threshold: ThresholdConfig | Threshold) -> str:
+    """Name settings that share all but their thresholds: `BiLD, first=small, drafts of up to 10`."""
+    limit = "by measured costs" if method.max_draft == "auto" else f"of up to {method.max_draft}"
+    differing = _written(names.differing(method, threshold))
+    return ", ".join(filter(None, ["BiLD", differing, f"drafts {limit}"]))
+
+
+def _written(differing: Mapping[str, Any]) -> str:
+    words = {True: "yes", False: "no"}
+    return ", ".join(f"{name}={words.get(value, value)}" for name, value in sorted(differing.items()))
 
 
 def labels(points: Sequence[Named]) -> list[str]:
@@ -152,19 +165,6 @@ def switches_note(points: Iterable[Named]) -> str:
             groups.setdefault(given, []).append(label(point))
     told = [f"{given}: {some(list(dict.fromkeys(found)), 5)}" for given, found in groups.items()]
     return f"Switches that differ from the preset: {'; '.join(told)}." if told else ""
-
-
-def grid_name(method: MethodConfig) -> str:
-    """Name a grid of BiLD settings: `the paper’s rules, drafts of at most 10 tokens`, and switches that were given."""
-    given = [
-        f"{name.replace('_', ' ')}: {getattr(method, name)}"
-        for name in ("first", "after_rollback", "scan", "unsure", "verify_eos")
-        if getattr(method, name) is not None
-    ]
-    limit = method.max_draft
-    drafts = f"of at most {plural(limit, 'token')}" if isinstance(limit, int) else "limited by measured costs"
-    rules = {"paper": "the paper’s rules", "authors": "the authors’ rules"}.get(method.rules, method.rules)
-    return "; ".join([f"{rules}, drafts {drafts}", *given])
 
 
 def some(words: Sequence[str], most: int = 8) -> str:

@@ -96,6 +96,16 @@ def quiet_curve(axes: Axes, points: Iterable[tuple[float, float]], theme: Theme,
     axes.plot(*zip(*sorted(points), strict=True), linestyle=dash, marker=marker, **look)
 
 
+def axis_names(axes: Axes, x: str, y: str, theme: Theme, whole: bool = False) -> None:
+    """Name both axes and lay a grid; `whole` is for counts across."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if whole else 6, integer=whole))
+    plain(axes, theme)
+
+
 def speedup_axis(axes: Axes, label: str = "speedup over vanilla") -> None:
     """Show speedups across, with their sign."""
     axes.set_xlabel(label)

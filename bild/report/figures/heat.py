@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.figure import Missing, Sheet
-from bild.report.format import Named, metric_name, number, switches
+from bild.report.format import Named, group_name, metric_name, number
 from bild.report.layout import open_frame, words_of
 from bild.report.sections import Section
 from bild.report.style import Theme
@@ -70,8 +70,8 @@ def grid(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tuple[Gr
             cells[at] = Cell(point.headline.value, point.latency.speedup.total.value, True)
         else:
             cells.setdefault(at, Cell(point.quality.score, point.speedup.value, False))
-        group = group or ", ".join(filter(None, ["BiLD", switches(point)]))
-    return cells, f"{group}, drafts {'by measured costs' if most.max_draft == 'auto' else f'of up to {most.max_draft}'}"
+        group = group or group_name(point.method, point.threshold)
+    return cells, group
 
 
 def _switches(point: Named) -> Method:

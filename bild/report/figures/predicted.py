@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import cross, dots, look_handles, plain
+from bild.report.figures.common import axis_names, cross, dots, look_handles
 from bild.report.format import legend, plural, switches_note
 from bild.report.layout import open_frame, words_of
 from bild.report.predictions import ms_of, setting
@@ -62,7 +62,5 @@ def _draw(section: Section, both: list[Both], words: str, theme: Theme, width: s
         dots(axes, [(theirs.value, own.value)], look.color, look.marker, look.size, theme, zorder=2)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
-    plain(axes, theme)
-    axes.set_xlabel("predicted ms per example")
-    axes.set_ylabel("measured ms per example")
+    axis_names(axes, "predicted ms per example", "measured ms per example", theme)
     return frame.figure

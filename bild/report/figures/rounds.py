@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import draw_line, plain, series, series_handles
+from bild.report.figures.common import axis_names, draw_line, series, series_handles
 from bild.report.format import label, plural, significant, switches_note
 from bild.report.layout import Frame, open_frame, words_of
 from bild.report.sections import Rounds, Section
@@ -73,8 +73,6 @@ def _open(section: Section, title: str, note: str, records: list[Record], theme:
 
 
 def _draw_drafts(section: Section, shown: list[tuple[Record, Shares, Shares]], theme: Theme, width: str) -> Figure:
-    from matplotlib.ticker import MaxNLocator
-
     records = [record for record, _, _ in shown]
     note = (
         "Left: drafts by the tokens the small model handed over (an unsure one is dropped). Right: large passes by the "
@@ -89,10 +87,7 @@ def _draw_drafts(section: Section, shown: list[tuple[Record, Shares, Shares]], t
             mean = sum(n * share for n, share in found.items())
             axes.axvline(mean, color=look.color, linestyle=look.dash, linewidth=0.7, alpha=0.5)
         axes.set_ylim(0)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-        axes.set_xlabel(name)
-        axes.set_ylabel(of)
-        plain(axes, theme)
+        axis_names(axes, name, of, theme, whole=True)
     return frame.figure
 
 
@@ -161,8 +156,6 @@ def wilson(hits: int, total: int) -> Share:
 def _draw_agreement(
     section: Section, shown: list[tuple[Record, Agreement, Agreement]], theme: Theme, width: str
 ) -> Figure:
-    from matplotlib.ticker import MaxNLocator
-
     records = [record for record, _, _ in shown]
     note = (
         f"A token counts where all before it in its draft stand; bands: 95 % Wilson intervals; places with under "
@@ -179,8 +172,5 @@ def _draw_agreement(
             axes.fill_between(at, *band, color=look.color, alpha=0.12, linewidth=0)
             draw_line(axes, at, [share.value for share in found], look, marks=True)
         axes.set_ylim(max(0.0, min(lows, default=0.0) - 3), 101)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-        axes.set_xlabel(name)
-        axes.set_ylabel("drafted tokens that stand (%)")
-        plain(axes, theme)
+        axis_names(axes, name, "drafted tokens that stand (%)", theme, whole=True)
     return frame.figure

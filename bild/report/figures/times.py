@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import Series, draw_line, plain, series, series_handles, speedup_axis
+from bild.report.figures.common import Series, axis_names, draw_line, plain, series, series_handles, speedup_axis
 from bild.report.format import labels, plural, significant, switches_note
 from bild.report.labels import halo
 from bild.report.layout import open_frame, probe, text_inches, words_of
@@ -163,13 +163,10 @@ def _draw_latency(section: Section, shown: list[Times], theme: Theme, width: str
     right.axvline(1.0, color=theme.strong, linewidth=0.8)
     left.set_xlim(*_span([ms for times in shown for ms in (*times.own, *times.base)]))
     right.set_xlim(*_span([ratio for times in shown for ratio in times.ratios] + [1.0]))
-    left.set_xlabel("ms per example")
-    speedup_axis(right, "speedup of the single example")
-    for axes in frame.panels:
+    for axes, name in ((left, "ms per example"), (right, "speedup of the single example")):
         axes.set_ylim(0, 100.8)
-        axes.set_ylabel("examples up to here (%)")
-        axes.locator_params(axis="x", nbins=6)
-        plain(axes, theme)
+        axis_names(axes, name, "examples up to here (%)", theme)
+    speedup_axis(right, "speedup of the single example")
     return frame.figure
 
 

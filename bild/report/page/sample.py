@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.errors import BildError
-from bild.report.format import METRIC_NAMES, grid_name, plural
+from bild.report.format import METRIC_NAMES, group_name, plural
 from bild.report.page.points import plain_threshold, switches
 from bild.report.trace import pieces
 
@@ -115,7 +115,7 @@ def _sample(
         "start": {"fb": start[0], "rb": plain_threshold(start[1])},
         "grids": [
             {
-                "name": grid_name(grid.method),
+                "name": group_name(grid.method, ThresholdConfig(grid.fbs[0], grid.rbs[0])),
                 "method": _method(grid.method),
                 "fbs": list(grid.fbs),
                 "rbs": [plain_threshold(rb) for rb in grid.rbs],

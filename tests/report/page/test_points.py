@@ -13,7 +13,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.errors import BildError
 from bild.report.figures.heat import grid
-from bild.report.format import grid_name, label
+from bild.report.format import group_name, label
 from bild.report.page import settings_of
 from bild.report.page.document import fill, script_safe, vendored
 from bild.report.page.points import section_points
@@ -66,8 +66,8 @@ def test_grids_are_by_switches_and_named_in_words() -> None:
     points += [(MethodConfig("vanilla"), ThresholdConfig())]
     first, second = grids_of(points)
     assert (first.fbs, first.rbs) == ((0.2, 0.7), (1.0, 3.0))
-    assert grid_name(first.method) == "the paper’s rules, drafts of at most 10 tokens"
-    assert grid_name(second.method) == "the authors’ rules, drafts of at most 1 token; scan: all"
+    assert group_name(first.method, ThresholdConfig(0.2, 1.0)) == "BiLD, drafts of up to 10"
+    assert group_name(second.method, ThresholdConfig(0.2, 1.0)) == "BiLD, rules=authors, scan=all, drafts of up to 1"
 
 
 def test_columns_take_the_smallest_type_and_keep_every_bit() -> None:

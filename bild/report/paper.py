@@ -197,9 +197,7 @@ def _ours(section: Section, row: PaperRow) -> Record | None:
     ]
     usual = MethodConfig.max_draft
     return min(
-        fitting,
-        key=lambda r: (r.method.rules != "authors", r.method.max_draft != usual, r.label, r.hash),
-        default=None,
+        fitting, key=lambda r: (r.method.rules != "authors", r.method.max_draft != usual, r.label, r.hash), default=None
     )
 
 

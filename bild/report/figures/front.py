@@ -64,11 +64,7 @@ def front_sheet(section: Section, predicted: Sequence[PredictedPoint] = (), stem
 
 
 def _fill(
-    frame: Frame,
-    section: Section,
-    predicted: Sequence[PredictedPoint],
-    shown: dict[str, Look],
-    behind: Overlay | None,
+    frame: Frame, section: Section, predicted: Sequence[PredictedPoint], shown: dict[str, Look], behind: Overlay | None
 ) -> int:
     """Fill the panel; returns how many labels found no place."""
     axes, theme = frame.panels[0], frame.theme

@@ -42,7 +42,7 @@
     };
   }
 
-  /** What one model has cached, and the new positions of every pass: `_Hand` of bild/measure/live.py. */
+  /** What one model has cached, and the new positions of every pass: `CachedModel` of bild/measure/live.py. */
   class Hand {
     fed = [];
     passes = [];

@@ -15,17 +15,16 @@ import numpy as np
 from bild.config import MeasureConfig
 from bild.decoding import Round
 from bild.measure.live import PHASES, Run
-from bild.metrics import bootstrap, quality
+from bild.metrics import bootstrap
+from bild.metrics.quality import quality_and_draws
 from bild.results import (
     Baseline,
     Counts,
-    Interval,
     Joint,
     Latency,
     Library,
     Phases,
     Quality,
-    Score,
     Speedup,
     Stationarity,
 )
@@ -58,20 +57,14 @@ def quality_and_joint(
     samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig
 ) -> tuple[Quality, Joint]:
     """Scores, their paired differences to vanilla, and how the headline score and the speedup vary together."""
-    found = quality(
-        metric,
-        [sample["text"] for sample in samples],
-        references,
-        baseline=[sample["baseline"]["text"] for sample in samples],
-        draws=measure.draws,
-        confidence=measure.confidence,
-        seed=measure.seed,
+    texts = [sample["text"] for sample in samples]
+    baseline = [sample["baseline"]["text"] for sample in samples]
+    found, scores = quality_and_draws(
+        metric, texts, references, baseline, measure.draws, measure.confidence, measure.seed
     )
-    scores = {name: Score(s.value, s.low, s.high, s.signature) for name, s in found.scores.items()}
-    difference = {name: Interval(d.value, d.low, d.high) for name, d in (found.difference or {}).items()}
     times = np.array([[sample["baseline"]["ns"], sample["ns"]["total"]] for sample in samples], dtype=np.float64)
     sums = bootstrap.resampled_sums(times, measure.draws, measure.seed)
-    return Quality(found.headline, scores, difference or None), _joint(sums[:, 0] / sums[:, 1], found.resampled)
+    return found, _joint(sums[:, 0] / sums[:, 1], scores)
 
 
 def _joint(speedups: bootstrap.Floats, scores: bootstrap.Floats) -> Joint:
@@ -90,9 +83,6 @@ def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
     phases = {phase: sum(sample["ns"][phase] for sample in samples) / 1e9 for phase in PHASES}
     settings: dict[str, Any] = {"draws": measure.draws, "confidence": measure.confidence, "seed": measure.seed}
 
-    def interval(found: Any) -> Interval:
-        return Interval(found.value, found.low, found.high)
-
     timed = [i for i, sample in enumerate(samples) if sample["library"] is not None]
     library = None
     if timed:
@@ -102,18 +92,18 @@ def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
             examples=len(timed),
             seconds=sum(theirs),
             ms_per_token=sum(theirs) * 1e3 / their_tokens,
-            speedup=interval(bootstrap.ratio_of_totals(theirs, [own[i] for i in timed], **settings)),
+            speedup=bootstrap.ratio_of_totals(theirs, [own[i] for i in timed], **settings),
         )
     return Latency(
         examples=len(samples),
         tokens=tokens,
         seconds=sum(own),
-        ms_per_example=interval(bootstrap.mean([1e3 * seconds for seconds in own], **settings)),
+        ms_per_example=bootstrap.mean([1e3 * seconds for seconds in own], **settings),
         ms_per_token=sum(own) * 1e3 / tokens,
         phases=Phases(**phases),
         speedup=Speedup(
-            total=interval(bootstrap.ratio_of_totals(base, own, **settings)),
-            geometric=interval(bootstrap.geometric_mean_ratio(base, own, **settings)),
+            total=bootstrap.ratio_of_totals(base, own, **settings),
+            geometric=bootstrap.geometric_mean_ratio(base, own, **settings),
         ),
         baseline=Baseline(
             seconds=sum(base),

@@ -17,9 +17,9 @@ from typing import Any
 from bild.measure.environment import busy_warning, state
 from bild.measure.interleave import Bench, Setting, Subject
 from bild.measure.session import make_record, open_subject
-from bild.metrics.bootstrap import Interval, longer_side, ratio_of_totals
+from bild.metrics.bootstrap import longer_side, ratio_of_totals
 from bild.progress import track
-from bild.results import config_hash
+from bild.results import Interval, config_hash
 from bild.results.locking import device_lock
 from bild.results.pareto import ANCHORS, ONE_POINT
 from bild.results.predicted import PredictedPoint

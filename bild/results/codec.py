@@ -61,6 +61,8 @@ def encode(value: Any, where: str = "", infinite: bool = False) -> Any:
     if isinstance(value, Mapping):
         return {str(key): encode(item, _inside(where, key), infinite) for key, item in value.items()}
     if isinstance(value, list | tuple):
+        if all(type(item) is int for item in value):  # token ids, by the thousand
+            return list(value)
         return [encode(item, _inside(where, index), infinite) for index, item in enumerate(value)]
     if isinstance(value, float):
         if math.isnan(value):
@@ -100,6 +102,8 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
     if get_origin(kind) is list:
         _expect(value, list, where)
         (item_kind,) = get_args(kind)
+        if item_kind is int and all(type(item) is int for item in value):  # token ids, by the thousand
+            return value
         return [decode(item_kind, item, _inside(where, index)) for index, item in enumerate(value)]
     if get_origin(kind) is dict:
         _expect(value, dict, where)

@@ -17,6 +17,7 @@ from bild.results.hashing import SHORT
 from bild.results.locking import taken
 from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
+from bild.results.sample import Sample
 from bild.results.samples_log import SampleLog, read_samples, read_traces, write_error
 
 CONFIG = "config.yaml"
@@ -72,8 +73,8 @@ class PointFolder:
         """The point's record, or None while it is unfinished. BildError where the file is not a record."""
         return read_record(self.path / RECORD) if (self.path / RECORD).exists() else None
 
-    def samples(self) -> list[dict[str, Any]]:
-        """The finished examples in order, as they were appended."""
+    def samples(self) -> list[Sample]:
+        """Read the finished examples, in the order in which they were appended."""
         return read_samples(self.path)
 
     def traces(self) -> dict[Any, list[dict[str, Any]]]:
@@ -101,7 +102,7 @@ class PointFolder:
         """Write the costs in one step, before the first example that is decoded by them."""
         write_atomically(self.path / COSTS, dumps(encode(costs), indent=2) + "\n")
 
-    def append(self, sample: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
         self._log.append(sample, rounds)
 

@@ -175,12 +175,12 @@ class Sweep:
             if c.failed is not None or c.point.method.name == "vanilla" or not samples:
                 found.append(None)
                 continue
-            rows = np.array([places[s["id"]] for s in samples])
+            rows = np.array([places[s.id] for s in samples])
             found.append(
                 pricing.agreement(
                     by_key[c.point.key].seconds[rows].tolist(),
                     outcomes[0].seconds[rows].tolist(),
-                    [s["ns"]["total"] / 1e9 for s in samples],
+                    [s.seconds for s in samples],
                     contest.speedup(c),
                     prices.error,
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -189,7 +190,7 @@ def make_record(
     switches: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Method))
     used = USED[method.name]["threshold"]
     quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
-    return Record(
+    record = Record(
         schema=SCHEMA_VERSION,
         hash=point.folder.digest,
         label=label(method, point.threshold),
@@ -224,3 +225,27 @@ def make_record(
         joint=joint,
         draft_costs=point.folder.draft_costs() if paced(method) else None,
     )
+    return dataclasses.replace(record, command=command_of(record, config))
+
+
+def command_of(record: Record, config: RunConfig) -> str:
+    """Return the `python -m bild.run` that makes a point again, whatever command it was first made by.
+
+    It names the checkpoints where the options do, and a task by its name: options that say where a task's data is
+    are to be given again.
+    """
+    task, model = record.task, config.model
+    words: dict[str, Any] = {"task": task.name, "model": model.name}
+    words |= {f"model.{name}": getattr(model, name) for name in ("large", "small", "tokenizer", "exit")}
+    words |= {f"task.{name}": getattr(config.task, name) for name in ("split", "samples", "seed")}
+    words |= {"task.samples": task.data["samples"]}  # of a sweep, as many as were measured
+    words |= {"task.source_limit": task.source_limit, "task.target_limit": task.target_limit}
+    words |= {"method": record.method.name, "engine": record.engine.name}
+    switches = dataclasses.asdict(record.method) | {"name": None}
+    words |= {f"method.{name}": str(v).lower() if isinstance(v, bool) else v for name, v in switches.items()}
+    if record.method.name == "calm" and record.method.decay is None:
+        words["method.decay"] = "null"
+    words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(record.threshold).items()}
+    words |= {f"engine.{name}": getattr(config.engine, name) for name in ("dtype", "device", "threads")}
+    words |= {f"measure.{name}": value for name, value in dataclasses.asdict(config.measure).items()}
+    return shlex.join(["python", "-m", "bild.run", *(f"{k}={v}" for k, v in words.items() if v is not None)])

@@ -32,7 +32,8 @@ class FieldError(ValueError):
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def hints(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name."""
     return get_type_hints(kind)
 
 
@@ -129,7 +130,7 @@ def _decode_fields(kind: type, value: Any, where: str) -> Any:
     found = {}
     for name, field in fields.items():
         if name in value:
-            found[name] = decode(_hints(kind)[name], value[name], _inside(where, name), field.metadata)
+            found[name] = decode(hints(kind)[name], value[name], _inside(where, name), field.metadata)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise FieldError(f"the field {_inside(where, name)} is missing")
     return kind(**found)
@@ -189,7 +190,7 @@ def _object_schema(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
         "title": kind.__name__,
         "description": " ".join((kind.__doc__ or "").split()),
         "type": "object",
-        "properties": {field.name: _schema(_hints(kind)[field.name], field.metadata, definitions) for field in fields},
+        "properties": {field.name: _schema(hints(kind)[field.name], field.metadata, definitions) for field in fields},
         "required": [
             field.name
             for field in fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import yaml
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.hashing import SHORT
-from bild.results.locking import taken
+from bild.results.locking import holder, open_lock, sign, taken
 from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample
@@ -151,17 +152,16 @@ def read_record(path: Path) -> Record:
 
 
 def _take_lock(path: Path) -> int:
-    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = open_lock(path / LOCK)
     try:
         if not taken(lock):
-            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+            who = holder(lock)
             raise BildError(
-                f"Another process{f' (pid {holder})' if holder else ''} is writing the point {path}: "
+                f"Another process{f' (pid {who})' if who else ''} is writing the point {path}: "
                 "wait until it ends, or stop it, and run again."
             )
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except (BildError, OSError):
+        sign(lock)
+    except BaseException:
         os.close(lock)
         raise
     return lock
@@ -174,7 +174,8 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
     """
     draft = path.with_name(f".{path.name}.tmp")
     try:
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)  # what a kill left behind
+        with draft.open("xb") as file:  # made anew: a link that lies there is not followed
             if callable(content):
                 content(file)
             else:
@@ -182,14 +183,22 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise write_error(path, error, "what was written before is kept") from None
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name != "nt":  # Windows opens no folders
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise write_error(path, error, "what was written before is kept") from None
 
 
 def slug(name: str) -> str:

@@ -106,7 +106,8 @@ def from_json(text: str | bytes, source: str | Path = "record.json") -> Record:
     except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
         raise BildError(f"{source} is not valid JSON ({error}): restore the file or run the point again.") from None
     version = plain.get("schema") if isinstance(plain, dict) else None
-    if isinstance(version, int) and version not in (1, SCHEMA_VERSION):
+    version = version if type(version) is int else None  # true is no version, although it equals 1
+    if version not in (None, 1, SCHEMA_VERSION):
         raise BildError(
             f"{source} has schema version {version}, but this version of bild reads versions 1 to {SCHEMA_VERSION}: "
             "read it with the version of bild that wrote it, or run the point again."

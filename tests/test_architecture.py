@@ -22,7 +22,7 @@ MAY_USE: dict[str, set[str]] = {
     "engines": set(),
     "models": {"engines"},
     "tasks": set(),
-    "metrics": set(),
+    "metrics": {"results"},
     "results": set(),
     "report": {"results", "decoding", "metrics", "tree"},
     "cli": {"decoding"},

@@ -15,8 +15,8 @@ from nbclient.exceptions import CellExecutionError
 from bild.config import MethodConfig
 from bild.errors import BildError
 from bild.report.thresholds import fastest, threshold_table
-from bild.results.find import find_results, find_tree
 from bild.results.prices import PRICES, prices_to_json
+from bild.results.reading import find_results, find_tree
 from bild.tree import open_tree
 from tests.records import make_sweep
 from tests.report.folders import put

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bild.errors import BildError
-from bild.metrics.bootstrap import Interval, geometric_mean_ratio, mean, ratio_of_totals
-from bild.metrics.quality import Quality, Score, quality
+from bild.metrics.bootstrap import geometric_mean_ratio, mean, ratio_of_totals
+from bild.metrics.quality import quality
+from bild.results.parts import Interval, Quality, Score
 
 if TYPE_CHECKING:
     from bild.metrics.modules import Module

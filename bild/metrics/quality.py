@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from bild.errors import BildError
 from bild.metrics import statistics
-from bild.metrics.bootstrap import Floats, Interval, interval, resampled_sums
+from bild.metrics.bootstrap import Floats, interval, resampled_sums
 from bild.metrics.statistics import Statistics
+from bild.results.parts import Interval, Quality, Score
 
 HEADLINES = {"bleu": "bleu", "rouge": "rougeLsum"}
-
-
-@dataclass(frozen=True)
-class Score(Interval):
-    """A score, 0..100, with its interval and the signature that says how it was computed."""
-
-    name: str
-    signature: str
-
-
-@dataclass(frozen=True)
-class Quality:
-    """All scores by name; `headline` names the one the paper reports.
-
-    `difference` has, by the same names, score minus the baseline's score, with paired intervals. `resampled` has the
-    headline score of every bootstrap draw, for whoever pairs it with another figure of the same examples.
-    """
-
-    headline: str
-    scores: dict[str, Score]
-    difference: dict[str, Interval] | None
-    resampled: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
 def quality(
@@ -47,11 +25,25 @@ def quality(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Quality:
-    """Score predictions against one reference each.
+    """Score predictions against one reference each; see `quality_and_draws`, whose second part is left out."""
+    return quality_and_draws(metric, predictions, references, baseline, draws, confidence, seed)[0]
+
+
+def quality_and_draws(
+    metric: str,
+    predictions: Sequence[str],
+    references: Sequence[str],
+    baseline: Sequence[str] | None,
+    draws: int,
+    confidence: float,
+    seed: int,
+) -> tuple[Quality, Floats]:
+    """Score predictions against one reference each; also return the headline score of every bootstrap draw, [draws].
 
     `metric` is "bleu" (BLEU, and chrF beside it) or "rouge" (rougeLsum, and rouge1, rouge2, rougeL beside it).
     `baseline` holds another system's predictions for the same examples. All intervals are percentile bootstrap
-    intervals over examples, from one shared set of resamples, so the differences are paired.
+    intervals over examples, from one shared set of resamples, so the differences are paired, and the draws pair with
+    any other figure that is resampled with this seed.
 
     Raises BildError for an unknown metric, no predictions, and lists of different lengths.
     """
@@ -71,11 +63,11 @@ def quality(
         ends = interval(own.value, resampled, confidence)
         if name == HEADLINES[metric]:
             headline = resampled
-        scores[name] = Score(ends.value, ends.low, ends.high, name=name, signature=own.signature)
+        scores[name] = Score(ends.value, ends.low, ends.high, own.signature)
         if name in others:
             gain = resampled - _resampled(others[name], draws, seed)
             difference[name] = interval(own.value - others[name].value, gain, confidence)
-    return Quality(HEADLINES[metric], scores, difference if baseline is not None else None, headline)
+    return Quality(HEADLINES[metric], scores, difference if baseline is not None else None), headline
 
 
 def _statistics(metric: str, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Statistics]:

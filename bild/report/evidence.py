@@ -9,10 +9,9 @@ from typing import Any
 
 from bild.errors import BildError
 from bild.report.sections import Section
-from bild.results import Record, read_samples, read_traces
+from bild.results import Record, Sample, read_samples, read_traces
 from bild.results.pareto import ANCHORS, picks
 
-Sample = dict[str, Any]
 Rounds = list[dict[str, Any]]
 
 

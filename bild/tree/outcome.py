@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from bild.decoding import Decoded, MethodConfig, ThresholdConfig
 from bild.decoding.policies import rules_for
 from bild.errors import BildError
-from bild.metrics.bootstrap import Floats, Interval, interval, multiplicities
-from bild.metrics.quality import Score
+from bild.metrics.bootstrap import Floats, interval, multiplicities
 from bild.metrics.scorer import Scorer
-from bild.results.parts import Counts
+from bild.results.parts import Counts, Interval, Score
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
 from bild.tree.nodes import TreeExample, collector_off
@@ -237,7 +236,7 @@ class Replay:
         scorer = self.shared.scorer
         table = self._table
         ends = interval(scorer.score(table.sum(axis=0), len(table)), self.resampled, CONFIDENCE)
-        return Score(ends.value, ends.low, ends.high, name=scorer.name, signature=scorer.signature)
+        return Score(ends.value, ends.low, ends.high, scorer.signature)
 
     def difference(self, other: Replay) -> Interval:
         """Quality less that of another replay of the same examples, with its paired interval."""

@@ -80,7 +80,7 @@ def records(cwd: Path) -> dict[str, dict[str, Any]]:
     for point in points:
         plain = json.loads((point.path / "record.json").read_bytes())
         kept = {part: plain[part] for part in ("hash", "label", "task", "method", "threshold", "quality", "counts")}
-        kept["tokens"] = {s["id"]: s["tokens"] for s in read_samples(point.path)}
+        kept["tokens"] = {s.id: s.tokens for s in read_samples(point.path)}
         found[point.path.name] = kept
     return found
 

@@ -56,11 +56,8 @@ def times_of(section: Section, record: Record) -> Times | None:
     samples = samples_of(section, record)
     if not samples:
         return None
-    try:
-        own = [sample["ns"]["total"] / 1e6 for sample in samples]
-        base = [sample["baseline"]["ns"] / 1e6 for sample in samples]
-    except (KeyError, TypeError):
-        return None
+    own = [1e3 * sample.seconds for sample in samples]
+    base = [1e3 * sample.baseline_seconds for sample in samples]
     return Times(record, own, base) if all(own) and all(base) else None
 
 

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 
 from bild.errors import BildError
-from bild.models import fingerprints
+from bild.models import PairSpec
 from bild.models import source as module
 from bild.models.source import fingerprint, locate, tokenizer_fingerprint
 from tests import hubcache
@@ -188,29 +188,32 @@ def test_large_files_are_read_in_places_that_include_both_ends(tmp_path: Path, m
 
 def test_a_pair_is_identified_without_being_loaded(tmp_path: Path) -> None:
     large, small = write_checkpoint(tmp_path / "large"), write_checkpoint(tmp_path / "small", seed=2, tokenizer=None)
-    found = fingerprints(str(large), str(small))
+    found = PairSpec(str(large), str(small)).fingerprints()
     assert found == {
         "large": fingerprint(large),
         "small": fingerprint(small),
         "tokenizer": tokenizer_fingerprint(large),
     }
     shutil.move(large, tmp_path / "moved")
-    assert fingerprints(str(tmp_path / "moved"), str(small)) == found
+    assert PairSpec(str(tmp_path / "moved"), str(small)).fingerprints() == found
 
 
 def test_the_tokenizer_of_a_pair_is_part_of_its_identity(tmp_path: Path) -> None:
     large = write_checkpoint(tmp_path / "large")
     other = write_checkpoint(tmp_path / "other", tokenizer="multilingual")
     bare = write_checkpoint(tmp_path / "bare", tokenizer=None)
-    own, asked = fingerprints(str(large), str(large)), fingerprints(str(large), str(large), tokenizer=str(other))
+    own, asked = (
+        PairSpec(str(large), str(large)).fingerprints(),
+        PairSpec(str(large), str(large), tokenizer=str(other)).fingerprints(),
+    )
     assert own["tokenizer"] != asked["tokenizer"] == tokenizer_fingerprint(other)
-    assert fingerprints(str(bare), str(large))["tokenizer"] == own["tokenizer"]
-    assert fingerprints(str(bare), str(bare))["tokenizer"] is None
+    assert PairSpec(str(bare), str(large)).fingerprints()["tokenizer"] == own["tokenizer"]
+    assert PairSpec(str(bare), str(bare)).fingerprints()["tokenizer"] is None
     (large / "tokenizer_config.json").write_text("{}")
-    assert fingerprints(str(large), str(large))["tokenizer"] != own["tokenizer"]
+    assert PairSpec(str(large), str(large)).fingerprints()["tokenizer"] != own["tokenizer"]
 
 
 def test_the_embedded_pair_has_a_fingerprint_by_its_name() -> None:
-    found = fingerprints("embedded", "embedded")
+    found = PairSpec("embedded", "embedded").fingerprints()
     assert len({*found.values()}) == 3
     assert None not in found.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from bild.models.shapes import model_config
 from bild.models.source import EMBEDDED, Source, embedded_folder, locate, tokenizer_fingerprint
 from bild.tasks import Dataset
 from bild.training.config import TokenizerSettings
-from bild.training.tokenization import save_tokenizer, train_tokenizer
+
+SPECIAL = ["<pad>", "</s>", "<unk>"]
+"""Ids 0, 1 and 2, as T5 has them; id 0 also starts the decoder."""
 
 
 @dataclass
@@ -117,3 +120,33 @@ def from_checkpoint(name: str, model: ModelConfig, *, role: str, dropout: float 
 def identify(start: Start) -> dict[str, Any]:
     """What of the start can change a training."""
     return start.described | {"tokenizer": tokenizer_fingerprint(start.tokenizer_folder)}
+
+
+def train_tokenizer(texts: Iterable[str], kind: str, size: int) -> Any:
+    """A subword tokenizer of `size` pieces over raw, cased text; words carry the mark of the space before them."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    if kind == "bpe":
+        tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[2]))
+        trainer: Any = trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(
+            vocab_size=size, special_tokens=SPECIAL, unk_token=SPECIAL[2], show_progress=False
+        )
+    tokenizer.normalizer = normalizers.NFKC()
+    # Stops stand alone, so that no piece joins a word with the full stop behind it; hyphens stay within words.
+    stops = pre_tokenizers.Split(Regex(r'[.,;:!?"()]'), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), stops])
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json` as the library reads them."""
+    from transformers import PreTrainedTokenizerFast
+
+    pad, end, unknown = SPECIAL
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, eos_token=end, unk_token=unknown)
+    wrapped.save_pretrained(folder)

@@ -244,10 +244,12 @@ class TaskConfig:
     source_limit: int = 1024
     target_limit: int = 128
     metric: str = "bleu"
+    """bleu, rouge, or evaluate:NAME, a metric of the `evaluate` library by its name on the hub or its file."""
 
     def __post_init__(self) -> None:
         one_of("task.data", self.data, DATA_SOURCES)
-        one_of("task.metric", self.metric, METRICS)
+        if not self.metric.startswith("evaluate:"):
+            one_of("task.metric", self.metric, METRICS)
         at_least("task.samples", self.samples, 1)
         at_least("task.source_limit", self.source_limit, 1)
         at_least("task.target_limit", self.target_limit, 2)

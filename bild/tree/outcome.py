@@ -19,8 +19,7 @@ from bild.decoding import Decoded
 from bild.decoding.methods import rules_for
 from bild.errors import BildError
 from bild.metrics.bootstrap import Floats, Interval, interval, multiplicities
-from bild.metrics.quality import Score
-from bild.metrics.scorer import Scorer
+from bild.metrics.scorer import Score, Scorer
 from bild.results.parts import Counts
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy

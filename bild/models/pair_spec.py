@@ -8,7 +8,15 @@ from typing import Any
 from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
 from bild.errors import BildError
 from bild.hub import ships
-from bild.models.source import EMBEDDED, Source, embedded_folder, fingerprint, locate, tokenizer_fingerprint
+from bild.models.source import (
+    EMBEDDED,
+    Source,
+    embedded_folder,
+    fingerprint,
+    locate,
+    locate_tokenizer,
+    tokenizer_fingerprint,
+)
 
 
 @dataclass(frozen=True)
@@ -80,10 +88,7 @@ class PairSpec:
             asked = str(EMBEDDED)
         if asked is None:
             return [source for source in sources if source.has_tokenizer]
-        found = locate(asked, weights=False, option="model.tokenizer")
-        if not found.has_tokenizer:
-            raise BildError(f"model.tokenizer={asked} has neither tokenizer.json nor spiece.model.")
-        return [found]
+        return [locate_tokenizer(asked, "model.tokenizer")]
 
     def fingerprints(self) -> dict[str, Any]:
         """Identify the pair without loading it: by the fingerprints of both checkpoints and of the tokenizer."""

@@ -68,6 +68,14 @@ def locate(
     return source
 
 
+def locate_tokenizer(name: str, option: str) -> Source:
+    """Find a folder or hub id for its tokenizer. BildError where there is none."""
+    found = locate(name, weights=False, option=option)
+    if not found.has_tokenizer:
+        raise BildError(f"{option}={name} has no tokenizer: neither tokenizer.json nor spiece.model was found.")
+    return found
+
+
 def _from_hub(name: str, revision: str | None, patterns: list[str], option: str) -> Source:
     from huggingface_hub import constants, snapshot_download
 

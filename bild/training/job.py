@@ -15,7 +15,6 @@ import torch
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.measure.environment import describe, state
-from bild.models import resolve_device
 from bild.progress import say
 from bild.results import config_hash
 from bild.tasks import Dataset, load_task
@@ -25,7 +24,7 @@ from bild.training.folder import export_model, training_folder, write_card, writ
 from bild.training.judge import Judge
 from bild.training.loop import Loss, Trainer
 from bild.training.optimization import likelihood_loss, quicken_dropout
-from bild.training.start import Start, checkpoint_of, from_checkpoint, from_scratch, identify
+from bild.training.start import Start, from_checkpoint, from_scratch, identify
 
 _UNIMPORTANT = ("checkpoint_minutes",)
 """Settings that change no step."""
@@ -42,7 +41,10 @@ def train(config: TrainConfig) -> Path:
             return folder
         torch.set_num_threads(config.threads)
         data = load_split(config.task, config.splits.train)
-        start = _start(config, data, folder)
+        if config.shape is not None:
+            start = from_scratch(config, config.tokenizer, data)
+        else:
+            start = from_checkpoint(config, config.role, "pretrained", settings.dropout)
         corpus = encode(config.task, data, start)
 
         def loss(module: Any, batch: Any) -> Any:
@@ -50,23 +52,6 @@ def train(config: TrainConfig) -> Path:
 
         Job(config, folder, start, data, corpus, loss, _subwords(config, data, start, corpus)).run()
         return folder
-
-
-def _start(config: TrainConfig, data: Dataset, folder: Path) -> Start:
-    settings, device = config.train, resolve_device(config.device)
-    if config.shape is not None:
-        return from_scratch(
-            config.shape,
-            config.tokenizer,
-            data,
-            folder=folder,
-            dropout=settings.dropout,
-            seed=settings.seed,
-            device=device,
-        )
-    assert config.model is not None
-    name = checkpoint_of(config.model, config.task, config.role, "pretrained")
-    return from_checkpoint(name, config.model, role=config.role, dropout=settings.dropout, device=device)
 
 
 def _subwords(config: TrainConfig, data: Dataset, start: Start, corpus: Corpus) -> SubwordDropout | None:

@@ -163,7 +163,6 @@ class ModelConfig:
     checkpoints: dict[str, Checkpoints] = field(default_factory=dict)
     revision_large: str | None = None
     revision_small: str | None = None
-    allow_pickle: bool = False
     exit: int | None = None
     """Early exit: the small model is the large one's first `exit` decoder layers."""
     pretrained: Checkpoints | None = None

@@ -8,3 +8,9 @@ class BildError(Exception):
 
     The command lines print the message alone, without a traceback, and leave with exit code 2.
     """
+
+
+def told(error: Exception) -> str:
+    """Return what a library's error says, on one line and not at length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")

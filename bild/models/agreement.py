@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bild.errors import BildError
-from bild.models.checkpoint import told
+from bild.errors import BildError, told
 from bild.models.source import Source
 
 _PADDING = 128
@@ -44,6 +43,12 @@ def load_tokenizer(source: Source) -> Any:
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
     except Exception as error:  # the library raises all kinds for a broken file
         raise BildError(f"The tokenizer of {source.name} cannot be loaded: {told(error)}.") from error
+
+
+def prefix_of(tokenizer: Any, eos: int) -> list[int]:
+    """Return the special tokens that a tokenizer puts before every text: T5 has none, CodeT5 one."""
+    empty: list[int] = tokenizer("")["input_ids"]
+    return empty[: empty.index(eos)] if eos in empty else []
 
 
 def shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokenizer: Any | None) -> int:

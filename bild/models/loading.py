@@ -13,9 +13,10 @@ from bild.engines.early_exit import truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.kernels import kernels_for
 from bild.errors import BildError
-from bild.models.agreement import shared_ids, shared_tokenizer, shared_vocabulary
+from bild.models.agreement import prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.checkpoint import Model, first_layers, load_model, read_config
 from bild.models.pair_spec import PairSpec
+from bild.progress import say
 
 
 @dataclass
@@ -79,7 +80,8 @@ class Pair:
         """Token ids of a source, end token included, at most `limit` of them; and whether it was cut."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: give token ids, or a folder with tokenizer.json.")
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
+        ids = prefix_of(self.tokenizer, self.eos)
+        ids += self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
         room = len(ids) if limit is None else limit - 1
         return [*ids[:room], self.eos], len(ids) > room
 
@@ -118,7 +120,6 @@ def load_pair(
     device: str = "auto",
     revision_large: str | None = None,
     revision_small: str | None = None,
-    allow_pickle: bool = False,
     exit: int | None = None,
 ) -> Pair:
     """Load two checkpoints (folders or hub ids), or the embedded pair by its name alone.
@@ -128,9 +129,7 @@ def load_pair(
     Raises BildError where one is missing or unsafe, where they are no T5 or mT5, or where their vocabularies, end or
     start tokens differ.
     """
-    spec = PairSpec(
-        large, small, tokenizer, name, revision_large, revision_small, allow_pickle, exit, dtype=dtype, device=device
-    )
+    spec = PairSpec(large, small, tokenizer, name, revision_large, revision_small, exit, dtype=dtype, device=device)
     return load(spec)
 
 
@@ -143,9 +142,9 @@ def load(spec: PairSpec) -> Pair:
         check_exit(spec.exit, configs[0].num_decoder_layers)
     owners = spec.tokenizers(sources)
     tokenizer = shared_tokenizer(owners)
-    whole = load_model(sources[0], configs[0], dtype, place, spec.allow_pickle)
+    whole = load_model(sources[0], configs[0], dtype, place)
     if spec.exit is None:
-        part = load_model(sources[1], configs[1], dtype, place, spec.allow_pickle)
+        part = load_model(sources[1], configs[1], dtype, place)
     else:
         part = first_layers(whole, spec.exit)
     vocabulary = shared_vocabulary(sources, configs, tokenizer)
@@ -153,7 +152,20 @@ def load(spec: PairSpec) -> Pair:
     hub_name, folder_name = spec.large.rpartition("/")[2], sources[0].folder.name
     name = spec.name or ("embedded" if spec.large == "embedded" else hub_name if sources[0].revision else folder_name)
     owner = owners[0].name if owners else None
+    if spec.exit is None:
+        _warn(whole, part)
     return Pair(name, whole, part, tokenizer, owner, vocabulary, start, eos, spec.dtype, place, spec.exit)
+
+
+def _warn(large: Model, small: Model) -> None:
+    """Say what is no error and hardly meant: a pair that is swapped, or one model twice."""
+    if large.fingerprint == small.fingerprint:
+        say(f"warning: the large and the small model are the same, {large.source.name}")
+    elif large.parameters < small.parameters:
+        say(
+            f"warning: the large model {large.source.name} has {large.parameters:,} parameters and the small one "
+            f"{small.source.name} {small.parameters:,}: are they swapped?"
+        )
 
 
 def text_decoder(spec: PairSpec) -> Callable[[Sequence[int]], str]:

@@ -33,7 +33,6 @@ class PairSpec:
     name: str | None = None
     revision_large: str | None = None
     revision_small: str | None = None
-    allow_pickle: bool = False
     exit: int | None = None
     dtype: str = "fp32"
     device: str = "auto"
@@ -57,7 +56,6 @@ class PairSpec:
             name=model.pair_name,
             revision_large=model.revision_large,
             revision_small=model.revision_small,
-            allow_pickle=model.allow_pickle,
             exit=model.exit,
             dtype=engine.dtype,
             device=engine.device,
@@ -74,11 +72,11 @@ class PairSpec:
     def sources(self) -> tuple[Source, Source]:
         """Find both checkpoints; with an exit the large one stands for both. BildError where one is missing."""
         large = embedded_folder(self.large, "large")
-        whole = locate(large, revision=self.revision_large, allow_pickle=self.allow_pickle, option="model.large")
+        whole = locate(large, revision=self.revision_large, option="model.large")
         if self.exit is not None:
             return whole, whole
         small = embedded_folder(self.small or "embedded", "small")
-        part = locate(small, revision=self.revision_small, allow_pickle=self.allow_pickle, option="model.small")
+        part = locate(small, revision=self.revision_small, option="model.small")
         return whole, part
 
     def tokenizers(self, sources: tuple[Source, Source]) -> list[Source]:

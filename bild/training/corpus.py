@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError
+from bild.models.agreement import prefix_of
 from bild.tasks import Dataset
 
 IGNORED = -100
@@ -50,11 +51,11 @@ def encode_corpus(
     if not len(data):
         raise BildError("There is nothing to train on: the split has no examples.")
 
-    def ids(texts: list[str], limit: int) -> list[list[int]]:
+    def ids(texts: list[str], limit: int, prefix: Sequence[int] = ()) -> list[list[int]]:
         found = tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"]
-        return [[*one[: limit - 1], eos] for one in found]
+        return [[*[*prefix, *one][: limit - 1], eos] for one in found]
 
-    sources = ids([prompt + example.source for example in data], source_limit)
+    sources = ids([prompt + example.source for example in data], source_limit, prefix_of(tokenizer, eos))
     return Corpus(sources, ids([example.reference for example in data], target_limit - 1))
 
 

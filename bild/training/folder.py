@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError
+from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
 from bild.results.folder import write_atomically
 from bild.results.locking import taken
@@ -23,7 +24,6 @@ STATE = "state.pt"
 RECORD = "training.json"
 LINES, HEAD = "targets.jsonl", "targets.json"
 """The outputs of the large model, and what they are outputs of."""
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
 _MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json")
 
 
@@ -126,7 +126,7 @@ def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenize
     module.config.dtype = next(module.parameters()).dtype
     module.save_pretrained(folder)
     module.float()
-    for name in _TOKENIZER:
+    for name in TOKENIZER_FILES:
         if (tokenizer_folder / name).is_file() and tokenizer_folder.resolve() != folder.resolve():
             shutil.copyfile(tokenizer_folder / name, folder / name)
 

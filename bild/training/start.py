@@ -80,14 +80,14 @@ def from_checkpoint(config: CommonConfig, role: str, stage: str, dropout: float 
     if tokenizer is None and Path(name).parent == EMBEDDED:
         tokenizer = str(EMBEDDED)
     revision = model.revision_large if role == "large" else model.revision_small
-    source = locate(name, revision=revision, allow_pickle=model.allow_pickle, option=f"model.{role}")
+    source = locate(name, revision=revision, option=f"model.{role}")
     read = read_config(source)
     if dropout is not None:
         read.dropout_rate = dropout
     owner = locate_tokenizer(tokenizer, "model.tokenizer") if tokenizer else source
     if not owner.has_tokenizer:
         raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
-    loaded = load_model(source, read, torch.float32, resolve_device(config.device), model.allow_pickle)
+    loaded = load_model(source, read, torch.float32, resolve_device(config.device))
     described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
     return Start(loaded.module, load_tokenizer(owner), owner.folder, described)
 

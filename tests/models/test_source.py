@@ -12,7 +12,7 @@ import pytest
 from bild.errors import BildError
 from bild.models import PairSpec
 from bild.models import source as module
-from bild.models.source import fingerprint, locate, tokenizer_fingerprint
+from bild.models.source import fingerprint, locate, tokenizer_fingerprint, weight_files
 from tests import hubcache
 from tests.models.checkpoints import pickled, write_checkpoint
 
@@ -20,7 +20,13 @@ NAME = "kssteven/T5-large-xsum"
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def published() -> str:
+    """The form of the checkpoint's weights on the hub."""
+    return "safetensors"
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: str) -> list[dict[str, Any]]:
     """A hub that can be reached and has one checkpoint; what was asked of it."""
     root = tmp_path / "hf"
     hubcache.use_hub(monkeypatch, root, offline=False)
@@ -30,7 +36,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         calls.append({"name": name, "revision": revision, "patterns": allow_patterns})
         if name != NAME:
             raise RuntimeError("404 Not Found.\nRepository not found: " + name)
-        return str(hubcache.add_model(root, name))
+        return str(hubcache.add_model(root, name, weights=published))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     return calls
@@ -44,7 +50,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     found = locate(str(folder))
     assert (found.name, found.folder, found.revision) == (str(folder), folder.resolve(), None)
     assert found.has_tokenizer
-    assert found.has_safetensors
+    assert weight_files(found.folder) == [folder.resolve() / "model.safetensors"]
 
 
 def test_a_relative_and_a_home_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +89,7 @@ def test_a_revision_offline_may_be_a_tag_or_a_commit(
         locate(NAME, revision="v3")
 
 
-def test_the_hub_is_asked_for_safe_files_only(asked: list[dict[str, Any]]) -> None:
+def test_the_hub_is_asked_for_safe_files_first(asked: list[dict[str, Any]]) -> None:
     found = locate(NAME, revision="abc")
     assert found.revision == hubcache.commit_of(NAME)
     (call,) = asked
@@ -92,9 +98,12 @@ def test_the_hub_is_asked_for_safe_files_only(asked: list[dict[str, Any]]) -> No
     assert not any("bin" in pattern or pattern == "*" or "h5" in pattern for pattern in call["patterns"])
 
 
-def test_pickles_are_fetched_where_they_are_allowed(asked: list[dict[str, Any]]) -> None:
-    locate(NAME, allow_pickle=True)
-    assert any(pattern.endswith(".bin") for pattern in asked[0]["patterns"])
+@pytest.mark.parametrize("published", ["pickle", "sharded-pickle"])
+def test_pickles_are_fetched_where_there_is_nothing_else(asked: list[dict[str, Any]], published: str) -> None:
+    found = locate(NAME)
+    assert {file.suffix for file in weight_files(found.folder)} == {".bin"}
+    assert len(asked) == 2
+    assert "pytorch_model*.bin" in asked[-1]["patterns"]
 
 
 def test_a_tokenizer_is_fetched_without_weights(asked: list[dict[str, Any]]) -> None:
@@ -169,6 +178,7 @@ def test_a_fingerprint_sees_pickles_and_no_bystanders(tmp_path: Path) -> None:
 
 def test_large_files_are_read_in_places_that_include_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SAMPLE", 16)  # so that 1 KiB is large
+    (tmp_path / "config.json").write_text("{}")
     file = tmp_path / "model.safetensors"
     content = bytearray(range(256)) * 40
     file.write_bytes(content)

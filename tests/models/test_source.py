@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,11 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: str) -> li
         calls.append({"name": name, "revision": revision, "patterns": allow_patterns})
         if name != NAME:
             raise RuntimeError("404 Not Found.\nRepository not found: " + name)
-        return str(hubcache.add_model(root, name, weights=published))
+        folder = hubcache.add_model(root, name, weights=published)
+        for file in folder.iterdir():
+            if not any(fnmatch(file.name, pattern) for pattern in allow_patterns):
+                file.unlink()
+        return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     return calls

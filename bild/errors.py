@@ -20,3 +20,9 @@ def at_least(name: str, value: float | None, least: float) -> None:
     """Refuse NaN and a number below `least`; accept None, which stands for an option not given."""
     if value is not None and not value >= least:  # also refuses NaN
         raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
+
+
+def told(error: Exception) -> str:
+    """Return what a library's error says, on one line and not at length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")

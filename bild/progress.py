@@ -15,6 +15,11 @@ T = TypeVar("T")
 _QUIET_SECONDS = 10.0
 
 
+def say(line: str) -> None:
+    """Write a line of progress to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Pass items on, showing how many are done, the rate, and the time that remains."""
     console = Console(stderr=True)

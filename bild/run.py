@@ -32,12 +32,12 @@ def job(config: TracedConfig) -> None:
     points = measure_points(config, [(config.method, config.threshold)])
     show([make_section([point.record for point in points])], [f"In {point.path}" for point in points])
     if config.trace:
-        from bild.models.text import text_decoder
+        from bild.models import PairSpec, text_decoder
         from bild.report.trace import show_traces
         from bild.tasks import load_task
 
         sources = {example.id: example.source for example in load_task(config.task).examples}
-        show_traces(points[0].path, config.trace, text_decoder(config), sources)
+        show_traces(points[0].path, config.trace, text_decoder(PairSpec.of_run(config)), sources)
 
 
 def main() -> int:

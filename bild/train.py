@@ -10,7 +10,7 @@ from bild.training.config import TrainConfig
 
 def job(config: TrainConfig) -> None:
     """Train, or say that it is done."""
-    from bild.training.session import train  # torch, after the options are known to be good
+    from bild.training.job import train  # torch, after the options are known to be good
 
     print(train(config))
 

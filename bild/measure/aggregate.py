@@ -13,7 +13,7 @@ from bild.config import MeasureConfig
 from bild.decoding import Round
 from bild.measure.live import PHASES, Run
 from bild.metrics import bootstrap
-from bild.metrics.quality import quality_and_draws
+from bild.metrics.scorer import quality_and_draws
 from bild.results import (
     Baseline,
     Counts,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bild.config import Checkpoints, MethodConfig, RunConfig, ThresholdConfig
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
@@ -22,7 +22,7 @@ from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
 from bild.measure.environment import busy_warning, describe, state
 from bild.measure.interleave import Measurement, OpenPoint
-from bild.models import Pair, fingerprints, load_pair, resolve_device
+from bild.models import Pair, PairSpec, load, resolve_device
 from bild.progress import track
 from bild.results import (
     SCHEMA_VERSION,
@@ -53,11 +53,9 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
     data = load_task(config.task)
     device = resolve_device(config.engine.device)
     torch.set_num_threads(config.engine.threads)
-    checkpoints = config.model.fit(config.task)
-    if checkpoints is None:
-        raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
+    spec = PairSpec.of_run(config)
     environment = describe(device)
-    shared = shared_identity(config, checkpoints, data, environment, str(device))
+    shared = shared_identity(config, spec, data, environment, str(device))
     with ExitStack() as stack:
         opened = [open_point(stack, config, shared, method, threshold) for method, threshold in points]
         for point in opened:
@@ -66,7 +64,7 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             _announce(point, len(data.examples))
         pending = [point for point in opened if point.folder.record() is None]
         if pending:
-            pair = load_once(config, checkpoints, shared["pair"])
+            pair = load_once(spec, shared["pair"])
             now = state(device)
             warning = busy_warning(now)
             if warning:
@@ -103,7 +101,7 @@ def next_session(points: Sequence[OpenPoint]) -> int:
 
 
 def shared_identity(
-    config: RunConfig, checkpoints: Checkpoints, data: Dataset, environment: dict[str, Any], device: str
+    config: RunConfig, spec: PairSpec, data: Dataset, environment: dict[str, Any], device: str
 ) -> dict[str, Any]:
     """All that can change a token, a score or a time, but for the method and its thresholds."""
     task = config.task
@@ -117,15 +115,7 @@ def shared_identity(
             "metric": task.metric,
             "data": data.provenance["hash"],
         },
-        "pair": fingerprints(
-            checkpoints.large,
-            checkpoints.small,
-            tokenizer=config.model.tokenizer,
-            revision_large=config.model.revision_large,
-            revision_small=config.model.revision_small,
-            allow_pickle=config.model.allow_pickle,
-            exit=config.model.exit,
-        ),
+        "pair": spec.fingerprints(),
         "engine": dataclasses.asdict(config.engine) | {"device": device},
         "measure": dataclasses.asdict(config.measure),
         "machine": environment["machine"]["fingerprint"],
@@ -159,23 +149,12 @@ def _unfinished(point: OpenPoint) -> Record:
     raise BildError(f"{point.folder.path} has no record although it was measured: run the command again.")
 
 
-def load_once(config: RunConfig, checkpoints: Checkpoints, identity: dict[str, Any]) -> Pair:
-    """The pair of a configuration; the last one is kept, for the next point of a multirun."""
-    model, engine = config.model, config.engine
-    options: dict[str, Any] = {
-        "tokenizer": model.tokenizer,
-        "name": model.pair_name,
-        "dtype": engine.dtype,
-        "device": engine.device,
-        "revision_large": model.revision_large,
-        "revision_small": model.revision_small,
-        "allow_pickle": model.allow_pickle,
-        "exit": model.exit,
-    }
-    key = (checkpoints.large, checkpoints.small, *options.values(), *identity.values())
+def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
+    """Load a pair; the last one is kept, for the next point of a multirun. `identity` has its fingerprints."""
+    key = (spec, *identity.values())
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load_pair(checkpoints.large, checkpoints.small, **options)
+        _loaded[key] = load(spec)
     return _loaded[key]
 
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError
-from bild.training.checkpoint import Progress, load_state, save_state
 from bild.training.config import TrainSettings
-from bild.training.corpus import IGNORED, Batch, Corpus, epoch_order, epoch_sources, make_batch
-from bild.training.optim import clip, make_optimizer, rate_at, set_rate
-from bild.training.tokenization import SubwordDropout
+from bild.training.corpus import IGNORED, Batch, Corpus, SubwordDropout, epoch_order, epoch_sources, make_batch
+from bild.training.folder import Progress, load_state, save_state
+from bild.training.optimization import clip, make_optimizer, rate_at, set_rate
 
 Loss = Callable[[Any, Batch], tuple[Tensor, Tensor]]
 """(what is minimised, plain nll), both summed over the target tokens of a batch."""

@@ -228,7 +228,8 @@ def test_two_vocabularies_by_their_tokens(tmp_path: Path, good: Path) -> None:
 
 def test_a_pair_without_a_tokenizer_on_a_text_task(tmp_path: Path) -> None:
     bare = write_checkpoint(tmp_path / "bare", tokenizer=None)
-    assert with_pair(bare, bare, tmp_path).refusal() == (
+    other = write_checkpoint(tmp_path / "other", tokenizer=None, seed=2)
+    assert with_pair(bare, other, tmp_path).refusal() == (
         "The pair folders has no tokenizer, and task=embedded is text: give model.tokenizer=..., a folder or a hub id."
     )
 
@@ -295,21 +296,22 @@ def test_no_config_and_no_weights(tmp_path: Path, good: Path) -> None:
     )
     bare = write_checkpoint(tmp_path / "bare")
     (bare / "model.safetensors").unlink()
-    assert with_pair(bare, good, tmp_path, "model.allow_pickle=true").refusal() == (
-        f"{bare} has no weights: neither *.safetensors nor pytorch_model*.bin was found."
+    assert with_pair(bare, good, tmp_path).refusal() == (
+        f"{bare} has no weights: neither model.safetensors nor pytorch_model.bin was found, whole or in shards."
     )
 
 
-def test_a_pickle_is_refused_unless_it_is_allowed(tmp_path: Path, good: Path) -> None:
-    risky = pickled(tmp_path / "risky")
-    assert with_pair(risky, good, tmp_path).refusal() == (
-        f"{risky} has no *.safetensors: other formats can run code when they are loaded; convert it, or allow them "
-        "with model.allow_pickle=true if you trust where it comes from."
-    )
-    assert points(tmp_path) == []
-    done = with_pair(risky, good, tmp_path, "model.allow_pickle=true")
+def test_a_pickle_is_converted_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
+    hubcache.use_hub(monkeypatch, tmp_path / "hf")
+    old = pickled(tmp_path / "old", seed=2)
+    done = with_pair(old, good, tmp_path)
     assert done.code == 0, done.err
+    assert f"{old}: pytorch_model.bin is converted to safetensors, once" in done.err
     assert (points(tmp_path)[0] / "record.json").is_file()
+
+
+def test_the_option_that_allowed_pickles_is_gone(tmp_path: Path, good: Path) -> None:
+    assert "allow_pickle" in with_pair(good, good, tmp_path, "model.allow_pickle=true").refusal()
 
 
 def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:

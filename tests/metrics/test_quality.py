@@ -195,7 +195,9 @@ def test_lengths_that_differ():
 
 
 def test_an_unknown_metric():
-    with pytest.raises(BildError, match=r"^The metric meteor is not known: choose one of bleu, rouge\.$"):
+    with pytest.raises(
+        BildError, match=r"^The metric meteor is not known: choose one of bleu, rouge, or evaluate:NAME\.$"
+    ):
         quality("meteor", GOOD, REFERENCES)
 
 

@@ -13,8 +13,7 @@ import torch
 
 from bild.engines import build_engine
 from bild.errors import BildError
-from bild.training.generate import greedy_outputs
-from bild.training.targets import TargetFile
+from bild.training.outputs import TargetFile, greedy_outputs
 from tests.training.tiny import tiny_module
 
 IDS = [f"line-{i}" for i in range(40)]

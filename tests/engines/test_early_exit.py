@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import statistics
-from time import perf_counter
+from time import process_time
 
 import pytest
 import torch
@@ -157,7 +156,7 @@ def test_what_the_small_model_computed_is_not_computed_again(name: str) -> None:
 
 @pytest.mark.slow
 def test_a_verification_costs_the_remaining_layers_only() -> None:
-    """At exit n of L layers at most (L-n)/L of a whole pass plus 10 %, by medians of interleaved passes."""
+    """At exit n of L layers at most (L-n)/L of a whole pass and a fifth, by the CPU time of interleaved passes."""
     module = build("t5-v1.0", d_model=256, d_ff=1024, d_kv=64, num_heads=4, num_decoder_layers=6, seed=1)
     large, small = build_exit_engines("fused", module, 3, dtype="fp32", eos=EOS, vocabulary=module.config.vocab_size)
     whole = engine("fused", module)
@@ -168,11 +167,10 @@ def test_a_verification_costs_the_remaining_layers_only() -> None:
             made.start(source)
         small.step(text)
         for name, made in (("whole", whole), ("resumed", large)):
-            began = perf_counter()
+            began = process_time()
             made.step(text, want=len(text))
-            took[name].append(perf_counter() - began)
-    ratio = statistics.median(took["resumed"]) / statistics.median(took["whole"])
-    assert ratio < 0.5 + 0.1 + 0.1  # the last tenth for a noisy machine
+            took[name].append(process_time() - began)
+    assert min(took["resumed"]) / min(took["whole"]) < 0.5 + 0.2
 
 
 def test_nothing_is_copied_to_cut_a_module_off() -> None:

@@ -78,6 +78,7 @@ def test_refusals():
         load("bleu").compute(predictions=["a"], references=["a", "b"])
 
 
+@pytest.mark.slow
 def test_no_network_no_files_no_home(tmp_path):
     """A home that is a file makes every attempt to write there fail, even for the superuser."""
     home = tmp_path / "home"

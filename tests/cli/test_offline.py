@@ -59,7 +59,7 @@ def test_a_task_runs_offline_and_leaves_a_record(runs: dict[str, Any], task: str
     assert done.code == 0, done.err
     point = only_point(results)
     assert point.parent == results / task / pair
-    assert f"In results/{task}/{pair}/bild-fb0.3-rb2-" in done.out
+    assert f"In results/{task}/{pair}/bild-0.3-2-" in done.out
     found = record(point)
     jsonschema.validate(found, SCHEMA)
     assert found["task"]["data"]["revision"] == hubcache.commit_of(repository, revision)

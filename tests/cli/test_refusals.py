@@ -317,7 +317,7 @@ def test_the_option_that_allowed_pickles_is_gone(tmp_path: Path, good: Path) -> 
 def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     sentence = call("bild.run", "results=file/results", *QUICK, cwd=tmp_path).refusal()
-    assert sentence.startswith("The results folder file/results/embedded/embedded/bild-fb0.6-rb5-")
+    assert sentence.startswith("The results folder file/results/embedded/embedded/bild-0.6-5-")
     assert sentence.endswith(" cannot be written (Not a directory): choose another place with results=...")
 
 

@@ -16,9 +16,12 @@ import pytest
 from bild.results import Sample, read_samples, read_traces
 from tests.cli.commands import QUICK, Finished, call, only_point, points, record, start
 
-EXAMPLES = 20
+EXAMPLES = 14
 COMMAND = (f"task.samples={EXAMPLES}", "task.target_limit=48", "measure.warmup=1", "measure.draws=100")
 TIMES = {"ns", "baseline", "library", "session"}
+
+
+FLOATS = ("probs", "token_nll")
 
 
 class Interrupted(NamedTuple):
@@ -120,7 +123,12 @@ def test_the_point_equals_that_of_a_run_left_in_peace(interrupted: Interrupted) 
     samples = [{s.id: timeless(s) for s in read_samples(p)} for p in (interrupted.point, interrupted.peaceful)]
     assert len(samples[0]) == EXAMPLES
     assert samples[0] == samples[1]
-    assert dict(read_traces(interrupted.point)) == dict(read_traces(interrupted.peaceful))
+    traces = [read_traces(point) for point in (interrupted.point, interrupted.peaceful)]
+    assert list(traces[0]) == list(traces[1])
+    for name, rounds in traces[0].items():
+        for mine, theirs in zip(rounds, traces[1][name], strict=True):
+            # Each process measures which kernels are the fastest, and others round otherwise.
+            assert mine == {**theirs, **{part: pytest.approx(theirs[part], rel=1e-3, abs=1e-4) for part in FLOATS}}
 
 
 # --- a finished point

@@ -77,6 +77,7 @@ def test_an_early_exit_pair_and_the_policys_own_time_are_measured(embedded_pair:
     assert costs.longest == WIDTHS[-1] - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("costs", [FLAT, STEEP])
 def test_speculation_at_any_pace_writes_what_the_large_model_writes(tiny_pair: Pair, costs: DraftCosts) -> None:
     large, small = tiny_pair.engine("large", "fused"), tiny_pair.engine("small", "fused")
@@ -140,6 +141,7 @@ def test_examples_without_their_table_are_not_gone_on_with(tmp_path: Path, tiny_
             costs_of(held, tiny_pair, "fused", [5, tiny.EOS])
 
 
+@pytest.mark.slow
 def test_a_resumed_point_goes_on_by_the_table_that_it_began_with(
     tmp_path: Path, embedded_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

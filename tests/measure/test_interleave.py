@@ -124,6 +124,7 @@ def test_the_library_runs_on_as_many_examples_as_were_asked_for(watch, point, ex
     assert watched.ran.count("library") == times
 
 
+@pytest.mark.slow
 def test_the_order_alternates_by_a_seed(watch, point, examples) -> None:
     orders = {}
     for seed, repeat in ((0, 0), (0, 1), (1, 0)):

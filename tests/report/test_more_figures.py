@@ -118,7 +118,7 @@ def test_measured_against_predicted_pairs_the_same_settings() -> None:
 
 def test_the_points_that_stand_for_a_section_are_its_picks_and_its_front() -> None:
     chosen = telling(make_section(make_sweep()), 4)
-    assert {"bild-fb0.9-rb2", "bild-fb0.7-rb4"} <= {record.label for record in chosen}
+    assert {"BiLD 0.9/2", "BiLD 0.7/4"} <= {record.label for record in chosen}
     assert not {"vanilla", "small"} & {record.label for record in chosen}
 
 

@@ -39,6 +39,7 @@ def hollow(found: Contents) -> list[dict[str, Any]]:
     return [point for point in section["points"] if not point["measured"]]
 
 
+@pytest.mark.slow
 def test_page_figure_and_table_show_the_same_predictions_of_two_sweeps(pair: Path, tmp_path: Path) -> None:
     put_sweep(pair, "a", "2026-01-01T00:00:00+00:00", [LATER, NEVER[0], guess(0.2, 9.0, 1.1)])
     put_sweep(pair, "b", "2026-01-02T00:00:00+00:00", [*NEVER[1:], guess(0.4, 9.0, 1.6, 38.9)])
@@ -47,7 +48,7 @@ def test_page_figure_and_table_show_the_same_predictions_of_two_sweeps(pair: Pat
     (table,) = (table for table in part.tables if table.stem == "predicted")
     told = {(row[1], row[-1]) for row in table.rows}
     assert told == {
-        ("bild-fb0.6-rb2", "yes"), ("bild-fb0.4-rbinf", "no"), ("bild-fb0.2-rb9", "no"), ("bild-fb0.4-rb9", "no"),
+        ("BiLD 0.6/2", "yes"), ("BiLD 0.4/inf", "no"), ("BiLD 0.2/9", "no"), ("BiLD 0.4/9", "no"),
     }  # fmt: skip
     assert len(table.rows) == 5  # two of them differ in a switch that their label does not name
     assert sorted((row["fb"], row["rb"]) for row in table.data if not row["measured"]) == sorted(

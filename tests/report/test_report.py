@@ -43,19 +43,20 @@ def test_the_command_prints_the_table_and_writes_the_files(results: Path, tmp_pa
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert {"report.md", "figures", "tables"} <= {path.name for path in (tmp_path / "demo").iterdir()}
-    assert "bild-fb0.9-rb2" in done.stdout
+    assert "BiLD 0.9/2" in done.stdout
     assert "Left out: iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in done.stdout
     assert f"Written: {tmp_path}/demo/index.html, {tmp_path}/demo/report.md, " in done.stdout
     assert "Not shown: Latency per example: " in done.stdout
     assert "Make it: python -m bild.run task=iwslt2017 " in done.stdout
     written = (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")
-    assert "| bild-fb0.9-rb2 |" in written
+    assert "| BiLD 0.9/2 |" in written
     assert 'src="figures/pareto.svg"' in written
     assert "## Left out\n\n- iwslt2017/mt5/bild-fb0.1-rb1-ababababab: unfinished" in written
     for name in ("pareto", "heat", "phases"):
         assert (tmp_path / "demo" / "figures" / f"{name}-phone-dark.svg").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["40", "100", "160"])
 def test_the_table_is_whole_at_any_width(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
@@ -104,6 +105,7 @@ def test_a_wrong_option_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--no-such-option" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> None:
     for index, changes in enumerate(
         (
@@ -131,6 +133,7 @@ def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> N
     assert "| environment.machine | 9ab1c2 |" in text
 
 
+@pytest.mark.slow
 def test_the_report_is_the_same_twice(results: Path, tmp_path: Path) -> None:
     one, two = write_report(results, tmp_path / "one"), write_report(results, tmp_path / "two")
     for first, second in zip((one.text, *one.figures, *one.tables), (two.text, *two.figures, *two.tables), strict=True):

@@ -24,9 +24,9 @@ def row(text: str, name: str) -> list[str]:
 
 
 def test_a_row_has_every_number_of_its_point() -> None:
-    cells = [cell.strip() for cell in row(printed(make_sweep()), "bild-fb0.6-rb4")]
+    cells = [cell.strip() for cell in row(printed(make_sweep()), "BiLD 0.6/4")]
     assert cells == [
-        "bild-fb0.6-rb4",
+        "BiLD 0.6/4",
         "39.1 ±0.9",
         "-1.20 ±0.20",
         "1.78 ±0.02",
@@ -55,9 +55,9 @@ def test_anchors_show_what_they_have() -> None:
 
 def test_points_on_the_front_are_starred() -> None:
     starred = {line.split()[1] for line in printed(make_sweep()).splitlines() if line.startswith("* ") and "±" in line}
-    assert "bild-fb0.7-rb4" in starred
+    assert "BiLD 0.7/4" in starred
     assert "small" in starred
-    assert not {"vanilla", "bild-fb0.7-rb3", "speculative-k10"} & starred
+    assert not {"vanilla", "BiLD 0.7/3", "speculative k10"} & starred
 
 
 WIDE = [
@@ -111,8 +111,8 @@ def test_the_footer_says_what_a_reader_must_know() -> None:
         "fused engine",
         "888 examples",
         "95 % bootstrap intervals over examples (1,000 draws)",
-        "Fastest BiLD at no loss: bild-fb0.9-rb2 (1.53 ±0.02)",
-        "at a loss of 1 point at most: bild-fb0.7-rb4 (1.73 ±0.02)",
+        "Fastest BiLD at no loss: BiLD 0.9/2 (1.53 ±0.02)",
+        "at a loss of 1 point at most: BiLD 0.7/4 (1.73 ±0.02)",
         "git 4f2a9c1d0b",
         "32 examples",
     ):
@@ -128,7 +128,7 @@ def test_warnings_are_shown() -> None:
     records[1] = dataclasses.replace(records[1], counts=dataclasses.replace(records[1].counts, truncated_sources=1))
     text = " ".join(printed(records).split())
     assert "Warning: the machine slowed down by 20 % (small)" in text
-    assert "Note: 1 source cut at the length limit. (speculative-k10)" in text
+    assert "Note: 1 source cut at the length limit. (speculative k10)" in text
     assert "vanilla has no record of its own" in text
     assert "Fastest BiLD at no loss: none" in text
     assert "Warning" not in printed(make_sweep())
@@ -155,7 +155,7 @@ def test_markdown_has_the_same_rows_with_the_ends_of_the_intervals() -> None:
     assert len(lines) == len(records) + 2
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert (
-        "| \\* | bild-fb0.6-rb4 | 39.13 [38.22, 40.07] | -1.200 [-1.404, -1.006] | 1.780 [1.760, 1.800] "
+        "| \\* | BiLD 0.6/4 | 39.13 [38.22, 40.07] | -1.200 [-1.404, -1.006] | 1.780 [1.760, 1.800] "
         "| 5.927 [5.690, 6.164] | 5.44 | 5.90 | 0.97 | 7.77 |"
     ) in lines
     assert text.startswith("## iwslt2017 (validation), pair mt5-aligned, BLEU\n")

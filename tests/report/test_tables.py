@@ -70,12 +70,12 @@ def test_all_points_with_their_marks_as_text_and_as_numbers() -> None:
     section = make_section(records)
     table = points_table(section)
     assert len(table.rows) == len(records)
-    (row,) = [row for row in table.rows if row[1] == "bild-fb0.11-rb2"]
+    (row,) = [row for row in table.rows if row[1] == "BiLD 0.11/2"]
     assert row[0].endswith("†")
     assert row[-1] == (
         "dirty: measured with uncommitted changes; stale: measured at feed5feed5, the newest point at 4f2a9c1d0b"
     )
-    (data,) = [row for row in read(table) if row["label"] == "bild-fb0.11-rb2"]
+    (data,) = [row for row in read(table) if row["label"] == "BiLD 0.11/2"]
     assert (data["speedup"], data["fb"]) == ("1.6", "0.11")
     assert summary(section) == "† 1 point: dirty, stale; see the table."
     assert not any(marks(make_section(make_sweep())).values())

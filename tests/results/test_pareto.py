@@ -58,7 +58,7 @@ def test_the_picks_of_the_papers_table() -> None:
     chosen = picks(make_sweep())
     assert chosen.no_loss is not None
     assert chosen.one_point is not None
-    assert (chosen.no_loss.label, chosen.one_point.label) == ("bild-fb0.9-rb2", "bild-fb0.7-rb4")
+    assert (chosen.no_loss.label, chosen.one_point.label) == ("BiLD 0.9/2", "BiLD 0.7/4")
 
 
 def test_only_bild_is_picked() -> None:

@@ -4,7 +4,7 @@ Options are checked against the typed schema before Hydra sees them, because its
 append operators; and a task or a pair that was not named is chosen to fit the other.
 """
 
-from bild.cli.compose import check_fit, complete, compose, to_config
+from bild.cli.compose import check_fit, complete, compose, pair_options, to_config
 from bild.cli.groups import GROUPS, conf_dir, groups, options, register
 from bild.cli.run import guard, run_hydra
 
@@ -17,6 +17,7 @@ __all__ = [
     "groups",
     "guard",
     "options",
+    "pair_options",
     "register",
     "run_hydra",
     "to_config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,29 @@ def check_fit(config: Any) -> None:
         f"model={config.model.name} does not fit task={config.task.name} ({config.task.kind}): this pair takes "
         f"task={' or '.join(tasks)}, this task takes model={' or '.join(pairs)}, or any pair by model=folders."
     )
+
+
+def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tuple[str, str | None, dict[str, Any]]:
+    """Return (large, small, other options of `load_pair`) for a name in conf/model; a checkpoint's stays as it is."""
+    known = options("model")
+    if name not in known:
+        if exit is None and "/" not in name:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            plain = ", ".join(option for option in known if "/" not in option)
+            raise BildError(
+                f"There is no pair {name}{hint}: name one of {plain}, or pretrained/..., or give two checkpoints."
+            )
+        return name, None, {}
+    made = list(load("model", name).get("checkpoints") or {})
+    if task is None and len(made) > 1:
+        raise BildError(f"The pair {name} has checkpoints for each task: name one with task={' or '.join(made)}.")
+    named = [f"model={name}", *(f"{key}={value}" for key, value in (("task", task), ("model.exit", exit)) if value)]
+    config = compose(named)
+    model, checkpoints = config.model, config.model.fit(config.task)
+    same = ("tokenizer", "revision_large", "revision_small", "allow_pickle", "exit")
+    others = {"name": model.pair_name, **{key: getattr(model, key) for key in same}}
+    return checkpoints.large, checkpoints.small, others
 
 
 def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> None:

@@ -1,4 +1,9 @@
-"""`python -m bild.demo`: several methods and settings side by side on one task, a table, and a Pareto figure."""
+"""`bild demo` (or `python -m bild.demo`): measure several methods and settings side by side on one task, and write a
+table and a Pareto figure.
+
+    bild demo task.samples=null
+    bild demo 'points=[{fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'
+"""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from urllib.parse import urlparse
 from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 
-from bild.cli import conf_dir, guard, options
+from bild.cli import conf_dir, options
 from bild.config import ModelConfig, TaskConfig
-from bild.errors import BildError
+from bild.errors import BildError, guard
 
 OK, MISSING, WARN = "ok", "missing", "note"
 

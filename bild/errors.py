@@ -1,6 +1,10 @@
-"""The one exception that a user's mistake ends in."""
+"""The one exception that a user's mistake ends in, and the one place where the command lines end."""
 
 from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
 
 
 class BildError(Exception):
@@ -8,3 +12,22 @@ class BildError(Exception):
 
     The command lines print the message alone, without a traceback, and leave with exit code 2.
     """
+
+
+def guard(command: Callable[[], None], stopped: str = "stopped") -> int:
+    """Call a command line's work and return its exit code: 0, or 2 after the sentence of a `BildError`.
+
+    Ctrl-C gives 130 and the line `stopped`; a pipe that nobody reads any more (`... | head`) gives 141.
+    """
+    try:
+        command()
+    except BildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+        return 141
+    return 0

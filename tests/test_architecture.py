@@ -136,7 +136,7 @@ def test_decoding_does_no_input_and_output() -> None:
         ("import bild.api", {"hydra", "omegaconf"}),
         (all_of("decoding", "results", "report"), HEAVY),
         ("import bild.tasks, bild.metrics", {"torch", "transformers", "hydra"}),
-        ("import bild.run, bild.demo, bild.doctor", {"torch", "transformers"}),
+        ("import bild.run, bild.demo, bild.doctor, bild.cli.door", {"torch", "transformers"}),
     ],
 )
 def test_what_an_import_takes_along(statement: str, absent: set[str]) -> None:

@@ -6,7 +6,7 @@ append operators; and a task or a pair that was not named is chosen to fit the o
 
 from bild.cli.compose import check_fit, complete, compose, pair_options, to_config
 from bild.cli.groups import GROUPS, conf_dir, groups, options, register
-from bild.cli.run import guard, run_hydra
+from bild.cli.run import run_hydra
 
 __all__ = [
     "GROUPS",
@@ -15,7 +15,6 @@ __all__ = [
     "compose",
     "conf_dir",
     "groups",
-    "guard",
     "options",
     "pair_options",
     "register",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import hydra
@@ -35,11 +36,17 @@ def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
     return [*overrides, f"{lack}={wanted.pop()}"]
 
 
+def composed(overrides: Sequence[str], name: str, schema: type) -> DictConfig:
+    """Hydra's dictionary for some overrides, as it stands."""
+    register(name, schema)
+    with _hydra():
+        return _merged(overrides, name)
+
+
 def compose(overrides: Sequence[str], name: str = "run", schema: type = RunConfig) -> Any:
     """The configuration object for some overrides, checked; what `python -m bild.<name>` gets, for use in Python."""
     register(name, schema)
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with _hydra():
         overrides = to_fields(overrides, schema)
         check_options(parse(overrides), schema)
         return resolve(complete(overrides, schema), name, schema)
@@ -110,8 +117,7 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     first = {o.key_or_group: values(o)[0] for o in swept}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in values(o)[1:]]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with _hydra():
         for job in jobs:
             config = resolve(complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema), name, schema)
             if "method" in groups(schema):
@@ -121,6 +127,21 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
 def resolve(overrides: Sequence[str], name: str, schema: type) -> Any:
     """Compose within an initialised Hydra; its own errors become BildErrors."""
     try:
-        return to_config(hydra.compose(name, list(overrides)), schema)
+        return to_config(_merged(overrides, name), schema)
+    except OmegaConfBaseException as error:
+        raise BildError(sentence(error)) from error
+
+
+def _merged(overrides: Sequence[str], name: str) -> DictConfig:
+    try:
+        found: DictConfig = hydra.compose(name, list(overrides))
+        return found
     except (HydraException, OmegaConfBaseException) as error:
         raise BildError(sentence(error)) from error
+
+
+def _hydra() -> AbstractContextManager[None]:
+    """Hydra, initialised over `conf/`; it allows only one at a time."""
+    GlobalHydra.instance().clear()
+    found: AbstractContextManager[None] = hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
+    return found

@@ -87,7 +87,7 @@ def sentence(error: Exception) -> str:
 def _expected(hint: Any, inside: bool = False) -> str:
     """The type of an option in words; `inside` is that of the values which a list or a dict holds."""
     if inside:
-        hint = typing.get_args(hint)[-1]
+        hint = (typing.get_args(hint) or (str,))[-1]
     kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(hint) or [hint] if kind is not type(None)]
     if typing.get_origin(hint) in _WORDS:
         kinds = [typing.get_origin(hint)]

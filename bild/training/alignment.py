@@ -9,13 +9,13 @@ import torch
 
 from bild.errors import BildError
 from bild.models import resolve_device
-from bild.progress import track
+from bild.progress import say, track
 from bild.results import config_hash
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
 from bild.training.corpus import Corpus
 from bild.training.folder import training_folder
-from bild.training.job import Job, encode, load_split, say
+from bild.training.job import Job, encode, load_split
 from bild.training.loop import Loss
 from bild.training.losses import divergence_loss, likelihood_loss
 from bild.training.start import Start, checkpoint_of, from_checkpoint, from_scratch, identify

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bild.errors import BildError
+from bild.progress import say
 from bild.results.locking import taken
 from bild.training.checkpoint import STATE
 from bild.training.export import RECORD
-from bild.training.job import say
 from bild.training.targets import HEAD, LINES
 
 _MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json")

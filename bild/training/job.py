@@ -13,6 +13,7 @@ from typing import Any
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.measure.environment import describe, state
+from bild.progress import say
 from bild.results import config_hash
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig
@@ -139,11 +140,6 @@ def encode(task: TaskConfig, data: Dataset, start: Start) -> Corpus:
         source_limit=task.source_limit,
         target_limit=task.target_limit,
     )
-
-
-def say(line: str) -> None:
-    """A line of progress on stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _scores(judge: Judge, module: Any) -> dict[str, Any]:

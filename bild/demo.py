@@ -11,26 +11,16 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from bild.cli import run_hydra
-from bild.config import MAX_DRAFT, MethodConfig, RunConfig, ThresholdConfig
-
-
-@dataclass
-class DemoPoint:
-    """One point: a method, for BiLD its thresholds and rules, and the most tokens of a draft."""
-
-    method: str = "bild"
-    fb: float = ThresholdConfig.fb
-    rb: float = ThresholdConfig.rb
-    max_draft: int = MAX_DRAFT
-    rules: str = MethodConfig.rules
+from bild.cli import heeds, load, options, run_hydra, typed
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
+from bild.errors import BildError
 
 
 @dataclass
 class DemoConfig(RunConfig):
-    """What `python -m bild.run` can be told, a list of points in the place of one, and where the figure goes."""
+    """What `bild run` can be told, a list of points in the place of one, and where the figure goes."""
 
     OWN: ClassVar[dict[str, str]] = {
         "threshold": "points=[...]",
@@ -39,8 +29,37 @@ class DemoConfig(RunConfig):
         "method.name": "points=[...]",
         "method.max_draft": "points=[...]",
     }
-    points: list[DemoPoint] = field(default_factory=list)
+    points: list[Any] = field(default_factory=list)
+    """Each is a method (an option of conf/method, bild where none is named) with any of its switches and thresholds."""
     out: str = "demo"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settings()  # a wrong point is refused before anything is measured
+
+    def settings(self) -> list[tuple[MethodConfig, ThresholdConfig]]:
+        """Return the method and the thresholds of every point; a switch that it leaves out is that of `method`."""
+        return [self._setting(f"points[{number}]", point) for number, point in enumerate(self.points)]
+
+    def _setting(self, where: str, given: Any) -> tuple[MethodConfig, ThresholdConfig]:
+        if not isinstance(given, dict):
+            raise BildError(f"{where}={given} is not a point: give a mapping, as in {{method: bild, fb: 0.3}}.")
+        point = dict(given)
+        option = point.pop("method", "bild")
+        if option not in options("method"):
+            raise BildError(f"{where}.method={option} is not known: choose one of {', '.join(options('method'))}.")
+        preset = {key: value for key, value in load("method", option).items() if value is not None}
+        heeded = heeds(str(preset["name"]))
+        known = sorted(heeded["method"] | heeded["threshold"])
+        if strange := [key for key in point if key not in known]:
+            raise BildError(
+                f"{where}.{strange[0]} has no effect: method={option} heeds {', '.join(known) or 'nothing'}."
+            )
+        own = {group: {key: point[key] for key in point if key in heeded[group]} for group in heeded}
+        method: MethodConfig = typed(MethodConfig, dataclasses.asdict(self.method), preset, own["method"])
+        threshold: ThresholdConfig = typed(ThresholdConfig, own["threshold"])
+        RunConfig(self.task, self.model, method, threshold, self.engine)  # refuses what cannot be run live
+        return method, threshold
 
 
 def job(config: DemoConfig) -> None:
@@ -50,19 +69,7 @@ def job(config: DemoConfig) -> None:
     from bild.report.terminal import show
     from bild.report.write import write_sections
 
-    points = [
-        (
-            dataclasses.replace(
-                config.method,
-                name=point.method,
-                max_draft=point.max_draft,
-                rules=point.rules,
-            ),
-            ThresholdConfig(point.fb, point.rb),
-        )
-        for point in config.points
-    ]
-    measured = measure_points(config, points)
+    measured = measure_points(config, config.settings())
     section = make_section([point.record for point in measured])
     files = write_sections([section], Path(config.out), Path(config.results), [])
     show(files.sections, [f"Written: {', '.join(map(str, (files.text, *files.figures)))}"])

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 
 from bild.cli.groups import groups, load, options
 from bild.cli.overrides import values
+from bild.config import METHODS
 from bild.decoding.methods import USED
 from bild.errors import BildError
 
@@ -65,13 +66,18 @@ def _listed(value: str, known: list[str]) -> str:
     return f"{', '.join(close)} ... ({len(known)} in all, see --help)"
 
 
+def heeds(method: str) -> dict[str, set[str]]:
+    """Return the options that a method heeds, of the groups "method" and "threshold"."""
+    return USED[method]
+
+
 def check_heeded(overrides: Sequence[Override], config: Any) -> None:
     """Refuse a named option that the chosen method does not heed: a threshold without effect misleads.
 
     A schema of several points names as `OWN` the options that each of them has for itself, and what to set instead.
     """
     name = config.method.name
-    used = USED[name]
+    used = heeds(name)
     own: dict[str, str] = getattr(config, "OWN", {})
     for override in overrides:
         key = override.key_or_group
@@ -85,6 +91,6 @@ def check_heeded(overrides: Sequence[Override], config: Any) -> None:
         else:
             continue
         if sets and not sets & used[group]:
-            heeding = [method for method in USED if sets & USED[method][group]]
+            heeding = [method for method in METHODS if sets & heeds(method)[group]]
             other = "bild" if "bild" in heeding else heeding[0]
             raise BildError(f"{key} has no effect with method={name}: leave it out, or choose method={other}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -59,6 +59,14 @@ def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
     if "method" in groups(schema):
         check_fit(config)
     return config
+
+
+def typed(schema: type, *layers: Mapping[Any, Any]) -> Any:
+    """Return an object of a config dataclass from mappings, the later ones winning; wrong types become BildErrors."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *layers))
+    except OmegaConfBaseException as error:
+        raise BildError(sentence(error)) from error
 
 
 def check_fit(config: Any) -> None:

@@ -165,17 +165,26 @@ def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str
     ("points", "beginning"),
     [
         ("[{fb: 3}]", "threshold.fb=3 is out of range"),
-        ("[{fbx: 3}]", "fbx: key 'fbx' not in 'DemoPoint'"),
-        ("[{method: nope}]", "method.name=nope is not known"),
+        ("[{fbx: 3}]", "points[0].fbx has no effect: method=bild heeds after_rollback, fb, first, "),
+        ("[{fb: 0.3}, {fb: many}]", "fb=many is not a number: give a number."),
+        ("[{method: nope}]", "points[0].method=nope is not known: choose one of bild, calm, "),
+        ("[{method: vanilla, fb: 0.3}]", "points[0].fb has no effect: method=vanilla heeds nothing."),
+        ("[{method: cascade, alpha: 2}]", "threshold.alpha=2 is out of range"),
+        ("[{method: oracle}]", "method=oracle cannot be run live"),
+        ("[{method: calm}] engine=hf", "method=calm does not run on engine=hf"),
+        ("3", "points=3 is not a list, as in [a,b]: give a list"),
+        ("[3]", "points[0]=3 is not a point: give a mapping, as in {method: bild, fb: 0.3}."),
     ],
 )
 def test_a_wrong_point_of_the_demo(tmp_path: Path, points: str, beginning: str) -> None:
-    assert call("bild.demo", f"points={points}", "task.samples=1", cwd=tmp_path).refusal().startswith(beginning)
+    points, *options = points.replace("] ", "]|").split("|")
+    done = call("bild.demo", f"points={points}", *options, "task.samples=1", cwd=tmp_path)
+    assert done.refusal().startswith(beginning)
 
 
 def test_the_doctor_takes_no_options(tmp_path: Path) -> None:
     sentence = call("bild.doctor", "task=xsum", cwd=tmp_path).refusal()
-    assert sentence == "python -m bild.doctor takes no options, but 'task=xsum' was given."
+    assert sentence == "bild doctor takes no options, but 'task=xsum' was given."
 
 
 # --- what is on the disk

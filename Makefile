@@ -26,7 +26,7 @@ export TOKENIZERS_PARALLELISM := false
 help:  ## show this
 	@echo 'make TARGET, where TARGET is'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
-	@echo 'Any run by hand: $(VENV)/bin/python -m bild.run --help'
+	@echo 'Any run by hand: $(VENV)/bin/bild --help'
 
 env: $(READY)  ## build the environment (the other targets do it by themselves)
 

@@ -19,7 +19,7 @@ from bild.models.pair_spec import PairSpec
 from bild.progress import say
 
 
-@dataclass
+@dataclass(repr=False)
 class Pair:
     """A large and a small model with one vocabulary, on one device, in one dtype."""
 
@@ -36,8 +36,13 @@ class Pair:
     device: torch.device
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
-    _engines: dict[tuple[str, str], Engine] = field(default_factory=dict, repr=False)
-    _weights: dict[str, t5.Weights] = field(default_factory=dict, repr=False)
+    _engines: dict[tuple[str, str], Engine] = field(default_factory=dict)
+    _weights: dict[str, t5.Weights] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        large, small = (f"{model.parameters / 1e6:.1f}M" for model in (self.large, self.small))
+        sizes = f"{large} + {small}" if self.exit is None else f"{large}, its first {self.exit} layers"
+        return f"Pair({self.name}: {sizes} parameters, {self.dtype}, {self.device})"
 
     def engine(self, role: str, name: str) -> Engine:
         """The engine of `role` ("large" or "small"), built at its first use."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.decoding import Decoded, MethodConfig, ThresholdConfig
+from bild.decoding.names import label
 from bild.decoding.policies import rules_for
 from bild.errors import BildError
 from bild.metrics.bootstrap import Floats, interval, multiplicities
@@ -141,17 +142,20 @@ class Shared:
         return read_prices(path) if path.is_file() else None
 
 
-@dataclass
+@dataclass(repr=False)
 class Replay:
     """One point on every example of a tree. Lists are in the order of the tree's examples."""
 
-    shared: Shared = field(repr=False)
+    shared: Shared
     method: MethodConfig
     threshold: ThresholdConfig
-    distinct: Distinct = field(repr=False)
+    distinct: Distinct
     """The walks of all points that were replayed at once."""
-    numbers: Ints = field(repr=False)
+    numbers: Ints
     """[examples], which of them this point took."""
+
+    def __repr__(self) -> str:
+        return f"Replay({label(self.method, self.threshold)} on {len(self.shared.examples)} examples)"
 
     @cached_property
     def walks(self) -> list[Walk]:

@@ -21,12 +21,12 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test sweep report bench doctor lint format wheel clean embedded-pair notebook example browser
+.PHONY: help env demo check test sweep report bench doctor lint format wheel clean embedded-pair notebook example browser
 
 help:  ## show this
 	@echo 'make TARGET, where TARGET is'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
-	@echo 'Any run by hand: $(VENV)/bin/python -m bild.run --help'
+	@echo 'Any run by hand: $(VENV)/bin/bild --help'
 
 env: $(READY)  ## build the environment (the other targets do it by themselves)
 
@@ -40,8 +40,16 @@ $(READY): $(ROOT)pyproject.toml $(ROOT)constraints.txt
 demo: $(READY)  ## decode the embedded task by a handful of settings: a table, and demo/pareto.png
 	@cd $(ROOT) && $(PY) -m bild.demo $(ARGS)
 
+# Tests side by side, those of a file in one process: they share its fixtures. One file by hand: pytest tests/a/test_b.py
+WORKERS ?= 2
+LINT = cd $(ROOT) && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+check: $(READY)  ## ruff, mypy and the quick tests: minutes, for every day
+	@$(LINT) && $(PYTEST) -m 'not slow' $(ARGS)
+
 test: $(READY)  ## ruff, mypy and all tests
-	@cd $(ROOT) && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m pytest $(ARGS)
+	@$(LINT) && $(PYTEST) $(ARGS)
 
 sweep: $(READY)  ## a whole grid of thresholds, its front measured live: make sweep TASK=xsum ARGS=sweep=fine (resumes; plan=only)
 	@cd $(ROOT) && $(PY) -m bild.sweep task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(FB),'sweep.fb=[$(FB)]') $(if $(RB),'sweep.rb=[$(RB)]') $(ARGS)
@@ -92,7 +100,7 @@ doctor: $(READY)  ## what this machine has, what is missing for which task, and 
 	@cd $(ROOT) && $(PY) -m bild.doctor
 
 lint: $(READY)  ## ruff and mypy alone
-	@cd $(ROOT) && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+	@$(LINT)
 
 format: $(READY)  ## let ruff rewrite what it can
 	@cd $(ROOT) && $(PY) -m ruff check --fix . && $(PY) -m ruff format .

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bild.api import Output, generate
-    from bild.models import Pair, load_pair
+    from bild.api import Output, generate, load_pair
+    from bild.models import Pair
     from bild.tree import Tree, open_tree
 
 from bild.errors import BildError
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = ["BildError", "Output", "Pair", "Tree", "generate", "load_pair", "open_tree"]
 
-_HOMES = {"Output": "bild.api", "generate": "bild.api", "Pair": "bild.models", "load_pair": "bild.models"}
+_HOMES = {"Output": "bild.api", "generate": "bild.api", "load_pair": "bild.api", "Pair": "bild.models"}
 _HOMES |= {"Tree": "bild.tree", "open_tree": "bild.tree"}
 
 

@@ -1,4 +1,12 @@
-"""`python -m bild.align`: the small model of a pair learns what the large one writes for the training inputs."""
+"""`bild align` (or `python -m bild.align`): the large model of a pair writes outputs for the training inputs, and the
+small one learns them. Stopped, the same command goes on.
+
+The small model begins as `align.start=pretrained`, `finetuned` or `scratch` (with `shape=...`), and learns by
+`align.loss=sequence`, `kl`, `reverse-kl` or `js`.
+
+    bild align task=xsum model=t5-large
+    bild align task=file task.path=my model=folders model.large=a model.small=b
+"""
 
 from __future__ import annotations
 

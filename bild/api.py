@@ -1,11 +1,13 @@
-"""The door for notebooks: decode one source with a pair, and see who wrote what."""
+"""The door for notebooks: load a pair by name, decode one source or several, and see who wrote what."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Protocol, cast, overload
 
+from bild import models
 from bild.config import ENGINES
 from bild.decoding import Round, policy_for, setting
 from bild.decoding.policies import live_refusal, paced
@@ -29,7 +31,50 @@ class Output:
     run: Run
     """Times of the phases and every forward pass."""
 
+    def __repr__(self) -> str:
+        told = f"{len(self.tokens)} tokens" if self.text is None else f"{self.text!r}: {len(self.tokens)} tokens"
+        small = self.origins.count("small")
+        return f"Output({told}, {small} by the small model, {self.run.total_ns / 1e6:.1f} ms)"
 
+
+def load_pair(large: str = "embedded", small: str | None = None, *, task: str | None = None, **options: Any) -> Pair:
+    """Load a pair by its name in `conf/model` ("embedded-aligned", "t5-large"), or two folders or hub ids.
+
+    A name whose checkpoints were fine-tuned for one task each needs `task` ("xsum"). `options` are those of
+    `bild.models.load_pair`: name, tokenizer, dtype, device, exit, revision_large, revision_small, allow_pickle.
+    A folder that is called like a pair is written with its path ("./t5-large"). Raises BildError where there is no
+    such pair, where it does not fit the task, or where its checkpoints cannot be loaded.
+    """
+    if small is None:
+        from bild.cli import pair_options  # Hydra's configuration, for those who name a pair
+
+        large, small, named = pair_options(large, task, exit=options.get("exit"))
+        options = named | options
+    elif task is not None:
+        raise BildError(f"task={task} has no effect beside two checkpoints: leave it out, or name a pair alone.")
+    return models.load_pair(large, small, **options)
+
+
+class _Generate(Protocol):
+    @overload  # a text is a sequence of texts to the type checker, but is taken as one source
+    def __call__(self, pair: Pair, source: str | Sequence[int], **options: Any) -> Output: ...
+    @overload
+    def __call__(self, pair: Pair, source: Sequence[str] | Sequence[Sequence[int]], **options: Any) -> list[Output]: ...
+
+
+def _each_source(one: Callable[..., Output]) -> _Generate:
+    """Let a function of one source take a list of sources too, and return a list of outputs."""
+
+    @wraps(one)
+    def each(pair: Pair, source: Any, **options: Any) -> Output | list[Output]:
+        if not isinstance(source, str) and len(source) and not isinstance(source[0], int):
+            return [one(pair, each, **options) for each in source]
+        return one(pair, source, **options)
+
+    return cast(_Generate, each)
+
+
+@_each_source
 def generate(
     pair: Pair,
     source: str | Sequence[int],
@@ -40,7 +85,7 @@ def generate(
     method: str = "bild",
     **options: Any,
 ) -> Output:
-    """Decode a text, or token ids (end token included), greedily at batch size 1.
+    """Decode a text, or token ids (end token included), greedily at batch size 1; of a list, one after the other.
 
     `max_length` counts the start token, `source_limit` the end token of a text. `options` are the switches and
     thresholds of `conf/method` and `conf/threshold` (`fb=0.6`, `rb=2.0`, `keep="share"`, `alpha=0.2`, `max_draft=4`),

@@ -65,7 +65,6 @@ class ModelConfig:
     checkpoints: dict[str, Checkpoints] = field(default_factory=dict)
     revision_large: str | None = None
     revision_small: str | None = None
-    allow_pickle: bool = False
     exit: int | None = None
     """Early exit: the small model is the large one's first `exit` decoder layers."""
     pretrained: Checkpoints | None = None
@@ -146,10 +145,12 @@ class TaskConfig:
     source_limit: int = 1024
     target_limit: int = 128
     metric: str = "bleu"
+    """bleu, rouge, or evaluate:NAME, a metric of the `evaluate` library by its name on the hub or its file."""
 
     def __post_init__(self) -> None:
         one_of("task.data", self.data, DATA_SOURCES)
-        one_of("task.metric", self.metric, METRICS)
+        if not self.metric.startswith("evaluate:"):
+            one_of("task.metric", self.metric, METRICS)
         at_least("task.samples", self.samples, 1)
         at_least("task.source_limit", self.source_limit, 1)
         at_least("task.target_limit", self.target_limit, 2)

@@ -1,4 +1,9 @@
-"""`python -m bild.demo`: several methods and settings side by side on one task, a table, and a Pareto figure."""
+"""`bild demo` (or `python -m bild.demo`): measure several methods and settings side by side on one task, and write a
+table and a Pareto figure.
+
+    bild demo task.samples=null
+    bild demo 'points=[{fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,22 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from bild.cli import run_hydra
-from bild.config import MAX_DRAFT, MethodConfig, RunConfig, ThresholdConfig
+from bild.cli import load, options, run_hydra, typed
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
+from bild.decoding.methods import refuse_unheeded
+from bild.errors import BildError
 
-
-@dataclass
-class DemoPoint:
-    """One point: a method, for BiLD its thresholds and rules, and the most tokens of a draft."""
-
-    method: str = "bild"
-    fb: float | None = None
-    rb: float | None = None
-    max_draft: int = MAX_DRAFT
-    rules: str = MethodConfig.rules
+_OPTIONS = {
+    group: {field.name for field in dataclasses.fields(kind)} - {"name"}
+    for group, kind in (("method", MethodConfig), ("threshold", ThresholdConfig))
+}
 
 
 @dataclass
 class DemoConfig(RunConfig):
-    """What `python -m bild.run` can be told, a list of points in the place of one, and where the figure goes."""
+    """What `bild run` can be told, a list of points in the place of one, and where the figure goes."""
 
     OWN: ClassVar[dict[str, str]] = {
         "threshold": "points=[...]",
@@ -34,8 +35,35 @@ class DemoConfig(RunConfig):
         "method.name": "points=[...]",
         "method.max_draft": "points=[...]",
     }
-    points: list[DemoPoint] = field(default_factory=list)
+    points: list[Any] = field(default_factory=list)
+    """Each is a method (an option of conf/method, bild where none is named) with any of its switches and thresholds."""
     out: str = "demo"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settings()  # a wrong point is refused before anything is measured
+
+    def settings(self) -> list[tuple[MethodConfig, ThresholdConfig]]:
+        """Return the method and the thresholds of every point; a switch that it leaves out is that of `method`."""
+        return [self._setting(f"points[{number}]", point) for number, point in enumerate(self.points)]
+
+    def _setting(self, where: str, told: Any) -> tuple[MethodConfig, ThresholdConfig]:
+        if not isinstance(told, dict):
+            raise BildError(f"{where}={told} is not a point: give a mapping, as in {{method: bild, fb: 0.3}}.")
+        point = dict(told)
+        option = point.pop("method", "bild")
+        if option not in options("method"):
+            raise BildError(f"{where}.method={option} is not known: choose one of {', '.join(options('method'))}.")
+        preset = {key: value for key, value in load("method", option).items() if value is not None}
+        given = {group: {key: point[key] for key in point if key in fields} for group, fields in _OPTIONS.items()}
+        if strange := [key for key in point if not any(key in fields for fields in _OPTIONS.values())]:
+            known = sorted(set().union(*_OPTIONS.values()))
+            raise BildError(f"{where}.{strange[0]} is not an option: there are {', '.join(known)}.")
+        method: MethodConfig = typed(MethodConfig, dataclasses.asdict(self.method), preset, given["method"])
+        threshold: ThresholdConfig = typed(ThresholdConfig, given["threshold"])
+        refuse_unheeded(method, threshold, point)
+        RunConfig(self.task, self.model, method, threshold, self.engine)  # refuses what cannot be run live
+        return method, threshold
 
 
 def job(config: DemoConfig) -> None:
@@ -43,19 +71,7 @@ def job(config: DemoConfig) -> None:
     from bild.measure.session import measure_points
     from bild.report import make_section, show, write_sections
 
-    points = [
-        (
-            dataclasses.replace(
-                config.method,
-                name=point.method,
-                max_draft=point.max_draft,
-                rules=point.rules,
-            ),
-            ThresholdConfig(point.fb, point.rb),
-        )
-        for point in config.points
-    ]
-    measured = measure_points(config, points)
+    measured = measure_points(config, config.settings())
     section = make_section([point.record for point in measured])
     files = write_sections([section], Path(config.out), Path(config.results), [])
     show(files.sections, [f"Written: {', '.join(map(str, (files.text, *files.figures)))}"])

@@ -1,4 +1,4 @@
-"""`python -m bild.doctor`: what this machine has, what is missing for which task, and how to mend it."""
+"""`bild doctor` (or `python -m bild.doctor`): what this machine has, what is missing, and how to mend it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import platform
 import shutil
 import socket
 import sys
+import textwrap
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from omegaconf import OmegaConf
 from packaging.requirements import Requirement
+from rich.console import Console
+from rich.text import Text
 
-from bild.cli import conf_dir, guard, options
+from bild.cli import load, options, typed
 from bild.config import ModelConfig, TaskConfig
-from bild.errors import BildError
+from bild.errors import BildError, guard
 
 OK, MISSING, WARN = "ok", "missing", "note"
+COLOURS = {OK: "green", MISSING: "red", WARN: "yellow"}
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def tasks() -> list[Finding]:
 
     found = []
     for name in options("task"):
-        task: TaskConfig = _typed(TaskConfig, "task", name)
+        task: TaskConfig = typed(TaskConfig, load("task", name))
         if task.data == "hub":
             revisions = [task.revision] if task.revision else ["main", "refs/convert/parquet"]
             if any(cached_snapshot(task.path, "dataset", revision) for revision in revisions):
@@ -169,7 +172,7 @@ def pairs() -> list[Finding]:
 
     found = []
     for name in options("model"):
-        model: ModelConfig = _typed(ModelConfig, "model", name)
+        model: ModelConfig = typed(ModelConfig, load("model", name))
         asked = {c for made in model.checkpoints.values() for c in (made.large, made.small) if c}
         asked |= {c for c in (model.large, model.small, model.tokenizer) if c}
         if not asked:
@@ -198,27 +201,18 @@ def trial() -> Finding:
     return Finding("decoding", OK, f"the embedded pair wrote {output.text!r} in {output.run.total_ns / 1e6:.0f} ms")
 
 
-def _typed(schema: type, group: str, name: str) -> Any:
-    plain = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
-
-
 def report(findings: list[Finding]) -> None:
-    """Print findings as a table."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "state", "seen", "to mend it"):
-        table.add_column(column, overflow="fold")
-    colours = {OK: "green", MISSING: "red", WARN: "yellow"}
+    """Print findings within the terminal's width, 80 columns in a pipe; what mends one stands below it."""
+    console = Console(highlight=False)
+    width = console.width if console.is_terminal else 80
     for f in findings:
-        table.add_row(Text(f.what), Text(f.state, style=colours[f.state]), Text(f.seen), Text(f.mend))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+        lines = [f"{f.what}: {f.seen}", *filter(None, [f.mend])]
+        texts = [
+            textwrap.fill(line, width - 10, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+            for line in lines
+        ]
+        shown = textwrap.indent("\n".join([texts[0], *(textwrap.indent(text, "  ") for text in texts[1:])]), " " * 9)
+        console.print(Text(f"{f.state:<8}", style=COLOURS[f.state]) + Text(shown[8:]), soft_wrap=True)
 
 
 def main() -> int:
@@ -228,7 +222,7 @@ def main() -> int:
     def command() -> None:
         nonlocal broken
         if len(sys.argv) > 1:
-            raise BildError(f"python -m bild.doctor takes no options, but {sys.argv[1]!r} was given.")
+            raise BildError(f"bild doctor takes no options, but {sys.argv[1]!r} was given.")
         decoding = trial()
         report([*machine(), hub(), decoding, *tasks(), *pairs()])
         broken = decoding.state != OK

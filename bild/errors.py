@@ -1,6 +1,10 @@
-"""The one exception that a user's mistake ends in, and the checks that raise it most often."""
+"""The one exception that a user's mistake ends in, the checks that raise it most often, and where command lines end."""
 
 from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
 
 
 class BildError(Exception):
@@ -20,3 +24,28 @@ def at_least(name: str, value: float | None, least: float) -> None:
     """Refuse NaN and a number below `least`; accept None, which stands for an option not given."""
     if value is not None and not value >= least:  # also refuses NaN
         raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
+
+
+def told(error: Exception) -> str:
+    """Return what a library's error says, on one line and not at length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")
+
+
+def guard(command: Callable[[], None], stopped: str = "stopped") -> int:
+    """Call a command line's work and return its exit code: 0, or 2 after the sentence of a `BildError`.
+
+    Ctrl-C gives 130 and the line `stopped`; a pipe that nobody reads any more (`... | head`) gives 141.
+    """
+    try:
+        command()
+    except BildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+        return 141
+    return 0

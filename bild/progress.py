@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar in a terminal, a line every few seconds elsewhere."""
+"""Progress of long work on stderr: a bar in a terminal, a line every few seconds elsewhere; with rate and time left."""
 
 from __future__ import annotations
 
@@ -9,71 +9,68 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 T = TypeVar("T")
-_QUIET_SECONDS = 10.0
+Tell = Callable[..., None]
+"""Called as `tell(done, total, note="")`; the note is shown beside the rate."""
+_LINE_SECONDS, _BAR_SECONDS = 10.0, 0.5
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as 0:07, 12:34 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def say(line: str) -> None:
+    """Write a line of progress to stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Pass items on, showing how many are done, the rate, and the time that remains."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from _lines(items, total, what)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    # Drawn by hand: a refreshing thread would run beside what is being timed.
-    with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
-        task = progress.add_task(what, total=total, rate="")
-        began = drawn = time.monotonic()
+    with telling(what, begin=0) as tell:
         for n, item in enumerate(items, 1):
-            now = time.monotonic()
-            if now - drawn > 0.5 or n == total:
-                progress.update(task, completed=n, rate=f"{n / (now - began):.1f}/s")
-                progress.refresh()
-                drawn = now
             yield item
-
-
-def _lines(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    began = said = time.monotonic()
-    for n, item in enumerate(items, 1):
-        now = time.monotonic()
-        if now - said > _QUIET_SECONDS:
-            rate = n / (now - began)
-            print(f"{what}: {n}/{total}, {rate:.1f}/s, {_span((total - n) / rate)} left", file=sys.stderr, flush=True)
-            said = now
-        yield item
+            tell(n, total)
 
 
 @contextmanager
-def telling(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with (done, total) now and then, which tells how far work is that one cannot iterate over."""
-    began = said = time.monotonic()
-    first = -1
+def telling(what: str, *, begin: int | None = None) -> Iterator[Tell]:
+    """Give a function to call now and then with (done, total), for work that one cannot iterate over.
 
-    def tell(done: int, total: int) -> None:
-        nonlocal said, first
-        first = done if first < 0 else first
+    The rate is that since `begin`, the number that was done before; without it, since the first call.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _every(_LINE_SECONDS, begin, lambda done, total, told: say(f"{what}: {told}"))
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+    # Drawn by hand: a refreshing thread would run beside what is being timed.
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
+        task = bar.add_task(what, total=None, told="")
+
+        def draw(done: int, total: int, told: str) -> None:
+            bar.update(task, completed=done, total=total, told=told)
+            bar.refresh()
+
+        yield _every(_BAR_SECONDS, begin, draw)
+
+
+def _every(seconds: float, begin: int | None, show: Callable[[int, int, str], None]) -> Tell:
+    """Call `show` with (done, total, all in words) at most so often, and at the end of work that took so long."""
+    began = shown = time.monotonic()
+
+    def tell(done: int, total: int, note: str = "") -> None:
+        nonlocal begin, shown
+        begin = done if begin is None else begin
         now = time.monotonic()
-        if now - said > _QUIET_SECONDS or (done == total and now - began > _QUIET_SECONDS):
-            rate = (done - first) / (now - began)
-            left = f", {rate:.1f}/s, {_span((total - done) / rate)} left" if rate > 0 else ""
-            print(f"{what}: {done}/{total}{left}", file=sys.stderr, flush=True)
-            said = now
+        if now - shown > seconds or (done == total and now - began > seconds):
+            rate = (done - begin) / (now - began)
+            pace = [f"{rate:.1f}/s", f"{clock((total - done) / rate)} left"] if rate > 0 else []
+            show(done, total, ", ".join(part for part in [f"{done}/{total}", *pace, note] if part))
+            shown = now
 
-    yield tell
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return tell

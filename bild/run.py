@@ -1,4 +1,11 @@
-"""`python -m bild.run`: one method at one setting, on one task, pair and engine, measured beside vanilla decoding."""
+"""`bild run` (or `python -m bild.run`): decode a task with a pair, by one method at one setting, and measure it beside
+vanilla decoding. Stopped, the same command goes on; a finished point is shown.
+
+    bild run model=t5-large threshold.fb=0.6 threshold.rb=2
+    bild run -m task=xsum,cnndm threshold.fb=0.3,0.6
+    bild run experiment=paper/xsum-aligned-rb2-fb0.6
+    bild run task.samples=20 trace=3
+"""
 
 from __future__ import annotations
 
@@ -31,12 +38,12 @@ def job(config: TracedConfig) -> None:
     points = measure_points(config, [(config.method, config.threshold)])
     show([make_section([point.record for point in points])], [f"In {point.path}" for point in points])
     if config.trace:
-        from bild.models.text import text_decoder
+        from bild.models import PairSpec, text_decoder
         from bild.report.trace import show_traces
         from bild.tasks import load_task
 
         sources = {example.id: example.source for example in load_task(config.task).examples}
-        show_traces(points[0].path, config.trace, text_decoder(config), sources)
+        show_traces(points[0].path, config.trace, text_decoder(PairSpec.of_run(config)), sources)
 
 
 def main() -> int:

@@ -1,4 +1,10 @@
-"""`python -m bild.train`: fine-tune a checkpoint or train a model from scratch, with early exits if wanted."""
+"""`bild train` (or `python -m bild.train`): fine-tune a checkpoint of a pair (`model=...`, with `role=large` or
+`small`), or train a model from scratch (`shape=...`), with early exits if wanted. Stopped, the same command goes on.
+
+    bild train task=xsum model=t5-small train.epochs=5
+    bild train task=multi30k shape=embedded-small train=scratch out=small
+    bild train task=xsum model=t5-small train.exit=2
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ from bild.training.config import TrainConfig
 
 def job(config: TrainConfig) -> None:
     """Train, or say that it is done."""
-    from bild.training.session import train  # torch, after the options are known to be good
+    from bild.training.job import train  # torch, after the options are known to be good
 
     print(train(config))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.models import EMBEDDED
-from bild.training.export import RECORD
+from bild.training.folder import RECORD
 
 MODELS = ("large", "small", "small-aligned", "exit")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import hubcache
+from tests.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
     from bild.models import Pair
+
+# One thread in a process, as the product measures, and so that tests side by side do not wait for each other's threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +38,13 @@ def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shared cache, offline, as this process sees it until the test ends."""
     hubcache.use_hub(monkeypatch, hub_cache)
     return hub_cache
+
+
+@pytest.fixture(scope="session")
+def mother(own_locks: None) -> Iterator[Zygote]:
+    """A process that has imported torch, and forks those that are to be killed."""
+    with zygote() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

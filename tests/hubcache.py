@@ -3,7 +3,7 @@
 Below `root` (what HF_HOME points to) it has the layout of the hub's client: `hub/<kind>--<owner>--<name>/` with
 `refs/<revision>` (a commit), `blobs/<hash>` and `snapshots/<commit>/<file>` (links to blobs). The checkpoints are T5
 and mT5 models of some ten thousand weights under the names of the published ones; the data sets have a few rows under
-the published file names. Nothing here imports torch or transformers: building everything takes about a second.
+the published file names. Only pickled weights import torch: building everything takes about a second beside that.
 """
 
 from __future__ import annotations
@@ -94,7 +94,13 @@ def commit_of(name: str, revision: str = "main") -> str:
 
 
 def add_model(
-    root: Path, name: str, *, rows: int | None = None, layers: int | None = None, tokenizer: bool | None = None
+    root: Path,
+    name: str,
+    *,
+    rows: int | None = None,
+    layers: int | None = None,
+    tokenizer: bool | None = None,
+    weights: str | None = None,
 ) -> Path:
     """Store a random checkpoint under the name of a published one: mT5 where the name says so, else T5 v1.0.
 
@@ -109,10 +115,17 @@ def add_model(
     if tokenizer is None:
         tokenizer = not (multilingual and name.startswith("kssteven/"))
     shape = Shape(rows=rows, layers=layers, gated=multilingual, untied=multilingual)
-    files = checkpoint_files(shape, seed=int(commit_of(name)[:8], 16))
+    files = checkpoint_files(shape, seed=int(commit_of(name)[:8], 16), weights=weights or published_as(name))
     if tokenizer:
         files |= multilingual_tokenizer() if multilingual else english_tokenizer()
     return add_repository(root, name, files)
+
+
+def published_as(name: str) -> str:
+    """The form of a checkpoint's weights (see `tinymodels.weight_files`): before 2024 most were pickles."""
+    if name in ("kssteven/mT5-large-wmt2014-de-en", "kssteven/T5-large-cnndm"):
+        return "sharded-pickle" if "mT5" in name else "sharded-safetensors"
+    return "safetensors" if name.startswith("google-t5/") else "pickle"
 
 
 def add_data_set(root: Path, name: str) -> None:

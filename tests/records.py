@@ -33,6 +33,7 @@ from bild.results import (
     Task,
     Threshold,
 )
+from bild.results.sample import PhaseTimes, Sample, VanillaRun
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 VANILLA_QUALITY = 40.33
@@ -213,3 +214,33 @@ def _replace(thing: Any, path: list[str], value: Any) -> Any:
     if isinstance(thing, dict):
         return {**thing, name: _replace(thing[name], rest, value) if rest else value}
     return dataclasses.replace(thing, **{name: _replace(getattr(thing, name), rest, value) if rest else value})
+
+
+def make_sample(**changes: Any) -> Sample:
+    """One finished example; `changes` replace its fields."""
+    made = Sample(
+        id="a",
+        index=0,
+        session=1,
+        source_tokens=9,
+        truncated=False,
+        tokens=[0, 5, 6, 1],
+        text="A dog runs.",
+        ns=PhaseTimes(100, 10, 5, 50, 25, 10),
+        reached_limit=False,
+        small_passes=5,
+        small_positions=6,
+        large_passes=2,
+        large_positions=7,
+        large_widths={1: 1, 6: 1},
+        rounds=2,
+        drafted=5,
+        kept=4,
+        rejected=1,
+        fallbacks=1,
+        full_drafts=1,
+        rollbacks=1,
+        baseline=VanillaRun([0, 5, 6, 1], 200, "A dog ran."),
+        library=None,
+    )
+    return dataclasses.replace(made, **changes)

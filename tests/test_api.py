@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -140,6 +141,65 @@ def test_wrong_ids(embedded_pair: Pair) -> None:
     for ids, what in (([], "no token ids"), ([5, last + 1, 1], f"the token id {last + 1}"), ([-1], "the token id -1")):
         assert refusal(embedded_pair, ids) == f"The source has {what}: it needs at least one id from 0 to {last}."
     assert bild.generate(embedded_pair, [last, 1]).tokens[0] == embedded_pair.start
+
+
+def test_a_list_of_sources_gives_a_list_of_outputs(embedded_pair: Pair) -> None:
+    ids, _ = embedded_pair.encode(SENTENCE)
+    texts = [SENTENCE, "Zwei Hunde spielen im Schnee."]
+    outputs = bild.generate(embedded_pair, texts, fb=0.5)
+    assert [each.tokens for each in outputs] == [bild.generate(embedded_pair, one, fb=0.5).tokens for one in texts]
+    (alone,) = bild.generate(embedded_pair, [ids], fb=0.5)
+    assert alone.tokens == outputs[0].tokens
+    assert bild.generate(embedded_pair, tuple(texts), max_length=2)[1].tokens == outputs[1].tokens[:2]
+    assert bild.generate.__doc__.startswith("Decode a text")
+
+
+def test_everything_is_shown_on_one_line(embedded_pair: Pair) -> None:
+    assert repr(embedded_pair) == "Pair(embedded: 8.4M + 0.8M parameters, fp32, cpu)"
+    output = bild.generate(embedded_pair, SENTENCE, max_length=4)
+    assert re.fullmatch(r"Output\('.*': 4 tokens, \d by the small model, \d+\.\d ms\)", repr(output))
+    tree = bild.open_tree("results/example/embedded/embedded-aligned/tree")
+    assert repr(tree) == f"Tree({tree.path}: 60 examples)"
+    assert re.fullmatch(r"Replay\(.*0\.2.*4.* on 60 examples\)", repr(tree.replay(fb=0.2, rb=4, max_draft=24)))
+
+
+# --- pairs by name
+
+
+def test_every_pair_that_ships_is_loaded_by_its_name() -> None:
+    aligned, with_exit = bild.load_pair("embedded-aligned", device="cpu"), bild.load_pair("embedded-exit", device="cpu")
+    assert repr(aligned) == "Pair(embedded-aligned: 8.4M + 0.8M parameters, fp32, cpu)"
+    assert "small-aligned" in str(aligned.small.source.folder)
+    assert (with_exit.name, with_exit.exit) == ("embedded-exit1", 1)
+    assert repr(with_exit).startswith("Pair(embedded-exit1: ")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_pair_of_checkpoints_by_task_is_loaded_for_one_of_them() -> None:
+    pair = bild.load_pair("t5-large", task="cnndm", device="cpu")
+    assert (pair.name, pair.large.source.name) == ("t5-large", "kssteven/T5-large-cnndm")
+    early = bild.load_pair("t5-small", task="xsum", exit=1, device="cpu", name="mine")
+    assert (early.name, early.exit, early.large.source.name) == ("mine", 1, "kssteven/T5-small-xsum")
+    assert bild.load_pair("kssteven/T5-large-xsum", "kssteven/T5-small-xsum", device="cpu").name == "T5-large-xsum"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "beginning"),
+    [
+        (("t5-large",), {}, "The pair t5-large has checkpoints for each task: name one with task=xsum or cnndm or"),
+        (("t5-large",), {"task": "wmt14"}, "model=t5-large does not fit task=wmt14 (translation-de-en): this pair"),
+        (("t5-large",), {"task": "nope"}, "task=nope is not known: choose one of cnndm, "),
+        (("embedded-alined",), {}, "There is no pair embedded-alined (did you mean embedded-aligned?): name one of "),
+        (("folders",), {}, "model=folders needs two checkpoints"),
+        (("./nowhere",), {}, "There is no folder ./nowhere"),
+        (("a/b", "c/d"), {"task": "xsum"}, "task=xsum has no effect beside two checkpoints"),
+    ],
+)
+def test_a_pair_that_there_is_not(arguments: tuple[str, ...], options: dict[str, str], beginning: str) -> None:
+    with pytest.raises(bild.BildError) as caught:
+        bild.load_pair(*arguments, **options)
+    assert str(caught.value).startswith(beginning)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_door_has_what_it_says() -> None:

@@ -15,8 +15,8 @@ from nbclient.exceptions import CellExecutionError
 from bild.config import MethodConfig
 from bild.errors import BildError
 from bild.report.predictions import fastest, threshold_table
-from bild.results.find import find_results, find_tree
 from bild.results.prices import PRICES, prices_to_json
+from bild.results.reading import find_results, find_tree
 from bild.tree import open_tree
 from tests.records import make_sweep
 from tests.report.folders import put
@@ -71,7 +71,7 @@ def test_pareto_shows_the_front_of_the_results(project: Path, monkeypatch: pytes
     shown = outputs(execute("pareto.ipynb", project / "notebooks", monkeypatch))
     assert "image/svg+xml" in shown
     assert "vanilla" in shown
-    assert "bild-fb0.6-rb4" in shown
+    assert "BiLD 0.6/4" in shown
 
 
 @pytest.mark.slow
@@ -105,6 +105,7 @@ def test_where_ones_own_runs_have_no_tree_the_examples_is_taken(project: Path, t
     assert find_tree(tmp_path).is_relative_to(tmp_path / "results" / "example")
 
 
+@pytest.mark.slow
 def test_the_committed_example_replays_what_the_readme_and_the_notebook_ask_of_it() -> None:
     tree = open_tree(REPOSITORY / "results" / "example" / "embedded" / "embedded-aligned" / "tree")
     assert tree.replay(fb=0.2, rb=4, max_draft=24).seconds is not None

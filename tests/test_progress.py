@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from bild import progress
-from bild.progress import track
+from bild.progress import clock, say, telling, track
 
 
 class Clock:
@@ -36,7 +35,29 @@ def test_long_work_says_a_line_every_few_seconds(
     assert err.splitlines() == [
         "xsum, 2 points: 3/8, 0.2/s, 0:20 left",  # after 12 s
         "xsum, 2 points: 6/8, 0.2/s, 0:08 left",  # after 24 s
+        "xsum, 2 points: 8/8, 0.2/s, 0:00 left",
     ]
+
+
+def test_work_that_is_told_of_goes_on_from_what_was_done_before(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", Clock(6.0))
+    with telling("trees") as tell:
+        for done in (50, 52, 54):
+            tell(done, 60)
+        tell(56, 60, "one waits")
+        tell(60, 60)
+    assert capsys.readouterr().err.splitlines() == [
+        "trees: 52/60, 0.2/s, 0:48 left",  # 2 in 12 s
+        "trees: 56/60, 0.2/s, 0:16 left, one waits",
+        "trees: 60/60, 0.3/s, 0:00 left",
+    ]
+
+
+def test_a_line_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    say("epoch 1")
+    assert capsys.readouterr() == ("", "epoch 1\n")
 
 
 def test_an_item_is_passed_on_before_the_next_is_asked_for() -> None:
@@ -54,6 +75,7 @@ def test_an_item_is_passed_on_before_the_next_is_asked_for() -> None:
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("TTY_COMPATIBLE", "1"), ("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "120")):
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(time, "monotonic", Clock(1.0))
     assert list(track(range(3), 3, "xsum")) == [0, 1, 2]
     out, err = capsys.readouterr()
     assert out == ""
@@ -65,4 +87,4 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     ("seconds", "shown"), [(0.4, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (3661, "1:01:01")]
 )
 def test_spans(seconds: float, shown: str) -> None:
-    assert progress._span(seconds) == shown
+    assert clock(seconds) == shown

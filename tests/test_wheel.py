@@ -77,6 +77,16 @@ def test_its_size_is_that_of_the_pairs_that_ship(wheel: Path) -> None:
     assert weights < wheel.stat().st_size * 1.1 < weights + 6e6
 
 
+def test_the_command_bild_is_in_it(unpacked: Path, tmp_path: Path) -> None:
+    (metadata,) = unpacked.glob("*.dist-info")
+    assert "bild = bild.cli.door:main" in (metadata / "entry_points.txt").read_text()
+    command = [sys.executable, "-c", "import sys; from bild.cli.door import main; sys.exit(main())", "list", "models"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(path=unpacked), capture_output=True, text=True, check=True
+    )
+    assert "embedded-aligned" in done.stdout
+
+
 def test_a_command_works_from_another_folder(unpacked: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bild.run", "--cfg", "job", "task=xsum", "threshold.fb=0.3"]
     env = environment(path=unpacked)

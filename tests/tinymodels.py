@@ -30,13 +30,28 @@ class Shape:
     buckets: int = 32
 
 
-def checkpoint_files(shape: Shape, seed: int) -> dict[str, bytes]:
-    """The files of a checkpoint: configuration, generation configuration, weights."""
+def checkpoint_files(shape: Shape, seed: int, weights: str = "safetensors") -> dict[str, bytes]:
+    """The files of a checkpoint: configuration, generation configuration, weights (see `weight_files`)."""
     return {
         "config.json": to_json(_model_config(shape)),
         "generation_config.json": to_json({"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}),
-        "model.safetensors": _safetensors(random_weights(shape, seed)),
+        **weight_files(random_weights(shape, seed), weights, tied=not shape.untied),
     }
+
+
+def weight_files(weights: dict[str, np.ndarray], kind: str, *, tied: bool) -> dict[str, bytes]:
+    """Weights as they are published: "safetensors" or "pickle", or in two "sharded-..." files with their index."""
+    format_, name = (
+        (_pickle, "pytorch_model{}.bin") if kind.endswith("pickle") else (_safetensors, "model{}.safetensors")
+    )
+    if not kind.startswith("sharded-"):
+        return {name.format(""): format_(weights, tied)}
+    names = sorted(weights)
+    parts = [names[::2], names[1::2]]
+    shards = {name.format(f"-0000{i}-of-00002"): part for i, part in enumerate(parts, 1)}
+    files = {file: format_({key: weights[key] for key in part}, tied) for file, part in shards.items()}
+    places = {key: file for file, part in shards.items() for key in part}
+    return files | {f"{name.format('')}.index.json": to_json({"metadata": {"total_size": 1}, "weight_map": places})}
 
 
 def _model_config(shape: Shape) -> dict[str, Any]:
@@ -108,7 +123,20 @@ def random_weights(shape: Shape, seed: int) -> dict[str, np.ndarray]:
     return weights
 
 
-def _safetensors(weights: dict[str, np.ndarray]) -> bytes:
+def _pickle(weights: dict[str, np.ndarray], tied: bool) -> bytes:
+    """As the library's Trainer of 2023 wrote it: an embedding has all of its names, which share their memory."""
+    import torch
+
+    state = {name: torch.from_numpy(value) for name, value in weights.items()}
+    if "shared.weight" in state:
+        for name in ("encoder.embed_tokens", "decoder.embed_tokens", *["lm_head"] * tied):
+            state[f"{name}.weight"] = state["shared.weight"]
+    written = io.BytesIO()
+    torch.save(state, written)
+    return written.getvalue()
+
+
+def _safetensors(weights: dict[str, np.ndarray], tied: bool) -> bytes:
     from safetensors.numpy import save
 
     return save(weights, metadata={"format": "pt"})

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from bild.bench.config import BenchConfig
-from bild.config import Checkpoints, ModelConfig, ShapeConfig, TaskConfig
+from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
 from bild.engines import DTYPES
 from bild.errors import BildError
-from bild.models import Pair, load_pair
+from bild.models import Pair, PairSpec, load
 from bild.models.shapes import random_model
 from bild.tasks import load_task
 
@@ -74,18 +74,8 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Subject:
             f"model={model.name} needs two checkpoints: give model.large=... and model.small=..., each a folder or a "
             "hub id."
         )
-    pair = load_pair(
-        large,
-        None if model.exit else small,
-        tokenizer=model.tokenizer,
-        name=model.name,
-        dtype=config.dtype,
-        device=config.device,
-        revision_large=model.revision_large,
-        revision_small=model.revision_small,
-        allow_pickle=model.allow_pickle,
-        exit=model.exit,
-    )
+    engine = EngineConfig(dtype=config.dtype, device=config.device)
+    pair = load(dataclasses.replace(PairSpec.of(model, Checkpoints(large, small), engine), name=model.name))
     sources, words = _pair_sources(config, model, pair)
     return Subject(
         name=config.subject,

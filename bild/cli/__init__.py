@@ -4,20 +4,8 @@ Options are checked against the typed schema before Hydra sees them, because its
 append operators; and a task or a pair that was not named is chosen to fit the other.
 """
 
-from bild.cli.compose import check_fit, complete, compose, to_config
-from bild.cli.groups import GROUPS, conf_dir, groups, options, register
-from bild.cli.run import guard, run_hydra
+from bild.cli.compose import compose, pair_options, typed
+from bild.cli.groups import GROUPS, conf_dir, load, options
+from bild.cli.run import run_hydra
 
-__all__ = [
-    "GROUPS",
-    "check_fit",
-    "complete",
-    "compose",
-    "conf_dir",
-    "groups",
-    "guard",
-    "options",
-    "register",
-    "run_hydra",
-    "to_config",
-]
+__all__ = ["GROUPS", "compose", "conf_dir", "load", "options", "pair_options", "run_hydra", "typed"]

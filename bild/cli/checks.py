@@ -48,10 +48,11 @@ def _check_key(key: str, schema: type) -> None:
             hint = f" (did you mean {'.'.join([*path, close[0]])}?)" if close else ""
             raise BildError(f"{key} is not an option{hint}: {where} {', '.join(hints)}.")
         path.append(part)
-        kind = _plain_type(hints[part])
+        kind = plain_type(hints[part])
 
 
-def _plain_type(hint: Any) -> Any:
+def plain_type(hint: Any) -> Any:
+    """Return the type of an option that may be None."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return next(a for a in typing.get_args(hint) if a is not type(None))
     return hint

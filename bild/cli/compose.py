@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import hydra
@@ -34,11 +36,17 @@ def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
     return [*overrides, f"{lack}={wanted.pop()}"]
 
 
+def composed(overrides: Sequence[str], name: str, schema: type) -> DictConfig:
+    """Hydra's dictionary for some overrides, as it stands."""
+    register(name, schema)
+    with _hydra():
+        return _merged(overrides, name)
+
+
 def compose(overrides: Sequence[str], name: str = "run", schema: type = RunConfig) -> Any:
     """The configuration object for some overrides, checked; what `python -m bild.<name>` gets, for use in Python."""
     register(name, schema)
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with _hydra():
         overrides = to_fields(overrides, schema)
         check_options(parse(overrides), schema)
         return resolve(complete(overrides, schema), name, schema)
@@ -51,6 +59,14 @@ def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
     if "method" in groups(schema):
         check_fit(config)
     return config
+
+
+def typed(schema: type, *layers: Mapping[Any, Any]) -> Any:
+    """Return an object of a config dataclass from mappings, the later ones winning; wrong types become BildErrors."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *layers))
+    except OmegaConfBaseException as error:
+        raise BildError(sentence(error)) from error
 
 
 def check_fit(config: Any) -> None:
@@ -73,6 +89,29 @@ def check_fit(config: Any) -> None:
     )
 
 
+def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tuple[str, str | None, dict[str, Any]]:
+    """Return (large, small, other options of `load_pair`) for a name in conf/model; a checkpoint's stays as it is."""
+    known = options("model")
+    if name not in known:
+        if exit is None and "/" not in name:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            plain = ", ".join(option for option in known if "/" not in option)
+            raise BildError(
+                f"There is no pair {name}{hint}: name one of {plain}, or pretrained/..., or give two checkpoints."
+            )
+        return name, None, {}
+    made = list(load("model", name).get("checkpoints") or {})
+    if task is None and len(made) > 1:
+        raise BildError(f"The pair {name} has checkpoints for each task: name one with task={' or '.join(made)}.")
+    named = [f"model={name}", *(f"{key}={value}" for key, value in (("task", task), ("model.exit", exit)) if value)]
+    config = compose(named)
+    model, checkpoints = config.model, config.model.fit(config.task)
+    same = ("tokenizer", "revision_large", "revision_small", "allow_pickle", "exit")
+    others = {"name": model.pair_name, **{key: getattr(model, key) for key in same}}
+    return checkpoints.large, checkpoints.small, others
+
+
 def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> None:
     """Compose every job, or in a wide sweep every single value, before the first one runs."""
     parsed = parse(overrides)
@@ -86,8 +125,7 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     first = {o.key_or_group: values(o)[0] for o in swept}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in values(o)[1:]]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with _hydra():
         for job in jobs:
             config = resolve(complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema), name, schema)
             if "method" in groups(schema):
@@ -97,6 +135,21 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
 def resolve(overrides: Sequence[str], name: str, schema: type) -> Any:
     """Compose within an initialised Hydra; its own errors become BildErrors."""
     try:
-        return to_config(hydra.compose(name, list(overrides)), schema)
+        return to_config(_merged(overrides, name), schema)
+    except OmegaConfBaseException as error:
+        raise BildError(sentence(error)) from error
+
+
+def _merged(overrides: Sequence[str], name: str) -> DictConfig:
+    try:
+        found: DictConfig = hydra.compose(name, list(overrides))
+        return found
     except (HydraException, OmegaConfBaseException) as error:
         raise BildError(sentence(error)) from error
+
+
+def _hydra() -> AbstractContextManager[None]:
+    """Hydra, initialised over `conf/`; it allows only one at a time."""
+    GlobalHydra.instance().clear()
+    found: AbstractContextManager[None] = hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
+    return found

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import typing
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from bild.errors import BildError
 
-_WRONG_TYPE = re.compile(
-    r"Value '(?P<value>.*?)'.*could not be converted to (?P<wanted>\w+).*full_key: (?P<key>\S+)", re.S
-)
-_NEITHER = re.compile(
-    r"Value '(?P<value>.*?)'.*incompatible with type hint.*Union\[int, str\].*full_key: (?P<key>\S+)", re.S
-)
+_WORDS: dict[Any, str] = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a word",
+    list: "a list, as in [a,b]",
+    dict: "a mapping, as in {a: b}",
+}
 
 
 def to_fields(arguments: Sequence[str], schema: type) -> list[str]:
@@ -66,18 +71,24 @@ def values(override: Override) -> list[str]:
 
 
 def sentence(error: Exception) -> str:
-    """One sentence from a message of Hydra or OmegaConf: its cause comes first, the key on a line of its own."""
+    """One sentence from an error of Hydra or OmegaConf, which knows its cause, the key, the value and the schema."""
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
         cause = cause.__cause__
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    found = _WRONG_TYPE.search(str(cause))
-    if found and found["key"]:
-        what = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}.get(found["wanted"])
-        return f"{found['key']}={found['value']} is not {what or 'a ' + found['wanted']}: give {what or 'that'}."
-    found = _NEITHER.search(str(cause))
-    if found:
-        return f"{found['key']}={found['value']} is not a whole number: give a whole number, or the word auto."
-    key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), None)
-    head = lines[0] if lines else type(error).__name__
-    return f"{key}: {head[0].lower()}{head[1:].rstrip('.')}." if key else f"{head.rstrip('.')}."
+    key = getattr(cause, "full_key", None)
+    if isinstance(cause, ValidationError) and key:
+        inside = not dataclasses.is_dataclass(cause.object_type)  # a list or a dict, whose type says that of its values
+        wanted = _expected(cause.ref_type if inside else typing.get_type_hints(cause.object_type)[cause.key], inside)
+        return f"{key}={'null' if cause.value is None else cause.value} is not {wanted}: give {wanted}."
+    head = next((line.strip().rstrip(".") for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    return f"{key}: {head[0].lower()}{head[1:]}." if key else f"{head}."
+
+
+def _expected(hint: Any, inside: bool = False) -> str:
+    """The type of an option in words; `inside` is that of the values which a list or a dict holds."""
+    if inside:
+        hint = (typing.get_args(hint) or (str,))[-1]
+    kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(hint) or [hint] if kind is not type(None)]
+    if typing.get_origin(hint) in _WORDS:
+        kinds = [typing.get_origin(hint)]
+    return " or ".join(_WORDS.get(kind, f"a {kind.__name__}") for kind in kinds)

@@ -1,78 +1,130 @@
-"""Running a command line: Hydra around a job, with a user's mistake told in one sentence."""
+"""Run a command line: Hydra around a job, with a user's mistake told in one sentence."""
 
 from __future__ import annotations
 
-import os
+import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from bild.cli.compose import check_all, complete, to_config
-from bild.cli.groups import conf_dir, register
+from bild.cli.compose import check_all, complete, composed, to_config
+from bild.cli.groups import conf_dir, groups, options, register
 from bild.cli.overrides import as_typed, to_fields
 from bild.config import RunConfig
-from bild.errors import BildError
+from bild.errors import BildError, guard
+
+WIDTH = 79
+
+
+class _Flags(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BildError(f"The command line cannot be read: {message}; --help shows what there is.")
+
+
+def flags(about: str = "", more: str = "") -> argparse.ArgumentParser:
+    """Return the parser of what a command line takes beside overrides: Hydra's documented flags.
+
+    Those that put another configuration in the place of the checked one (--config-name, ...) are left out.
+    """
+    parser = _Flags(
+        usage=argparse.SUPPRESS,
+        description=about,
+        epilog=more,
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("-h", "--help", action="store_true", help="show this, and run nothing")
+    parser.add_argument("-m", "--multirun", action="store_true", help="run every combination of values, as in task=a,b")
+    parser.add_argument(
+        "-c", "--cfg", choices=["job", "hydra", "all"], metavar="job", help="show the configuration, and run nothing"
+    )
+    parser.add_argument("-p", "--package", metavar="key", help="with --cfg: show only this part")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: fill in references")
+    parser.add_argument(
+        "-i", "--info", nargs="?", const="all", metavar="what", help="show how Hydra composes the configuration"
+    )
+    parser.add_argument("--hydra-help", action="store_true", help="show Hydra's own options, launchers among them")
+    return parser
 
 
 def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -> int:
     """Run a command line: compose, check, and call `job` once, or once per point with -m. Returns the exit code."""
     register(name, schema)
-    failures: list[str] = []
-    """A folder with one file for each job that failed: a launcher may run jobs in processes of their own."""
     failed = False
-
-    def guarded(raw: DictConfig) -> None:
-        try:
-            job(to_config(raw, schema))
-        except BildError as error:
-            print(f"error: {error}", file=sys.stderr)
-            with tempfile.NamedTemporaryFile(dir=failures[0], delete=False):
-                pass
 
     def command() -> None:
         nonlocal failed
-        sys.argv[1:] = to_fields(sys.argv[1:], schema)
-        arguments = get_args_parser().parse_intermixed_args()
-        overrides = arguments.overrides
-        kept = [a for a in sys.argv[1:] if a not in overrides]
-        if not (arguments.hydra_help or arguments.help or arguments.info or arguments.shell_completion):
-            if arguments.multirun and arguments.cfg:
+        typed = to_fields(sys.argv[1:], schema)
+        asked = flags().parse_intermixed_args(typed)
+        overrides = asked.overrides
+        if asked.help:
+            print(_help(sys.modules[job.__module__].__doc__ or "", overrides, name, schema))
+            return
+        if not (asked.hydra_help or asked.info):
+            if asked.multirun and asked.cfg:
                 raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
             try:
-                check_all(overrides, name, schema, multirun=arguments.multirun)
+                check_all(overrides, name, schema, multirun=asked.multirun)
             except BildError as error:
                 raise BildError(as_typed(str(error), schema)) from error
             overrides = complete(overrides, schema)
-        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as noted:
-            failures.append(noted)
-            # Hydra leaves a multirun.yaml there, which would lie in the working folder.
-            sweep = [f"hydra.sweep.dir={scratch}"] if arguments.multirun else []
-            sys.argv[1:] = [*kept, *sweep, *overrides]
-            # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
-            failed = any(Path(noted).iterdir())
+        failed = _hydra_main(job, name, schema, [a for a in typed if a not in asked.overrides], overrides)
 
-    code = guard(command)
+    code = guard(command, "stopped; the same command goes on from here")
     return code or (2 if failed else 0)
 
 
-def guard(command: Callable[[], None]) -> int:
-    """Call a command; a BildError becomes one sentence on stderr and exit code 2, Ctrl-C exit code 130."""
-    try:
-        command()
-    except BildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    return 0
+def _hydra_main(
+    job: Callable[[Any], None], name: str, schema: type, flags: Sequence[str], overrides: Sequence[str]
+) -> bool:
+    """Let Hydra call `job`, once or for each point; returns whether one of them failed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        noted = Path(scratch, "failed")  # a file, because a launcher may run jobs in processes of their own
+
+        def guarded(raw: DictConfig) -> None:
+            try:
+                job(to_config(raw, schema))
+            except BildError as error:
+                print(f"error: {error}", file=sys.stderr)
+                noted.touch()
+
+        # Hydra leaves a multirun.yaml in its sweep folder, which would be the working folder.
+        sweep = [f"hydra.sweep.dir={scratch}"] if {"-m", "--multirun"} & set(flags) else []
+        sys.argv[1:] = [*flags, *sweep, *overrides]  # the only way into `hydra.main`
+        # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
+        return noted.exists()
+
+
+def _help(about: str, overrides: Sequence[str], name: str, schema: type) -> str:
+    """What a command does, its flags, the options of its groups, and all keys with their values."""
+    paragraphs = [
+        part if part.startswith(" ") else textwrap.fill(part, WIDTH)
+        for part in about.replace("`", "").strip("\n").split("\n\n")
+    ]
+    more = ["Choose from each group as group=option:"]
+    for group in groups(schema):
+        more.append(_entry(group, options(group)))
+    more += ["", "Change any value as key=value; all keys, as they stand now:", ""]
+    keys = OmegaConf.to_yaml(composed(overrides, name, schema))
+    return flags("\n\n".join(paragraphs), "\n".join([*more, keys])).format_help()
+
+
+def _entry(group: str, named: Sequence[str]) -> str:
+    """A group and its options; those in a folder of it are only counted."""
+    folders = Counter(option.partition("/")[0] for option in named if "/" in option)
+    shown = [option for option in named if "/" not in option]
+    shown += [f"{folder}/... ({count}: bild list {group}s)" for folder, count in folders.items()]
+    first = f"  {group:<12} "
+    return textwrap.fill(
+        ", ".join(shown), WIDTH, initial_indent=first, subsequent_indent=" " * 15, break_on_hyphens=False
+    )

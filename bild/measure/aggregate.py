@@ -1,13 +1,10 @@
-"""From the lines of `samples.jsonl` to the quality, latency and counts of a record.
-
-One finished example as a line of `samples.jsonl`: tokens, text, times and counts of the method and its baselines.
-"""
+"""From decoded examples to samples, and from samples to the quality, latency and counts of a record."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,22 +12,20 @@ import numpy as np
 from bild.config import MeasureConfig
 from bild.decoding import Round
 from bild.measure.live import PHASES, Run
-from bild.metrics import bootstrap, quality
+from bild.metrics import bootstrap
+from bild.metrics.scorer import quality_and_draws
 from bild.results import (
     Baseline,
     Counts,
-    Interval,
     Joint,
     Latency,
     Library,
     Phases,
     Quality,
-    Score,
     Speedup,
     Stationarity,
 )
-
-Sample = Mapping[str, Any]
+from bild.results.sample import PhaseTimes, Sample
 
 DRIFT_LIMIT = 0.1
 """Relative change of the baseline between the halves of a run from which the record carries a warning."""
@@ -49,29 +44,18 @@ _SUMS = (
 )
 
 
-def written(tokens: Sequence[int]) -> int:
-    """Generated tokens: the end token counts, the start token does not, for every method alike."""
-    return len(tokens) - 1
-
-
 def quality_and_joint(
     samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig
 ) -> tuple[Quality, Joint]:
-    """Scores, their paired differences to vanilla, and how the headline score and the speedup vary together."""
-    found = quality(
-        metric,
-        [sample["text"] for sample in samples],
-        references,
-        baseline=[sample["baseline"]["text"] for sample in samples],
-        draws=measure.draws,
-        confidence=measure.confidence,
-        seed=measure.seed,
+    """Score samples, pair them with vanilla, and tell how the headline score and the speedup vary together."""
+    texts = [sample.text for sample in samples]
+    baseline = [sample.baseline.text for sample in samples]
+    found, scores = quality_and_draws(
+        metric, texts, references, baseline, measure.draws, measure.confidence, measure.seed
     )
-    scores = {name: Score(s.value, s.low, s.high, s.signature) for name, s in found.scores.items()}
-    difference = {name: Interval(d.value, d.low, d.high) for name, d in (found.difference or {}).items()}
-    times = np.array([[sample["baseline"]["ns"], sample["ns"]["total"]] for sample in samples], dtype=np.float64)
+    times = np.array([[sample.baseline.ns, sample.ns.total] for sample in samples], dtype=np.float64)
     sums = bootstrap.resampled_sums(times, measure.draws, measure.seed)
-    return Quality(found.headline, scores, difference or None), _joint(sums[:, 0] / sums[:, 1], found.resampled)
+    return found, _joint(sums[:, 0] / sums[:, 1], scores)
 
 
 def _joint(speedups: bootstrap.Floats, scores: bootstrap.Floats) -> Joint:
@@ -82,38 +66,22 @@ def _joint(speedups: bootstrap.Floats, scores: bootstrap.Floats) -> Joint:
 
 
 def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
-    """Times at batch size 1, and the speedups over vanilla on the same engine and over the library."""
-    own = [sample["ns"]["total"] / 1e9 for sample in samples]
-    base = [sample["baseline"]["ns"] / 1e9 for sample in samples]
-    tokens = sum(written(sample["tokens"]) for sample in samples)
-    base_tokens = sum(written(sample["baseline"]["tokens"]) for sample in samples)
-    phases = {phase: sum(sample["ns"][phase] for sample in samples) / 1e9 for phase in PHASES}
+    """Sum up times at batch size 1, and the speedups over vanilla on the same engine and over the library."""
+    own = [sample.seconds for sample in samples]
+    base = [sample.baseline_seconds for sample in samples]
+    tokens = sum(sample.written for sample in samples)
+    base_tokens = sum(sample.baseline.written for sample in samples)
     settings: dict[str, Any] = {"draws": measure.draws, "confidence": measure.confidence, "seed": measure.seed}
-
-    def interval(found: Any) -> Interval:
-        return Interval(found.value, found.low, found.high)
-
-    timed = [i for i, sample in enumerate(samples) if sample["library"] is not None]
-    library = None
-    if timed:
-        theirs = [samples[i]["library"]["ns"] / 1e9 for i in timed]
-        their_tokens = sum(written(samples[i]["library"]["tokens"]) for i in timed)
-        library = Library(
-            examples=len(timed),
-            seconds=sum(theirs),
-            ms_per_token=sum(theirs) * 1e3 / their_tokens,
-            speedup=interval(bootstrap.ratio_of_totals(theirs, [own[i] for i in timed], **settings)),
-        )
     return Latency(
         examples=len(samples),
         tokens=tokens,
         seconds=sum(own),
-        ms_per_example=interval(bootstrap.mean([1e3 * seconds for seconds in own], **settings)),
+        ms_per_example=bootstrap.mean([1e3 * seconds for seconds in own], **settings),
         ms_per_token=sum(own) * 1e3 / tokens,
-        phases=Phases(**phases),
+        phases=Phases(**{phase: sum(getattr(sample.ns, phase) for sample in samples) / 1e9 for phase in PHASES}),
         speedup=Speedup(
-            total=interval(bootstrap.ratio_of_totals(base, own, **settings)),
-            geometric=interval(bootstrap.geometric_mean_ratio(base, own, **settings)),
+            total=bootstrap.ratio_of_totals(base, own, **settings),
+            geometric=bootstrap.geometric_mean_ratio(base, own, **settings),
         ),
         baseline=Baseline(
             seconds=sum(base),
@@ -121,14 +89,27 @@ def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
             ms_per_example=sum(base) * 1e3 / len(base),
             ms_per_token=sum(base) * 1e3 / base_tokens,
         ),
-        library=library,
+        library=_library(samples, settings),
         stationarity=stationarity(samples),
     )
 
 
+def _library(samples: Sequence[Sample], settings: dict[str, Any]) -> Library | None:
+    timed = [(sample, sample.library) for sample in samples if sample.library is not None]
+    if not timed:
+        return None
+    theirs = [library.ns / 1e9 for _, library in timed]
+    return Library(
+        examples=len(timed),
+        seconds=sum(theirs),
+        ms_per_token=sum(theirs) * 1e3 / sum(library.written for _, library in timed),
+        speedup=bootstrap.ratio_of_totals(theirs, [sample.seconds for sample, _ in timed], **settings),
+    )
+
+
 def stationarity(samples: Sequence[Sample]) -> Stationarity:
-    """Whether the machine kept its speed: the baseline's median ms per token, second half of the run against first."""
-    pace = [sample["baseline"]["ns"] / written(sample["baseline"]["tokens"]) for sample in samples]
+    """Compare the baseline's median ms per token in the second half of the run to the first: the machine's drift."""
+    pace = [sample.baseline.ns / sample.baseline.written for sample in samples]
     half = len(pace) // 2
     if half < 2:
         return Stationarity(0.0, None)
@@ -143,14 +124,14 @@ def stationarity(samples: Sequence[Sample]) -> Stationarity:
 
 
 def counts_of(samples: Sequence[Sample]) -> Counts:
-    """Calls and their fates over all examples."""
-    tokens = sum(written(sample["tokens"]) for sample in samples)
-    sums = {name: sum(sample[name] for sample in samples) for name in _SUMS}
+    """Sum up passes, drafts and their fates over all examples."""
+    tokens = sum(sample.written for sample in samples)
+    sums = {name: sum(getattr(sample, name) for sample in samples) for name in _SUMS}
     widths: Counter[int] = Counter()
     for sample in samples:
-        widths.update({int(width): n for width, n in sample["large_widths"].items()})
-    layers = Counter(layer for sample in samples for layer in sample.get("layers", ()))
-    whole = sum(sample.get("depth", 0) * written(sample["tokens"]) for sample in samples)
+        widths.update(sample.large_widths)
+    layers = Counter(layer for sample in samples for layer in sample.layers or ())
+    whole = sum((sample.depth or 0) * sample.written for sample in samples)
     return Counts(
         tokens=tokens,
         examples=len(samples),
@@ -159,37 +140,33 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
         tokens_per_large_pass=tokens / sums["large_passes"] if sums["large_passes"] else 0.0,
         fallback_rate=sums["fallbacks"] / tokens,
         rollback_rate=sums["rollbacks"] / tokens,
-        truncated_sources=sum(bool(sample["truncated"]) for sample in samples),
-        reached_limit=sum(bool(sample["reached_limit"]) for sample in samples),
+        truncated_sources=sum(sample.truncated for sample in samples),
+        reached_limit=sum(sample.reached_limit for sample in samples),
         exit_layers=dict(sorted(layers.items())) if layers else None,
         layer_share=sum(layer * n for layer, n in layers.items()) / whole if layers else None,
         **sums,
     )
 
 
-def describe_run(run: Run, text: str, target_limit: int, eos: int) -> dict[str, Any]:
-    """What a method did on one example. Times in ns; `large_widths` counts large passes by new positions.
-
-    CALM also says how many decoder `layers` each token took, of `depth`.
-    """
+def run_fields(run: Run, target_limit: int, eos: int) -> dict[str, Any]:
+    """Return what a `Sample` says of a run beside its text: tokens, times and counts."""
     tokens = run.decoded.tokens
     return {
         "tokens": tokens,
-        "text": text,
-        "ns": {"total": run.total_ns, **run.phases_ns},
+        "ns": PhaseTimes(run.total_ns, **run.phases_ns),
         "reached_limit": len(tokens) >= target_limit and tokens[-1] != eos,
         "small_passes": len(run.small_passes),
         "small_positions": sum(run.small_passes),
         "large_passes": len(run.large_passes),
         "large_positions": sum(run.large_passes),
-        "large_widths": {str(width): n for width, n in sorted(Counter(run.large_passes).items())},
+        "large_widths": dict(sorted(Counter(run.large_passes).items())),
         **count_rounds(run.decoded.rounds),
         **({"layers": run.decoded.layers, "depth": run.decoded.depth} if run.decoded.depth else {}),
     }
 
 
 def count_rounds(rounds: list[Round]) -> dict[str, int]:
-    """Fates of the drafts. A dropped unsure token was never drafted; a rollback throws away the rest of its draft."""
+    """Count the fates of drafts. A dropped unsure token was never drafted; a rollback throws away its draft's rest."""
     drafted = sum(len(r.drafted) for r in rounds)
     kept = sum(r.kept for r in rounds)
     return {
@@ -203,13 +180,8 @@ def count_rounds(rounds: list[Round]) -> dict[str, int]:
     }
 
 
-def describe_baseline(run: Run, text: str) -> dict[str, Any]:
-    """The same example by same-engine vanilla decoding."""
-    return {"tokens": run.decoded.tokens, "text": text, "ns": run.total_ns}
-
-
 def trace(rounds: list[Round]) -> list[dict[str, Any]]:
-    """The rounds as JSON, probabilities and nlls to six digits (they are for reading; replays read the tree)."""
+    """Return the rounds as JSON, probabilities and nlls to six digits (for people: replays read the tree)."""
     return [
         {
             "start": r.start,

@@ -84,7 +84,7 @@ def git_state(folder: Path) -> dict[str, Any]:
         return done.stdout.strip()
 
     # An installed package may lie inside somebody else's repository (a virtual environment in it): not its state.
-    if git("ls-files", "--error-unmatch", str(folder / "machine.py")) is None:
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return {"sha": None, "dirty": None}
     changed = git("status", "--porcelain", "--untracked-files=no", "--", *_WHAT_RUNS)
     return {"sha": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}

@@ -1,201 +1,184 @@
-"""The measurement: every method and its baselines on one example after another, alternating, in one process.
+"""The measurement: every point and its baselines on one example after another, alternating, in one process.
 
 Drift of the machine (clocks, heat, neighbours) then hits them alike, and each speedup is paired example by example. The
 order within an example is shuffled by a seed. Both models and both paths of BiLD are warmed up first.
 
-The library's own greedy `generate()`: the yardstick that stands beside every speedup.
+Beside them runs the library's own greedy `generate()`: the yardstick that stands beside every speedup.
 """
 
 from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any
 
 import torch
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from bild.config import MeasureConfig, MethodConfig, ThresholdConfig
+from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced
-from bild.measure.aggregate import describe_baseline, describe_run, trace
+from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
 from bild.measure.live import Run, run_live
 from bild.models import Pair
 from bild.results import PointFolder
+from bild.results.sample import BaselineRun, Sample, VanillaRun
 from bild.tasks import Example
 
 _COLLECT_EVERY = 32
+_VANILLA = MethodConfig("vanilla")
 
 
 @dataclass
-class Subject:
+class OpenPoint:
     """A point under measurement: its method, its thresholds, and the folder that its examples go to."""
 
     method: MethodConfig
     threshold: ThresholdConfig
     folder: PointFolder
+    failed: str | None = None
+    """Why its measurement ended early."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What all subjects of one measurement share."""
+@dataclass(eq=False)
+class _Ready:
+    """A point whose policy can be made, and the ids of the examples that it has already."""
 
-    pair: Pair
-    engine: str
-    prompt: str
-    source_limit: int
-    target_limit: int
-    measure: MeasureConfig
+    point: OpenPoint
+    make: MakePolicy
+    done: set[str]
 
 
-class Bench:
-    """Decodes examples by several methods on one pair."""
+class Measurement:
+    """Decodes the examples of a task by several points on one pair and engine."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        pair = setting.pair
-        self.large = pair.engine("large", setting.engine)
-        self.small = pair.engine("small", setting.engine)
+    def __init__(self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig) -> None:
+        self.pair, self.engine, self.task, self.settings = pair, engine, task, measure
+        self.large = pair.engine("large", engine)
+        self.small = pair.engine("small", engine)
 
     def decode(self, make: MakePolicy, name: str, source: list[int]) -> Run:
-        """One example by one method, timed."""
-        setting = self.setting
-        policy = make(start=setting.pair.start, eos=setting.pair.eos, max_length=setting.target_limit)
+        """Decode one example by one method, timed."""
+        policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
         if name == "calm":
-            return run_live(policy, source, setting.pair.calm_engine(setting.engine), None)
+            return run_live(policy, source, self.pair.calm_engine(self.engine), None)
         large = None if name == "small" else self.large
         small = None if name == "vanilla" else self.small
         return run_live(policy, source, large, small)
 
-    def warm_up(self, sources: Sequence[list[int]], subjects: Sequence[Subject] = ()) -> None:
+    def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = ()) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
         usual = ThresholdConfig()
         paths = [
-            (MethodConfig("vanilla"), usual),
+            (_VANILLA, usual),
             (MethodConfig("small"), usual),
             (MethodConfig("bild"), ThresholdConfig(fb=1.0, rb=0.0)),  # hands over at almost every token
             (MethodConfig("bild"), ThresholdConfig(fb=0.0, rb=0.0)),  # verifies full drafts, takes back what differs
             (MethodConfig("bild"), usual),
-            *((s.method, s.threshold) for s in subjects if s.method.name == "calm"),
+            *((point.method, point.threshold) for point in points if point.method.name == "calm"),
         ]
         for source in sources:
             for method, threshold in paths:
                 self.decode(policy_for(method, threshold), method.name, source)
-            if self.setting.measure.library:
-                library_generate(self.setting.pair, source, self.setting.target_limit)
+            if self.settings.library:
+                library_generate(self.pair, source, self.task.target_limit)
 
     def measure(
-        self,
-        examples: Sequence[Example],
-        subjects: Sequence[Subject],
-        session: int,
-        failures: dict[int, str] | None = None,
+        self, examples: Sequence[Example], points: Sequence[OpenPoint], session: int, keep_going: bool = False
     ) -> Iterator[tuple[int, Example]]:
-        """Measure what is still missing of every subject, appending to its folder; yields (index, example) when done.
+        """Measure what every point still lacks, and append it to its folder; yield (index, example) when done.
 
-        Examples that a subject's folder holds already are not measured again. An error of one subject ends the
-        measurement; where `failures` is given, it is noted there by the subject's place, and the others go on.
+        Examples that a point's folder holds already are not measured again. An error of one point ends the
+        measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why.
         """
-        done = [{sample["id"] for sample in subject.folder.samples()} for subject in subjects]
-        sources: dict[int, tuple[list[int], bool]] = {}
-        pending = [i for i, e in enumerate(examples) if any(e.id not in ids for ids in done)]
-        for i in pending[: self.setting.measure.warmup]:
-            sources[i] = self._source(examples[i])
-        self.warm_up([source for source, _ in sources.values()], subjects)
-        makes = [self._policy(subject, examples[pending[0]]) for subject in subjects] if pending else []
+        done = [{sample.id for sample in point.folder.samples()} for point in points]
+        pending = [(i, example) for i, example in enumerate(examples) if any(example.id not in ids for ids in done)]
+        self.warm_up([self._source(example)[0] for _, example in pending[: self.settings.warmup]], points)
+        if not pending:
+            return
+        ready = [_Ready(p, self._policy(p, pending[0][1]), ids) for p, ids in zip(points, done, strict=True)]
         gc.collect()
         gc.disable()  # a collection inside a timed example would be charged to it
         try:
-            for n, i in enumerate(pending):
-                example = examples[i]
-                todo = [s for s, ids in enumerate(done) if example.id not in ids and s not in (failures or ())]
-                self._one(i, example, subjects, makes, todo, session, failures)
-                if (n + 1) % _COLLECT_EVERY == 0:
+            for n, (index, example) in enumerate(pending, 1):
+                self._measure_one(index, example, ready, session, keep_going)
+                if n % _COLLECT_EVERY == 0:
                     gc.collect()
-                yield i, example
+                yield index, example
         finally:
             gc.enable()
 
-    def _policy(self, subject: Subject, example: Example) -> MakePolicy:
-        """A subject's policy; `max_draft` "auto" goes by costs measured on this example, or kept from before."""
-        method, threshold = subject.method, subject.threshold
+    def _policy(self, point: OpenPoint, example: Example) -> MakePolicy:
+        """Return a point's policy; `max_draft` "auto" goes by costs measured on this example, or kept from before."""
+        method, threshold = point.method, point.threshold
         if not paced(method):
             return policy_for(method, threshold)
         source, _ = self._source(example)
-        make = policy_for(method, threshold, costs_of(subject.folder, self.setting.pair, self.setting.engine, source))
+        make = policy_for(method, threshold, costs_of(point.folder, self.pair, self.engine, source))
         self.decode(make, method.name, source)  # runs its widths before any is timed
         return make
 
     def _source(self, example: Example) -> tuple[list[int], bool]:
-        return self.setting.pair.encode(self.setting.prompt + example.source, self.setting.source_limit)
+        return self.pair.encode(self.task.prompt + example.source, self.task.source_limit)
 
-    def _one(
-        self,
-        index: int,
-        example: Example,
-        subjects: Sequence[Subject],
-        makes: Sequence[MakePolicy],
-        todo: Sequence[int],
-        session: int,
-        failures: dict[int, str] | None,
+    def _measure_one(
+        self, index: int, example: Example, ready: Sequence[_Ready], session: int, keep_going: bool
     ) -> None:
-        pair, measure = self.setting.pair, self.setting.measure
+        """Decode one example by every point and baseline, and only then write it down."""
         source, truncated = self._source(example)
-        runs: dict[int, Run] = {}
-        beside: dict[str, Any] = {}
-
-        def vanilla() -> None:
-            beside["vanilla"] = self.decode(policy_for(MethodConfig("vanilla"), ThresholdConfig()), "vanilla", source)
-
-        def library() -> None:
-            beside["library"] = library_generate(pair, source, self.setting.target_limit)
-
-        def subject(s: int) -> Callable[[], None]:
-            def run() -> None:
-                try:
-                    runs[s] = self.decode(makes[s], subjects[s].method.name, source)
-                except Exception as error:
-                    if failures is None:
-                        raise
-                    failures[s] = f"{example.id}: {error}"
-
-            return run
-
-        # A vanilla point is its own baseline.
-        jobs = [subject(s) for s in todo if subjects[s].method.name != "vanilla"] + [vanilla]
-        if measure.library < 0 or index < measure.library:
-            jobs.append(library)
-        random.Random(f"{measure.seed}-{index}").shuffle(jobs)
-        for job in jobs:
-            job()
-        baseline = beside["vanilla"]
-        for s in todo:
-            if s in (failures or ()):
+        going = [each for each in ready if each.point.failed is None and example.id not in each.done]
+        runs, library = self._decode_all(index, example, source, going, keep_going)
+        vanilla = runs[_VANILLA.name]
+        baseline = VanillaRun(vanilla.decoded.tokens, vanilla.total_ns, self.pair.decode(vanilla.decoded.tokens))
+        for each in going:
+            if each.point.failed is not None:
                 continue
-            run = runs.get(s, baseline)
-            sample: dict[str, Any] = {
-                "id": example.id,
-                "index": index,
-                "session": session,
-                "source_tokens": len(source),
-                "truncated": truncated,
-                **describe_run(run, pair.decode(run.decoded.tokens), self.setting.target_limit, pair.eos),
-                "baseline": describe_baseline(baseline, pair.decode(baseline.decoded.tokens)),
-                "library": None,
-            }
-            if "library" in beside:
-                tokens, ns = beside["library"]
-                sample["library"] = {"tokens": tokens, "ns": ns}
-            subjects[s].folder.append(sample, trace(run.decoded.rounds))
+            run = runs.get(each, vanilla)  # a vanilla point is its own baseline
+            sample = Sample(
+                id=example.id,
+                index=index,
+                session=session,
+                source_tokens=len(source),
+                truncated=truncated,
+                text=self.pair.decode(run.decoded.tokens),
+                baseline=baseline,
+                library=library,
+                **run_fields(run, self.task.target_limit, self.pair.eos),
+            )
+            each.point.folder.append(sample, trace(run.decoded.rounds))
+
+    def _decode_all(
+        self, index: int, example: Example, source: list[int], going: Sequence[_Ready], keep_going: bool
+    ) -> tuple[dict[_Ready | str, Run], BaselineRun | None]:
+        """Run the points, vanilla and, where it is asked, the library on one example, in an order of its own."""
+        jobs: list[_Ready | str] = [each for each in going if each.point.method.name != _VANILLA.name]
+        jobs.append(_VANILLA.name)
+        if self.settings.library < 0 or index < self.settings.library:
+            jobs.append("library")
+        random.Random(f"{self.settings.seed}-{index}").shuffle(jobs)
+        runs: dict[_Ready | str, Run] = {}
+        library = None
+        for job in jobs:
+            if isinstance(job, _Ready):
+                try:
+                    runs[job] = self.decode(job.make, job.point.method.name, source)
+                except Exception as error:
+                    if not keep_going:
+                        raise
+                    job.point.failed = f"{example.id}: {error}"
+            elif job == "library":
+                library = library_generate(self.pair, source, self.task.target_limit)
+            else:
+                runs[job] = self.decode(policy_for(_VANILLA, ThresholdConfig()), job, source)
+        return runs, library
 
 
-def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> tuple[list[int], int]:
-    """Decode one source by the large model alone: (token ids, time in ns), synchronised on both sides.
+def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> BaselineRun:
+    """Decode one source by the large model alone, timed, and synchronised on both sides.
 
     A checkpoint's own generation settings (beams, repetition rules) are left out: greedy is what all methods here do.
     """
@@ -220,4 +203,4 @@ def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> tupl
         mask = torch.ones_like(ids)
         output = module.generate(ids, attention_mask=mask, past_key_values=cache)
         tokens: list[int] = output[0].tolist()
-    return tokens, perf_counter_ns() - began
+    return BaselineRun(tokens, perf_counter_ns() - began)

@@ -1,4 +1,4 @@
-"""The live driver: answers a policy with two engines at batch size 1, and tells where the time went."""
+"""The live driver: answer a policy with two engines at batch size 1, and time every phase."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Run:
     large_passes: list[int] = field(default_factory=list)
 
 
-class _Hand:
-    """One engine, what its cache holds, and the time and passes it used."""
+class CachedModel:
+    """One engine, the tokens that its cache holds, and the time and passes it used."""
 
     def __init__(self, engine: Engine, source: Sequence[int]) -> None:
         self.engine = engine
@@ -39,7 +39,7 @@ class _Hand:
         self.passes: list[int] = []
 
     def start(self) -> None:
-        """Encode the source, if that is still to be done: a model that is never asked need not."""
+        """Encode the source unless that is done already; a model that is never asked never encodes it."""
         if not self.started:
             began = perf_counter_ns()
             self.engine.start(self.source)
@@ -48,13 +48,14 @@ class _Hand:
             self.started = True
 
     def _missing(self, prefix: list[int]) -> list[int]:
-        """What the cache lacks of `prefix`; at least its last token, since that one's prediction is asked for."""
+        """Return the end of `prefix` that the cache lacks: at least its last token, whose prediction is asked for."""
         n = min(common_prefix(self.fed, prefix), len(prefix) - 1)
         if n < self.engine.length:
             self.engine.rewind(n)
         return prefix[n:]
 
     def draft(self, ask: Draft) -> Drafted:
+        """Draft as asked, after feeding what the cache lacks."""
         if ask.oracle is not None:
             raise BildError(
                 "stop=oracle cannot be run live: it knows the large model's verdict before the small one has drafted, "
@@ -71,6 +72,7 @@ class _Hand:
         return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
 
     def write(self, ask: Write) -> Written:
+        """Write as asked, with early exits (CALM)."""
         self.start()
         began = perf_counter_ns()
         engine = self.engine
@@ -86,6 +88,7 @@ class _Hand:
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
 
     def verify(self, prefix: list[int], tokens: list[int], ranks: bool) -> Verdict:
+        """Run one pass over `tokens` after `prefix`, and report on all of them and the next."""
         self.start()
         began = perf_counter_ns()
         feed = self._missing(prefix) + tokens
@@ -103,25 +106,26 @@ def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small:
     start together. `vanilla` passes small=None, `small` large=None.
     """
     began = perf_counter_ns()
-    hands = {name: _Hand(engine, source) for name, engine in (("large", large), ("small", small)) if engine is not None}
-    for hand in hands.values():
-        if hand.engine.starts_together:
-            hand.start()
+    engines = {"large": large, "small": small}
+    models = {name: CachedModel(engine, source) for name, engine in engines.items() if engine is not None}
+    for model in models.values():
+        if model.engine.starts_together:
+            model.start()
     try:
         ask = next(policy)
         while True:
             if isinstance(ask, Draft):
-                ask = policy.send(hands[ask.author].draft(ask))
+                ask = policy.send(models[ask.author].draft(ask))
             elif isinstance(ask, Write):
-                ask = policy.send(hands["large"].write(ask))
+                ask = policy.send(models["large"].write(ask))
             else:
-                ask = policy.send(hands["large"].verify(ask.prefix, ask.tokens, ask.ranks))
+                ask = policy.send(models["large"].verify(ask.prefix, ask.tokens, ask.ranks))
     except StopIteration as stop:
         decoded: Decoded = stop.value
     total = perf_counter_ns() - began
-    phases = {f"encode_{name}": hand.encode_ns for name, hand in hands.items()}
-    phases |= {name: hand.ns for name, hand in hands.items()}
+    phases = {f"encode_{name}": model.encode_ns for name, model in models.items()}
+    phases |= {name: model.ns for name, model in models.items()}
     phases = {name: phases.get(name, 0) for name in PHASES if name != "rest"}
     phases["rest"] = total - sum(phases.values())
-    passes = {name: hand.passes for name, hand in hands.items()}
+    passes = {name: model.passes for name, model in models.items()}
     return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bild.config import Checkpoints, MethodConfig, RunConfig, ThresholdConfig
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
@@ -20,8 +21,8 @@ from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
 from bild.measure.environment import busy_warning, describe, state
-from bild.measure.interleave import Bench, Setting, Subject
-from bild.models import Pair, fingerprints, load_pair, resolve_device
+from bild.measure.interleave import Measurement, OpenPoint
+from bild.models import Pair, PairSpec, load, resolve_device
 from bild.progress import track
 from bild.results import (
     SCHEMA_VERSION,
@@ -52,21 +53,18 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
     data = load_task(config.task)
     device = resolve_device(config.engine.device)
     torch.set_num_threads(config.engine.threads)
-    checkpoints = config.model.fit(config.task)
-    if checkpoints is None:
-        raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
+    spec = PairSpec.of_run(config)
     environment = describe(device)
-    shared = shared_identity(config, checkpoints, data, environment, str(device))
+    shared = shared_identity(config, spec, data, environment, str(device))
     with ExitStack() as stack:
-        subjects = [open_subject(stack, config, shared, method, threshold) for method, threshold in points]
-        if not config.resume:
-            for subject in subjects:
-                subject.folder.clear()
-        for subject in subjects:
-            _announce(subject, len(data.examples))
-        pending = [subject for subject in subjects if subject.folder.record() is None]
+        opened = [open_point(stack, config, shared, method, threshold) for method, threshold in points]
+        for point in opened:
+            if not config.resume:
+                point.folder.clear()
+            _announce(point, len(data.examples))
+        pending = [point for point in opened if point.folder.record() is None]
         if pending:
-            pair = load_once(config, checkpoints, shared["pair"])
+            pair = load_once(spec, shared["pair"])
             now = state(device)
             warning = busy_warning(now)
             if warning:
@@ -74,32 +72,36 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             warnings: set[str | None] = set()
             with device_lock(str(device)):
                 _measure(config, pair, data, pending)
-            for subject in pending:
-                record = make_record(config, pair, data, subject, environment | {"state": now, "busy": warning}, shared)
-                subject.folder.finish(record)
+            for point in pending:
+                record = make_record(config, pair, data, point, environment | {"state": now, "busy": warning}, shared)
+                point.folder.finish(record)
                 warnings.add(record.latency.stationarity.warning)
             for text in sorted(filter(None, warnings)):
                 print(f"warning: {text}", file=sys.stderr)
-        return [Point(s.folder.path, s.folder.record() or _unfinished(s)) for s in subjects]
+        return [Point(point.folder.path, point.folder.record() or _unfinished(point)) for point in opened]
 
 
-def _measure(config: RunConfig, pair: Pair, data: Dataset, pending: list[Subject]) -> None:
+def _measure(config: RunConfig, pair: Pair, data: Dataset, pending: list[OpenPoint]) -> None:
     task = config.task
     if pair.tokenizer is None:
         raise BildError(
             f"The pair {pair.name} has no tokenizer, and task={task.name} is text: "
             "give model.tokenizer=..., a folder or a hub id."
         )
-    setting = Setting(pair, config.engine.name, task.prompt, task.source_limit, task.target_limit, config.measure)
-    session = 1 + max((s["session"] for subject in pending for s in subject.folder.samples()), default=0)
-    missing = max(len(data.examples) - len(subject.folder.samples()) for subject in pending)
-    done = Bench(setting).measure(data.examples, pending, session)
+    missing = max(len(data.examples) - len(point.folder.samples()) for point in pending)
+    measurement = Measurement(pair, config.engine.name, task, config.measure)
+    done = measurement.measure(data.examples, pending, next_session(pending))
     for _ in track(done, missing, f"{task.name}, {len(pending)} point{'s' * (len(pending) > 1)}"):
         pass
 
 
+def next_session(points: Sequence[OpenPoint]) -> int:
+    """Return the number of this process among those that measure these points: 1 where nothing is measured yet."""
+    return 1 + max((sample.session for point in points for sample in point.folder.samples()), default=0)
+
+
 def shared_identity(
-    config: RunConfig, checkpoints: Checkpoints, data: Dataset, environment: dict[str, Any], device: str
+    config: RunConfig, spec: PairSpec, data: Dataset, environment: dict[str, Any], device: str
 ) -> dict[str, Any]:
     """All that can change a token, a score or a time, but for the method and its thresholds."""
     task = config.task
@@ -113,15 +115,7 @@ def shared_identity(
             "metric": task.metric,
             "data": data.provenance["hash"],
         },
-        "pair": fingerprints(
-            checkpoints.large,
-            checkpoints.small,
-            tokenizer=config.model.tokenizer,
-            revision_large=config.model.revision_large,
-            revision_small=config.model.revision_small,
-            allow_pickle=config.model.allow_pickle,
-            exit=config.model.exit,
-        ),
+        "pair": spec.fingerprints(),
         "engine": dataclasses.asdict(config.engine) | {"device": device},
         "measure": dataclasses.asdict(config.measure),
         "machine": environment["machine"]["fingerprint"],
@@ -130,9 +124,9 @@ def shared_identity(
     }
 
 
-def open_subject(
+def open_point(
     stack: ExitStack, config: RunConfig, shared: dict[str, Any], method: MethodConfig, threshold: ThresholdConfig
-) -> Subject:
+) -> OpenPoint:
     """The folder of a point, made or reopened, and held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
     digest = config_hash(shared | {"method": resolved, "threshold": thresholds_of(method, threshold)})
@@ -140,55 +134,43 @@ def open_subject(
     folder = PointFolder.open(
         Path(config.results), config.task.name, config.model.pair_name, slug(label(method, threshold)), digest, plain
     )
-    return Subject(method, threshold, stack.enter_context(folder))
+    return OpenPoint(method, threshold, stack.enter_context(folder))
 
 
-def _announce(subject: Subject, total: int) -> None:
-    path = subject.folder.path
-    if subject.folder.record() is not None:
+def _announce(point: OpenPoint, total: int) -> None:
+    path = point.folder.path
+    if point.folder.record() is not None:
         print(f"{path} is finished; this is its record (resume=false measures it again)", file=sys.stderr)
-    elif done := len(subject.folder.samples()):
+    elif done := len(point.folder.samples()):
         print(f"{path} has {done} of {total} examples; going on from there", file=sys.stderr)
 
 
-def _unfinished(subject: Subject) -> Record:
-    raise BildError(f"{subject.folder.path} has no record although it was measured: run the command again.")
+def _unfinished(point: OpenPoint) -> Record:
+    raise BildError(f"{point.folder.path} has no record although it was measured: run the command again.")
 
 
-def load_once(config: RunConfig, checkpoints: Checkpoints, identity: dict[str, Any]) -> Pair:
-    """The pair of a configuration; the last one is kept, for the next point of a multirun."""
-    model, engine = config.model, config.engine
-    options: dict[str, Any] = {
-        "tokenizer": model.tokenizer,
-        "name": model.pair_name,
-        "dtype": engine.dtype,
-        "device": engine.device,
-        "revision_large": model.revision_large,
-        "revision_small": model.revision_small,
-        "allow_pickle": model.allow_pickle,
-        "exit": model.exit,
-    }
-    key = (checkpoints.large, checkpoints.small, *options.values(), *identity.values())
+def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
+    """Load a pair; the last one is kept, for the next point of a multirun. `identity` has its fingerprints."""
+    key = (spec, *identity.values())
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load_pair(checkpoints.large, checkpoints.small, **options)
+        _loaded[key] = load(spec)
     return _loaded[key]
 
 
 def make_record(
-    config: RunConfig, pair: Pair, data: Dataset, subject: Subject, environment: dict[str, Any], shared: dict[str, Any]
+    config: RunConfig, pair: Pair, data: Dataset, point: OpenPoint, environment: dict[str, Any], shared: dict[str, Any]
 ) -> Record:
     """The record of a point whose folder has all examples of `data`, perhaps among others."""
-    task, measure, method = config.task, config.measure, subject.method
-    by_id = {sample["id"]: sample for sample in subject.folder.samples()}
+    task, measure, method = config.task, config.measure, point.method
+    by_id = {sample.id: sample for sample in point.folder.samples()}
     samples = [by_id[example.id] for example in data.examples]
     switches: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Method))
     quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
-    timed = [s["ns"]["total"] + s["baseline"]["ns"] + (s["library"] or {"ns": 0})["ns"] for s in samples]
-    return Record(
+    record = Record(
         schema=SCHEMA_VERSION,
-        hash=subject.folder.digest,
-        label=label(method, subject.threshold),
+        hash=point.folder.digest,
+        label=label(method, point.threshold),
         task=Task(
             name=task.name,
             kind=task.kind,
@@ -205,8 +187,8 @@ def make_record(
             small=Model(**pair.small.describe()),
             tokenizer=pair.tokenizer_name or "",
         ),
-        method=Method(**(switches | settings(method, subject.threshold))),
-        threshold=Threshold(**({"fb": None, "rb": None} | thresholds_of(method, subject.threshold))),
+        method=Method(**(switches | settings(method, point.threshold))),
+        threshold=Threshold(**({"fb": None, "rb": None} | thresholds_of(method, point.threshold))),
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
         quality=quality,
@@ -214,9 +196,33 @@ def make_record(
         counts=counts_of(samples),
         environment=environment
         | {"kernels": kernels_told(config.engine.name, shared["engine"]["device"], config.engine.dtype)},
-        sessions=len({sample["session"] for sample in samples}),
+        sessions=len({sample.session for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=sum(timed) / 1e9,
+        seconds=sum(sample.ns.total + sample.baselines_ns for sample in samples) / 1e9,
         joint=joint,
-        draft_costs=subject.folder.draft_costs() if paced(method) else None,
+        draft_costs=point.folder.draft_costs() if paced(method) else None,
     )
+    return dataclasses.replace(record, command=command_of(record, config))
+
+
+def command_of(record: Record, config: RunConfig) -> str:
+    """Return the `python -m bild.run` that makes a point again, whatever command it was first made by.
+
+    It names the checkpoints where the options do, and a task by its name: options that say where a task's data is
+    are to be given again.
+    """
+    task, model = record.task, config.model
+    words: dict[str, Any] = {"task": task.name, "model": model.name}
+    words |= {f"model.{name}": getattr(model, name) for name in ("large", "small", "tokenizer", "exit")}
+    words |= {f"task.{name}": getattr(config.task, name) for name in ("split", "samples", "seed")}
+    words |= {"task.samples": task.data["samples"]}  # of a sweep, as many as were measured
+    words |= {"task.source_limit": task.source_limit, "task.target_limit": task.target_limit}
+    words |= {"method": record.method.name, "engine": record.engine.name}
+    switches = dataclasses.asdict(record.method) | {"name": None}
+    words |= {f"method.{name}": str(v).lower() if isinstance(v, bool) else v for name, v in switches.items()}
+    if record.method.name == "calm" and record.method.decay is None:
+        words["method.decay"] = "null"
+    words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(record.threshold).items()}
+    words |= {f"engine.{name}": getattr(config.engine, name) for name in ("dtype", "device", "threads")}
+    words |= {f"measure.{name}": value for name, value in dataclasses.asdict(config.measure).items()}
+    return shlex.join(["python", "-m", "bild.run", *(f"{k}={v}" for k, v in words.items() if v is not None)])

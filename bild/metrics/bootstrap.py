@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bild.errors import BildError
+from bild.results.parts import Interval
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate, with the ends of its percentile bootstrap interval; in the unit of what is estimated."""
-
-    value: float
-    low: float
-    high: float
 
 
 def longer_side(value: float, low: float, high: float) -> float:

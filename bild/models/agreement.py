@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from bild.errors import BildError
-from bild.models.checkpoint import told
-from bild.models.source import Source, locate
+from bild.errors import BildError, told
+from bild.models.source import Source
 
 _PADDING = 128
 """Vocabularies are padded to multiples of this (T5: 32,100 to 32,128; mT5: 250,100 to 250,112 is below one)."""
 
 
-def shared_tokenizer(sources: tuple[Source, Source], asked: str | None) -> tuple[Any | None, str | None]:
-    """The tokenizer asked for, else the large model's, else the small one's, else none; two of them must agree."""
-    if asked is not None:
-        source = locate(asked, weights=False, option="model.tokenizer")
-        if not source.has_tokenizer:
-            raise BildError(f"model.tokenizer={asked} has neither tokenizer.json nor spiece.model.")
-        return load_tokenizer(source), source.name
-    owners = [source for source in sources if source.has_tokenizer]
+def shared_tokenizer(owners: Sequence[Source]) -> Any | None:
+    """Load the first tokenizer, None where there is none. BildError where a second one has another vocabulary."""
     if not owners:
-        return None, None
+        return None
     chosen = load_tokenizer(owners[0])
     if len(owners) == 2 and not _same_file(owners[0], owners[1]):
         other = load_tokenizer(owners[1])
         if chosen.get_vocab() != other.get_vocab():
             raise BildError(
-                f"The vocabularies differ: the tokenizer of {sources[0].name} is not that of {sources[1].name}; "
+                f"The vocabularies differ: the tokenizer of {owners[0].name} is not that of {owners[1].name}; "
                 "BiLD needs two models over one vocabulary."
             )
-    return chosen, owners[0].name
+    return chosen
 
 
 def _same_file(a: Source, b: Source) -> bool:
@@ -49,6 +43,12 @@ def load_tokenizer(source: Source) -> Any:
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
     except Exception as error:  # the library raises all kinds for a broken file
         raise BildError(f"The tokenizer of {source.name} cannot be loaded: {told(error)}.") from error
+
+
+def prefix_of(tokenizer: Any, eos: int) -> list[int]:
+    """Return the special tokens that a tokenizer puts before every text: T5 has none, CodeT5 one."""
+    empty: list[int] = tokenizer("")["input_ids"]
+    return empty[: empty.index(eos)] if eos in empty else []
 
 
 def shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokenizer: Any | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +13,13 @@ from bild.engines.early_exit import truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.kernels import kernels_for
 from bild.errors import BildError
-from bild.hub import ships
-from bild.models.agreement import shared_ids, shared_tokenizer, shared_vocabulary
+from bild.models.agreement import prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.checkpoint import Model, first_layers, load_model, read_config
-from bild.models.source import EMBEDDED, Source, embedded_folder, fingerprint, locate, tokenizer_fingerprint
+from bild.models.pair_spec import PairSpec
+from bild.progress import say
 
 
-@dataclass
+@dataclass(repr=False)
 class Pair:
     """A large and a small model with one vocabulary, on one device, in one dtype."""
 
@@ -35,8 +36,13 @@ class Pair:
     device: torch.device
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
-    _engines: dict[tuple[str, str], Engine] = field(default_factory=dict, repr=False)
-    _weights: dict[str, t5.Weights] = field(default_factory=dict, repr=False)
+    _engines: dict[tuple[str, str], Engine] = field(default_factory=dict)
+    _weights: dict[str, t5.Weights] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        large, small = (f"{model.parameters / 1e6:.1f}M" for model in (self.large, self.small))
+        sizes = f"{large} + {small}" if self.exit is None else f"{large}, its first {self.exit} layers"
+        return f"Pair({self.name}: {sizes} parameters, {self.dtype}, {self.device})"
 
     def engine(self, role: str, name: str) -> Engine:
         """The engine of `role` ("large" or "small"), built at its first use."""
@@ -79,7 +85,8 @@ class Pair:
         """Token ids of a source, end token included, at most `limit` of them; and whether it was cut."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: give token ids, or a folder with tokenizer.json.")
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
+        ids = prefix_of(self.tokenizer, self.eos)
+        ids += self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
         room = len(ids) if limit is None else limit - 1
         return [*ids[:room], self.eos], len(ids) > room
 
@@ -118,7 +125,6 @@ def load_pair(
     device: str = "auto",
     revision_large: str | None = None,
     revision_small: str | None = None,
-    allow_pickle: bool = False,
     exit: int | None = None,
 ) -> Pair:
     """Load two checkpoints (folders or hub ids), or the embedded pair by its name alone.
@@ -128,80 +134,56 @@ def load_pair(
     Raises BildError where one is missing or unsafe, where they are no T5 or mT5, or where their vocabularies, end or
     start tokens differ.
     """
-    if dtype not in DTYPES:
-        raise BildError(f"dtype={dtype} is not known: choose one of {', '.join(DTYPES)}.")
-    place = resolve_device(device)
-    if large == "embedded":
-        name = name or "embedded"
-    large, small, tokenizer = shipped_folders(large, small, tokenizer)
-    sources = locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
+    spec = PairSpec(large, small, tokenizer, name, revision_large, revision_small, exit, dtype=dtype, device=device)
+    return load(spec)
+
+
+def load(spec: PairSpec) -> Pair:
+    """Load the pair of a spec. For the errors see `load_pair`."""
+    place, dtype = resolve_device(spec.device), DTYPES[spec.dtype]
+    sources = spec.sources()
     configs = [read_config(source) for source in sources]  # first, because the tokenizer's loader reads them too
-    if exit is not None:
-        check_exit(exit, configs[0].num_decoder_layers)
-    chosen, tokenizer_name = shared_tokenizer(sources, tokenizer)
-    whole = load_model(sources[0], configs[0], DTYPES[dtype], place, allow_pickle)
-    if exit is None:
-        part = load_model(sources[1], configs[1], DTYPES[dtype], place, allow_pickle)
+    if spec.exit is not None:
+        check_exit(spec.exit, configs[0].num_decoder_layers)
+    owners = spec.tokenizers(sources)
+    tokenizer = shared_tokenizer(owners)
+    whole = load_model(sources[0], configs[0], dtype, place)
+    if spec.exit is None:
+        part = load_model(sources[1], configs[1], dtype, place)
     else:
-        part = first_layers(whole, exit)
-    vocabulary = shared_vocabulary(sources, configs, chosen)
+        part = first_layers(whole, spec.exit)
+    vocabulary = shared_vocabulary(sources, configs, tokenizer)
     start, eos = shared_ids(sources, configs)
-    if name is None:
-        name = f"{sources[0].folder.name if sources[0].revision is None else large.rpartition('/')[2]}"
-    return Pair(name, whole, part, chosen, tokenizer_name, vocabulary, start, eos, dtype, place, exit)
+    hub_name, folder_name = spec.large.rpartition("/")[2], sources[0].folder.name
+    name = spec.name or ("embedded" if spec.large == "embedded" else hub_name if sources[0].revision else folder_name)
+    owner = owners[0].name if owners else None
+    if spec.exit is None:
+        _warn(whole, part)
+    return Pair(name, whole, part, tokenizer, owner, vocabulary, start, eos, spec.dtype, place, spec.exit)
 
 
-def shipped_folders(large: str, small: str | None, tokenizer: str | None) -> tuple[str, str | None, str | None]:
-    """Put folders in the place of the names of models that ship; "embedded" alone stands for both models."""
-    if not ships(large) and not ships(small or ""):
-        return large, small, tokenizer
-    if large == "embedded":
-        small = small or "embedded"
-    return (
-        embedded_folder(large, "large"),
-        None if small is None else embedded_folder(small, "small"),
-        tokenizer or str(EMBEDDED),
-    )
-
-
-def locate_both(
-    large: str,
-    small: str | None,
-    revision_large: str | None,
-    revision_small: str | None,
-    allow_pickle: bool,
-    exit_layer: int | None,
-) -> tuple[Source, Source]:
-    """Find both checkpoints; with `exit_layer` the large one stands for both. BildError where one is missing."""
-    whole = locate(large, revision=revision_large, allow_pickle=allow_pickle, option="model.large")
-    if exit_layer is not None:
-        return whole, whole
-    if small is None:
-        raise BildError(
-            f"A pair needs two checkpoints: {large} was given as the large one, and no small one; "
-            "name it, or give exit=n to take the large one's first n decoder layers."
+def _warn(large: Model, small: Model) -> None:
+    """Say what is no error and hardly meant: a pair that is swapped, or one model twice."""
+    if large.fingerprint == small.fingerprint:
+        say(f"warning: the large and the small model are the same, {large.source.name}")
+    elif large.parameters < small.parameters:
+        say(
+            f"warning: the large model {large.source.name} has {large.parameters:,} parameters and the small one "
+            f"{small.source.name} {small.parameters:,}: are they swapped?"
         )
-    return whole, locate(small, revision=revision_small, allow_pickle=allow_pickle, option="model.small")
 
 
-def fingerprints(
-    large: str,
-    small: str | None,
-    *,
-    tokenizer: str | None = None,
-    revision_large: str | None = None,
-    revision_small: str | None = None,
-    allow_pickle: bool = False,
-    exit: int | None = None,
-) -> dict[str, Any]:
-    """What identifies a pair, found without loading it: the fingerprints of both checkpoints and of the tokenizer."""
-    large, small, tokenizer = shipped_folders(large, small, tokenizer)
-    sources = locate_both(large, small, revision_large, revision_small, allow_pickle, exit)
-    owner = next((source for source in sources if source.has_tokenizer), None)
-    if tokenizer is not None:
-        owner = locate(tokenizer, weights=False, option="model.tokenizer")
-    return {
-        "large": fingerprint(sources[0].folder),
-        "small": fingerprint(sources[1].folder) + (f"-exit{exit}" if exit is not None else ""),
-        "tokenizer": None if owner is None else tokenizer_fingerprint(owner.folder),
-    }
+def text_decoder(spec: PairSpec) -> Callable[[Sequence[int]], str]:
+    """Return a function from token ids to text, special tokens left out, without loading a model.
+
+    Raises BildError where a checkpoint is not found or the pair has no tokenizer.
+    """
+    tokenizer = shared_tokenizer(spec.tokenizers(spec.sources()))
+    if tokenizer is None:
+        raise BildError(f"The pair {spec.name} has no tokenizer: give model.tokenizer=..., a folder or a hub id.")
+
+    def decode(tokens: Sequence[int]) -> str:
+        text: str = tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    return decode

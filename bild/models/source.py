@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bild.errors import BildError
 from bild.hub import cached_snapshot, is_name
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 """The pair that ships."""
-_TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model"]
-_PATTERNS = ["config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES]
-_PICKLE_PATTERNS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+_SAFE = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_SETTINGS = ("config.json", "generation_config.json", "adapter_config.json")
 _SAMPLE = 1 << 20
 
 
@@ -30,21 +41,17 @@ class Source:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether a tokenizer lies beside the weights."""
-        return any((self.folder / f).is_file() for f in ("tokenizer.json", "spiece.model"))
-
-    @property
-    def has_safetensors(self) -> bool:
-        """Whether there are weights that can be read without running code."""
-        return any(self.folder.glob("*.safetensors"))
+        """Tell whether a tokenizer lies beside the weights: a vocabulary, or ByT5's configuration, which needs none."""
+        if any((self.folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "vocab.json")):
+            return True
+        config = self.folder / "tokenizer_config.json"
+        return config.is_file() and b"ByT5Tokenizer" in config.read_bytes()
 
 
-def locate(
-    name: str, *, revision: str | None = None, allow_pickle: bool = False, weights: bool = True, option: str = "model"
-) -> Source:
+def locate(name: str, *, revision: str | None = None, weights: bool = True, option: str = "model") -> Source:
     """Find a checkpoint by path or hub id, downloading it where the hub can be reached.
 
-    `weights=False` asks for a tokenizer only. Raises BildError for what is missing or not safe to load.
+    `weights=False` asks for a tokenizer only. Raises BildError for what is missing or is no whole checkpoint.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -52,20 +59,83 @@ def locate(
     elif not is_name(name) or path.is_file():
         raise BildError(f"There is no folder {name} for {option}: give one with config.json and model.safetensors.")
     else:
-        patterns = (_PATTERNS + _PICKLE_PATTERNS * allow_pickle) if weights else ["config.json", *_TOKENIZER_FILES]
-        source = _from_hub(name, revision, patterns, option)
+        wanted = [*_SETTINGS, *TOKENIZER_FILES] if weights else ["config.json", *TOKENIZER_FILES]
+        source = _from_hub(name, revision, [*wanted, "*.safetensors", _SAFE[1]] if weights else wanted, option)
+        if weights and not _is_whole(source.folder):  # pickles only, or an interrupted download of theirs
+            source = _from_hub(name, revision, [*wanted, "pytorch_model*.bin", _PICKLES[1]], option)
     if not weights:
         return source
     if not (source.folder / "config.json").is_file():
         raise BildError(f"{name} has no config.json: {option} needs a folder or hub id of a T5 or mT5 checkpoint.")
-    if not source.has_safetensors and not allow_pickle:
+    if (source.folder / "adapter_config.json").is_file():
         raise BildError(
-            f"{name} has no *.safetensors: other formats can run code when they are loaded; "
-            "convert it, or allow them with model.allow_pickle=true if you trust where it comes from."
+            f"{name} is an adapter (it has adapter_config.json): merge it into its base model first, with peft's "
+            "merge_and_unload(), and save that."
         )
-    if not source.has_safetensors and not any(source.folder.glob("pytorch_model*.bin")):
-        raise BildError(f"{name} has no weights: neither *.safetensors nor pytorch_model*.bin was found.")
+    weight_files(source.folder)
     return source
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the files of a checkpoint's weights: safetensors where there are any, else pickles; one file or shards.
+
+    Raises BildError where there are none, and where an index names a shard that is not there.
+    """
+    for whole, index in (_SAFE, _PICKLES):
+        if (folder / whole).is_file():
+            return [folder / whole]
+        if (folder / index).is_file():
+            try:
+                names = sorted(
+                    {Path(name).name for name in json.loads((folder / index).read_bytes())["weight_map"].values()}
+                )
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise BildError(f"{folder / index} is no index of shards ({error}): fetch it again.") from error
+            for name in names:
+                if not (folder / name).is_file():
+                    raise BildError(f"{folder} has no {name}, which its {index} names: fetch the missing shard.")
+            return [folder / name for name in names]
+    shards = sorted(file.name for file in folder.glob("*-of-*") if file.suffix in (".safetensors", ".bin"))
+    raise BildError(
+        f"{folder} has {shards[0]} and no index of its shards: fetch the *.index.json beside them."
+        if shards
+        else f"{folder} has no weights: neither {_SAFE[0]} nor {_PICKLES[0]} was found, whole or in shards."
+    )
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(weight_files(folder))
+    except BildError:
+        return False
+
+
+def generation_ids(folder: Path) -> dict[str, Any]:
+    """Read the start and end tokens of generation_config.json, which the library heeds, where config.json has others.
+
+    Nothing else in that file (beams, lengths, penalties) has a part in greedy decoding. BildError where it is no JSON.
+    """
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_bytes())
+        wanted = {name: found.get(name) for name in ("decoder_start_token_id", "eos_token_id")}
+    except (OSError, ValueError, AttributeError) as error:
+        raise BildError(f"{file} cannot be read ({error}).") from error
+    try:
+        plain = json.loads((folder / "config.json").read_bytes())
+        return {name: value for name, value in wanted.items() if value is not None and value != plain.get(name)}
+    except (OSError, ValueError, AttributeError):  # told where the configuration is read
+        return {}
+
+
+def locate_tokenizer(name: str, option: str) -> Source:
+    """Find a folder or hub id for its tokenizer. BildError where there is none."""
+    found = locate(name, weights=False, option=option)
+    if not found.has_tokenizer:
+        raise BildError(f"{option}={name} has no tokenizer: neither tokenizer.json nor spiece.model was found.")
+    return found
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str], option: str) -> Source:
@@ -102,12 +172,16 @@ def embedded_folder(name: str, role: str) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits that change with the checkpoint: its configuration, and its weights' sizes and bytes.
+    """Return 16 hex digits that change with the checkpoint: its configuration, and its weights' sizes and bytes.
 
     Files above 64 MB are read at 64 evenly spaced places, header included: hashing gigabytes would delay every run.
     """
     digest = hashlib.sha256()
-    files = sorted(p for pattern in ("config.json", "*.safetensors", "*.bin") for p in folder.glob(pattern))
+    weights = weight_files(folder)
+    index = _SAFE[1] if weights[0].suffix == ".safetensors" else _PICKLES[1]
+    files = [folder / "config.json", *weights]
+    if weights[0].name not in (_SAFE[0], _PICKLES[0]):  # else no index was read
+        files.append(folder / index)
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
@@ -118,13 +192,15 @@ def fingerprint(folder: Path) -> str:
             for i in range(64):
                 stream.seek(i * (size - _SAMPLE) // 63, os.SEEK_SET)
                 digest.update(stream.read(_SAMPLE))
+    if ids := generation_ids(folder):
+        digest.update(json.dumps(ids, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """16 hex digits that change with the tokenizer's files."""
+    """Return 16 hex digits that change with the tokenizer's files."""
     digest = hashlib.sha256()
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             digest.update(name.encode() + (folder / name).read_bytes())
     return digest.hexdigest()[:16]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bild.errors import BildError
+from bild.errors import guard
 from bild.report.points import show
 from bild.report.report import write_report
 
@@ -23,17 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--compare", type=Path, metavar="OTHER", help="another results folder (another machine), shown side by side"
     )
     given = parser.parse_args(argv)
-    try:
-        files = write_report(given.results, given.out, given.compare)
-    except BildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guard(lambda: _report(given.results, given.out, given.compare))
+
+
+def _report(results: Path, out: Path, compare: Path | None) -> None:
+    files = write_report(results, out, compare)
     notes = [f"Left out: {line}" for line in files.left_out]
     notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in files.missing]
     pictures, tables = len(files.figures), len(files.tables)
-    notes.append(f"Written: {files.page}, {files.text}, {pictures} figures and {tables} tables in {given.out}")
+    notes.append(f"Written: {files.page}, {files.text}, {pictures} figures and {tables} tables in {out}")
     show(files.sections, notes)
-    return 0
 
 
 if __name__ == "__main__":

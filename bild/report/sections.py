@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from bild.errors import BildError
 from bild.report.format import labels, machine_name, metric_name, plural, where
-from bild.results import Point, Record, Skipped, comparable, find_records, identity, read_samples, read_traces
+from bild.results import Point, Record, Sample, Skipped, comparable, find_records, identity, read_samples, read_traces
 from bild.results.pareto import ANCHORS, Picks, front, picks
 
 MARK = "†"
@@ -120,7 +120,7 @@ class Section:
         fits = [i for i in order if (names[i] not in ANCHORS if wanted is None else names[i] in wanted)]
         return [self.records[i] for i in sorted(fits[:most])]
 
-    def samples(self, record: Record) -> list[Any] | None:
+    def samples(self, record: Record) -> list[Sample] | None:
         """Return the examples of a record, or None where its folder is not known, empty or damaged."""
         return self._behind(record, "samples.jsonl", read_samples)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bild.report.format import plural
-from bild.results import read_samples, read_traces
+from bild.results import Sample, read_samples, read_traces
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ def show_traces(folder: Path, count: int, decode: Decode, sources: Mapping[Any, 
     from rich.console import Console
 
     console = Console(highlight=False)
-    samples = {sample["id"]: sample for sample in read_samples(folder)[:count]}
+    samples = {sample.id: sample for sample in read_samples(folder)[:count]}
     traces = read_traces(folder)
     known = pieces((t for name in samples for t in _tokens(samples[name], traces[name])), decode)
     console.print()
@@ -82,16 +82,16 @@ def legend(console: Console) -> Text:
 
 def example(
     console: Console,
-    sample: Mapping[str, Any],
+    sample: Sample,
     rounds: Sequence[Mapping[str, Any]],
     known: Mapping[int, str],
     source: str,
 ) -> Iterable[Text]:
     """Return the lines of one example: what it cost, the source, the text, and its rounds."""
-    tokens, passes = len(sample["tokens"]) - 1, sample["large_passes"]
-    yield _text(f"{sample['id']}   {plural(tokens, 'token')}, {passes} large passes", "bold")
+    tokens, passes = sample.written, sample.large_passes
+    yield _text(f"{sample.id}   {plural(tokens, 'token')}, {passes} large passes", "bold")
     yield _text("source  ", "dim").append(source)
-    yield _text("text    ", "dim").append(sample["text"])
+    yield _text("text    ", "dim").append(sample.text)
     if not rounds:
         yield _text("        One model wrote it all: there are no rounds.", "dim")
     for number, each in enumerate(rounds, 1):
@@ -134,8 +134,8 @@ def numbers(each: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def _tokens(sample: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> Iterable[int]:
-    yield from sample["tokens"]
+def _tokens(sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> Iterable[int]:
+    yield from sample.tokens
     for each in rounds:
         yield from each["drafted"]
 

@@ -25,8 +25,9 @@ from bild.results.parts import (
     Task,
     Threshold,
 )
-from bild.results.reading import Point, Skipped, comparable, find_records, identity, to_frame
+from bild.results.reading import Point, Skipped, comparable, find_records, frame, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json
+from bild.results.sample import Sample
 from bild.results.samples_log import read_samples, read_traces
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "PointFolder",
     "Quality",
     "Record",
+    "Sample",
     "Score",
     "Skipped",
     "Speedup",
@@ -57,6 +59,7 @@ __all__ = [
     "comparable",
     "config_hash",
     "find_records",
+    "frame",
     "from_json",
     "identity",
     "read_record",

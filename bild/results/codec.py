@@ -32,7 +32,8 @@ class FieldError(ValueError):
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def hints(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name."""
     return get_type_hints(kind)
 
 
@@ -61,6 +62,8 @@ def encode(value: Any, where: str = "", infinite: bool = False) -> Any:
     if isinstance(value, Mapping):
         return {str(key): encode(item, _inside(where, key), infinite) for key, item in value.items()}
     if isinstance(value, list | tuple):
+        if all(type(item) is int for item in value):  # token ids, by the thousand
+            return list(value)
         return [encode(item, _inside(where, index), infinite) for index, item in enumerate(value)]
     if isinstance(value, float):
         if math.isnan(value):
@@ -100,6 +103,8 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
     if get_origin(kind) is list:
         _expect(value, list, where)
         (item_kind,) = get_args(kind)
+        if item_kind is int and all(type(item) is int for item in value):  # token ids, by the thousand
+            return value
         return [decode(item_kind, item, _inside(where, index)) for index, item in enumerate(value)]
     if get_origin(kind) is dict:
         _expect(value, dict, where)
@@ -125,7 +130,7 @@ def _decode_fields(kind: type, value: Any, where: str) -> Any:
     found = {}
     for name, field in fields.items():
         if name in value:
-            found[name] = decode(_hints(kind)[name], value[name], _inside(where, name), field.metadata)
+            found[name] = decode(hints(kind)[name], value[name], _inside(where, name), field.metadata)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise FieldError(f"the field {_inside(where, name)} is missing")
     return kind(**found)
@@ -185,7 +190,7 @@ def _object_schema(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
         "title": kind.__name__,
         "description": " ".join((kind.__doc__ or "").split()),
         "type": "object",
-        "properties": {field.name: _schema(_hints(kind)[field.name], field.metadata, definitions) for field in fields},
+        "properties": {field.name: _schema(hints(kind)[field.name], field.metadata, definitions) for field in fields},
         "required": [
             field.name
             for field in fields

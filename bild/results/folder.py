@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,9 +15,10 @@ import yaml
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.hashing import SHORT
-from bild.results.locking import taken
+from bild.results.locking import holder, open_lock, sign, taken
 from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
+from bild.results.sample import Sample
 from bild.results.samples_log import SampleLog, read_samples, read_traces, write_error
 
 CONFIG = "config.yaml"
@@ -72,8 +74,8 @@ class PointFolder:
         """The point's record, or None while it is unfinished. BildError where the file is not a record."""
         return read_record(self.path / RECORD) if (self.path / RECORD).exists() else None
 
-    def samples(self) -> list[dict[str, Any]]:
-        """The finished examples in order, as they were appended."""
+    def samples(self) -> list[Sample]:
+        """Read the finished examples, in the order in which they were appended."""
         return read_samples(self.path)
 
     def traces(self) -> dict[Any, list[dict[str, Any]]]:
@@ -101,7 +103,7 @@ class PointFolder:
         """Write the costs in one step, before the first example that is decoded by them."""
         write_atomically(self.path / COSTS, dumps(encode(costs), indent=2) + "\n")
 
-    def append(self, sample: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
         self._log.append(sample, rounds)
 
@@ -150,17 +152,16 @@ def read_record(path: Path) -> Record:
 
 
 def _take_lock(path: Path) -> int:
-    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = open_lock(path / LOCK)
     try:
         if not taken(lock):
-            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+            who = holder(lock)
             raise BildError(
-                f"Another process{f' (pid {holder})' if holder else ''} is writing the point {path}: "
+                f"Another process{f' (pid {who})' if who else ''} is writing the point {path}: "
                 "wait until it ends, or stop it, and run again."
             )
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except (BildError, OSError):
+        sign(lock)
+    except BaseException:
         os.close(lock)
         raise
     return lock
@@ -173,7 +174,8 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
     """
     draft = path.with_name(f".{path.name}.tmp")
     try:
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)  # what a kill left behind
+        with draft.open("xb") as file:  # made anew: a link that lies there is not followed
             if callable(content):
                 content(file)
             else:
@@ -181,14 +183,22 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise write_error(path, error, "what was written before is kept") from None
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name != "nt":  # Windows opens no folders
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise write_error(path, error, "what was written before is kept") from None
 
 
 def slug(name: str) -> str:

@@ -1,91 +1,134 @@
-"""Locks between processes: wait for another one's work, and never time two things on one device at once."""
+"""Locks between processes: wait for another one's work, and never time two things on one device at once.
+
+A lock ends with the process that holds it, however that ends. Lock files are opened without following links, and
+nothing but a lock file is ever written to: results folders and folders for temporary files may be somebody else's.
+"""
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from bild.errors import BildError
 
+_POLL_SECONDS = 0.25
 _held: Counter[str] = Counter()
 """This process's own locks: taking one again within itself must not wait for itself."""
 
 
 def taken(file: int) -> bool:
-    """Lock an open file without waiting; whether it worked. The lock ends when the file is closed."""
+    """Lock an open file without waiting; return whether it worked. The lock ends when the file is closed."""
+    return lock_descriptor(file, blocking=False)
+
+
+def open_lock(path: Path, mode: int = 0o644) -> int:
+    """Open or make a lock file. OSError where it cannot be made, is a link, or is no plain file."""
+    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        # flock and not lockf: it also keeps out a second opening of the file by this very process.
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | safe, mode)
+    except PermissionError:  # another user's: a reader may lock it too
+        lock = os.open(path, os.O_RDONLY | safe)
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise OSError(errno.EINVAL, "it is no plain file")
+    return lock
+
+
+def holder(lock: int) -> str | None:
+    """Return the id of the process that signed a lock file, or None where it does not say."""
+    told = _written(lock).strip()
+    return told if told.isdigit() else None
+
+
+def sign(lock: int) -> None:
+    """Write this process's id into a lock file that it holds, for whoever waits; a file of anything else is left be."""
+    written = _written(lock)
+    if written.strip() and holder(lock) is None:
+        return
+    try:
+        os.ftruncate(lock, 0)
+        os.lseek(lock, 0, os.SEEK_SET)
+        os.write(lock, f"{os.getpid()}\n".encode())
+    except OSError:
+        pass  # opened for reading only
+
+
+def _written(lock: int) -> str:
+    try:
+        os.lseek(lock, 0, os.SEEK_SET)
+        return os.read(lock, 20).decode("ascii", "replace")
+    except OSError:  # where a lock keeps out readers, too
+        return ""
 
 
 @contextmanager
 def waiting_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` while inside; where another process holds it, say so and wait for it.
 
-    The lock ends with the process, however that ends. BildError where the file cannot be made.
+    BildError where the file cannot be made.
     """
     key = str(path.absolute())
-    if _held[key]:
+    with ExitStack() as stack:
+        if not _held[key]:
+            lock = _open(path)
+            stack.callback(os.close, lock)
+            if not taken(lock):
+                who = holder(lock)
+                print(f"waiting: {f'process {who}' if who else 'another process'} {what}", file=sys.stderr, flush=True)
+                lock_descriptor(lock, poll_interval=_POLL_SECONDS)
+            sign(lock)
         _held[key] += 1
-        try:
-            yield
-        finally:
-            _held[key] -= 1
-        return
-    lock = _open(path)
-    try:
-        _take(lock, what)
-        _held[key] += 1
-        try:
-            yield
-        finally:
-            _held[key] -= 1
-    finally:
-        os.close(lock)
+        stack.callback(_held.subtract, [key])
+        yield
 
 
 @contextmanager
 def device_lock(device: str) -> Iterator[None]:
-    """Hold a device of this machine while something is timed on it; processes of all users take turns."""
-    folder = Path(os.environ.get("BILD_LOCKS") or tempfile.gettempdir())
+    """Hold a device of this machine while something is timed on it.
+
+    All processes of a user take turns; those of several users do where BILD_LOCKS names a folder that they share.
+    """
+    named = os.environ.get("BILD_LOCKS")
+    folder = Path(named) if named else _own_folder()
     name = re.sub(r"[^\w.-]+", "-", device)
     with waiting_lock(folder / f"bild-device-{name}.lock", f"times something on the device {device}"):
         yield
 
 
+def _own_folder() -> Path:
+    """Return this user's folder of device locks, which nobody else can write to. BildError where it is another's."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    folder = Path(tempfile.gettempdir()) / f"bild-locks-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise _refusal(folder, error.strerror) from None
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and (found.st_uid != user or found.st_mode & 0o022)):
+        raise _refusal(folder, "others can write to it")
+    return folder
+
+
 def _open(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except PermissionError:  # another user's: a reader may lock it too
-            lock = os.open(path, os.O_RDONLY)
+        return open_lock(path, 0o666)
     except OSError as error:
-        raise BildError(
-            f"The lock file {path} cannot be made ({error.strerror}): make its folder writable, or set BILD_LOCKS to "
-            "another folder for the locks of devices."
-        ) from None
-    return lock
+        raise _refusal(path, error.strerror) from None
 
 
-def _take(lock: int, what: str) -> None:
-    if not taken(lock):
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-        who = f"process {holder}" if holder.isdigit() else "another process"
-        print(f"waiting: {who} {what}", file=sys.stderr, flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except OSError:
-        pass  # opened for reading only
+def _refusal(path: Path, why: str | None) -> BildError:
+    return BildError(
+        f"The lock file {path} cannot be made ({why}): make its folder writable, or set BILD_LOCKS to another folder "
+        "for the locks of devices."
+    )

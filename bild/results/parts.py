@@ -10,7 +10,7 @@ from bild.results.codec import INFINITE
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the ends of its bootstrap interval."""
+    """An estimate with the ends of its percentile bootstrap interval, in the unit of what is estimated."""
 
     value: float
     low: float
@@ -18,12 +18,9 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Interval):
     """A score with its interval, and the signature that says how it was computed."""
 
-    value: float
-    low: float
-    high: float
     signature: str
 
 

@@ -15,9 +15,10 @@ from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.parts import Counts, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
+from bild.results.record import upgrade_settings
 
 PREDICTED = "predicted.json"
-PREDICTED_SCHEMA = 1
+PREDICTED_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,22 @@ def predicted_to_json(predicted: Predicted) -> str:
 def read_predicted(path: Path) -> Predicted:
     """The predictions in a file. BildError where it cannot be read or is no such file."""
     try:
-        found = cast(Predicted, decode(Predicted, json.loads(path.read_bytes())))
+        found = cast(Predicted, decode(Predicted, _upgrade(json.loads(path.read_bytes()))))
         if found.schema != PREDICTED_SCHEMA:
             raise FieldError(f"the field schema must be {PREDICTED_SCHEMA}, but it is {found.schema}")
     except OSError as error:
         raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BildError(f"{path} does not hold predictions ({error}): delete it and run the sweep again.") from None
     return found
+
+
+def _upgrade(plain: Any) -> Any:
+    """Return predictions of version 1 as version 2; all else is left to the reader of fields."""
+    if not isinstance(plain, dict) or plain.get("schema") != 1 or not isinstance(plain.get("points"), list):
+        return plain
+    points = [upgrade_settings(point) if isinstance(point, dict) else point for point in plain["points"]]
+    return plain | {"schema": PREDICTED_SCHEMA, "points": points}
 
 
 def find_predicted(root: Path) -> list[tuple[Path, Predicted]]:

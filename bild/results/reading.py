@@ -1,4 +1,5 @@
-"""Finding records again: all points under a folder, which of them may be compared, and all of them as a table."""
+"""Finding records again: all points under a folder, which of them may be compared, all of them as a table; and where
+results lie when nobody says."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args
 
 from bild.errors import BildError
+from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
-from bild.results.parts import Interval, Score
+from bild.results.parts import Interval
 from bild.results.record import Record
 from bild.results.samples_log import SAMPLES
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 _BYSTANDERS = frozenset(
     ("hydra-core", "omegaconf", "matplotlib", "pandas", "rich", "psutil", "pytest", "hypothesis", "ruff", "mypy")
 )
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 @dataclass(frozen=True)
@@ -92,72 +96,98 @@ def comparable(a: Record, b: Record) -> list[str]:
     return [name for name in left | right if left.get(name) != right.get(name)]
 
 
+def frame(root: Path | str) -> pd.DataFrame:
+    """Return all finished points under a results folder as a table: one row a point, in the order of their paths.
+
+    `bild.results.frame("results/")`. Every switch of the method and every threshold is a column (empty where the method
+    has none such), and every interval three: `speedup`, `speedup_low`, `speedup_high`. Times are in the unit of their
+    name, rates per generated token, quality in the metric's points; `command` makes the point again, `hash` and `path`
+    find it. BildError where there is no such folder.
+    """
+    return to_frame(find_records(Path(root))[0])
+
+
 def to_frame(records: Iterable[Record | Point]) -> pd.DataFrame:
-    """One row a point. Times are in the unit of their name, rates per generated token, quality in points."""
+    """Return the table of `frame` for records at hand; `path` is empty where only a record is."""
     import pandas as pd  # takes most of a second, and few readers need it
 
     return pd.DataFrame([to_row(record) for record in records])
 
 
 def to_row(item: Record | Point) -> dict[str, Any]:
-    """One row of `to_frame`, as plain values."""
+    """Return one row of `frame`, as plain values."""
     record = item.record if isinstance(item, Point) else item
-    latency, counts, engine = record.latency, record.counts, record.engine
-    library = latency.library
-    return {
-        "task": record.task.name,
-        "pair": record.pair.name,
-        "label": record.label,
-        "method": record.method.name,
-        "rules": record.method.rules,
-        "max_draft": record.method.max_draft,
-        "confidence": record.method.confidence,
-        "stop": record.method.stop,
-        "keep": record.method.keep,
-        "fb": record.threshold.fb,
-        "rb": record.threshold.rb,
-        "exit": record.threshold.exit,
-        "alpha": record.threshold.alpha,
-        "engine": engine.name,
-        "dtype": engine.dtype,
-        "device": engine.device,
-        "threads": engine.threads,
-        "machine": record.environment["machine"]["name"],
-        "examples": latency.examples,
-        "tokens": latency.tokens,
-        "metric": record.quality.headline,
-        **_spread("quality", record.headline),
-        **_spread("quality_difference", record.headline_difference),
-        **{f"score_{name}": score.value for name, score in record.quality.scores.items()},
-        **_spread("speedup", latency.speedup.total),
-        **_spread("speedup_geometric", latency.speedup.geometric),
-        **_spread("speedup_over_library", library.speedup if library else None),
-        "seconds": latency.seconds,
-        **_spread("ms_per_example", latency.ms_per_example),
-        "ms_per_token": latency.ms_per_token,
-        "baseline_ms_per_token": latency.baseline.ms_per_token,
-        "library_ms_per_token": library.ms_per_token if library else None,
-        "encode_large_seconds": latency.phases.encode_large,
-        "encode_small_seconds": latency.phases.encode_small,
-        "small_seconds": latency.phases.small,
-        "large_seconds": latency.phases.large,
-        "rest_seconds": latency.phases.rest,
-        "drift": latency.stationarity.drift,
-        "small_passes": counts.small_passes,
-        "large_passes": counts.large_passes,
-        "tokens_per_large_pass": counts.tokens_per_large_pass,
-        "fallback_rate": counts.fallback_rate,
-        "rollback_rate": counts.rollback_rate,
-        "drafted": counts.drafted,
-        "kept": counts.kept,
-        "rejected": counts.rejected,
-        "layer_share": counts.layer_share,
-        "hash": record.hash,
-        "created": record.created,
-        "path": str(item.path) if isinstance(item, Point) else None,
-    }
+    latency, quality, library = record.latency, record.quality, record.latency.library
+    row: dict[str, Any] = {"task": record.task.name, "split": record.task.split, "pair": record.pair.name}
+    row |= {"label": record.label, "method": record.method.name}
+    row |= _plain(record.method) | _plain(record.threshold)
+    row |= {"engine": record.engine.name} | _plain(record.engine)
+    row |= {"machine": record.environment["machine"]["name"], "metric": quality.headline}
+    row |= _spread("quality", record.headline) | _spread("quality_difference", record.headline_difference)
+    for name, score in quality.scores.items():
+        row |= _spread(f"score_{name}", score) | _spread(f"difference_{name}", (quality.difference or {}).get(name))
+    row |= _spread("speedup", latency.speedup.total) | _spread("speedup_geometric", latency.speedup.geometric)
+    row |= _spread("speedup_over_library", library.speedup if library else None)
+    row |= _plain(latency) | _spread("ms_per_example", latency.ms_per_example)
+    row |= {"baseline_ms_per_token": latency.baseline.ms_per_token}
+    row |= {"library_ms_per_token": library.ms_per_token if library else None}
+    row |= {f"{name}_seconds": value for name, value in _plain(latency.phases).items()}
+    row |= _plain(record.counts) | {"drift": latency.stationarity.drift, "sessions": record.sessions}
+    row |= {"command": record.command, "hash": record.hash, "created": record.created}
+    return row | {"path": str(item.path) if isinstance(item, Point) else None}
 
 
-def _spread(name: str, interval: Interval | Score | None) -> dict[str, float | None]:
+def _plain(part: Any) -> dict[str, Any]:
+    """Return the fields of a part that are plain values, but for its name: new ones become columns by themselves."""
+    kind: type = type(part)
+    options = {name: get_args(hint) if isinstance(hint, UnionType) else (hint,) for name, hint in hints(kind).items()}
+    return {name: getattr(part, name) for name, kinds in options.items() if name != "name" and {*kinds} <= _PLAIN}
+
+
+def _spread(name: str, interval: Interval | None) -> dict[str, float | None]:
     ends = (interval.value, interval.low, interval.high) if interval is not None else (None, None, None)
     return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+EXAMPLE = "example"
+HOW = "run one first, such as `make sweep`, or `make example` for the small one that this project shows"
+
+
+def find_results(start: Path | str = ".") -> Path:
+    """The folder of results/ to report on, in `start` or a folder above it: one's own runs, else the example.
+
+    BildError where neither has a finished point.
+    """
+    for folder in (Path(start).resolve(), *Path(start).resolve().parents):
+        results = folder / "results"
+        if not results.is_dir():
+            continue
+        own = [path for path in sorted(results.iterdir()) if path.is_dir() and path.name != EXAMPLE]
+        if any(_has_points(path) for path in own):
+            return results if not (results / EXAMPLE).is_dir() else _newest(own)
+        if _has_points(results / EXAMPLE):
+            return results / EXAMPLE
+    raise BildError(f"There are no results to show: {HOW}.")
+
+
+def find_tree(start: Path | str = ".") -> Path:
+    """The folder of the decision tree that was grown last, among the results that `find_results` finds.
+
+    Where one's own runs have none, that of the example. BildError where it has none either.
+    """
+    shown = find_results(start)
+    results = shown if shown.name == "results" else shown.parent
+    for place in (shown, results / EXAMPLE):
+        found = sorted(place.rglob("tree/*/tree.json"), key=lambda path: (path.stat().st_mtime, path))
+        if found:
+            return found[-1].parent
+    raise BildError(f"There is no decision tree among the results: {HOW}.")
+
+
+def _has_points(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.rglob("record.json")) and bool(find_records(folder)[0])
+
+
+def _newest(folders: list[Path]) -> Path:
+    """Of several tasks beside an example, the one that was run last: they are not to be mixed with the example."""
+    return max((path for path in folders if _has_points(path)), key=lambda path: path.stat().st_mtime)

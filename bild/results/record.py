@@ -1,8 +1,7 @@
 """What `record.json` says of one finished point: one method, one setting, one task, pair, engine and machine.
 
 Times are in seconds or milliseconds as named, rates are per generated token, quality is in the metric's points.
-
-The JSON Schema of `record.json`. `python -m bild.results.record` writes the file that the package ships.
+`python -m bild.results.record` writes the JSON Schema that the package ships.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from bild.results.parts import (
     Threshold,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Record:
     `hash` is the config hash, `label` a name for people, `sessions` the number of processes that contributed, `created`
     an ISO time and `seconds` the wall time of the run. In `environment`, `machine` holds only what stays the same from
     run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
-    a result; what changes by itself (clocks, load) goes beside them. `joint` is null in older records,
-    `draft_costs` where the draft limit is a number.
+    a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
+    again, are null in older records, `draft_costs` where the draft limit is a number.
     """
 
     schema: int
@@ -70,6 +69,7 @@ class Record:
     seconds: float
     joint: Joint | None = None
     draft_costs: DraftCosts | None = None
+    command: str | None = None
 
     @property
     def headline(self) -> Score:
@@ -95,25 +95,47 @@ def to_json(record: Record) -> str:
 
 
 def from_json(text: str | bytes, source: str | Path = "record.json") -> Record:
-    """The record in the text of `source`. BildError naming file and field where it is not one that can be read."""
+    """Read the record in the text of `source`; one of version 1 comes back as version 2.
+
+    BildError naming file and field where it is not a record that can be read.
+    """
     try:
         plain = json.loads(text, parse_constant=_refuse_constant)
     except FieldError as error:
         raise BildError(f"{source} is not valid JSON: {error}; run the point again.") from None
-    except ValueError as error:  # also bytes that are not UTF-8
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
         raise BildError(f"{source} is not valid JSON ({error}): restore the file or run the point again.") from None
     version = plain.get("schema") if isinstance(plain, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    version = version if type(version) is int else None  # true is no version, although it equals 1
+    if version not in (None, 1, SCHEMA_VERSION):
         raise BildError(
-            f"{source} has schema version {version}, but this version of bild reads version {SCHEMA_VERSION}: "
+            f"{source} has schema version {version}, but this version of bild reads versions 1 to {SCHEMA_VERSION}: "
             "read it with the version of bild that wrote it, or run the point again."
         )
     try:
-        record = cast(Record, decode(Record, plain))
+        record = cast(Record, decode(Record, _upgrade(plain) if version == 1 else plain))
         _check(record)
     except FieldError as error:
         raise BildError(f"{source} is not a record: {error}; restore the file or run the point again.") from None
     return record
+
+
+def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of version 1 as one of version 2."""
+    return upgrade_settings(plain) | {"schema": SCHEMA_VERSION}
+
+
+def upgrade_settings(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a point of version 1 with `method` and `threshold` as version 2 has them: the one place for both files.
+
+    Version 1 named neither stop nor keep rule, and a cascade's keep rule by its token rule.
+    """
+    method = dict(plain["method"]) if isinstance(plain.get("method"), dict) else {}
+    rule = method.pop("rule", None)
+    named = _NAMED.get(str(method.get("name")))
+    if named is None:
+        return plain | ({"method": method} if method else {})
+    return plain | {"method": method | {"stop": named[0], "keep": _TOKEN_RULES.get(str(rule), named[1])}}
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -129,6 +151,17 @@ def _check(record: Record) -> None:
         )
 
 
+_NAMED = {
+    "bild": ("unsure", "nll"),
+    "speculative": ("window", "exact"),
+    "dynamic": ("unsure", "exact"),
+    "cumulative": ("likely", "exact"),
+    "heuristic": ("adaptive", "exact"),
+    "cascade": ("window", "share"),
+    "oracle": ("oracle", "nll"),
+}
+"""Stop and keep rules of the methods of version 1."""
+_TOKEN_RULES = {"v1": "difference", "v2": "loss", "v3": "share", "chow": "doubt", "difference": "difference"}
 SCHEMA_PATH = Path(__file__).with_name("record.schema.json")
 
 

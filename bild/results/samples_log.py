@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bild.errors import BildError
-from bild.results.codec import FieldError, dumps, encode
+from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.sample import Sample
 
 SAMPLES = "samples.jsonl"
 TRACE = "trace.jsonl.gz"
@@ -27,7 +28,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Line(NamedTuple):
-    sample: dict[str, Any]
+    sample: Sample
     trace_end: int  # byte offset after its member in the trace
     end: int  # byte offset after its newline
 
@@ -44,8 +45,8 @@ def write_error(path: Path, error: OSError, kept: str) -> BildError:
     return BildError(f"{path} could not be written ({error.strerror}); {kept}: mend that and run again.")
 
 
-def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """The finished examples of a point, in order, without its lock; a torn last line is passed over."""
+def read_samples(folder: Path) -> list[Sample]:
+    """Read the finished examples of a point, in order, without its lock; a torn last line is passed over."""
     return [line.sample for line in _scan(folder / SAMPLES)]
 
 
@@ -64,7 +65,7 @@ def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
         raise BildError(
             f"{path} is damaged ({error}): restore it, or delete the point's folder and run it again."
         ) from None
-    if list(traces) != [line.sample["id"] for line in lines]:
+    if list(traces) != [line.sample.id for line in lines]:
         raise BildError(f"{path} does not hold the examples of {SAMPLES}: delete the point's folder and run it again.")
     return traces
 
@@ -84,20 +85,26 @@ def _scan(path: Path) -> list[_Line]:
     for number, row in enumerate(rows, start=1):
         end += len(row) + 1
         try:
-            sample = json.loads(row)
-        except ValueError:
+            plain = json.loads(row)
+        except (ValueError, RecursionError):
             if number == len(rows) and end == len(data):
                 break  # the disk may have kept the newline of a line and lost its beginning
-            sample = None
-        if not (
-            isinstance(sample, dict) and isinstance(sample.get("id"), str | int) and isinstance(sample.get(_END), int)
-        ):
+            plain = None
+        try:
+            lines.append(_line_of(plain, end))
+        except FieldError as error:
             raise BildError(
-                f"{path}, line {number}, is not a finished example (a JSON object with id and {_END}): "
-                "restore the file, or delete the point's folder and run it again."
-            )
-        lines.append(_Line(sample, sample.pop(_END), end))
+                f"{path}, line {number}, is not a finished example ({error}): restore the file, or delete the point's "
+                "folder and run it again."
+            ) from None
     return lines
+
+
+def _line_of(plain: Any, end: int) -> _Line:
+    if not isinstance(plain, dict) or not isinstance(plain.get(_END), int):
+        raise FieldError(f"it is no JSON object with {_END}")
+    trace_end = plain.pop(_END)
+    return _Line(decode(Sample, plain), trace_end, end)
 
 
 class SampleLog:
@@ -125,16 +132,22 @@ class SampleLog:
         except OSError as error:
             self.close()
             raise write_error(folder, error, "what is in it is kept") from None
-        self._ids = {line.sample["id"] for line in lines}
+        self._ids = {line.sample.id for line in lines}
 
-    def append(self, sample: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds. BildError on NaN or a full disk."""
-        name = sample["id"]
+        name = sample.id
         if name in self._ids:
             raise ValueError(f"the example {name!r} is there already")
-        member = gzip.compress(_line({"id": name, "rounds": rounds}, f"The trace of {name}", infinite=True), mtime=0)
-        after_trace = self._ends.trace + len(member)
-        line = _line({**sample, _END: after_trace}, f"The example {name}")
+        try:
+            trace = encode({"id": name, "rounds": rounds}, infinite=True)
+            member = gzip.compress((dumps(trace) + "\n").encode(), mtime=0)
+            after_trace = self._ends.trace + len(member)
+            line = (dumps(encode(sample) | {_END: after_trace}) + "\n").encode()
+        except FieldError as error:
+            raise BildError(
+                f"The example {name} was not written: {error}; mend what computed it and run again."
+            ) from None
         try:
             self._write(self._trace, member, self._ends.trace)
             self._write(self._samples, line, self._ends.samples)
@@ -177,14 +190,6 @@ class SampleLog:
         # The samples first: a kill between the two leaves a trace that is too long, which the next start cuts.
         os.ftruncate(self._samples, self._ends.samples)
         os.ftruncate(self._trace, self._ends.trace)
-
-
-def _line(value: Mapping[str, Any], what: str, infinite: bool = False) -> bytes:
-    try:
-        plain = encode(value, infinite=infinite)
-    except FieldError as error:
-        raise BildError(f"{what} was not written: {error}; mend what computed it and run again.") from None
-    return (dumps(plain) + "\n").encode()
 
 
 def _restore(value: Any) -> Any:

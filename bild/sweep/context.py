@@ -19,7 +19,7 @@ from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.session import load_once, shared_identity
 from bild.metrics.scorer import Scorer
-from bild.models import Pair, resolve_device
+from bild.models import Pair, PairSpec, resolve_device
 from bild.progress import telling, track
 from bild.results.folder import slug
 from bild.sweep.config import SweepConfig, widest_draft
@@ -57,13 +57,15 @@ class Work:
         device = resolve_device(config.engine.device)
         torch.set_num_threads(config.engine.threads)
         environment = describe(device)
-        identity = shared_identity(config, checkpoints, full, environment, str(device))
+        spec = PairSpec.of(config.model, checkpoints, config.engine)
+        identity = shared_identity(config, spec, full, environment, str(device))
         return Work(config, checkpoints, data, full, device, environment, identity)
 
     @cached_property
     def pair(self) -> Pair:
         """The models, loaded at their first use."""
-        return load_once(self.config, self.checkpoints, self.identity["pair"])
+        spec = PairSpec.of(self.config.model, self.checkpoints, self.config.engine)
+        return load_once(spec, self.identity["pair"])
 
     @cached_property
     def queue(self) -> list[Example]:

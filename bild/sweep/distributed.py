@@ -25,7 +25,7 @@ import bild
 from bild.config import Checkpoints, RunConfig
 from bild.errors import BildError
 from bild.measure.session import load_once
-from bild.models import Pair
+from bild.models import Pair, PairSpec
 from bild.sweep.context import Work
 from bild.sweep.ray_cluster import Cluster, Need, Workforce, connected
 from bild.tasks import Dataset
@@ -85,7 +85,7 @@ class Worker:
         config = dataclasses.replace(order.config, engine=engine)
         torch.set_num_threads(engine.threads)
         try:
-            pair = load_once(config, order.checkpoints, {})
+            pair = load_once(PairSpec.of(config.model, order.checkpoints, engine), {})
             found = identity_with(pair, order)
             self.grower = Grower(pair, [], [], group(order.points), order.head, None)
         except BildError as error:

@@ -17,7 +17,7 @@ from bild.progress import track
 from bild.results.folder import write_atomically
 from bild.results.hashing import SHORT
 from bild.results.locking import waiting_lock
-from bild.results.parts import Engine, Interval
+from bild.results.parts import Engine
 from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,
@@ -175,14 +175,13 @@ class Sweep:
             if c.failed is not None or c.point.method.name == "vanilla" or not samples:
                 found.append(None)
                 continue
-            rows = np.array([places[s["id"]] for s in samples])
-            speedup = contest.speedup(c)
+            rows = np.array([places[s.id] for s in samples])
             found.append(
                 pricing.agreement(
                     by_key[c.point.key].seconds[rows].tolist(),
                     outcomes[0].seconds[rows].tolist(),
-                    [s["ns"]["total"] / 1e9 for s in samples],
-                    Interval(speedup.value, speedup.low, speedup.high),
+                    [s.seconds for s in samples],
+                    contest.speedup(c),
                     prices.error,
                 )
             )

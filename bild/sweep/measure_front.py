@@ -12,21 +12,20 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from bild.measure.environment import busy_warning, state
-from bild.measure.interleave import Bench, Setting, Subject
-from bild.measure.session import make_record, open_subject
-from bild.metrics.bootstrap import Interval, longer_side, ratio_of_totals
+from bild.measure.interleave import Measurement, OpenPoint
+from bild.measure.session import make_record, next_session, open_point
+from bild.metrics.bootstrap import longer_side, ratio_of_totals
 from bild.progress import track
-from bild.results import config_hash
+from bild.results import Interval, config_hash
 from bild.results.locking import device_lock
 from bild.results.pareto import ANCHORS, ONE_POINT
 from bild.results.predicted import PredictedPoint
+from bild.results.sample import Sample
 from bild.sweep.context import Work
 from bild.sweep.grid import BASELINE, GRID, SweptPoint
 
-Sample = dict[str, Any]
 _MARGIN = 1.1
 """So many times the examples that an interval's width asks for, since the width is itself an estimate."""
 
@@ -40,7 +39,7 @@ class Contender:
     """ "baseline", "published" or "front": only the last may be given up."""
     quality: float
     """Predicted over all examples, which is exact."""
-    subject: Subject
+    subject: OpenPoint
     gone: str | None = None
     """Why it was given up."""
     failed: str | None = None
@@ -56,7 +55,7 @@ def open_contenders(stack: ExitStack, work: Work, chosen: Sequence[tuple[SweptPo
     # The sub-sample is no part of the identity: the split and the seed say which examples come next.
     shared = work.identity | {"sample": {"grows": True, "seed": work.config.task.seed}}
     return [
-        Contender(point, why, quality, open_subject(stack, work.config, shared, point.method, point.threshold))
+        Contender(point, why, quality, open_point(stack, work.config, shared, point.method, point.threshold))
         for point, why, quality in chosen
     ]
 
@@ -92,7 +91,7 @@ class Contest:
         """Its finished examples among those of this stage, in the order of the queue."""
         index = self.contenders.index(contender)
         if index not in self._samples:
-            self._samples[index] = {s["id"]: s for s in contender.subject.folder.samples()}
+            self._samples[index] = {s.id: s for s in contender.subject.folder.samples()}
         by_id = self._samples[index]
         return [by_id[e.id] for e in self.work.queue[: self.examples] if e.id in by_id]
 
@@ -102,8 +101,8 @@ class Contest:
         if key not in self._speedups:
             found, measure = self.samples(contender), self.work.config.measure
             self._speedups[key] = ratio_of_totals(
-                [s["baseline"]["ns"] / 1e9 for s in found],
-                [s["ns"]["total"] / 1e9 for s in found],
+                [s.baseline_seconds for s in found],
+                [s.seconds for s in found],
                 draws=measure.draws,
                 confidence=measure.confidence,
                 seed=measure.seed,
@@ -115,21 +114,16 @@ class Contest:
         if not pending:
             return
         work, task = self.work, self.work.config.task
-        pair = work.pair
-        setting = Setting(
-            pair, work.config.engine.name, task.prompt, task.source_limit, task.target_limit, work.config.measure
-        )
-        subjects = [c.subject for c in pending]
-        session = 1 + max((s["session"] for c in pending for s in c.subject.folder.samples()), default=0)
+        measurement = Measurement(work.pair, work.config.engine.name, task, work.config.measure)
+        points = [c.subject for c in pending]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
-        failures: dict[int, str] = {}
         with device_lock(str(work.device)):
-            done = Bench(setting).measure(work.queue[: self.examples], subjects, session, failures)
+            done = measurement.measure(work.queue[: self.examples], points, next_session(points), keep_going=True)
             for _, example in track(done, missing, f"{task.name}, {len(pending)} points on {self.examples} examples"):
                 if self.beside is not None:
                     self.beside(work.source(example))
-        for place, why in failures.items():
-            pending[place].failed = why
+        for c in pending:
+            c.failed = c.subject.failed
         self._samples.clear()
         self._speedups.clear()
 
@@ -166,11 +160,11 @@ class Contest:
     def _seconds(self) -> float:
         """Time of the decoding so far, from the samples."""
         spent = 0
-        baseline: dict[Any, int] = {}
+        baseline: dict[str, int] = {}
         for c in self.contenders:
             for s in self.samples(c):
-                spent += s["ns"]["total"] if c.point.method.name != "vanilla" else 0
-                baseline[s["id"]] = s["baseline"]["ns"] + (s["library"] or {"ns": 0})["ns"]
+                spent += s.ns.total if c.point.method.name != "vanilla" else 0
+                baseline[s.id] = s.baselines_ns
         return (spent + sum(baseline.values())) / 1e9
 
     def _finish(self) -> None:

@@ -119,7 +119,7 @@ class Predictor:
             ),
             speedup=Interval(own.speedup, *_wider(own.speedup, speedup.low, speedup.high, off)),
             front=False,
-            difference=Interval(difference.value, difference.low, difference.high),
+            difference=difference,
         )
 
 

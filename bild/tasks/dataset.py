@@ -1,4 +1,4 @@
-"""The examples of a task, the rule that picks a sub-sample of them, and their fingerprint."""
+"""The examples of a task: loaded and checked, the sub-sample chosen, and fingerprinted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from bild.config import TaskConfig
+from bild.errors import BildError
+from bild.tasks.files import Located, locate_embedded, locate_file
+from bild.tasks.rows import Row, read_rows
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,113 @@ def choose(examples: Iterable[Example], samples: int | None, seed: int) -> tuple
         return everything, len(everything)
     queue = heapq.nsmallest(samples, ranked(), key=lambda entry: entry[:2])
     return tuple(example for _, _, example in sorted(queue, key=lambda entry: entry[1])), total
+
+
+def load_task(task: TaskConfig) -> Dataset:
+    """Load the examples that `task` asks for.
+
+    Texts stay as the data has them: no prompt, no stripping. Every row of the split is checked, chosen or not, so
+    whether data are refused does not depend on the seed. A blank text is refused in one's own data; published data
+    sets have a few, and they stay, because the published scores are over them.
+
+    Raises BildError for data that are missing, malformed or fewer than `task.samples`.
+    """
+    located = _locate(task)
+    examples, total = choose(_examples(located, task), task.samples, task.seed)
+    if task.samples is not None and task.samples > total:
+        raise BildError(
+            f"task.samples={task.samples} is more than the {total} examples of {_name(task)}: "
+            f"ask for {total} or fewer, or leave task.samples empty for all of them."
+        )
+    provenance: dict[str, Any] = {
+        "where": located.where,
+        "path": task.path,
+        "config": task.config,
+        "revision": located.revision,
+        "files": list(located.names),
+        "split": task.split,
+        "total": total,
+        "known_total": task.sizes.get(task.split),
+        "blank": sum(not example.source.strip() or not example.reference.strip() for example in examples),
+        "samples": len(examples),
+        "seed": task.seed,
+        "hash": fingerprint(examples),
+    }
+    return Dataset(examples, provenance)
+
+
+def _locate(task: TaskConfig) -> Located:
+    if task.data == "embedded":
+        return locate_embedded(task)
+    if task.data == "file":
+        return locate_file(task)
+    from bild.tasks.hub import locate_hub  # here, because the hub's client is slow to import
+
+    return locate_hub(task)
+
+
+def _examples(located: Located, task: TaskConfig) -> Iterator[Example]:
+    """Turn rows into examples, refusing what cannot be one; ids are `id_column` or `<split>-<row index>`."""
+    may_be_blank = task.data == "hub"
+    seen: dict[str, str] = {}
+    index = 0
+    for file in located.files:
+        for row in read_rows(file):
+            if task.id_column is None:
+                name = f"{task.split}-{index}"
+            else:
+                name = _identifier(row, task.id_column)
+                if name in seen:
+                    raise BildError(
+                        f"{row.place} has the id {name!r} of {seen[name]}: ids must be unique, mend task.id_column or "
+                        "the data."
+                    )
+                seen[name] = row.place
+            source = _text(row, task.source_column, "task.source_column", may_be_blank=may_be_blank)
+            reference = _text(row, task.reference_column, "task.reference_column", may_be_blank=may_be_blank)
+            yield Example(name, source, reference)
+            index += 1
+
+
+def _text(row: Row, column: str, option: str, *, may_be_blank: bool) -> str:
+    value = _value(row, column, option)
+    if not isinstance(value, str):
+        kind = "nothing (null)" if value is None else f"a value of type {type(value).__name__}"
+        raise BildError(f"{row.place} has {kind} in the column {column}: it must be a string, mend the row.")
+    if not may_be_blank and not value.strip():
+        raise BildError(f"{row.place} is blank in the column {column}: fill it in or remove the row.")
+    return value
+
+
+def _identifier(row: Row, column: str) -> str:
+    value = _value(row, column, "task.id_column")
+    if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
+        raise BildError(f"{row.place} has no usable id in the column {column}: it must be a string or a whole number.")
+    return str(value)
+
+
+def _value(row: Row, column: str, option: str) -> Any:
+    """Look up a column by its whole name, else by its dotted path into nested columns."""
+    if column in row.fields:
+        return row.fields[column]
+    value: Any = row.fields
+    for part in column.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise BildError(
+                f"{row.place} has no column {column}: set {option} to one of its columns, which are "
+                f"{', '.join(_columns(row.fields))}."
+            )
+        value = value[part]
+    return value
+
+
+def _columns(fields: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _columns(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _name(task: TaskConfig) -> str:
+    return f"{task.path}, split {task.split}"

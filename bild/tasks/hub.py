@@ -13,8 +13,7 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.hub import cached_snapshot, store
-from bild.tasks import layouts
-from bild.tasks.local import Located, describe_splits, names_under
+from bild.tasks.files import Located, describe_splits, files_of, names_under, refuse_missing_shards
 
 MAIN = "main"
 CONVERTED = "refs/convert/parquet"
@@ -32,7 +31,7 @@ def locate_hub(task: TaskConfig) -> Located:
         if trouble is None:
             try:
                 names = _published(task.path, revision)
-                if chosen := layouts.files_of(names, task.config, task.files, task.split):
+                if chosen := files_of(names, task.config, task.files, task.split):
                     return _located(_download(task.path, revision, chosen), chosen, task)
                 looked.append(f"on the hub at {revision}, {describe_splits(names, task)}")
                 continue
@@ -47,7 +46,7 @@ def locate_hub(task: TaskConfig) -> Located:
             looked.append(f"the cache has no copy of {revision}")
             continue
         names = names_under(folder)
-        if chosen := layouts.files_of(names, task.config, task.files, task.split):
+        if chosen := files_of(names, task.config, task.files, task.split):
             return _located(folder, chosen, task)
         looked.append(f"in the cached copy of {revision}, {describe_splits(names, task)}")
     what = f"{task.path} ({task.config})" if task.config else task.path
@@ -68,7 +67,7 @@ def _download(repository: str, revision: str, names: tuple[str, ...]) -> Path:
 
 
 def _located(folder: Path, names: tuple[str, ...], task: TaskConfig) -> Located:
-    layouts.refuse_missing_shards(names, f"The cached copy {folder} of {task.path}")
+    refuse_missing_shards(names, f"The cached copy {folder} of {task.path}")
     # The client names the folder of a snapshot by its commit.
     return Located("Hugging Face hub", tuple(folder / name for name in names), names, revision=folder.name)
 

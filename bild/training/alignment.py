@@ -8,18 +8,17 @@ from pathlib import Path
 import torch
 
 from bild.errors import BildError
-from bild.models import resolve_device
-from bild.progress import track
+from bild.progress import say, track
 from bild.results import config_hash
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
 from bild.training.corpus import Corpus
 from bild.training.folder import training_folder
-from bild.training.job import Job, encode, load_split, say
+from bild.training.job import Job, encode, load_split
 from bild.training.loop import Loss
-from bild.training.losses import divergence_loss, likelihood_loss
-from bild.training.start import Start, checkpoint_of, from_checkpoint, from_scratch, identify
-from bild.training.targets import TargetFile, write_targets
+from bild.training.optimization import divergence_loss, likelihood_loss
+from bild.training.outputs import TargetFile, write_targets
+from bild.training.start import Start, from_checkpoint, from_scratch, identify
 
 
 def align(config: AlignConfig) -> Path:
@@ -34,8 +33,9 @@ def align(config: AlignConfig) -> Path:
             return folder
         torch.set_num_threads(config.threads)
         data = load_split(config.task, config.splits.train)
-        teacher = _teacher(config)
-        student = _student(config, data, teacher, folder)
+        teacher = from_checkpoint(config, "large", "finetuned", None)
+        teacher.module.eval().requires_grad_(False)
+        student = _student(config, data, teacher)
         targets = _targets(config, folder, teacher, data)
         corpus = Corpus(encode(config.task, data, student).sources, targets.read())
         extra = {
@@ -47,29 +47,10 @@ def align(config: AlignConfig) -> Path:
         return folder
 
 
-def _teacher(config: AlignConfig) -> Start:
-    assert config.model is not None
-    name = checkpoint_of(config.model, config.task, "large", "finetuned")
-    teacher = from_checkpoint(name, config.model, role="large", dropout=None, device=resolve_device(config.device))
-    teacher.module.eval().requires_grad_(False)
-    return teacher
-
-
-def _student(config: AlignConfig, data: Dataset, teacher: Start, folder: Path) -> Start:
-    settings, device = config.train, resolve_device(config.device)
-    assert config.model is not None
+def _student(config: AlignConfig, data: Dataset, teacher: Start) -> Start:
     if config.shape is not None:
-        return from_scratch(
-            config.shape,
-            TokenizerSettings(path=str(teacher.tokenizer_folder)),
-            data,
-            folder=folder,
-            dropout=settings.dropout,
-            seed=settings.seed,
-            device=device,
-        )
-    name = checkpoint_of(config.model, config.task, "small", config.align.start)
-    student = from_checkpoint(name, config.model, role="small", dropout=settings.dropout, device=device)
+        return from_scratch(config, TokenizerSettings(path=str(teacher.tokenizer_folder)), data)
+    student = from_checkpoint(config, "small", config.align.start, config.train.dropout)
     if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
         raise BildError("The two models have different vocabularies: only models over one vocabulary can be aligned.")
     return student

@@ -1,8 +1,9 @@
-"""The corpus as token ids, and its batches: of equal lengths, in an order that seed and epoch decide."""
+"""The corpus as token ids, and its batches: their order and BPE-dropout are decided by the seed and the epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError
+from bild.models.agreement import prefix_of
 from bild.tasks import Dataset
-from bild.training.tokenization import SubwordDropout
 
 IGNORED = -100
 _POOL = 50
@@ -50,12 +51,54 @@ def encode_corpus(
     if not len(data):
         raise BildError("There is nothing to train on: the split has no examples.")
 
-    def ids(texts: list[str], limit: int) -> list[list[int]]:
+    def ids(texts: list[str], limit: int, prefix: Sequence[int] = ()) -> list[list[int]]:
         found = tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"]
-        return [[*one[: limit - 1], eos] for one in found]
+        return [[*[*prefix, *one][: limit - 1], eos] for one in found]
 
-    sources = ids([prompt + example.source for example in data], source_limit)
+    sources = ids([prompt + example.source for example in data], source_limit, prefix_of(tokenizer, eos))
     return Corpus(sources, ids([example.reference for example in data], target_limit - 1))
+
+
+class SubwordDropout:
+    """BPE-dropout (Provilkov et al., 2020): every merge of a word is left out with a probability, at each step anew.
+
+    The library has it too, but seeds it from the system; a run must be repeatable and resumable.
+    """
+
+    def __init__(self, tokenizer_json: str, probability: float) -> None:
+        from tokenizers import Tokenizer
+
+        plain = json.loads(tokenizer_json)
+        if plain["model"].get("type") != "BPE":
+            raise BildError("train.subword_dropout needs a BPE tokenizer: set it to 0, or take tokenizer.kind=bpe.")
+        self.probability = probability
+        self._vocabulary: dict[str, int] = plain["model"]["vocab"]
+        self._unknown = self._vocabulary[plain["model"]["unk_token"]]
+        merges = (m.split(" ") if isinstance(m, str) else m for m in plain["model"]["merges"])
+        self._rank = {(left, right): rank for rank, (left, right) in enumerate(merges)}
+        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text as its tokenizer cuts it before any merge."""
+        normalised = self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
+        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
+
+    def encode(self, words: Iterable[str], dice: np.random.Generator) -> list[int]:
+        """Token ids of words, no end token, by the merges that the dice leave in."""
+        return [self._vocabulary.get(piece, self._unknown) for word in words for piece in self._pieces(word, dice)]
+
+    def _pieces(self, word: str, dice: np.random.Generator) -> list[str]:
+        pieces = list(word)
+        while len(pieces) > 1:
+            kept = dice.random(len(pieces) - 1) >= self.probability
+            rank, at = min(
+                (self._rank.get((pieces[i], pieces[i + 1]), len(self._rank)), i) if kept[i] else (len(self._rank), i)
+                for i in range(len(pieces) - 1)
+            )
+            if rank == len(self._rank):
+                break
+            pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+        return pieces
 
 
 def epoch_sources(corpus: Corpus, dropout: SubwordDropout | None, seed: int, epoch: int, eos: int) -> list[list[int]]:

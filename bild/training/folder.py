@@ -1,19 +1,29 @@
-"""The folder of a training: locked while it is written, left alone once it is finished."""
+"""The folder of a training: its lock, the state that a kill leaves whole, and the model, card and record at the end."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from bild.errors import BildError
+from bild.models.source import TOKENIZER_FILES
+from bild.progress import say
+from bild.results.folder import write_atomically
 from bild.results.locking import taken
-from bild.training.checkpoint import STATE
-from bild.training.export import RECORD
-from bild.training.job import say
-from bild.training.targets import HEAD, LINES
 
+STATE = "state.pt"
+RECORD = "training.json"
+LINES, HEAD = "targets.jsonl", "targets.json"
+"""The outputs of the large model, and what they are outputs of."""
 _MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json")
 
 
@@ -41,3 +51,122 @@ def training_folder(path: Path, resume: bool) -> Iterator[bool]:
 def _take(lock: int, path: Path) -> None:
     if not taken(lock):
         raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.")
+
+
+@dataclass
+class Progress:
+    """Where a training stands, between two steps."""
+
+    step: int = 0
+    """Steps done."""
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    examples: int = 0
+    seconds: float = 0.0
+    sessions: int = 1
+    best: float | None = None
+    """Of the epochs validated so far, by the chosen measure; higher is better."""
+    best_epoch: int | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One entry per logged stretch of training and per validation."""
+
+
+def save_state(folder: Path, identity: str, progress: Progress, parts: dict[str, Any]) -> None:
+    """Write everything that the next step depends on, the random numbers too."""
+    state = {"identity": identity, "progress": asdict(progress), "rng": _rng(), **parts}
+    write_atomically(folder / STATE, lambda file: torch.save(state, file))
+
+
+def load_state(folder: Path, identity: str, device: torch.device) -> tuple[Progress, dict[str, Any]] | None:
+    """The last state, its random numbers set, or None where there is none. BildError where it is another training's."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        progress = Progress(**state.pop("progress"))
+    except Exception as error:  # torch raises all kinds for a damaged file
+        raise BildError(f"{path} cannot be read ({error}): delete the folder and train again.") from error
+    if state.pop("identity") != identity:
+        raise BildError(
+            f"{folder} holds a training with other settings, data or versions: choose another folder with out=..., or "
+            "start it anew with resume=false."
+        )
+    _set_rng(state.pop("rng"))
+    return progress, state
+
+
+def _rng() -> dict[str, Any]:
+    found: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_rng_state_all()
+    return found
+
+
+def _set_rng(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+
+
+def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenizer_folder: Path) -> None:
+    """Load `weights` into the module, round them to fp16, and write them with configuration and tokenizer.
+
+    The module keeps the rounded weights, in fp32: what is scored next is what lies on the disk. Weights beyond the
+    range of fp16 stay in fp32, for the file as a whole.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    module.load_state_dict(weights)
+    fits = all(bool(torch.isfinite(p.half()).all()) for p in module.parameters())
+    if fits:
+        module.half()
+    module.config.dtype = next(module.parameters()).dtype
+    module.save_pretrained(folder)
+    module.float()
+    for name in TOKENIZER_FILES:
+        if (tokenizer_folder / name).is_file() and tokenizer_folder.resolve() != folder.resolve():
+            shutil.copyfile(tokenizer_folder / name, folder / name)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write `training.json`, the last file of a run."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(folder / RECORD, text)
+
+
+def write_card(folder: Path, record: dict[str, Any]) -> None:
+    """Write `README.md`: what the model is, how it was made, and what it scores."""
+    made, scores = record["config"], record["scores"]
+    lines = [
+        f"# {folder.name}",
+        "",
+        f"A {record['model']['kind']} encoder-decoder, {record['model']['parameters']:,} parameters, "
+        f"{record['model']['encoder_layers']} + {record['model']['decoder_layers']} layers of width "
+        f"{record['model']['d_model']}; trained for task {made['task']['name']} ({made['task']['kind']}).",
+        "",
+        "| split | loss (nats per token) | scores |",
+        "| --- | --- | --- |",
+        *(
+            f"| {split} ({found['examples']}) | {found['loss']:.3f} | "
+            f"{', '.join(f'{name} {value:.2f}' for name, value in found.items() if name not in ('loss', 'examples'))} |"
+            for split, found in scores.items()
+        ),
+        "",
+        f"Greedy decoding in fp32 of the weights as they lie here; {record['signature']}.",
+        "",
+        f"- **Command**: `{record['command']}`",
+        f"- **Start**: {', '.join(f'{k} {v}' for k, v in record['start'].items() if v is not None)}",
+        f"- **Corpus**: {record['data']['path'] or record['data']['where']}, split {record['data']['split']}, "
+        f"{record['data']['samples']:,} pairs (sha256 {record['data']['hash'][:16]}). None of its text is here; "
+        "its own licence holds for what is made from it.",
+        f"- **Recipe**: {', '.join(f'{k} {v}' for k, v in made['train'].items() if v not in (None, []))}.",
+        f"- **Training**: {record['progress']['step']} steps, epoch {record['progress']['best_epoch']} kept, "
+        f"{record['progress']['seconds'] / 60:.0f} minutes in {record['progress']['sessions']} session(s) on "
+        f"{record['environment']['machine']['name']}.",
+        f"- **Everything else** (versions, commit, each epoch's figures): `{RECORD}`.",
+        "",
+    ]
+    write_atomically(folder / "README.md", "\n".join(lines))

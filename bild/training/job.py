@@ -1,4 +1,4 @@
-"""A training with all that it needs: run it to the end, and leave the model, its record and its card."""
+"""From a configuration to a trained model with its record and card, going on where an earlier session stopped."""
 
 from __future__ import annotations
 
@@ -10,21 +10,60 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.measure.environment import describe, state
+from bild.progress import say
 from bild.results import config_hash
 from bild.tasks import Dataset, load_task
-from bild.training.config import CommonConfig
-from bild.training.corpus import Corpus, encode_corpus
-from bild.training.export import export_model, write_card, write_record
+from bild.training.config import CommonConfig, TrainConfig
+from bild.training.corpus import Corpus, SubwordDropout, encode_corpus
+from bild.training.folder import export_model, training_folder, write_card, write_record
 from bild.training.judge import Judge
 from bild.training.loop import Loss, Trainer
-from bild.training.start import Start, identify
-from bild.training.tokenization import SubwordDropout, quicken_dropout
+from bild.training.optimization import likelihood_loss, quicken_dropout
+from bild.training.start import Start, from_checkpoint, from_scratch, identify
 
 _UNIMPORTANT = ("checkpoint_minutes",)
 """Settings that change no step."""
+
+
+def train(config: TrainConfig) -> Path:
+    """Train as configured and return the folder, which then holds the model, its card and `training.json`.
+
+    A finished folder is left as it is. Raises BildError for data, options or folders that do not serve.
+    """
+    folder, settings = Path(config.folder), config.train
+    with training_folder(folder, config.resume) as unfinished:
+        if not unfinished:
+            return folder
+        torch.set_num_threads(config.threads)
+        data = load_split(config.task, config.splits.train)
+        if config.shape is not None:
+            start = from_scratch(config, config.tokenizer, data)
+        else:
+            start = from_checkpoint(config, config.role, "pretrained", settings.dropout)
+        corpus = encode(config.task, data, start)
+
+        def loss(module: Any, batch: Any) -> Any:
+            return likelihood_loss(module, batch, settings.exit, settings.label_smoothing)
+
+        Job(config, folder, start, data, corpus, loss, _subwords(config, data, start, corpus)).run()
+        return folder
+
+
+def _subwords(config: TrainConfig, data: Dataset, start: Start, corpus: Corpus) -> SubwordDropout | None:
+    """BPE-dropout, where it is on; the corpus then has its words beside their ids."""
+    if not config.train.subword_dropout:
+        return None
+    file = start.tokenizer_folder / "tokenizer.json"
+    if not file.is_file():
+        raise BildError("train.subword_dropout needs a tokenizer.json with BPE merges: set it to 0.")
+    subwords = SubwordDropout(file.read_text(encoding="utf-8"), config.train.subword_dropout)
+    corpus.words = [subwords.words(config.task.prompt + example.source) for example in data]
+    return subwords
 
 
 @dataclass
@@ -139,11 +178,6 @@ def encode(task: TaskConfig, data: Dataset, start: Start) -> Corpus:
         source_limit=task.source_limit,
         target_limit=task.target_limit,
     )
-
-
-def say(line: str) -> None:
-    """A line of progress on stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _scores(judge: Judge, module: Any) -> dict[str, Any]:

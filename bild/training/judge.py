@@ -14,9 +14,9 @@ from bild.engines.early_exit import truncated
 from bild.metrics.scorer import Scorer
 from bild.tasks import Dataset
 from bild.training.corpus import IGNORED, Corpus, by_length, make_batch
-from bild.training.generate import greedy_outputs
 from bild.training.loop import Validation
-from bild.training.losses import logits_at, token_losses
+from bild.training.optimization import logits_at, token_losses
+from bild.training.outputs import greedy_outputs
 
 _BATCH = 64
 

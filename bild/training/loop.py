@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError
-from bild.training.checkpoint import Progress, load_state, save_state
+from bild.progress import clock
 from bild.training.config import TrainSettings
-from bild.training.corpus import IGNORED, Batch, Corpus, epoch_order, epoch_sources, make_batch
-from bild.training.optim import clip, make_optimizer, rate_at, set_rate
-from bild.training.tokenization import SubwordDropout
+from bild.training.corpus import IGNORED, Batch, Corpus, SubwordDropout, epoch_order, epoch_sources, make_batch
+from bild.training.folder import Progress, load_state, save_state
+from bild.training.optimization import clip, make_optimizer, rate_at, set_rate
 
 Loss = Callable[[Any, Batch], tuple[Tensor, Tensor]]
 """(what is minimised, plain nll), both summed over the target tokens of a batch."""
@@ -153,7 +153,7 @@ class Trainer:
         left = (self.seconds() / progress.step) * (self.total - progress.step)
         self.announce(
             f"step {progress.step}/{self.total} (epoch {entry['epoch']:.2f}): loss {entry['loss']:.3f}, "
-            f"nll {entry['nll']:.3f}, rate {entry['rate']:.2e}, {self.seconds() / 60:.1f} min, {left / 60:.0f} left"
+            f"nll {entry['nll']:.3f}, rate {entry['rate']:.2e}, {clock(self.seconds())}, {clock(left)} left"
         )
 
     def _validate(self) -> None:
@@ -175,7 +175,7 @@ class Trainer:
         others = "".join(f", {name} {value:.2f}" for name, value in found.others.items())
         self.announce(
             f"epoch {progress.epoch}: validation loss {found.loss:.3f}, score {found.score:.2f}{others}"
-            f"{' (best)' if better else ''}, {self.seconds() / 60:.1f} min"
+            f"{' (best)' if better else ''}, {clock(self.seconds())}"
         )
 
     def _stale(self) -> bool:

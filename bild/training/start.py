@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bild.config import ModelConfig, ShapeConfig, TaskConfig
+from bild.config import ModelConfig, TaskConfig
 from bild.errors import BildError
+from bild.models import resolve_device
 from bild.models.agreement import load_tokenizer
 from bild.models.checkpoint import load_model, read_config
 from bild.models.shapes import model_config
-from bild.models.source import EMBEDDED, Source, embedded_folder, locate, tokenizer_fingerprint
+from bild.models.source import EMBEDDED, Source, embedded_folder, locate, locate_tokenizer, tokenizer_fingerprint
 from bild.tasks import Dataset
-from bild.training.config import TokenizerSettings
-from bild.training.tokenization import save_tokenizer, train_tokenizer
+from bild.training.config import CommonConfig, TokenizerSettings
+
+SPECIAL = ["<pad>", "</s>", "<unk>"]
+"""Ids 0, 1 and 2, as T5 has them; id 0 also starts the decoder."""
 
 
 @dataclass
@@ -35,57 +39,68 @@ class Start:
         return len(self.tokenizer)
 
 
-def from_scratch(
-    shape: ShapeConfig,
-    settings: TokenizerSettings,
-    data: Dataset,
-    *,
-    folder: Path,
-    dropout: float | None,
-    seed: int,
-    device: torch.device,
-) -> Start:
-    """New weights of a shape; its tokenizer is the one that is named, or is trained on the corpus into `folder`."""
+def from_scratch(config: CommonConfig, settings: TokenizerSettings, data: Dataset) -> Start:
+    """Make new weights of the configured shape, over the tokenizer that is named or one trained on the corpus."""
     from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
 
-    source = _tokenizer(settings, data, folder, shape.rows)
+    shape, train = config.shape, config.train
+    assert shape is not None
+    source = _tokenizer(settings, data, Path(config.folder), shape.rows)
     tokenizer = load_tokenizer(source)
     if len(tokenizer) > shape.rows:
         raise BildError(f"The tokenizer has {len(tokenizer)} pieces, but shape.rows={shape.rows}: one row for each.")
-    config = model_config(shape)
-    config.tokenizer_class = None
-    if dropout is not None:
-        config.dropout_rate = dropout
-    torch.manual_seed(seed)
-    module = (T5ForConditionalGeneration if shape.kind == "t5" else MT5ForConditionalGeneration)(config)
-    return Start(module.to(device), tokenizer, source.folder, {"shape": shape.name, "seed": seed})
+    made = model_config(shape)
+    made.tokenizer_class = None
+    if train.dropout is not None:
+        made.dropout_rate = train.dropout
+    torch.manual_seed(train.seed)
+    module = (T5ForConditionalGeneration if shape.kind == "t5" else MT5ForConditionalGeneration)(made)
+    module = module.to(resolve_device(config.device))
+    return Start(module, tokenizer, source.folder, {"shape": shape.name, "seed": train.seed})
 
 
 def _tokenizer(settings: TokenizerSettings, data: Dataset, folder: Path, rows: int) -> Source:
     if settings.path is not None:
-        source = locate(settings.path, weights=False, option="tokenizer.path")
-        if not source.has_tokenizer:
-            raise BildError(f"tokenizer.path={settings.path} has neither tokenizer.json nor spiece.model.")
-        return source
+        return locate_tokenizer(settings.path, "tokenizer.path")
     if not (folder / "tokenizer.json").exists():
         texts = [text for example in data for text in (example.source, example.reference)]
         save_tokenizer(train_tokenizer(texts, settings.kind, settings.size or rows), folder)
-    return locate(str(folder), weights=False, option="out")
+    return locate_tokenizer(str(folder), "out")
 
 
-def checkpoint_of(model: ModelConfig, task: TaskConfig, role: str, stage: str) -> str:
-    """The name of a pair's `role` ("large" or "small") at a stage: "pretrained" or "finetuned" for a task.
+def from_checkpoint(config: CommonConfig, role: str, stage: str, dropout: float | None) -> Start:
+    """Load a pair's `role` ("large" or "small") at a stage, "pretrained" or "finetuned", and its tokenizer, in fp32.
 
-    Raises BildError where the pair does not say it.
+    The tokenizer is the one that the pair names, or the one beside the weights. Raises BildError where the pair does
+    not say what it was at that stage, or where something is missing.
     """
+    model = config.model
+    assert model is not None
+    name, tokenizer = embedded_folder(_checkpoint(model, config.task, role, stage), role), model.tokenizer
+    if tokenizer is None and Path(name).parent == EMBEDDED:
+        tokenizer = str(EMBEDDED)
+    revision = model.revision_large if role == "large" else model.revision_small
+    source = locate(name, revision=revision, option=f"model.{role}")
+    read = read_config(source)
+    if dropout is not None:
+        read.dropout_rate = dropout
+    owner = locate_tokenizer(tokenizer, "model.tokenizer") if tokenizer else source
+    if not owner.has_tokenizer:
+        raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
+    loaded = load_model(source, read, torch.float32, resolve_device(config.device))
+    described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
+    return Start(loaded.module, load_tokenizer(owner), owner.folder, described)
+
+
+def _checkpoint(model: ModelConfig, task: TaskConfig, role: str, stage: str) -> str:
+    """Name a pair's checkpoint at a stage. BildError where the pair does not say it."""
+    found = None
     if stage == "pretrained":
-        found = getattr(model.pretrained, role) if model.pretrained else None
+        found = getattr(model.pretrained, role, None)
         if found is None and model.checkpoints:
             raise BildError(
                 f"model={model.name} does not say what it was pretrained as: give model.pretrained.{role}=..."
             )
-    else:
-        found = None
     found = found or getattr(model, role) or getattr(model.checkpoints.get(task.name), role, None)
     if not found:
         known = f" for task={', '.join(model.checkpoints)} only" if model.checkpoints else ""
@@ -96,24 +111,36 @@ def checkpoint_of(model: ModelConfig, task: TaskConfig, role: str, stage: str) -
     return str(found)
 
 
-def from_checkpoint(name: str, model: ModelConfig, *, role: str, dropout: float | None, device: torch.device) -> Start:
-    """The weights of a folder or hub id, with the tokenizer beside them or the one that the pair names."""
-    name, tokenizer = embedded_folder(name, role), model.tokenizer
-    if tokenizer is None and Path(name).parent == EMBEDDED:
-        tokenizer = str(EMBEDDED)
-    revision = model.revision_large if role == "large" else model.revision_small
-    source = locate(name, revision=revision, allow_pickle=model.allow_pickle, option=f"model.{role}")
-    config = read_config(source)
-    if dropout is not None:
-        config.dropout_rate = dropout
-    owner = locate(tokenizer, weights=False, option="model.tokenizer") if tokenizer else source
-    if not owner.has_tokenizer:
-        raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
-    loaded = load_model(source, config, torch.float32, device, model.allow_pickle)
-    described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
-    return Start(loaded.module, load_tokenizer(owner), owner.folder, described)
-
-
 def identify(start: Start) -> dict[str, Any]:
     """What of the start can change a training."""
     return start.described | {"tokenizer": tokenizer_fingerprint(start.tokenizer_folder)}
+
+
+def train_tokenizer(texts: Iterable[str], kind: str, size: int) -> Any:
+    """A subword tokenizer of `size` pieces over raw, cased text; words carry the mark of the space before them."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    if kind == "bpe":
+        tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[2]))
+        trainer: Any = trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(
+            vocab_size=size, special_tokens=SPECIAL, unk_token=SPECIAL[2], show_progress=False
+        )
+    tokenizer.normalizer = normalizers.NFKC()
+    # Stops stand alone, so that no piece joins a word with the full stop behind it; hyphens stay within words.
+    stops = pre_tokenizers.Split(Regex(r'[.,;:!?"()]'), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), stops])
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json` as the library reads them."""
+    from transformers import PreTrainedTokenizerFast
+
+    pad, end, unknown = SPECIAL
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, eos_token=end, unk_token=unknown)
+    wrapped.save_pretrained(folder)

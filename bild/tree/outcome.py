@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.decoding import Decoded, MethodConfig, ThresholdConfig
+from bild.decoding.names import label
 from bild.decoding.policies import rules_for
 from bild.errors import BildError
-from bild.metrics.bootstrap import Floats, Interval, interval, multiplicities
-from bild.metrics.quality import Score
+from bild.metrics.bootstrap import Floats, interval, multiplicities
 from bild.metrics.scorer import Scorer
-from bild.results.parts import Counts
+from bild.results.parts import Counts, Interval, Score
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
 from bild.tree.nodes import TreeExample, collector_off
@@ -142,17 +142,20 @@ class Shared:
         return read_prices(path) if path.is_file() else None
 
 
-@dataclass
+@dataclass(repr=False)
 class Replay:
     """One point on every example of a tree. Lists are in the order of the tree's examples."""
 
-    shared: Shared = field(repr=False)
+    shared: Shared
     method: MethodConfig
     threshold: ThresholdConfig
-    distinct: Distinct = field(repr=False)
+    distinct: Distinct
     """The walks of all points that were replayed at once."""
-    numbers: Ints = field(repr=False)
+    numbers: Ints
     """[examples], which of them this point took."""
+
+    def __repr__(self) -> str:
+        return f"Replay({label(self.method, self.threshold)} on {len(self.shared.examples)} examples)"
 
     @cached_property
     def walks(self) -> list[Walk]:
@@ -237,7 +240,7 @@ class Replay:
         scorer = self.shared.scorer
         table = self._table
         ends = interval(scorer.score(table.sum(axis=0), len(table)), self.resampled, CONFIDENCE)
-        return Score(ends.value, ends.low, ends.high, name=scorer.name, signature=scorer.signature)
+        return Score(ends.value, ends.low, ends.high, scorer.signature)
 
     def difference(self, other: Replay) -> Interval:
         """Quality less that of another replay of the same examples, with its paired interval."""

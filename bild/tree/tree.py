@@ -29,6 +29,9 @@ class Tree:
         self.head = head
         self.examples = list(examples)
 
+    def __repr__(self) -> str:
+        return f"Tree({self.path}: {len(self.examples)} examples)"
+
     @property
     def hash(self) -> str:
         """All 64 digits; the folder carries the first."""

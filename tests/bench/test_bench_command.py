@@ -354,7 +354,7 @@ def test_a_wrong_option(tmp_path: Path, arguments: str, sentence: str) -> None:
     [
         ("task=xsum", "task is not an option: there are shape, model"),
         ("engine.dtype=fp32", "engine.dtype is not an option (did you mean engine?)"),
-        ("widths=x", "widths: invalid value"),
+        ("widths=x", "widths=x is not a list, as in [a,b]: give a list"),
         ("shape=t5-small,t5-base", "shape=t5-small,t5-base names several values: add -m"),
         ("tokens=few", "tokens=few is not a whole number"),
     ],

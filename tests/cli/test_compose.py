@@ -156,6 +156,19 @@ def test_thresholds_may_be_written_in_any_way_that_is_a_number() -> None:
 
 def test_the_demo_has_points_of_its_own() -> None:
     config = compose([], "demo", DemoConfig)
-    assert [point.method for point in config.points][:3] == ["vanilla", "small", "speculative"]
-    assert {(point.fb, point.rb) for point in config.points if point.method == "bild"} >= {(0.6, 2.0), (0.25, 3.0)}
+    settings = config.settings()
+    assert [method.name for method, _ in settings][:3] == ["vanilla", "small", "speculative"]
+    assert {(t.fb, t.rb) for method, t in settings if method.name == "bild"} >= {(0.6, 2.0), (0.25, 3.0)}
+    assert {method.first for method, _ in settings} == {"small"}
     assert (config.task.name, config.model.name, config.results) == ("embedded", "embedded-aligned", "results/demo")
+
+
+def test_a_point_of_the_demo_is_any_method_with_its_switches_and_thresholds() -> None:
+    points = "{method: cascade, alpha: 0.2}, {method: calm, exit: 0.8, confidence: softmax}, {method: chow, alpha: 0.3}"
+    config = compose([f"points=[{points}, {{rules: authors, first: large}}]", "method.unsure=drop"], "demo", DemoConfig)
+    (cascade, loses), (calm, leaves), (chow, _), (bild, usual) = config.settings()
+    assert (cascade.name, cascade.max_draft, loses.alpha) == ("cascade", 10, 0.2)
+    assert (calm.name, calm.confidence, leaves.exit) == ("calm", "softmax", 0.8)
+    assert (chow.name, chow.rule) == ("cascade", "chow")
+    assert (bild.name, bild.rules, bild.first, bild.unsure) == ("bild", "authors", "large", "drop")
+    assert (usual.fb, usual.rb) == (0.6, 5.0)

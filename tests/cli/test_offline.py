@@ -59,7 +59,7 @@ def test_a_task_runs_offline_and_leaves_a_record(runs: dict[str, Any], task: str
     assert done.code == 0, done.err
     point = only_point(results)
     assert point.parent == results / task / pair
-    assert f"In results/{task}/{pair}/bild-fb0.3-rb2-" in done.out
+    assert f"In results/{task}/{pair}/bild-0.3-2-" in done.out
     found = record(point)
     jsonschema.validate(found, SCHEMA)
     assert found["task"]["data"]["revision"] == hubcache.commit_of(repository, revision)
@@ -77,16 +77,16 @@ def test_what_the_record_says_is_in_its_samples(runs: dict[str, Any], task: str)
     point = only_point(runs[task][1])
     found, samples, traces = record(point), read_samples(point), read_traces(point)
     assert len(samples) == found["latency"]["examples"] == 3
-    assert list(traces) == [sample["id"] for sample in samples]
-    assert found["counts"]["tokens"] == sum(len(sample["tokens"]) - 1 for sample in samples)
+    assert list(traces) == [sample.id for sample in samples]
+    assert found["counts"]["tokens"] == sum(sample.written for sample in samples)
     assert found["counts"]["rounds"] == sum(len(rounds) for rounds in traces.values())
     assert found["counts"]["rollbacks"] == sum(r["rollback"] for rounds in traces.values() for r in rounds)
-    assert sum(sample["library"] is not None for sample in samples) == found["latency"]["library"]["examples"] == 2
+    assert sum(sample.library is not None for sample in samples) == found["latency"]["library"]["examples"] == 2
     for sample in samples:
-        assert len(sample["tokens"]) <= 12
-        assert sample["tokens"][0] == 0
-        if sample["library"] is not None:
-            assert sample["library"]["tokens"] == sample["baseline"]["tokens"]
+        assert len(sample.tokens) <= 12
+        assert sample.tokens[0] == 0
+        if sample.library is not None:
+            assert sample.library.tokens == sample.baseline.tokens
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_methods_and_engines_side_by_side(offline: Path, tmp_path: Path) -> None
     texts = {}
     for point in points(tmp_path / "results"):
         found = record(point)
-        texts[found["method"]["name"], found["engine"]["name"]] = [s["tokens"] for s in read_samples(point)]
+        texts[found["method"]["name"], found["engine"]["name"]] = [s.tokens for s in read_samples(point)]
         assert set(found["threshold"].values()) == {None}
     assert len(texts) == 6
     assert texts["speculative", "hf"] == texts["vanilla", "hf"] == texts["vanilla", "fused"]

@@ -48,7 +48,7 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
         ("threshold.fb=-0.1", "threshold.fb=-0.1 is out of range"),
         ("threshold.fb=nan", "threshold.fb=nan is out of range"),
         ("threshold.fb=", "threshold.fb= is not a number"),
-        ("threshold.fb=null", "threshold.fb: field 'threshold.fb' is not Optional"),
+        ("threshold.fb=null", "threshold.fb=null is not a number: give a number."),
         ("threshold.fb", "The option 'threshold.fb' cannot be read: write group=option or key=value"),
         ("threshold.fb.x=1", "threshold.fb.x is not an option: threshold.fb is a single value"),
         ("threshold.rb=-1", "threshold.rb=-1 is out of range"),
@@ -66,7 +66,7 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
         ("method=vanilla method.max_draft=auto", "method.max_draft has no effect with method=vanilla"),
         ("method.first=nobody", "method.first=nobody is not known: choose one of large, small"),
         ("method.rules=mine", "method.rules=mine is not known: choose one of paper, authors"),
-        ("method.verify_eos=maybe", "method.verify_eos: value 'maybe' is not a valid bool"),
+        ("method.verify_eos=maybe", "method.verify_eos=maybe is not true or false: give true or false."),
         ("task.samples=0", "task.samples=0 is out of range"),
         ("task.target_limit=1", "task.target_limit=1 is out of range"),
         ("engine=nope", "engine=nope is not known: choose one of fused, "),
@@ -74,7 +74,7 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
         ("engine.threads=0", "engine.threads=0 is out of range"),
         ("measure.draws=10", "measure.draws=10 is out of range"),
         ("measure.confidence=1", "measure.confidence=1 is out of range"),
-        ("resume=perhaps", "resume: value 'perhaps' is not a valid bool"),
+        ("resume=perhaps", "resume=perhaps is not true or false: give true or false."),
         ("model=folders", "model=folders needs two checkpoints: give model.large=... and model.small=..."),
         ("model=t5-large task=wmt14", "model=t5-large does not fit task=wmt14 (translation-de-en): this pair takes"),
         ("model=embedded task=xsum", "model=embedded does not fit task=xsum (summarisation): this pair takes task="),
@@ -84,6 +84,13 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
         ("-m threshold.fb=interval(0,1)", "threshold.fb=interval(0,1) does not list its values"),
         ("-m task=glob(*)", "task=glob(*) does not list its values"),
         ("-m threshold.fb=0.3,0.6 threshold.rb=1,-2", "threshold.rb=-2 is out of range"),
+        (
+            "--nothing threshold.fb=0.3",
+            "The command line cannot be read: unrecognized arguments: --nothing; --help shows",
+        ),
+        ("--cfg nothing", "The command line cannot be read: argument -c/--cfg: invalid choice: 'nothing'"),
+        ("--config-name config", "The command line cannot be read: unrecognized arguments: --config-name"),
+        ("task.files=3", "task.files=3 is not a mapping, as in {a: b}: give a mapping, as in {a: b}."),
         ("-m threshold.fb=0.3,0.6 --cfg job", "--cfg shows one configuration: leave out -m"),
     ],
 )
@@ -158,17 +165,26 @@ def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str
     ("points", "beginning"),
     [
         ("[{fb: 3}]", "threshold.fb=3 is out of range"),
-        ("[{fbx: 3}]", "fbx: key 'fbx' not in 'DemoPoint'"),
-        ("[{method: nope}]", "method.name=nope is not known"),
+        ("[{fbx: 3}]", "points[0].fbx has no effect: method=bild heeds after_rollback, fb, first, "),
+        ("[{fb: 0.3}, {fb: many}]", "fb=many is not a number: give a number."),
+        ("[{method: nope}]", "points[0].method=nope is not known: choose one of bild, calm, "),
+        ("[{method: vanilla, fb: 0.3}]", "points[0].fb has no effect: method=vanilla heeds nothing."),
+        ("[{method: cascade, alpha: 2}]", "threshold.alpha=2 is out of range"),
+        ("[{method: oracle}]", "method=oracle cannot be run live"),
+        ("[{method: calm}] engine=hf", "method=calm does not run on engine=hf"),
+        ("3", "points=3 is not a list, as in [a,b]: give a list"),
+        ("[3]", "points[0]=3 is not a point: give a mapping, as in {method: bild, fb: 0.3}."),
     ],
 )
 def test_a_wrong_point_of_the_demo(tmp_path: Path, points: str, beginning: str) -> None:
-    assert call("bild.demo", f"points={points}", "task.samples=1", cwd=tmp_path).refusal().startswith(beginning)
+    points, *options = points.replace("] ", "]|").split("|")
+    done = call("bild.demo", f"points={points}", *options, "task.samples=1", cwd=tmp_path)
+    assert done.refusal().startswith(beginning)
 
 
 def test_the_doctor_takes_no_options(tmp_path: Path) -> None:
     sentence = call("bild.doctor", "task=xsum", cwd=tmp_path).refusal()
-    assert sentence == "python -m bild.doctor takes no options, but 'task=xsum' was given."
+    assert sentence == "bild doctor takes no options, but 'task=xsum' was given."
 
 
 # --- what is on the disk
@@ -228,7 +244,8 @@ def test_two_vocabularies_by_their_tokens(tmp_path: Path, good: Path) -> None:
 
 def test_a_pair_without_a_tokenizer_on_a_text_task(tmp_path: Path) -> None:
     bare = write_checkpoint(tmp_path / "bare", tokenizer=None)
-    assert with_pair(bare, bare, tmp_path).refusal() == (
+    other = write_checkpoint(tmp_path / "other", tokenizer=None, seed=2)
+    assert with_pair(bare, other, tmp_path).refusal() == (
         "The pair folders has no tokenizer, and task=embedded is text: give model.tokenizer=..., a folder or a hub id."
     )
 
@@ -295,27 +312,28 @@ def test_no_config_and_no_weights(tmp_path: Path, good: Path) -> None:
     )
     bare = write_checkpoint(tmp_path / "bare")
     (bare / "model.safetensors").unlink()
-    assert with_pair(bare, good, tmp_path, "model.allow_pickle=true").refusal() == (
-        f"{bare} has no weights: neither *.safetensors nor pytorch_model*.bin was found."
+    assert with_pair(bare, good, tmp_path).refusal() == (
+        f"{bare} has no weights: neither model.safetensors nor pytorch_model.bin was found, whole or in shards."
     )
 
 
-def test_a_pickle_is_refused_unless_it_is_allowed(tmp_path: Path, good: Path) -> None:
-    risky = pickled(tmp_path / "risky")
-    assert with_pair(risky, good, tmp_path).refusal() == (
-        f"{risky} has no *.safetensors: other formats can run code when they are loaded; convert it, or allow them "
-        "with model.allow_pickle=true if you trust where it comes from."
-    )
-    assert points(tmp_path) == []
-    done = with_pair(risky, good, tmp_path, "model.allow_pickle=true")
+def test_a_pickle_is_converted_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
+    hubcache.use_hub(monkeypatch, tmp_path / "hf")
+    old = pickled(tmp_path / "old", seed=2)
+    done = with_pair(old, good, tmp_path)
     assert done.code == 0, done.err
+    assert f"{old}: pytorch_model.bin is converted to safetensors, once" in done.err
     assert (points(tmp_path)[0] / "record.json").is_file()
+
+
+def test_the_option_that_allowed_pickles_is_gone(tmp_path: Path, good: Path) -> None:
+    assert "allow_pickle" in with_pair(good, good, tmp_path, "model.allow_pickle=true").refusal()
 
 
 def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     sentence = call("bild.run", "results=file/results", *QUICK, cwd=tmp_path).refusal()
-    assert sentence.startswith("The results folder file/results/embedded/embedded/bild-fb0.6-rb5-")
+    assert sentence.startswith("The results folder file/results/embedded/embedded/bild-0.6-5-")
     assert sentence.endswith(" cannot be written (Not a directory): choose another place with results=...")
 
 

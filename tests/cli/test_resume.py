@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import subprocess
 import time
@@ -12,12 +13,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bild.results import read_samples, read_traces
+from bild.results import Sample, read_samples, read_traces
 from tests.cli.commands import QUICK, Finished, call, only_point, points, record, start
 
-EXAMPLES = 20
+EXAMPLES = 14
 COMMAND = (f"task.samples={EXAMPLES}", "task.target_limit=48", "measure.warmup=1", "measure.draws=100")
 TIMES = {"ns", "baseline", "library", "session"}
+
+
+FLOATS = ("probs", "token_nll")
 
 
 class Interrupted(NamedTuple):
@@ -72,10 +76,11 @@ def wait_for(running: subprocess.Popen[str], cwd: Path, examples: int) -> None:
         time.sleep(0.002)
 
 
-def timeless(sample: dict[str, Any]) -> dict[str, Any]:
+def timeless(sample: Sample) -> dict[str, Any]:
     """An example without its times, which differ from run to run."""
-    kept = {key: value for key, value in sample.items() if key not in TIMES}
-    return kept | {name: sample[name] and {**sample[name], "ns": 0} for name in ("baseline", "library")}
+    plain = dataclasses.asdict(sample)
+    kept = {key: value for key, value in plain.items() if key not in TIMES}
+    return kept | {name: plain[name] and {**plain[name], "ns": 0} for name in ("baseline", "library")}
 
 
 @pytest.mark.slow
@@ -98,7 +103,7 @@ def test_ctrl_c_leaves_a_code_a_word_and_a_folder_to_go_on_with(interrupted: Int
 def test_the_last_run_does_the_rest_and_no_more(interrupted: Interrupted) -> None:
     assert interrupted.after_stop.code == 0
     assert f"has {interrupted.stopped} of {EXAMPLES} examples; going on from there" in interrupted.after_stop.err
-    sessions = [sample["session"] for sample in read_samples(interrupted.point)]
+    sessions = [sample.session for sample in read_samples(interrupted.point)]
     assert [sessions.count(session) for session in (1, 2, 3)] == [
         interrupted.killed,
         interrupted.stopped - interrupted.killed,
@@ -115,10 +120,15 @@ def test_the_point_equals_that_of_a_run_left_in_peace(interrupted: Interrupted) 
     for part in ("hash", "label", "task", "pair", "method", "threshold", "engine", "quality", "counts"):
         assert one[part] == other[part], part
     assert one["latency"]["tokens"] == other["latency"]["tokens"]
-    samples = [{s["id"]: timeless(s) for s in read_samples(p)} for p in (interrupted.point, interrupted.peaceful)]
+    samples = [{s.id: timeless(s) for s in read_samples(p)} for p in (interrupted.point, interrupted.peaceful)]
     assert len(samples[0]) == EXAMPLES
     assert samples[0] == samples[1]
-    assert dict(read_traces(interrupted.point)) == dict(read_traces(interrupted.peaceful))
+    traces = [read_traces(point) for point in (interrupted.point, interrupted.peaceful)]
+    assert list(traces[0]) == list(traces[1])
+    for name, rounds in traces[0].items():
+        for mine, theirs in zip(rounds, traces[1][name], strict=True):
+            # Each process measures which kernels are the fastest, and others round otherwise.
+            assert mine == {**theirs, **{part: pytest.approx(theirs[part], rel=1e-3, abs=1e-4) for part in FLOATS}}
 
 
 # --- a finished point
@@ -195,4 +205,4 @@ def test_half_a_point_of_several_goes_on_beside_the_whole_ones(tmp_path: Path) -
     assert f"{whole.relative_to(tmp_path)} is finished" in again.err
     assert f"{half.relative_to(tmp_path)} has 1 of 3 examples; going on from there" in again.err
     assert (whole / "samples.jsonl").read_bytes() == kept
-    assert [sample["session"] for sample in read_samples(half)] == [1, 2, 2]
+    assert [sample.session for sample in read_samples(half)] == [1, 2, 2]

@@ -19,6 +19,7 @@ def record(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_pair_from_a_folder_of_texts(tmp_path: Path) -> None:
     """Large, small and aligned from scratch; BiLD then decodes with what was made."""
     task = ("task=file", f"task.path={write_corpus(tmp_path / 'corpus')}")
@@ -61,6 +62,7 @@ def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "training.json").read_bytes() != before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_published_checkpoints_are_tuned_and_aligned(tmp_path: Path) -> None:
     done = call("bild.train", "task=xsum", "model=t5-small", *SHORT, cwd=tmp_path)

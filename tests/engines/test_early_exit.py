@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-import statistics
-from time import perf_counter
+from functools import cache
+from time import process_time
+from typing import Any
 
 import pytest
 import torch
 
 from bild.config import ModelConfig, TaskConfig
 from bild.decoding import Policy, alone, big_little
+from bild.decoding.rules import Rules
 from bild.engines import Engine, build_exit_engines
 from bild.engines.early_exit import truncated
 from bild.errors import BildError
@@ -30,26 +32,33 @@ def views(name: str, make: str, exit_layer: int, **options: int) -> tuple[Engine
     )
 
 
-@pytest.mark.parametrize("make", DEEP)
-@pytest.mark.parametrize("name", ["fused", "graph", "hf"])
-def test_policies_write_the_same_text_as_two_models_apart(name: str, make: str) -> None:
-    module = model(make)
-    dice = random.Random(11)
+@cache
+def written_apart(make: str) -> list[tuple[int, list[int], Rules, list[int], list[Any]]]:
+    """Return (exit layer, source, rules, tokens, large passes) of runs on two models of the library, nothing shared."""
+    module, dice, found = model(make), random.Random(11), []
     for exit_layer in range(1, module.config.num_decoder_layers):
-        shared = views(name, make, exit_layer, capacity=8)
         apart = engine("hf", module), engine("hf", truncated(module, exit_layer))
-        for n in range(4):
+        for n in range(3):
             source = [*ids(dice.randint(3, 20), seed=n), EOS]
             for rules in (
                 bild_rules(0.5 * dice.random(), 5 * dice.random(), dice.choice(["paper", "authors"])),
                 speculative_rules(4),
             ):
-                runs = [
-                    run_live(big_little(rules, start=START, eos=EOS, max_length=24), source, *p)
-                    for p in (shared, apart)
-                ]
-                assert runs[0].decoded.tokens == runs[1].decoded.tokens
-                assert runs[0].large_passes == runs[1].large_passes
+                run = run_live(big_little(rules, start=START, eos=EOS, max_length=24), source, *apart)
+                found.append((exit_layer, source, rules, run.decoded.tokens, run.large_passes))
+    return found
+
+
+@pytest.mark.parametrize(
+    "make", [pytest.param(make, marks=pytest.mark.slow) if make == "deep-decoder" else make for make in DEEP]
+)
+@pytest.mark.parametrize("name", ["fused", "graph", "hf"])
+def test_policies_write_the_same_text_as_two_models_apart(name: str, make: str) -> None:
+    shared = {layer: views(name, make, layer, capacity=8) for layer in range(1, model(make).config.num_decoder_layers)}
+    for exit_layer, source, rules, tokens, large_passes in written_apart(make):
+        run = run_live(big_little(rules, start=START, eos=EOS, max_length=24), source, *shared[exit_layer])
+        assert run.decoded.tokens == tokens
+        assert run.large_passes == large_passes
 
 
 @pytest.mark.parametrize("name", ["fused", "graph"])
@@ -158,7 +167,7 @@ def test_what_the_small_model_computed_is_not_computed_again(name: str) -> None:
 
 @pytest.mark.slow
 def test_a_verification_costs_the_remaining_layers_only() -> None:
-    """At exit n of L layers at most (L-n)/L of a whole pass plus 10 %, by medians of interleaved passes."""
+    """At exit n of L layers at most (L-n)/L of a whole pass and a fifth, by the CPU time of interleaved passes."""
     module = build("t5-v1.0", d_model=256, d_ff=1024, d_kv=64, num_heads=4, num_decoder_layers=6, seed=1)
     large, small = build_exit_engines("fused", module, 3, dtype="fp32", eos=EOS, vocabulary=module.config.vocab_size)
     whole = engine("fused", module)
@@ -169,11 +178,10 @@ def test_a_verification_costs_the_remaining_layers_only() -> None:
             made.start(source)
         small.step(text)
         for name, made in (("whole", whole), ("resumed", large)):
-            began = perf_counter()
+            began = process_time()
             made.step(text, want=len(text))
-            took[name].append(perf_counter() - began)
-    ratio = statistics.median(took["resumed"]) / statistics.median(took["whole"])
-    assert ratio < 0.5 + 0.1 + 0.1  # the last tenth for a noisy machine
+            took[name].append(process_time() - began)
+    assert min(took["resumed"]) / min(took["whole"]) < 0.5 + 0.2
 
 
 def test_nothing_is_copied_to_cut_a_module_off() -> None:

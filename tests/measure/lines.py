@@ -1,10 +1,13 @@
-"""Lines of `samples.jsonl` and rounds, made by hand."""
+"""Samples and rounds, made by hand."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from bild.decoding import Round
+from bild.results.sample import BaselineRun, PhaseTimes, Sample, VanillaRun
+from tests.records import make_sample
 
 MS = 1_000_000
 
@@ -16,41 +19,16 @@ def sample(
     baseline: tuple[list[int], float],
     library: tuple[list[int], float] | None = None,
     **changes: Any,
-) -> dict[str, Any]:
+) -> Sample:
     """One example: what the method wrote and its time, the same of vanilla, and of the library if it was asked."""
     total = round(ms * MS)
-    line: dict[str, Any] = {
-        "id": "a",
-        "tokens": tokens,
-        "text": "A dog runs.",
-        "ns": {
-            "total": total,
-            "encode_large": total // 10,
-            "encode_small": total // 20,
-            "small": total // 2,
-            "large": total // 4,
-            "rest": total // 10,
-        },
-        "truncated": False,
-        "reached_limit": False,
-        "rounds": 2,
-        "small_passes": 5,
-        "small_positions": 6,
-        "large_passes": 2,
-        "large_positions": 7,
-        "large_widths": {"1": 1, "6": 1},
-        "drafted": 5,
-        "kept": 4,
-        "rejected": 1,
-        "fallbacks": 1,
-        "full_drafts": 1,
-        "rollbacks": 1,
-        "baseline": {"tokens": baseline[0], "text": "A dog ran.", "ns": round(baseline[1] * MS)},
-        "library": None,
-    }
-    if library is not None:
-        line["library"] = {"tokens": library[0], "ns": round(library[1] * MS)}
-    return line | changes
+    made = make_sample(
+        tokens=tokens,
+        ns=PhaseTimes(total, total // 10, total // 20, total // 2, total // 4, total // 10),
+        baseline=VanillaRun(baseline[0], round(baseline[1] * MS), "A dog ran."),
+        library=None if library is None else BaselineRun(library[0], round(library[1] * MS)),
+    )
+    return dataclasses.replace(made, **changes)
 
 
 def a_round(

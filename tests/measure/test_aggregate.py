@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -13,24 +14,22 @@ from bild.measure.aggregate import (
     latency_of,
     quality_and_joint,
     stationarity,
-    written,
 )
+from bild.results.sample import Sample, VanillaRun
 from tests.measure.lines import sample
 
 MEASURE = MeasureConfig(draws=200)
 # 4 + 2 tokens after the start token; vanilla wrote 3 + 3; the library was asked for the first example only.
 TWO = [
     sample([0, 5, 6, 7, 1], 20.0, baseline=([0, 5, 6, 1], 40.0), library=([0, 5, 6, 1], 120.0)),
-    sample(
-        [0, 5, 1], 10.0, baseline=([0, 5, 6, 7], 12.0), large_widths={"1": 2, "11": 1}, truncated=True, large_passes=3
-    ),
+    sample([0, 5, 1], 10.0, baseline=([0, 5, 6, 7], 12.0), large_widths={1: 2, 11: 1}, truncated=True, large_passes=3),
 ]
 
 
 def test_the_end_token_counts_and_the_start_token_does_not() -> None:
-    assert written([0, 5, 6, 1]) == 3
-    assert written([0, 5, 6, 7]) == 3
-    assert written([0, 1]) == 1
+    for tokens, written in (([0, 5, 6, 1], 3), ([0, 5, 6, 7], 3), ([0, 1], 1)):
+        made = sample(tokens, 1.0, baseline=(tokens, 2.0))
+        assert made.written == made.baseline.written == written
 
 
 def test_times_are_totals_over_all_examples() -> None:
@@ -96,11 +95,12 @@ def test_a_method_without_a_large_pass_has_no_ratio() -> None:
 
 
 def test_quality_is_scored_against_references_and_paired_with_vanilla() -> None:
-    samples = [dict(TWO[0], text="A dog runs in the park."), dict(TWO[1], text="A cat sleeps on the sofa.")]
-    for line in samples:
-        line["baseline"] = {**line["baseline"], "text": "nothing of the kind at all"}
-    references = ["A dog runs in the park.", "A cat sleeps on the sofa."]
-    found, _ = quality_and_joint(samples, references, "bleu", MEASURE)
+    texts = ["A dog runs in the park.", "A cat sleeps on the sofa."]
+    samples = [
+        dataclasses.replace(made, text=text, baseline=VanillaRun([0, 5, 1], 9, "nothing of the kind at all"))
+        for made, text in zip(TWO, texts, strict=True)
+    ]
+    found, _ = quality_and_joint(samples, texts, "bleu", MEASURE)
     assert found.headline == "bleu"
     assert found.scores["bleu"].value == pytest.approx(100.0)
     assert found.difference is not None
@@ -111,7 +111,7 @@ def test_quality_is_scored_against_references_and_paired_with_vanilla() -> None:
 # --- whether the machine kept its speed
 
 
-def paced(*ms: float) -> list[dict]:
+def paced(*ms: float) -> list[Sample]:
     """Examples on which vanilla took these times for two tokens each."""
     return [sample([0, 5, 1], 1.0, baseline=([0, 5, 1], value)) for value in ms]
 

@@ -20,6 +20,7 @@ DEPTH = 4
 """Decoder layers of the embedded large model."""
 
 
+@pytest.mark.slow
 def test_a_run_records_its_settings_and_its_layers(tmp_path: Path) -> None:
     swept = call(
         "bild.run", "-m", "method=calm", "threshold.exit=0.5,1", "method.decay=null", "task.samples=3", cwd=tmp_path

@@ -18,13 +18,14 @@ from bild.decoding.adaptive_draft import Pace, Tally
 from bild.errors import BildError
 from bild.measure import draft_costs as module
 from bild.measure.draft_costs import POSITION, REPEATS, WIDTHS, costs_of, draft_costs, recorded
-from bild.measure.interleave import Bench, Setting, Subject
+from bild.measure.interleave import Measurement, OpenPoint
 from bild.measure.live import run_live
 from bild.measure.session import measure_points
 from bild.models import Pair
 from bild.results import PointFolder, read_traces
 from bild.tasks import load_task
 from tests.engines import tiny
+from tests.records import make_sample
 
 AUTO = MethodConfig("bild", max_draft="auto")
 FLAT = DraftCosts(1e-6, ((1, 1.0), (32, 1.0)))
@@ -76,6 +77,7 @@ def test_an_early_exit_pair_and_the_policys_own_time_are_measured(embedded_pair:
     assert costs.longest == WIDTHS[-1] - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("costs", [FLAT, STEEP])
 def test_speculation_at_any_pace_writes_what_the_large_model_writes(tiny_pair: Pair, costs: DraftCosts) -> None:
     large, small = tiny_pair.engine("large", "fused"), tiny_pair.engine("small", "fused")
@@ -134,16 +136,18 @@ def test_a_damaged_table_is_told_in_one_sentence(tmp_path: Path, damage: bytes) 
 
 def test_examples_without_their_table_are_not_gone_on_with(tmp_path: Path, tiny_pair: Pair) -> None:
     with folder(tmp_path) as held:
-        held.append({"id": 1}, [])
+        held.append(make_sample(), [])
         with pytest.raises(BildError, match=r"draft_costs.json is gone, and its examples were decoded by it"):
             costs_of(held, tiny_pair, "fused", [5, tiny.EOS])
 
 
+@pytest.mark.slow
 def test_a_resumed_point_goes_on_by_the_table_that_it_began_with(
     tmp_path: Path, embedded_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = load_task(TaskConfig(samples=4, id_column="id")).examples
-    setting = Setting(embedded_pair, "fused", "", 1024, 24, MeasureConfig(warmup=1, library=0))
+    task = TaskConfig(prompt="", source_limit=1024, target_limit=24)
+    measurement = Measurement(embedded_pair, "fused", task, MeasureConfig(warmup=1, library=0))
     loose = ThresholdConfig(0.0, 50.0)
 
     def measure(path: Path, sessions: Sequence[int], begin: DraftCosts) -> PointFolder:
@@ -151,7 +155,7 @@ def test_a_resumed_point_goes_on_by_the_table_that_it_began_with(
             if begin is not None and held.draft_costs() is None:
                 held.keep_draft_costs(recorded(begin))
             for count in sessions:
-                done = Bench(setting).measure(examples[:count], [Subject(AUTO, loose, held)], 1)
+                done = measurement.measure(examples[:count], [OpenPoint(AUTO, loose, held)], 1)
                 list(done)
             return held
 

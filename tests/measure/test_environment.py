@@ -77,9 +77,9 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository with the package in it, committed."""
-    package = tmp_path / "bild" / "bench"
+    package = tmp_path / "bild" / "measure"
     package.mkdir(parents=True)
-    (package / "machine.py").write_text("x = 1\n")
+    (package / "environment.py").write_text("x = 1\n")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "table.md").write_text("one\n")
     git(tmp_path, "init", "--quiet")
@@ -89,7 +89,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
-    (tmp_path / "machine.py").write_text("")
+    (tmp_path / "environment.py").write_text("")
     assert machine.git_state(tmp_path) == {"sha": None, "dirty": None}
 
 
@@ -100,15 +100,23 @@ def test_a_clean_checkout_and_a_dirty_one(checkout: Path) -> None:
     (checkout / "notes.txt").write_text("untracked files change no result")
     (checkout.parents[1] / "results" / "table.md").unlink()
     assert machine.git_state(checkout) == {"sha": sha, "dirty": False}
-    (checkout / "machine.py").write_text("x = 2\n")
+    (checkout / "environment.py").write_text("x = 2\n")
     assert machine.git_state(checkout) == {"sha": sha, "dirty": True}
 
 
 @needs_git
+def test_the_package_finds_the_commit_of_its_own_checkout() -> None:
+    folder = Path(machine.__file__).parent
+    if not (folder.parents[1] / ".git").exists():
+        pytest.skip("the package is not in a checkout of its own")
+    assert machine.git_state(folder)["sha"] == git(folder, "rev-parse", "HEAD")
+
+
+@needs_git
 def test_somebody_elses_repository_around_an_installed_package_is_not_its_state(checkout: Path) -> None:
-    installed = checkout.parents[1] / ".venv" / "bild" / "bench"
+    installed = checkout.parents[1] / ".venv" / "bild" / "measure"
     installed.mkdir(parents=True)
-    (installed / "machine.py").write_text("x = 1\n")
+    (installed / "environment.py").write_text("x = 1\n")
     assert machine.git_state(installed) == {"sha": None, "dirty": None}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from bild.decoding import Decoded
-from bild.measure.aggregate import count_rounds, describe_baseline, describe_run, trace
+from bild.measure.aggregate import count_rounds, run_fields, trace
 from bild.measure.live import PHASES, Run
-from tests.measure.lines import a_round
+from tests.measure.lines import a_round, sample
 
 ROUNDS = [
     a_round(3, 3, "unsure"),
@@ -36,22 +37,24 @@ def test_the_fates_of_the_drafts() -> None:
 
 
 def test_passes_are_counted_by_their_new_positions() -> None:
-    line = describe_run(run([0, 5, 6, 1]), "text", 128, 1)
-    assert (line["small_passes"], line["small_positions"]) == (4, 7)
-    assert (line["large_passes"], line["large_positions"]) == (4, 20)
-    assert line["large_widths"] == {"1": 1, "4": 2, "11": 1}
-    assert line["ns"] == {"total": 77, **{name: i for i, name in enumerate(PHASES)}}
-    assert (line["tokens"], line["text"]) == ([0, 5, 6, 1], "text")
+    told = run_fields(run([0, 5, 6, 1]), 128, 1)
+    assert (told["small_passes"], told["small_positions"]) == (4, 7)
+    assert (told["large_passes"], told["large_positions"]) == (4, 20)
+    assert told["large_widths"] == {1: 1, 4: 2, 11: 1}
+    assert dataclasses.asdict(told["ns"]) == {"total": 77, **{name: i for i, name in enumerate(PHASES)}}
+    assert told["tokens"] == [0, 5, 6, 1]
 
 
 def test_a_text_reached_the_limit_where_it_did_not_end_by_itself() -> None:
-    assert describe_run(run([0, 5, 6, 7]), "", 4, 1)["reached_limit"]
-    assert not describe_run(run([0, 5, 6, 1]), "", 4, 1)["reached_limit"]
-    assert not describe_run(run([0, 5, 1]), "", 4, 1)["reached_limit"]
+    assert run_fields(run([0, 5, 6, 7]), 4, 1)["reached_limit"]
+    assert not run_fields(run([0, 5, 6, 1]), 4, 1)["reached_limit"]
+    assert not run_fields(run([0, 5, 1]), 4, 1)["reached_limit"]
 
 
-def test_the_baseline_is_its_tokens_text_and_time() -> None:
-    assert describe_baseline(run([0, 1]), "x") == {"tokens": [0, 1], "text": "x", "ns": 77}
+def test_a_sample_says_what_was_decoded_beside_it() -> None:
+    alone = sample([0, 5, 1], 1.0, baseline=([0, 5, 1], 2.0))
+    assert (alone.seconds, alone.baseline_seconds, alone.baselines_ns) == (0.001, 0.002, 2_000_000)
+    assert sample([0, 5, 1], 1.0, baseline=([0, 5, 1], 2.0), library=([0, 1], 4.0)).baselines_ns == 6_000_000
 
 
 def test_the_trace_is_every_round_in_json_with_six_digits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import huggingface_hub
 import pytest
 
 from bild.errors import BildError
-from bild.models import fingerprints
+from bild.models import PairSpec
 from bild.models import source as module
-from bild.models.source import fingerprint, locate, tokenizer_fingerprint
+from bild.models.source import fingerprint, locate, tokenizer_fingerprint, weight_files
 from tests import hubcache
 from tests.models.checkpoints import pickled, write_checkpoint
 
@@ -20,7 +21,13 @@ NAME = "kssteven/T5-large-xsum"
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def published() -> str:
+    """The form of the checkpoint's weights on the hub."""
+    return "safetensors"
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: str) -> list[dict[str, Any]]:
     """A hub that can be reached and has one checkpoint; what was asked of it."""
     root = tmp_path / "hf"
     hubcache.use_hub(monkeypatch, root, offline=False)
@@ -30,7 +37,11 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         calls.append({"name": name, "revision": revision, "patterns": allow_patterns})
         if name != NAME:
             raise RuntimeError("404 Not Found.\nRepository not found: " + name)
-        return str(hubcache.add_model(root, name))
+        folder = hubcache.add_model(root, name, weights=published)
+        for file in folder.iterdir():
+            if not any(fnmatch(file.name, pattern) for pattern in allow_patterns):
+                file.unlink()
+        return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     return calls
@@ -44,7 +55,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     found = locate(str(folder))
     assert (found.name, found.folder, found.revision) == (str(folder), folder.resolve(), None)
     assert found.has_tokenizer
-    assert found.has_safetensors
+    assert weight_files(found.folder) == [folder.resolve() / "model.safetensors"]
 
 
 def test_a_relative_and_a_home_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +94,7 @@ def test_a_revision_offline_may_be_a_tag_or_a_commit(
         locate(NAME, revision="v3")
 
 
-def test_the_hub_is_asked_for_safe_files_only(asked: list[dict[str, Any]]) -> None:
+def test_the_hub_is_asked_for_safe_files_first(asked: list[dict[str, Any]]) -> None:
     found = locate(NAME, revision="abc")
     assert found.revision == hubcache.commit_of(NAME)
     (call,) = asked
@@ -92,9 +103,12 @@ def test_the_hub_is_asked_for_safe_files_only(asked: list[dict[str, Any]]) -> No
     assert not any("bin" in pattern or pattern == "*" or "h5" in pattern for pattern in call["patterns"])
 
 
-def test_pickles_are_fetched_where_they_are_allowed(asked: list[dict[str, Any]]) -> None:
-    locate(NAME, allow_pickle=True)
-    assert any(pattern.endswith(".bin") for pattern in asked[0]["patterns"])
+@pytest.mark.parametrize("published", ["pickle", "sharded-pickle"])
+def test_pickles_are_fetched_where_there_is_nothing_else(asked: list[dict[str, Any]], published: str) -> None:
+    found = locate(NAME)
+    assert {file.suffix for file in weight_files(found.folder)} == {".bin"}
+    assert len(asked) == 2
+    assert "pytorch_model*.bin" in asked[-1]["patterns"]
 
 
 def test_a_tokenizer_is_fetched_without_weights(asked: list[dict[str, Any]]) -> None:
@@ -169,6 +183,7 @@ def test_a_fingerprint_sees_pickles_and_no_bystanders(tmp_path: Path) -> None:
 
 def test_large_files_are_read_in_places_that_include_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SAMPLE", 16)  # so that 1 KiB is large
+    (tmp_path / "config.json").write_text("{}")
     file = tmp_path / "model.safetensors"
     content = bytearray(range(256)) * 40
     file.write_bytes(content)
@@ -188,29 +203,32 @@ def test_large_files_are_read_in_places_that_include_both_ends(tmp_path: Path, m
 
 def test_a_pair_is_identified_without_being_loaded(tmp_path: Path) -> None:
     large, small = write_checkpoint(tmp_path / "large"), write_checkpoint(tmp_path / "small", seed=2, tokenizer=None)
-    found = fingerprints(str(large), str(small))
+    found = PairSpec(str(large), str(small)).fingerprints()
     assert found == {
         "large": fingerprint(large),
         "small": fingerprint(small),
         "tokenizer": tokenizer_fingerprint(large),
     }
     shutil.move(large, tmp_path / "moved")
-    assert fingerprints(str(tmp_path / "moved"), str(small)) == found
+    assert PairSpec(str(tmp_path / "moved"), str(small)).fingerprints() == found
 
 
 def test_the_tokenizer_of_a_pair_is_part_of_its_identity(tmp_path: Path) -> None:
     large = write_checkpoint(tmp_path / "large")
     other = write_checkpoint(tmp_path / "other", tokenizer="multilingual")
     bare = write_checkpoint(tmp_path / "bare", tokenizer=None)
-    own, asked = fingerprints(str(large), str(large)), fingerprints(str(large), str(large), tokenizer=str(other))
+    own, asked = (
+        PairSpec(str(large), str(large)).fingerprints(),
+        PairSpec(str(large), str(large), tokenizer=str(other)).fingerprints(),
+    )
     assert own["tokenizer"] != asked["tokenizer"] == tokenizer_fingerprint(other)
-    assert fingerprints(str(bare), str(large))["tokenizer"] == own["tokenizer"]
-    assert fingerprints(str(bare), str(bare))["tokenizer"] is None
+    assert PairSpec(str(bare), str(large)).fingerprints()["tokenizer"] == own["tokenizer"]
+    assert PairSpec(str(bare), str(bare)).fingerprints()["tokenizer"] is None
     (large / "tokenizer_config.json").write_text("{}")
-    assert fingerprints(str(large), str(large))["tokenizer"] != own["tokenizer"]
+    assert PairSpec(str(large), str(large)).fingerprints()["tokenizer"] != own["tokenizer"]
 
 
 def test_the_embedded_pair_has_a_fingerprint_by_its_name() -> None:
-    found = fingerprints("embedded", "embedded")
+    found = PairSpec("embedded", "embedded").fingerprints()
     assert len({*found.values()}) == 3
     assert None not in found.values()

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from bild.results import PointFolder, Record
+from bild.results.sample import PhaseTimes, Sample, VanillaRun
+from tests.records import make_sample
 
 
-def sample(index: int, own_ms: float, base_ms: float) -> dict[str, Any]:
-    return {"id": f"e{index}", "ns": {"total": own_ms * 1e6}, "baseline": {"ns": base_ms * 1e6}}
+def sample(index: int, own_ms: float, base_ms: float) -> Sample:
+    own = PhaseTimes(round(own_ms * 1e6), 0, 0, 0, 0, 0)
+    return make_sample(id=f"e{index}", ns=own, baseline=VanillaRun([0, 1], round(base_ms * 1e6), ""))
 
 
 def round_of(start: int, drafted: int, kept: int, stop: str = "limit", wrote: int | None = 9) -> dict[str, Any]:

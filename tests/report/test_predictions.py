@@ -38,6 +38,7 @@ def hollow(found: Contents) -> list[dict[str, Any]]:
     return [point for point in section["points"] if not point["measured"]]
 
 
+@pytest.mark.slow
 def test_page_figure_and_table_show_the_same_predictions_of_two_sweeps(pair: Path, tmp_path: Path) -> None:
     put_sweep(pair, "a", "2026-01-01T00:00:00+00:00", [LATER, NEVER[0], guess(0.2, 9.0, 1.1)])
     put_sweep(pair, "b", "2026-01-02T00:00:00+00:00", [*NEVER[1:], guess(0.4, 9.0, 1.6, 38.9)])

@@ -56,6 +56,7 @@ def test_the_command_prints_the_table_and_writes_the_files(results: Path, tmp_pa
         assert (tmp_path / "demo" / "figures" / f"{name}-phone-dark.svg").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["40", "100", "160"])
 def test_the_table_is_whole_at_any_width(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
@@ -104,6 +105,7 @@ def test_a_wrong_option_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--no-such-option" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> None:
     for index, changes in enumerate(
         (
@@ -131,6 +133,7 @@ def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> N
     assert "| environment.machine | 9ab1c2 |" in text
 
 
+@pytest.mark.slow
 def test_the_report_is_the_same_twice(results: Path, tmp_path: Path) -> None:
     one, two = write_report(results, tmp_path / "one"), write_report(results, tmp_path / "two")
     for first, second in zip((one.text, *one.figures, *one.tables), (two.text, *two.figures, *two.tables), strict=True):

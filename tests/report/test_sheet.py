@@ -16,6 +16,7 @@ from tests.records import make_sweep
 SWEEP = make_section(make_sweep(pair__name="mt5-large-aligned", joint=Joint(0.008, 0.4, -0.3)))
 
 
+@pytest.mark.slow
 def test_all_variants_are_the_same_bytes_twice(tmp_path: Path) -> None:
     one, two = (front_sheet(SWEEP).save(tmp_path / name) for name in ("one", "two"))
     assert [path.name for path in one] == [

@@ -11,6 +11,7 @@ import pytest
 from bild.errors import BildError
 from bild.report.trace import FATES, fates, numbers, pieces, reason, show_traces
 from bild.results.samples_log import SampleLog
+from tests.records import make_sample
 
 WORDS = {0: "", 1: "", 2: " Der", 3: " Hund", 4: " läuft", 5: "s", 6: " [red]Katze", 7: "."}
 ROUNDS: list[dict[str, Any]] = [
@@ -35,7 +36,8 @@ def decode(ids: Sequence[int]) -> str:
 def point(tmp_path: Path) -> Path:
     log = SampleLog(tmp_path)
     for i in range(3):
-        log.append({"id": f"e{i}", "tokens": TOKENS, "text": decode(TOKENS), "large_passes": 4}, ROUNDS if i else [])
+        made = make_sample(id=f"e{i}", tokens=TOKENS, text=decode(TOKENS), large_passes=4)
+        log.append(made, ROUNDS if i else [])
     log.close()
     return tmp_path
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bild.results import PointFolder
+from bild.results import PointFolder, Sample
+from bild.results.sample import PhaseTimes
+from tests.records import make_sample
 
 DIGEST = "0123456789abcdef" * 4
 REPOSITORY = Path(__file__).parents[2]
@@ -25,8 +27,9 @@ def open_point(root: Path, **changes: Any) -> PointFolder:
     return PointFolder.open(root, **(settings | changes))
 
 
-def sample(number: int) -> dict[str, Any]:
-    return {"id": f"e{number}", "tokens": [0, 5, number, 1], "text": "Grüße,\nein Satz\u2028hier", "ns": 10**9 + number}
+def sample(number: int) -> Sample:
+    times = PhaseTimes(10**9 + number, 1, 2, 3, 4, 5)
+    return make_sample(id=f"e{number}", tokens=[0, 5, number, 1], text="Grüße,\nein Satz\u2028hier", ns=times)
 
 
 def rounds(number: int) -> list[dict[str, Any]]:
@@ -40,7 +43,7 @@ def fill(root: Path, count: int) -> Path:
         return folder.path
 
 
-def expected(count: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def expected(count: int) -> tuple[list[Sample], dict[str, Any]]:
     return [sample(n) for n in range(count)], {f"e{n}": rounds(n) for n in range(count)}
 
 

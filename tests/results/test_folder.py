@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bild.errors import BildError
+from bild.results.folder import write_atomically
 from tests.records import make_record
 from tests.results.points import (
     DIGEST,
@@ -127,3 +128,21 @@ def test_a_folder_that_failed_to_open_is_not_held(tmp_path: Path) -> None:
     (path / "samples.jsonl").unlink()
     with open_point(tmp_path) as folder:
         assert folder.samples() == []
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".record.json.tmp").symlink_to(victim)
+    write_atomically(tmp_path / "record.json", "{}")
+    assert (victim.read_text(), (tmp_path / "record.json").read_text()) == ("precious", "{}")
+    assert not (tmp_path / "record.json").is_symlink()
+
+
+def test_whatever_ends_a_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no space left, says a library in its own words")
+
+    with pytest.raises(RuntimeError):
+        write_atomically(tmp_path / "state.pt", fail)
+    assert list(tmp_path.iterdir()) == []

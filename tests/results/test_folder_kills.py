@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import gzip
 import json
@@ -132,7 +133,7 @@ def test_a_long_example_that_failed_leaves_nothing_behind_a_short_one(
         with monkeypatch.context() as patch:
             patch.setattr(os, "pwrite", full_after_writing)
             with pytest.raises(BildError, match="disk is full"):
-                folder.append({"id": "long", "text": "x" * 5000}, [{"drafted": list(range(3000))}])
+                folder.append(dataclasses.replace(sample(7), text="x" * 5000), [{"drafted": list(range(3000))}])
         folder.append(sample(0), rounds(0))
         assert (folder.samples(), folder.traces()) == expected(1)
     assert (folder.path / "samples.jsonl").read_bytes().count(b"\n") == 1

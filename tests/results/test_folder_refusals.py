@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 from pathlib import Path
@@ -79,9 +80,9 @@ def test_a_trace_of_other_examples_is_told(tmp_path: Path) -> None:
 def test_nan_is_refused_before_anything_is_written(tmp_path: Path, where: str) -> None:
     with open_point(tmp_path) as folder:
         folder.append(sample(0), rounds(0))
-        broken = sample(1) | ({"score": [1.0, math.nan]} if where == "sample" else {})
+        broken = dataclasses.replace(sample(1), index=math.nan) if where == "sample" else sample(1)
         trace = rounds(1) if where == "sample" else [{"token_nll": [0.0, math.nan]}]
-        field = r"score\.1" if where == "sample" else r"rounds\.0\.token_nll\.1"
+        field = "index" if where == "sample" else r"rounds\.0\.token_nll\.1"
         with pytest.raises(BildError, match=rf"e1 was not written: the field {field} is NaN"):
             folder.append(broken, trace)
         assert (folder.samples(), folder.traces()) == expected(1)
@@ -96,7 +97,7 @@ def test_an_example_is_written_once(tmp_path: Path) -> None:
 
 
 def test_text_that_utf8_cannot_hold_comes_back(tmp_path: Path) -> None:
-    odd = {"id": "odd", "text": "half a pair: \ud83d"}
+    odd = dataclasses.replace(sample(0), text="half a pair: \ud83d")
     with open_point(tmp_path) as folder:
         folder.append(odd, [])
         assert folder.samples() == [odd]

@@ -12,6 +12,7 @@ from bild.errors import BildError
 from bild.results.parts import Interval, Threshold
 from bild.results.predicted import (
     PREDICTED,
+    PREDICTED_SCHEMA,
     Agreement,
     Metric,
     Predicted,
@@ -39,7 +40,7 @@ def make_predicted() -> Predicted:
         PredictedPoint("bild-fb0.6-rbinf", record.method, never, quality, record.counts, seconds, speedup, False),
     ]  # fmt: skip
     return Predicted(
-        schema=1,
+        schema=PREDICTED_SCHEMA,
         hash="0" * 64,
         tree="1" * 64,
         task=record.task.name,
@@ -74,7 +75,7 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"points": {}}, "points must be a list"),
-        ({"schema": 9}, "schema must be 1"),
+        ({"schema": 9}, "schema must be 2"),
         ({"examples": "many"}, "examples must be an integer"),
         ({"points": [{}]}, "points.0.label is missing"),
     ],

@@ -9,7 +9,23 @@ from typing import Any
 import pytest
 
 from bild.errors import BildError
-from bild.results import Record, comparable, find_records, identity, to_frame, to_json
+from bild.results import (
+    SCHEMA_VERSION,
+    Method,
+    Record,
+    Threshold,
+    comparable,
+    find_records,
+    frame,
+    from_json,
+    identity,
+    read_samples,
+    read_traces,
+    to_frame,
+    to_json,
+)
+from bild.results.predicted import find_predicted
+from bild.results.reading import to_row
 from tests.records import make_record, make_sweep
 
 
@@ -121,24 +137,63 @@ def test_a_sweep_may_be_compared_with_itself() -> None:
 
 def test_a_frame_has_one_row_a_point_with_units_in_its_names(tmp_path: Path) -> None:
     records = make_sweep()
-    frame = to_frame(records)
-    assert len(frame) == len(records)
-    assert frame["label"].tolist() == [record.label for record in records]
-    row = frame[frame["label"] == "bild-fb0.6-rb4"].iloc[0]
+    table = to_frame(records)
+    assert len(table) == len(records)
+    assert table["label"].tolist() == [record.label for record in records]
+    row = table[table["label"] == "BiLD 0.6/4"].iloc[0]
     assert (row["fb"], row["rb"], row["method"], row["examples"]) == (0.6, 4.0, "bild", 888)
     assert (row["speedup"], row["quality"], row["metric"]) == (1.78, 39.13, "bleu")
     assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
     assert row["score_bleu"] == row["quality"]
     assert row["fallback_rate"] == pytest.approx(0.059)
     assert row["ms_per_token"] == pytest.approx(1e3 * row["seconds"] / row["tokens"])
-    assert frame["path"].isna().all()
+    assert table["path"].isna().all()
 
 
 def test_a_frame_knows_where_points_were_found(tmp_path: Path) -> None:
     put(tmp_path / "one", to_json(make_record(latency__library=None)))
-    frame = to_frame(find_records(tmp_path)[0])
-    assert frame["path"].tolist() == [str(tmp_path / "one")]
-    assert frame["speedup_over_library"].isna().all()
+    table = frame(tmp_path)
+    assert table["path"].tolist() == [str(tmp_path / "one")]
+    assert table["speedup_over_library"].isna().all()
+
+
+def test_every_switch_and_threshold_of_a_method_is_a_column() -> None:
+    row = to_row(make_record())
+    for part in (Method, Threshold):
+        assert {field.name for field in dataclasses.fields(part)} - {"name"} <= set(row)
+    for name in ("quality", "quality_difference", "speedup", "speedup_geometric", "ms_per_example", "score_bleu"):
+        assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    assert {"command", "hash", "path"} <= set(row)
+    assert all(value is None or isinstance(value, str | bool | int | float) for value in row.values())
+
+
+def test_points_of_version_1_are_read_as_version_2() -> None:
+    root = Path(__file__).with_name("version1")
+    plain = json.loads((root / "record.json").read_bytes())
+    assert plain["schema"] == 1
+    (point,), skipped = find_records(root)
+    assert not skipped
+    record = point.record
+    assert (record.schema, record.hash, record.method.name) == (SCHEMA_VERSION, plain["hash"], "bild")
+    assert (record.threshold.fb, record.threshold.rb) == (0.3, 2.0)
+    assert dataclasses.asdict(record.counts)["rollbacks"] == plain["counts"]["rollbacks"]
+    assert record.headline.value == plain["quality"]["scores"]["bleu"]["value"]
+    assert from_json(to_json(record)) == record
+    samples = read_samples(root)
+    assert [sample.id for sample in samples] == list(read_traces(root))
+    lines = [json.loads(line) for line in (root / "samples.jsonl").read_text().splitlines()]
+    assert [(sample.written, sample.ns.total) for sample in samples] == [
+        (len(line["tokens"]) - 1, line["ns"]["total"]) for line in lines
+    ]
+    assert frame(root)["speedup"].tolist() == [plain["latency"]["speedup"]["total"]["value"]]
+
+
+def test_the_example_is_read_whichever_version_wrote_it() -> None:
+    root = Path(__file__).parents[2] / "results" / "example"
+    points, skipped = find_records(root)
+    assert (len(points), skipped) == (len(list(root.rglob("record.json"))), [])
+    assert all(len(read_samples(point.path)) >= point.record.latency.examples for point in points)
+    assert len(find_predicted(root)) == len(list(root.rglob("predicted.json"))) == 1
 
 
 def test_an_empty_frame_has_no_rows() -> None:

@@ -117,4 +117,4 @@ def test_a_wrong_option_ends_in_one_sentence(tmp_path: Path, arguments: str, beg
 
 def test_an_infinite_rollback_threshold_is_a_point_of_its_own() -> None:
     points = grid_points(GridConfig(fb=[0.5], rb=[math.inf, 5]), TaskConfig(), MethodConfig(), [])
-    assert [point.label for point in points[-2:]] == ["bild-fb0.5-rbinf", "bild-fb0.5-rb5"]
+    assert [point.label for point in points[-2:]] == ["BiLD 0.5/inf", "BiLD 0.5/5"]

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from bild.config import MeasureConfig, MethodConfig, ThresholdConfig
+from bild.results.sample import PhaseTimes, Sample, VanillaRun
 from bild.sweep.config import GridConfig
 from bild.sweep.grid import BASELINE, SweptPoint
 from bild.sweep.measure_front import Contender, Contest, relative_width
+from tests.records import make_sample
 
 
 class Folder:
@@ -20,15 +22,16 @@ class Folder:
     def __init__(self, seconds: float, noise: float) -> None:
         self.seconds, self.noise = seconds, noise
         self.dice = random.Random(seconds)
-        self.done: list[dict[str, Any]] = []
+        self.done: list[Sample] = []
 
-    def samples(self) -> list[dict[str, Any]]:
+    def samples(self) -> list[Sample]:
         return self.done
 
     def measure(self, ids: list[str]) -> None:
         for name in ids[len(self.done) :]:
             ns = round(1e9 * self.seconds * self.dice.uniform(1 - self.noise, 1 + self.noise))
-            self.done.append({"id": name, "ns": {"total": ns}, "baseline": {"ns": 10**9}, "library": None})
+            times = PhaseTimes(ns, 0, 0, 0, 0, 0)
+            self.done.append(make_sample(id=name, ns=times, baseline=VanillaRun([0, 1], 10**9, "")))
 
 
 def contender(name: str, why: str, quality: float, seconds: float, noise: float = 0.2) -> Contender:
@@ -91,7 +94,7 @@ def test_a_point_that_is_surely_slower_and_no_better_is_given_up() -> None:
     better = contender("bild", "front", 39.5, 0.82)
     play([vanilla(), slow, fast, better], width=0.01)
     assert slow.gone is not None
-    assert "surely slower than bild-fb0.5-rb5" in slow.gone
+    assert "surely slower than BiLD 0.5/5" in slow.gone
     assert len(slow.subject.folder.samples()) == 32
     assert fast.gone is None
     assert better.gone is None

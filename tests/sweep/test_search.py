@@ -96,6 +96,7 @@ def test_what_is_chosen_on_one_half_is_reported_on_the_other() -> None:
     assert answer.halves == (20, 20)
 
 
+@pytest.mark.slow
 def test_the_front_is_the_front_of_all_that_was_tried() -> None:
     answer = search("front").run([MethodConfig(), MethodConfig(rules="authors")])
     speeds = [one.chosen_on.speedup for one in answer.front]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from bild.results import find_records, read_samples
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import read_prices
 from bild.tree import open_tree
-from tests.sweep.zygote import Zygote, zygote
+from tests.zygote import Zygote
 
+SWEEP = "bild.sweep.__main__:main"
 EXAMPLES = 12
 OPTIONS = (
     f"task.samples={EXAMPLES}",
@@ -39,26 +39,13 @@ LABELS = {"vanilla", "small", "speculative-k3", "bild-authors-fb0.3-rb2", "bild-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-class Peaceful(NamedTuple):
-    """A sweep that was left in peace, and how long it took."""
-
-    cwd: Path
-    seconds: float
-
-
 @pytest.fixture(scope="module")
-def mother() -> Iterator[Zygote]:
-    with zygote() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def peaceful(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Peaceful:
+def peaceful(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that was left in peace."""
     cwd = tmp_path_factory.mktemp("peaceful")
-    began = time.monotonic()
-    child = mother.start(*OPTIONS, cwd=cwd)
+    child = mother.start(SWEEP, *OPTIONS, cwd=cwd)
     assert child.wait() == 0, child.log.read_text()
-    return Peaceful(cwd, time.monotonic() - began)
+    return cwd
 
 
 def predicted(cwd: Path) -> Predicted:
@@ -80,7 +67,7 @@ def records(cwd: Path) -> dict[str, dict[str, Any]]:
     for point in points:
         plain = json.loads((point.path / "record.json").read_bytes())
         kept = {part: plain[part] for part in ("hash", "label", "task", "method", "threshold", "quality", "counts")}
-        kept["tokens"] = {s["id"]: s["tokens"] for s in read_samples(point.path)}
+        kept["tokens"] = {s.id: s.tokens for s in read_samples(point.path)}
         found[point.path.name] = kept
     return found
 
@@ -97,82 +84,91 @@ def assert_same(cwd: Path, other: Path) -> None:
     ]
 
 
-def test_a_sweep_leaves_a_tree_prices_predictions_and_points(peaceful: Peaceful) -> None:
-    found = predicted(peaceful.cwd)
+def progress(cwd: Path) -> int:
+    """Count the files and the measured examples below a folder: about 100 when a sweep is done."""
+    files = [path for path in cwd.rglob("*") if path.is_file()]
+    return len(files) + sum(path.read_bytes().count(b"\n") for path in files if path.name == "samples.jsonl")
+
+
+def test_a_sweep_leaves_a_tree_prices_predictions_and_points(peaceful: Path) -> None:
+    found = predicted(peaceful)
     assert {p.label for p in found.points} == LABELS
     assert all(p.measured for p in found.points)
-    assert {kept["label"] for kept in records(peaceful.cwd).values()} == LABELS
-    assert read_prices(next(peaceful.cwd.rglob("tree/*/prices.json"))).error == found.prices
+    assert {kept["label"] for kept in records(peaceful).values()} == LABELS
+    assert read_prices(next(peaceful.rglob("tree/*/prices.json"))).error == found.prices
     for point in found.points:
         assert (point.agreement is None) == (point.label == "vanilla")
 
 
-def test_predicted_quality_and_counts_are_those_of_the_live_points(peaceful: Peaceful) -> None:
+def test_predicted_quality_and_counts_are_those_of_the_live_points(peaceful: Path) -> None:
     """On the same examples the tree tells the very tokens that a live run writes."""
-    tree = open_tree(peaceful.cwd / "results" / "embedded" / "embedded" / "tree")
+    tree = open_tree(peaceful / "results" / "embedded" / "embedded" / "tree")
     for fb in (0.3, 0.8):
         name = f"bild-authors-fb{fb}-rb2"
-        (point,) = [kept for kept in records(peaceful.cwd).values() if kept["label"] == name]
+        (point,) = [kept for kept in records(peaceful).values() if kept["label"] == name]
         replay = tree.take(point["tokens"]).replay(fb, 2.0, rules="authors")
         assert dict(zip(point["tokens"], replay.tokens, strict=True)) == point["tokens"]
         assert replay.counts.large_passes == point["counts"]["large_passes"]
         assert replay.counts.small_passes == point["counts"]["small_passes"]
 
 
-def test_all_measured_points_may_be_compared(peaceful: Peaceful) -> None:
-    sections, skipped = find_sections(peaceful.cwd / "results")
+def test_all_measured_points_may_be_compared(peaceful: Path) -> None:
+    sections, skipped = find_sections(peaceful / "results")
     assert len(sections) == 1
     assert list(skipped) == []
 
 
-def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peaceful: Peaceful) -> None:
-    told = (peaceful.cwd / "log").read_text()
+def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peaceful: Path) -> None:
+    told = (peaceful / "log").read_text()
     for words in ("What", "Takes", "predicted", "measured", "~", "Next: python -m bild.report", ".replay(fb="):
         assert words in told, words
     assert "Traceback" not in told
 
 
-def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Peaceful) -> None:
-    before = {p: p.read_bytes() for p in peaceful.cwd.rglob("record.json")}
-    samples = {p: p.read_bytes() for p in peaceful.cwd.rglob("samples.jsonl")}
-    tree = repr(trees(peaceful.cwd))
-    child = mother.start(*OPTIONS, cwd=peaceful.cwd)
+def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Path) -> None:
+    before = {p: p.read_bytes() for p in peaceful.rglob("record.json")}
+    samples = {p: p.read_bytes() for p in peaceful.rglob("samples.jsonl")}
+    tree = repr(trees(peaceful))
+    child = mother.start(SWEEP, *OPTIONS, cwd=peaceful)
     assert child.wait() == 0
-    assert {p: p.read_bytes() for p in peaceful.cwd.rglob("record.json")} == before
-    assert {p: p.read_bytes() for p in peaceful.cwd.rglob("samples.jsonl")} == samples
-    assert repr(trees(peaceful.cwd)) == tree
-    assert len(find_predicted(peaceful.cwd)) == 1
+    assert {p: p.read_bytes() for p in peaceful.rglob("record.json")} == before
+    assert {p: p.read_bytes() for p in peaceful.rglob("samples.jsonl")} == samples
+    assert repr(trees(peaceful)) == tree
+    assert len(find_predicted(peaceful)) == 1
 
 
 @pytest.mark.timeout(1800)
-def test_ten_kills_at_random_moments_change_nothing(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
+def test_ten_kills_at_random_moments_change_nothing(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
     dice = random.Random(8)
     killed = 0
-    for _ in range(10):
-        child = mother.start(*OPTIONS, cwd=tmp_path)
-        time.sleep(dice.uniform(0.05, 0.8) * peaceful.seconds)
+    for attempt in range(10):
+        child = mother.start(SWEEP, *OPTIONS, cwd=tmp_path)
+        enough = progress(tmp_path) + (dice.randint(1, 10) if attempt else 0)
+        while progress(tmp_path) < enough and not child.ended():
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0.0, 0.05))
         child.kill()
         killed += child.wait() == -9
-    assert killed >= 5
-    last = mother.start(*OPTIONS, cwd=tmp_path)
+    assert killed >= 8
+    last = mother.start(SWEEP, *OPTIONS, cwd=tmp_path)
     assert last.wait() == 0, last.log.read_text()
-    assert_same(tmp_path, peaceful.cwd)
+    assert_same(tmp_path, peaceful)
 
 
-def test_two_sweeps_at_once_end_with_one_set_of_results(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
-    both = [mother.start(*OPTIONS, cwd=tmp_path) for _ in range(2)]
+def test_two_sweeps_at_once_end_with_one_set_of_results(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
+    both = [mother.start(SWEEP, *OPTIONS, cwd=tmp_path) for _ in range(2)]
     assert [child.wait() for child in both] == [0, 0], both[0].log.read_text()
     assert "waiting: process" in both[0].log.read_text()
-    assert_same(tmp_path, peaceful.cwd)
+    assert_same(tmp_path, peaceful)
 
 
-def test_more_examples_go_on_from_those_measured(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
+def test_more_examples_go_on_from_those_measured(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
     """A finer width grows the sub-sample in the same folders, and every record is of the larger one."""
     import shutil
 
-    shutil.copytree(peaceful.cwd / "results", tmp_path / "results")
+    shutil.copytree(peaceful / "results", tmp_path / "results")
     before = {path.name for path in tmp_path.rglob("*-*") if (path / "record.json").exists()}
-    child = mother.start(*OPTIONS[:-2], "sweep.width=0.001", cwd=tmp_path)
+    child = mother.start(SWEEP, *OPTIONS[:-2], "sweep.width=0.001", cwd=tmp_path)
     assert child.wait() == 0, child.log.read_text()
     found = records(tmp_path)
     assert set(found) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bild.errors import BildError
-from bild.tasks.layouts import files_of, refuse_missing_shards, splits_in
+from bild.tasks.files import files_of, refuse_missing_shards, splits_in
 
 
 @pytest.mark.parametrize(

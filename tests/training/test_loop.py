@@ -13,9 +13,9 @@ from bild.errors import BildError
 from bild.training import loop
 from bild.training.config import TrainSettings
 from bild.training.corpus import Corpus, epoch_order, make_batch
+from bild.training.job import train
 from bild.training.loop import Trainer, Validation
-from bild.training.losses import likelihood_loss
-from bild.training.session import train
+from bild.training.optimization import likelihood_loss
 from tests.training.tiny import tiny_config, tiny_module, write_corpus
 
 

@@ -13,8 +13,14 @@ import torch.nn.functional as F
 from bild.engines.early_exit import truncated
 from bild.training.config import TrainSettings
 from bild.training.corpus import IGNORED, Batch, make_batch
-from bild.training.losses import divergence, divergence_loss, likelihood_loss, logits_at, token_losses
-from bild.training.optim import make_optimizer
+from bild.training.optimization import (
+    divergence,
+    divergence_loss,
+    likelihood_loss,
+    logits_at,
+    make_optimizer,
+    token_losses,
+)
 from tests.training.tiny import tiny_module
 
 SOURCES = [[5, 6, 7, 1], [8, 9, 1]]

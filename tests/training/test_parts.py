@@ -11,8 +11,7 @@ from bild.config import ModelConfig
 from bild.errors import BildError
 from bild.training.config import AlignConfig, AlignSettings, TrainConfig, TrainSettings
 from bild.training.corpus import epoch_order
-from bild.training.optim import rate_at
-from bild.training.tokenization import ByteDropout, quicken_dropout
+from bild.training.optimization import ByteDropout, quicken_dropout, rate_at
 from tests.training.tiny import SHAPE, tiny_module
 
 

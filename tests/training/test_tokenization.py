@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bild.errors import BildError
-from bild.training.tokenization import SubwordDropout, save_tokenizer, train_tokenizer
+from bild.training.corpus import SubwordDropout
+from bild.training.start import save_tokenizer, train_tokenizer
 from tests.tinydata import PAIRS
 
 TEXTS = [text for pair in PAIRS for text in pair]

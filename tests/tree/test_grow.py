@@ -46,6 +46,7 @@ def grown(embedded_pair: Pair, data: Dataset, tmp_path_factory: pytest.TempPathF
     return grow(tmp_path_factory.mktemp("tree"), embedded_pair, TASK, data, points), points
 
 
+@pytest.mark.slow
 def test_replays_are_what_the_live_driver_does(grown: tuple[Tree, list[Setting]], embedded_pair: Pair) -> None:
     tree, points = grown
     ids = [example.id for example in tree.examples[::2]]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,12 +12,16 @@ import numpy as np
 import pytest
 
 from bild import open_tree
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.models import load_pair
+from bild.tasks import load_task
+from bild.tree import grow as growing
 from bild.tree import store
 from bild.tree.nodes import Table
 from bild.tree.walk import Setting
 from tests.tree.worlds import EOS, START, World, grown
+from tests.zygote import Child, Zygote
 
 POINTS: list[Setting] = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in (0.25, 0.75) for rb in (0.5, 2.0)]
 MORE: list[Setting] = [*POINTS, (MethodConfig("bild", "authors"), ThresholdConfig(0.9, 0.0))]
@@ -122,46 +124,42 @@ def make_folder(folder: Path) -> None:
     store.create(folder, {"task": {"target_limit": 20, "metric": "bleu"}}, more, [example], "{}")
 
 
-GROW = """
-import sys, torch
-from pathlib import Path
-torch.set_num_threads(1)
-from bild.config import MethodConfig, TaskConfig, ThresholdConfig
-from bild.models import load_pair
-from bild.tasks import load_task
-from bild.tree import grow as growing
-growing.CHUNK = 2
-task = TaskConfig(samples=8, target_limit=20)
-points = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in (0.3, 0.7) for rb in (1.0, 4.0)]
-pair = load_pair("embedded", device="cpu")
-print("ready", flush=True)
-growing.grow(Path(sys.argv[1]), pair, task, load_task(task), points)
-"""
+EXAMPLES = 8
+
+
+def grow_embedded() -> None:
+    """Grow a tree of the embedded pair in the folder that the command line names, two examples at a time."""
+    growing.CHUNK = 2
+    task = TaskConfig(samples=EXAMPLES, target_limit=20)
+    points = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in (0.3, 0.7) for rb in (1.0, 4.0)]
+    growing.grow(Path(sys.argv[1]), load_pair("embedded", device="cpu"), task, load_task(task), points)
 
 
 @pytest.mark.slow
-def test_killed_growths_end_with_the_tree_of_one_that_was_not(tmp_path: Path) -> None:
-    run_growth(tmp_path / "whole", None)
+def test_killed_growths_end_with_the_tree_of_one_that_was_not(mother: Zygote, tmp_path: Path) -> None:
+    def start(name: str) -> Child:
+        return mother.start("tests.tree.test_store:grow_embedded", str(tmp_path / name), cwd=tmp_path)
+
+    def stored() -> int:
+        return sum(file.stat().st_size for file in tmp_path.glob("killed/*/*.bin"))
+
+    assert start("whole").wait() == 0, (tmp_path / "log").read_text()
     dice = random.Random(4)
+    killed = []
     for _ in range(4):
-        run_growth(tmp_path / "killed", dice.uniform(0.0, 1.0))
-    run_growth(tmp_path / "killed", None)
-    whole, killed = open_tree(tmp_path / "whole"), open_tree(tmp_path / "killed")
-    for a, b in zip(whole.examples, killed.examples, strict=True):
+        child, before = start("killed"), stored()
+        while stored() == before and not child.ended():
+            time.sleep(0.001)
+        time.sleep(dice.uniform(0.0, 0.1))
+        child.kill()
+        killed.append(child.wait())
+    assert killed.count(-signal.SIGKILL) >= 3, killed
+    assert start("killed").wait() == 0, (tmp_path / "log").read_text()
+    whole, torn = open_tree(tmp_path / "whole"), open_tree(tmp_path / "killed")
+    assert len(whole.examples) == EXAMPLES
+    for a, b in zip(whole.examples, torn.examples, strict=True):
         assert same(a.table, b.table)
     names = {file.relative_to(tmp_path / "whole") for file in (tmp_path / "whole").rglob("*") if file.is_file()}
     assert names == {
         file.relative_to(tmp_path / "killed") for file in (tmp_path / "killed").rglob("*") if file.is_file()
     }
-
-
-def run_growth(folder: Path, kill_after: float | None) -> None:
-    command = [sys.executable, "-c", GROW, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(process.pid, signal.SIGKILL)
-        code = process.wait()
-    assert code == 0 if kill_after is None else code in (0, -signal.SIGKILL)

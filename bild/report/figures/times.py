@@ -135,12 +135,9 @@ def latency_sheet(section: Section) -> Sheet | Missing:
 
 def times_of(section: Section, record: Record) -> Times | None:
     """Return the times of a record's examples, or None."""
-    try:
-        samples = section.samples(record) or []
-        own = [sample["ns"]["total"] / 1e6 for sample in samples]
-        base = [sample["baseline"]["ns"] / 1e6 for sample in samples]
-    except (KeyError, TypeError):
-        return None
+    samples = section.samples(record) or []
+    own = [1e3 * sample.seconds for sample in samples]
+    base = [1e3 * sample.baseline_seconds for sample in samples]
     return Times(record, own, base) if own and all(own) and all(base) else None
 
 

@@ -169,9 +169,7 @@ def _outputs(tree: Tree, replays: Sequence[Any], metric: str) -> list[list[dict[
 def _table(metric: str, texts: Sequence[str], references: Sequence[str]) -> Any:
     from bild.metrics import statistics  # numpy: only where a page is made
 
-    if metric == "bleu":
-        return statistics.bleu(texts, references).table
-    return statistics.rouge(texts, references, types=(metric,))[metric].table
+    return statistics.compute((metric,), texts, references)[metric].table
 
 
 def _children(example: TreeExample) -> dict[tuple[int, int], int]:

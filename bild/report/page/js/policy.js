@@ -52,7 +52,7 @@
     };
   }
 
-  /** What one model has cached, and the new positions of every pass: the cached model of bild/measure/live.py. */
+  /** What one model has cached, and the new positions of every pass: `CachedModel` of bild/measure/live.py. */
   class Hand {
     fed = [];
     passes = [];

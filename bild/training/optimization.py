@@ -1,7 +1,4 @@
-"""What is minimised: the likelihood of the targets, at the last layer or also at exits before it.
-
-White-box distillation: how far the small model's distribution is from the large one's, token by token.
-"""
+"""What is minimised and how: losses, optimisers, the schedule of the rate, and a dropout that is cheap on CPUs."""
 
 from __future__ import annotations
 
@@ -11,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from bild.training.config import TrainSettings
 from bild.training.corpus import IGNORED, Batch
 
 
@@ -95,3 +93,75 @@ def divergence_loss(kind: str, module: Any, teacher: Any, batch: Batch, vocabula
         given = logits_at(teacher, batch, [])[0][real][:, :vocabulary]
         nll = F.cross_entropy(student.detach(), batch.targets[real], reduction="sum")
     return divergence(kind, student, given), nll
+
+
+def make_optimizer(module: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Adafactor as the paper used it (no rate of its own making), or AdamW; the rate is set step by step."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
+    from transformers.optimization import Adafactor
+
+    made: torch.optim.Optimizer = Adafactor(
+        parameters,
+        lr=settings.rate,
+        scale_parameter=settings.scale_parameter,
+        relative_step=False,
+        warmup_init=False,
+        weight_decay=settings.weight_decay,
+    )
+    return made
+
+
+def rate_at(step: int, total: int, settings: TrainSettings) -> float:
+    """The learning rate of a step, counted from 0, in a training of `total` steps."""
+    if step < settings.warmup:
+        return settings.rate * (step + 1) / (settings.warmup + 1)
+    done = (step - settings.warmup) / max(1, total - settings.warmup)
+    factors = {
+        "constant": 1.0,
+        "linear": 1.0 - done,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+        "inverse-sqrt": math.sqrt(max(1, settings.warmup) / max(1, step)),
+    }
+    return settings.rate * max(0.0, factors[settings.schedule])
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of parameters the same rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def clip(module: Any, largest: float | None) -> float:
+    """Scale the gradients down to the norm `largest`; returns the norm before."""
+    return float(torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if largest is None else largest))
+
+
+class ByteDropout(nn.Module):
+    """Dropout whose mask costs a random byte per activation, so that p is rounded to a 256th.
+
+    The bytes come from torch's own generator: a seed decides them, and a checkpoint has their state.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations of any shape, some of them zero and the rest scaled up, in training."""
+        if not self.training or not self.dropped:
+            return x
+        bits = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = bits.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self.dropped))
+
+
+def quicken_dropout(module: Any) -> None:
+    """Put `ByteDropout` in the place of every dropout of a module that is on a CPU."""
+    if next(module.parameters()).device.type != "cpu":
+        return
+    for owner in list(module.modules()):
+        for name, child in list(owner.named_children()):
+            if isinstance(child, nn.Dropout):
+                setattr(owner, name, ByteDropout(child.p))

@@ -1,4 +1,4 @@
-"""Sweeps as processes of their own without the seconds that torch takes to import: forked from one that has it."""
+"""Processes to be killed, without the seconds that torch takes to import: forked from one process that has it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.cli.commands import environment
 
 SCRIPT = """
-import json, os, sys, traceback
+import importlib, json, os, signal, sys, traceback
 import torch
 torch.set_num_threads(1)
-import bild.sweep.drive, bild.sweep.plan, bild.sweep.show, bild.tree.grow, transformers, sacrebleu
-from bild.sweep.__main__ import main
+import bild.sweep.__main__, bild.sweep.drive, bild.sweep.plan, bild.sweep.show, bild.tree.grow, transformers, sacrebleu
+from bild.models import load_pair
+load_pair("embedded", device="cpu")  # whatever is imported late is imported now
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
@@ -29,14 +32,16 @@ for line in sys.stdin:
         continue
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(order["cwd"])
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        sys.argv = ["bild.sweep", *order["arguments"]]
+        module, function = order["function"].split(":")
+        sys.argv = [module.removesuffix(".__main__"), *order["arguments"]]
         code = 1
         try:
-            code = main()
+            code = getattr(importlib.import_module(module), function)() or 0
         except BaseException:
             traceback.print_exc()
         finally:
@@ -49,7 +54,7 @@ for line in sys.stdin:
 
 @dataclass
 class Child:
-    """A running sweep."""
+    """A running process."""
 
     pid: int
     log: Path
@@ -58,6 +63,10 @@ class Child:
     def wait(self) -> int:
         """Its exit code, or minus the signal that ended it."""
         return int(self.parent.ask({"wait": self.pid}))
+
+    def ended(self) -> bool:
+        """Return whether it is over, and only waited for."""
+        return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -78,15 +87,16 @@ class Zygote:
         self.process.stdin.flush()
         return self.process.stdout.readline().strip()
 
-    def start(self, *arguments: str, cwd: Path) -> Child:
-        """`python -m bild.sweep <arguments>` in a folder; what it says goes to `log` there."""
+    def start(self, function: str, *arguments: str, cwd: Path) -> Child:
+        """Call "module:function" with a command line of these arguments; what it says goes to `log` in `cwd`."""
         log = cwd / "log"
-        return Child(int(self.ask({"arguments": arguments, "cwd": str(cwd), "log": str(log)})), log, self)
+        order = {"function": function, "arguments": arguments, "cwd": str(cwd), "log": str(log)}
+        return Child(int(self.ask(order)), log, self)
 
 
 @contextmanager
 def zygote() -> Iterator[Zygote]:
-    """One for as long as it is used."""
+    """Start one for as long as it is used."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         stdin=subprocess.PIPE,

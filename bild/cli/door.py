@@ -1,0 +1,178 @@
+"""The command `bild`: a verb for each command line, lists of what there is, and shell completion."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, NamedTuple, get_type_hints
+
+from bild import __version__
+from bild.cli.checks import plain_type
+from bild.cli.groups import conf_dir, groups, options
+from bild.errors import BildError, guard
+
+
+class Verb(NamedTuple):
+    """A command line: the module whose `main` it is, its schema there or in `bild.<room>.config`, and what it does."""
+
+    module: str
+    schema: str | None
+    about: str
+
+
+VERBS = {
+    "run": Verb("bild.run", "bild.run.TracedConfig", "measure one method at one setting beside vanilla decoding"),
+    "sweep": Verb(
+        "bild.sweep.__main__", "bild.sweep.config.SweepConfig", "price every threshold, and measure the front live"
+    ),
+    "report": Verb("bild.report.__main__", None, "figures, tables and one page from a results folder"),
+    "bench": Verb("bild.bench.__main__", "bild.bench.config.BenchConfig", "every engine against the machine's limit"),
+    "train": Verb("bild.train", "bild.training.config.TrainConfig", "fine-tune a checkpoint, or train from scratch"),
+    "align": Verb("bild.align", "bild.training.config.AlignConfig", "teach the small model what the large one writes"),
+    "demo": Verb("bild.demo", "bild.demo.DemoConfig", "a handful of points side by side, and a figure"),
+    "doctor": Verb("bild.doctor", None, "what this machine has, what is missing, how to mend it"),
+}
+OWN = {"list": "tasks, models, methods, engines, experiments, ...", "completion": "a script for bash, zsh or fish"}
+LISTS = {f"{group}s": group for group in ("task", "model", "method", "threshold", "engine", "experiment", "shape")}
+HELP = """\
+bild: a benchmark of BiLD, the Big Little Decoder.
+
+    bild VERB [flags] [group=option ...] [key=value ...]
+
+{verbs}
+
+    bild demo
+    bild run task=xsum model=t5-large threshold.fb=0.6
+    bild sweep task=xsum plan=only
+    bild list models
+    eval "$(bild completion bash)"
+
+bild VERB --help tells more; bild --version tells the version."""
+SCRIPTS = {
+    "bash": """\
+_bild() {
+    local line="${COMP_LINE:0:COMP_POINT}" before="" each
+    local word="${line##* }"
+    [[ "$COMP_WORDBREAKS" == *=* ]] && before="${word%"${word##*=}"}"
+    COMPREPLY=()
+    while IFS= read -r each; do COMPREPLY+=("${each#"$before"}"); done < <("$1" complete "$line" 2>/dev/null)
+    [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace 2>/dev/null
+}
+complete -o default -F _bild bild""",
+    "zsh": """\
+#compdef bild
+_bild() {
+    local -a found
+    found=("${(@f)$("$words[1]" complete "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+    if [[ -n "$found[1]" ]]; then compadd -Q -S "" -a found; else _files; fi
+}
+compdef _bild bild""",
+    "fish": "complete -c bild -a '(bild complete (commandline -cp | string collect) 2>/dev/null)'",
+}
+
+
+def main() -> int:
+    """Run the command `bild`; returns the exit code."""
+    verb, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if verb in VERBS:
+        sys.argv = [f"bild {verb}", *rest]
+        code: int = import_module(VERBS[verb].module).main()
+        return code
+    return guard(lambda: print("\n".join(_answer(verb, rest))))
+
+
+def _answer(verb: str, rest: list[str]) -> Iterator[str]:
+    if verb in ("--help", "-h", "help"):
+        told = [(name, each.about) for name, each in VERBS.items()] + list(OWN.items())
+        yield HELP.format(verbs="\n".join(f"  {name:<11} {about}" for name, about in told))
+    elif verb == "--version":
+        yield f"bild {__version__}"
+    elif verb == "list":
+        yield from _listed(rest)
+    elif verb == "completion":
+        yield SCRIPTS[_one_of("shell", rest, list(SCRIPTS))]
+    elif verb == "complete":
+        yield from candidates(rest[0] if rest else "")
+    else:
+        _one_of("verb", [verb], [*VERBS, *OWN])
+
+
+def _one_of(what: str, given: list[str], known: list[str]) -> str:
+    if len(given) == 1 and given[0] in known:
+        return given[0]
+    close = difflib.get_close_matches(" ".join(given), known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    named = f"{' '.join(given)} is not a {what}{hint}" if given else f"No {what} was given"
+    raise BildError(f"{named}: give one of {', '.join(known)}.")
+
+
+def _listed(rest: list[str]) -> Iterator[str]:
+    """What can be listed; or the options of a group, each with the first sentence of its file's comment."""
+    if not rest or rest[0] in ("--help", "-h"):
+        for name, group in LISTS.items():
+            yield f"bild list {name:<12} {len(options(group)):>3}, each chosen as {group}=..."
+        return
+    plural = f"{rest[0]}s" if rest[0] in LISTS.values() else rest[0]
+    group = LISTS[_one_of("list", [plural, *rest[1:]], list(LISTS))]
+    width = max(map(len, options(group)))
+    for option in options(group):
+        line = f"{option:<{width}}  {_comment(group, option)}"
+        yield textwrap.fill(line, _width(), subsequent_indent=" " * (width + 2), break_on_hyphens=False)
+
+
+def _width() -> int:
+    """Of the terminal; in a pipe every entry stays on one line, for grep."""
+    return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else 10_000
+
+
+def _comment(group: str, option: str) -> str:
+    lines = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    head = " ".join(line[2:] for line in lines if line.startswith("# ") and not line.startswith("# @"))
+    return re.split(r"(?<=\.)\s", head, maxsplit=1)[0]
+
+
+def candidates(line: str) -> list[str]:
+    """Complete the last word of a command line that begins with the name of the command."""
+    *before, current = line.split()[1:] + ([""] if line.endswith(" ") or not line.strip() else [])
+    return [word for word in _possible(before, current) if word.startswith(current)]
+
+
+def _possible(before: list[str], current: str) -> list[str]:
+    if not before:
+        return [*VERBS, *OWN, "--help", "--version"]
+    if before[0] in OWN:
+        return list(LISTS if before[0] == "list" else SCRIPTS) if len(before) == 1 else []
+    verb = VERBS.get(before[0])
+    if verb is None or verb.schema is None:
+        return []
+    module, _, name = verb.schema.rpartition(".")
+    schema = getattr(import_module(module), name)
+    key, equals, value = current.partition("=")
+    if not equals:
+        flags = ["--help", "--cfg", "-m"] if current.startswith("-") else []
+        return [*(f"{group}=" for group in groups(schema)), *(f"{key}=" for key in _keys(schema)), *flags]
+    if key in groups(schema):
+        kept = value[: value.rfind(",") + 1]  # of task=xsum,cnndm the last one is completed
+        return [f"{key}={kept}{option}" for option in options(key)]
+    return [f"{key}={word}" for word in ("true", "false")] if _keys(schema).get(key) is bool else []
+
+
+def _keys(schema: type) -> dict[str, Any]:
+    """Every key of a schema, in dots, with its type."""
+    found: dict[str, Any] = {}
+    hints = get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        kind = plain_type(hints[field.name])
+        inner = _keys(kind) if dataclasses.is_dataclass(kind) and isinstance(kind, type) else None
+        found |= {field.name: kind} if inner is None else {f"{field.name}.{key}": each for key, each in inner.items()}
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The files of a split: told from their names in a folder or repository, and found on this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+from bild.config import TaskConfig
+from bild.errors import BildError
+
+EMBEDDED_SPLIT = "test"
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+_ALIASES = {"validation": ("val", "valid", "dev")}
+_NOT_DATA = {"dataset_infos.json", "dataset_info.json", "state.json"}  # descriptions that stand beside the data
+
+# In order of preference. A split that several layouts have is read from the first of them only.
+_LAYOUTS = (
+    r"(?P<split>\w+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet",  # parquet shards, as `datasets` uploads them
+    r"(?P<split>\w+)/\d{4}\.parquet",  # the hub's own conversion, on refs/convert/parquet
+    *(rf"(?P<split>\w+){re.escape(suffix)}" for suffix in SUFFIXES),
+)
+_SHARD = re.compile(r"-\d{5}-of-(\d{5})")
+
+
+def splits_in(names: Iterable[str], config: str | None) -> dict[str, tuple[str, ...]]:
+    """Group file names (relative, with "/") into splits, each with its files in reading order.
+
+    With a `config` only its folder counts; without one the root, `data/` and `default/`.
+    """
+    folders = (re.escape(config) + "/",) if config else ("", "data/", "default/")
+    patterns = [re.compile(folder + layout) for folder in folders for layout in _LAYOUTS]
+    found: dict[str, dict[int, list[str]]] = {}
+    for name in sorted(names):
+        if PurePosixPath(name).name in _NOT_DATA:
+            continue
+        for rank, pattern in enumerate(patterns):
+            if match := pattern.fullmatch(name):
+                found.setdefault(match["split"], {}).setdefault(rank, []).append(name)
+                break
+    return {split: tuple(by_rank[min(by_rank)]) for split, by_rank in sorted(found.items())}
+
+
+def files_of(names: Iterable[str], config: str | None, patterns: dict[str, str], split: str) -> tuple[str, ...]:
+    """Name the files of a split, in reading order; none where the split is not there.
+
+    `patterns` (task.files: split -> file name, `*` allowed) wins over the known layouts. `validation` is also found
+    under the names val, valid and dev.
+    """
+    names = tuple(names)
+    if patterns:
+        wanted = patterns.get(split)
+        return tuple(sorted(name for name in names if wanted is not None and fnmatchcase(name, wanted)))
+    known = splits_in(names, config)
+    for candidate in (split, *_ALIASES.get(split, ())):
+        if candidate in known:
+            return known[candidate]
+    return ()
+
+
+def refuse_missing_shards(files: tuple[str, ...], where: str) -> None:
+    """Raise BildError where a file name says "of 00003" and fewer files are there."""
+    for name in files:
+        shard = _SHARD.search(name)
+        if shard and len(files) != int(shard[1]):
+            raise BildError(
+                f"{where} has {len(files)} of the {int(shard[1])} files that {name} belongs to: "
+                "the download is incomplete, fetch it again."
+            )
+
+
+@dataclass(frozen=True)
+class Located:
+    """The files of one split, in reading order.
+
+    `where` says in words where they are, `names` are the files relative to that place, `revision` is a commit hash.
+    """
+
+    where: str
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    revision: str | None = None
+
+
+def locate_embedded(task: TaskConfig) -> Located:
+    """Find `bild/tasks/data/<path>.jsonl`. BildError names the data sets there are, or the one split."""
+    folder = Path(str(resources.files("bild.tasks"))) / "data"
+    file = folder / f"{task.path}.jsonl"
+    if not file.is_file():
+        known = ", ".join(sorted(entry.stem for entry in folder.glob("*.jsonl"))) or "none"
+        raise BildError(f"task.path={task.path} is not an embedded data set: choose one of {known}.")
+    if task.split != EMBEDDED_SPLIT:
+        raise BildError(
+            f"task.split={task.split} is not a split of the embedded data set {task.path}: "
+            f"it has {EMBEDDED_SPLIT} only."
+        )
+    return Located("embedded in the package", (file,), (file.name,))
+
+
+def locate_file(task: TaskConfig) -> Located:
+    """Find a data file, or the files of the split in a folder. BildError says what is missing and what is there."""
+    kinds = ", ".join(SUFFIXES)
+    if not task.path:
+        raise BildError(f"task.path is empty: set it to a data file ({kinds}) or to a folder of <split> files.")
+    path = Path(task.path).expanduser()
+    if path.is_file():
+        return Located("local file", (path,), (path.name,))
+    if not path.is_dir():
+        raise BildError(f"task.path={task.path} does not exist: give a data file ({kinds}) or a folder of such files.")
+    names = names_under(path)
+    chosen = files_of(names, task.config, task.files, task.split)
+    if not chosen:
+        raise BildError(
+            f"task.split={task.split} is not in the folder {path}: {describe_splits(names, task)}, and a split is "
+            f"looked for as {task.split}.jsonl or the like."
+        )
+    refuse_missing_shards(chosen, str(path))
+    return Located("local folder", tuple(path / name for name in chosen), chosen)
+
+
+def names_under(folder: Path) -> tuple[str, ...]:
+    """Name all files under a folder, relative and with "/"; links whose target is gone are left out."""
+    return tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()))
+
+
+def describe_splits(names: Iterable[str], task: TaskConfig) -> str:
+    """Say which splits there are, for the end of an error message."""
+    if task.files:
+        listed = ", ".join(f"{split} ({pattern})" for split, pattern in sorted(task.files.items()))
+        return f"task.files names {listed}"
+    present = ", ".join(splits_in(names, task.config))
+    within = f" under config {task.config}" if task.config else ""
+    return f"the splits there{within} are {present}" if present else f"there are no data files{within}"

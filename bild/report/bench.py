@@ -1,4 +1,4 @@
-"""What a bench of engines shows: its table, and its figure of ms per token against the machine's roofline.
+"""The table of an engine bench, and its figure: ms per token against the machine's roofline.
 
 `python -m bild.report.bench bench/*.json` draws anew what was measured. The same result gives the same bytes.
 """

@@ -25,7 +25,7 @@ VARIANTS = (
     ("-phone", "light", "phone", ("svg",)),
     ("-phone-dark", "dark", "phone", ("svg",)),
 )
-"""What is written of a figure: the end of its name, theme, width, formats."""
+"""The files of a figure: the end of the name, theme, width, formats."""
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},

@@ -22,7 +22,7 @@ METRIC_NAMES = {
 }
 DASH = "–"
 Named = Record | PredictedPoint
-"""What has a method and thresholds, measured or predicted."""
+"""A point, measured or predicted: it has a method and thresholds."""
 
 
 def half(interval: Interval | Score) -> float:

@@ -53,11 +53,11 @@ class Box(NamedTuple):
     y1: float
 
     def overlaps(self, other: Box) -> bool:
-        """Whether the two share any area."""
+        """Return whether the two share any area."""
         return self.x0 < other.x1 and other.x0 < self.x1 and self.y0 < other.y1 and other.y0 < self.y1
 
     def holds(self, other: Box) -> bool:
-        """Whether the other lies wholly within."""
+        """Return whether the other lies wholly within."""
         return self.x0 <= other.x0 and self.y0 <= other.y0 and self.x1 >= other.x1 and self.y1 >= other.y1
 
 
@@ -73,7 +73,7 @@ class Label(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a text's middle goes, in points from its label's point, and the boxes that it and its leader take."""
+    """The place of a text's middle, in points from its label's point, and the boxes that it and its leader take."""
 
     dx: float
     dy: float
@@ -83,14 +83,14 @@ class Place(NamedTuple):
 
 
 def halo(paper: str = "#ffffff") -> list[AbstractPathEffect]:
-    """An edge in the background's colour around a text, which keeps it readable on a line."""
+    """Return an edge in the background's colour around a text, which keeps it readable on a line."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=1.6, foreground=paper)]
 
 
 def extent(text: Text) -> Box:
-    """The box that a text takes in the drawn figure."""
+    """Return the box that a text takes in the drawn figure."""
     figure = text.figure
     assert figure is not None
     return Box(*text.get_window_extent(figure.canvas.get_renderer()).extents)  # type: ignore[attr-defined]
@@ -138,7 +138,7 @@ def place(
 
 
 def _find(axes: Axes, label: Label, taken: Sequence[Box], soft: Sequence[Box], size: float) -> Place | None:
-    """The best free place of one label: near, and clear of the soft boxes."""
+    """Return the best free place of one label: near, and clear of the soft boxes."""
     scale = axes.figure.dpi / 72
     probe = axes.text(label.x, label.y, label.text, fontsize=size)
     measured = extent(probe)
@@ -175,13 +175,13 @@ def _find(axes: Axes, label: Label, taken: Sequence[Box], soft: Sequence[Box], s
 
 
 def _arrow(place: Place, label: Label) -> dict[str, Any]:
-    """The leader from the text's nearest edge to just outside the point."""
+    """Return the leader from the text's nearest edge to just outside the point."""
     look = {"arrowstyle": "-", "color": label.color, "linewidth": 0.5, "alpha": 0.6}
     return {**look, "relpos": place.start, "shrinkA": 0, "shrinkB": label.radius}
 
 
 def _offsets(width: float, height: float, more: float = 0.0) -> Iterator[tuple[float, float, float]]:
-    """Gap in points, and the shift of the text's middle that leaves it between the point and the text's edge.
+    """Yield the gap in points, and the shift of the text's middle that leaves it between the point and the text's edge.
 
     `more` is what a mark is larger than usual.
     """
@@ -192,7 +192,7 @@ def _offsets(width: float, height: float, more: float = 0.0) -> Iterator[tuple[f
 
 
 def _pieces(line: Sequence[Sequence[float]], spare: float = 0.0) -> Iterator[Box]:
-    """A line through pixels, but for its first `spare` pixels, as small boxes: one box would be mostly empty."""
+    """Yield a line through pixels, but for its first `spare` pixels, as small boxes: one box would be mostly empty."""
     for (x0, y0), (x1, y1) in itertools.pairwise(line):
         length = math.hypot(x1 - x0, y1 - y0)
         steps = max(1, math.ceil(length / _PIECE))

@@ -1,4 +1,4 @@
-"""What others published, and ours beside it: the paper's tables and curves, the reproduction on a T4 (`data/`)."""
+"""Published figures, and ours beside them: the paper's tables and curves, the reproduction on a T4 (`data/`)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def reproduction() -> tuple[Reproduced, ...]:
 
 @dataclass(frozen=True)
 class Overlay:
-    """What stands quietly behind the front of a task and pair: the curve of Fig. 4, Table 1, the reproduction."""
+    """The quiet layer behind the front of a task and pair: the curve of Fig. 4, Table 1, the reproduction."""
 
     curve: Curve
     picks: tuple[PaperRow, ...]

@@ -131,7 +131,7 @@ def _under(path: Path, root: Path) -> Path:
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What a report wrote, the sections it shows, and the points that it left out."""
+    """The files of a report, the sections it shows, and the points that it left out."""
 
     text: Path
     figures: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""What figures share: marks with their intervals, lines, axes, handles in the legend, the paper's quiet curves."""
+"""Parts that figures share: marks with their intervals, lines, axes, handles in the legend, the paper's quiet curves."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 FAINT = 0.6
-"""How opaque the line of a front is."""
+"""The opacity of a front's line."""
 
 
 class Series(NamedTuple):
-    """How one point is drawn among others."""
+    """The look of one point among others."""
 
     name: str
     color: str

@@ -1,4 +1,4 @@
-"""What rounds tell: how long drafts are, what verification passes leave of them, and where the pair agrees."""
+"""Figures of rounds: lengths of drafts, what verification passes leave of them, and where the pair agrees."""
 
 from __future__ import annotations
 

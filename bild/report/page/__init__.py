@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "index.html"
 SAMPLE_BYTES = 2_500_000
-"""Of all samples of a page together."""
+"""The most that all samples of a page may take together."""
 
 
 def write_page(contents: Contents, out: Path) -> Path:

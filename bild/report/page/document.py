@@ -27,7 +27,7 @@ POLICY = (
 )
 """Nothing is fetched, and no script runs but those that were put in here, whose hashes it names."""
 SVG_BYTES = 900_000
-"""Of all figures together: those that do not fit stay files beside the page."""
+"""The most that all figures may take together: those that do not fit stay files beside the page."""
 _SVG = re.compile(r"<svg\b.*</svg>", re.S)
 _ID = re.compile(r'(?<=\bid=")|(?<=url\(#)|(?<=xlink:href="#)|(?<=\bhref="#)')
 _SLOT = re.compile(r"\{\{(\w+)\}\}")

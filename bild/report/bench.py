@@ -59,11 +59,11 @@ def conditions(result: BenchResult) -> str:
 
 def _decode_rows(result: BenchResult) -> list[tuple[str, ...]]:
     """Return the roofline, then a row for all that was asked for."""
-    floor = next((row.floor for row in result.rows.values() if row.floor and row.precision == result.dtype), None)
+    roofline = next((row.floor for row in result.rows.values() if row.floor and row.precision == result.dtype), None)
     rows: list[tuple[str, ...]] = []
-    if floor is not None:
+    if roofline is not None:
         reached = significant(result.rates.gb_per_s), significant(result.rates.gflop_per_s)
-        rows.append((f"roofline, {result.dtype}", significant(floor.ms), "", *reached, "1.00", "", ""))
+        rows.append((f"roofline, {result.dtype}", significant(roofline.ms), "", *reached, "1.00", "", ""))
     for name, row in result.rows.items():
         if row.ms_per_token is None:
             rows.append((name, row.status, *[""] * (len(HEADINGS) - 2)))
@@ -184,22 +184,22 @@ def _draw_bars(
     axes: Axes, result: BenchResult, bars: Sequence[tuple[str, Row]], colors: dict[str, str], theme: Theme
 ) -> None:
     spreads = [row.ms_per_token for _, row in bars if row.ms_per_token]
-    floors = {row.precision: row.floor.ms for _, row in bars if row.floor}
-    floor, own = theme.mark(_ROOFLINE), floors.get(result.dtype)
+    rooflines = {row.precision: row.floor.ms for _, row in bars if row.floor}
+    line, own = theme.mark(_ROOFLINE), rooflines.get(result.dtype)
     for at, ((name, row), spread) in enumerate(zip(bars, spreads, strict=True)):
         axes.barh(at, spread.median, height=0.66, color=colors[name], zorder=2)
         axes.plot([spread.low, spread.high], [at, at], color=theme.strong, linewidth=0.8, zorder=4)
         over = "" if row.over_floor is None else f"  ({row.over_floor:.1f}× roofline)"
         _note(axes, f"{significant(spread.median)}{over}", (max(spread.high, spread.median), at), (4, 0), "left")
         if row.floor and row.precision != result.dtype:  # its own: its weights are smaller
-            axes.plot([row.floor.ms] * 2, [at - 0.33, at + 0.33], color=floor, linewidth=1.2, zorder=5)
+            axes.plot([row.floor.ms] * 2, [at - 0.33, at + 0.33], color=line, linewidth=1.2, zorder=5)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     if own is not None:
-        axes.axvline(own, color=floor, linewidth=1.2, zorder=5)
+        axes.axvline(own, color=line, linewidth=1.2, zorder=5)
         _note(axes, f"roofline {significant(own)}", (own, -0.6), (0, 6), "center", theme.text(_ROOFLINE))
-    least = min([*floors.values(), *(spread.low for spread in spreads)])
+    least = min([*rooflines.values(), *(spread.low for spread in spreads)])
     most, medians = max(spread.high for spread in spreads), [spread.median for spread in spreads]
     log = max(medians) > _LOG_FROM * min(medians)
     if log:

@@ -1,4 +1,4 @@
-"""Parts that figures share: marks with their intervals, lines, axes, handles in the legend, the paper's quiet curves."""
+"""Parts that figures share: marks with intervals, lines, axes, handles in the legend, the paper's quiet curves."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import shutil
 import sys
@@ -15,7 +16,7 @@ from bild.config import TaskConfig
 from bild.decoding import methods, rules
 from bild.models import Pair
 from bild.report import write_report
-from bild.results import find_records, read_samples, to_frame
+from bild.results import find_records, to_frame
 from bild.tasks import load_task
 from bild.tree.grow import grow
 from tests.cli.commands import QUICK, REPOSITORY, call, record
@@ -66,7 +67,8 @@ def test_a_new_keep_rule_is_known_everywhere(embedded_pair: Pair, tmp_path: Path
     row = to_frame([point]).iloc[0]
     assert (row["label"], row["keep"], row["alpha"]) == ("certain 0.5 k4", "certain", 0.5)
 
-    ran = {sample["id"]: sample["tokens"] for sample in read_samples(point.path)}
+    lines = (point.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    ran = {sample["id"]: sample["tokens"] for sample in map(json.loads, lines)}
     data = load_task(TASK)
     for example in data.examples:
         output = bild.generate(embedded_pair, example.source, method="certain", max_length=12, **POINT)

@@ -91,7 +91,7 @@ class Scorer:
 
     @property
     def signature(self) -> str:
-        """How the score is computed."""
+        """Say how the score is computed."""
         if self._last is None:
             self._last = self._statistics(["x"], ["x"])
         return self._last.signature

@@ -151,6 +151,12 @@ def _text(row: Row, column: str, option: str, *, may_be_blank: bool) -> str:
     if not isinstance(value, str):
         kind = "nothing (null)" if value is None else f"a value of type {type(value).__name__}"
         raise BildError(f"{row.place} has {kind} in the column {column}: it must be a string, mend the row.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise BildError(
+            f"{row.place} has half a character, {value[error.start]!a}, in the column {column}: mend or remove the row."
+        ) from error
     if not may_be_blank and not value.strip():
         raise BildError(f"{row.place} is blank in the column {column}: fill it in or remove the row.")
     return value

@@ -252,3 +252,15 @@ def test_more_samples_than_there_are(written):
         f"task.samples=4 is more than the 3 examples of {path}, split test: ask for 3 or fewer, or leave task.samples "
         "empty for all of them."
     )
+
+
+def test_half_a_character_is_told_with_its_line(written):
+    path = written(b'{"source": "Hallo.", "reference": "Hello."}\n{"source": "Hallo \\ud83d", "reference": "Hello."}\n')
+    assert refusal(path=path) == (
+        f"line 2 of {path} has half a character, '\\ud83d', in the column source: mend or remove the row."
+    )
+
+
+def test_a_column_that_is_there_twice_is_refused(written):
+    path = written("source,reference,reference\nZwei Hunde.,Two dogs.,Zwei\n", "own.csv")
+    assert refusal(path=path) == f"line 1 of {path} names the column reference twice: rename or remove one."

@@ -47,10 +47,10 @@ def quality(
 ) -> Quality:
     """Score predictions against one reference each.
 
-    `metric` is "bleu" (BLEU, and chrF beside it), "rouge" (rougeLsum, and rouge1, rouge2, rougeL beside it), or
-    "evaluate:NAME", a metric of the `evaluate` library, averaged over the examples.
-    `baseline` holds another system's predictions for the same examples. All intervals are percentile bootstrap
-    intervals over examples, from one shared set of resamples, so the differences are paired.
+    `metric` is "bleu" (BLEU, and chrF beside it), "rouge" (rougeLsum, and rouge1, rouge2, rougeL beside it), one of
+    these with another tokenizer ("bleu:zh", "rouge:unicode"), or "evaluate:NAME", a metric of the `evaluate` library,
+    averaged over the examples. `baseline` holds another system's predictions for the same examples. All intervals are
+    percentile bootstrap intervals over examples, from one shared set of resamples, so the differences are paired.
 
     Raises BildError for an unknown metric, no predictions, and lists of different lengths.
     """
@@ -111,14 +111,14 @@ class Scorer:
 
     def score(self, sums: Floats, examples: int) -> float:
         """The score, 0..100, of statistics summed over so many examples."""
-        if self.name != "bleu":
+        if not self.name.startswith("bleu"):
             return 100.0 * float(sums[0]) / examples
         assert self._last is not None
         return self._last.score(sums)
 
     def scores(self, sums: Floats, examples: int) -> Floats:
         """The scores of many sums [draws, statistics], each over so many examples: [draws]."""
-        if self.name != "bleu":
+        if not self.name.startswith("bleu"):
             return np.asarray(100.0 * sums[:, 0] / examples)
         found = corpus_bleu(sums)
         for i in np.flatnonzero(np.isnan(found)):

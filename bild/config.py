@@ -145,12 +145,12 @@ class TaskConfig:
     source_limit: int = 1024
     target_limit: int = 128
     metric: str = "bleu"
-    """bleu, rouge, or evaluate:NAME, a metric of the `evaluate` library by its name on the hub or its file."""
+    """bleu or rouge, with another tokenizer bleu:zh, rouge:unicode, ...; or evaluate:NAME, a metric of that library."""
 
     def __post_init__(self) -> None:
         one_of("task.data", self.data, DATA_SOURCES)
         if not self.metric.startswith("evaluate:"):
-            one_of("task.metric", self.metric, METRICS)
+            one_of("task.metric", self.metric.partition(":")[0], METRICS)
         at_least("task.samples", self.samples, 1)
         at_least("task.source_limit", self.source_limit, 1)
         at_least("task.target_limit", self.target_limit, 2)

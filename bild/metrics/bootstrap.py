@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 
 def longer_side(value: float, low: float, high: float) -> float:
-    """Of an interval, whichever record it stands in."""
+    """Return the longer half of an interval, whichever record it stands in."""
     return max(high - value, value - low)
 
 
@@ -34,7 +34,7 @@ def resampled_sums(table: Floats, draws: int, seed: int) -> Floats:
 
 
 def multiplicities(examples: int, draws: int, seed: int) -> Floats:
-    """How often each example is in each resample, draws x examples: the resamples of `resampled_sums`."""
+    """Count each example in each resample, draws x examples: the resamples of `resampled_sums`."""
     generator = np.random.default_rng(seed)
     found = np.empty((draws, examples))
     for draw in range(draws):

@@ -38,11 +38,11 @@ def quality_and_draws(
 ) -> tuple[Quality, Floats]:
     """Score predictions against one reference each; also return the headline score of every bootstrap draw, [draws].
 
-    `metric` is "bleu" (BLEU, and chrF beside it), "rouge" (rougeLsum, and rouge1, rouge2, rougeL beside it), or
-    "evaluate:NAME", a metric of the `evaluate` library, averaged over the examples.
-    `baseline` holds another system's predictions for the same examples. All intervals are percentile bootstrap
-    intervals over examples, from one shared set of resamples, so the differences are paired, and the draws pair with
-    any other figure that is resampled with this seed.
+    `metric` is "bleu" (BLEU, and chrF beside it), "rouge" (rougeLsum, and rouge1, rouge2, rougeL beside it), one of
+    these with another tokenizer ("bleu:zh", "rouge:unicode"), or "evaluate:NAME", a metric of the `evaluate` library,
+    averaged over the examples. `baseline` holds another system's predictions for the same examples. All intervals are
+    percentile bootstrap intervals over examples, from one shared set of resamples, so the differences are paired, and
+    the draws pair with any other figure that is resampled with this seed.
 
     Raises BildError for an unknown metric, no predictions, and lists of different lengths.
     """
@@ -83,7 +83,7 @@ class Scorer:
 
     @property
     def signature(self) -> str:
-        """How the score is computed."""
+        """Say how the score is computed."""
         if self._last is None:
             self._last = self._statistics(["x"], ["x"])
         return self._last.signature
@@ -103,14 +103,14 @@ class Scorer:
 
     def score(self, sums: Floats, examples: int) -> float:
         """The score, 0..100, of statistics summed over so many examples."""
-        if self.name != "bleu":
+        if not self.name.startswith("bleu"):
             return 100.0 * float(sums[0]) / examples
         assert self._last is not None
         return self._last.score(sums)
 
     def scores(self, sums: Floats, examples: int) -> Floats:
         """The scores of many sums [draws, statistics], each over so many examples: [draws]."""
-        if self.name != "bleu":
+        if not self.name.startswith("bleu"):
             return np.asarray(100.0 * sums[:, 0] / examples)
         found = corpus_bleu(sums)
         for i in np.flatnonzero(np.isnan(found)):

@@ -61,7 +61,7 @@ def one_per_line(text: str) -> str:
 
 
 def _ends(word: str, following: str) -> bool:
-    """Does a sentence end after `word` when `following` comes next?"""
+    """Tell whether a sentence ends after `word` when `following` comes next."""
     if not word.endswith("."):
         return word.endswith(("!", "?"))
     first = following.lstrip(_OPENING_MARKS)

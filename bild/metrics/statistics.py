@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,11 +13,15 @@ import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from bild.errors import BildError
+from bild.errors import BildError, told
 from bild.metrics.bootstrap import Floats
 from bild.metrics.sentences import RULES, one_per_line
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+TOKENIZERS = {
+    "bleu": ("intl", "zh", "char", "ja-mecab", "ko-mecab", "flores101", "flores200", "none"),
+    "rouge": ("unicode",),
+}
 SCORES = {"bleu": ("bleu", "chrf"), "rouge": ROUGE_TYPES}
 EVALUATE = "evaluate:"
 """Begins the name of a metric of the `evaluate` library: `evaluate:exact_match`, `evaluate:folder/of/mine.py`."""
@@ -37,35 +43,48 @@ class Statistics:
 
 
 def scores_of(metric: str) -> tuple[str, ...]:
-    """Name the scores of a metric. BildError for a metric that is not known."""
+    """Name the scores of a metric: "bleu" or "rouge", "bleu:zh" with another tokenizer, or "evaluate:NAME".
+
+    Raises BildError for a metric or a tokenizer that is not known.
+    """
     if metric.startswith(EVALUATE):
         return (metric,)
-    if metric not in SCORES:
+    base, _, tokenizer = metric.partition(":")
+    if base not in SCORES:
         raise BildError(f"The metric {metric} is not known: choose one of {', '.join(SCORES)}, or {EVALUATE}NAME.")
-    return SCORES[metric]
+    if tokenizer and tokenizer not in TOKENIZERS[base]:
+        raise BildError(f"The metric {metric} is not known: after {base}: goes one of {', '.join(TOKENIZERS[base])}.")
+    return tuple(f"{name}:{tokenizer}" if tokenizer and name != "chrf" else name for name in SCORES[base])
 
 
 def headline_of(metric: str) -> str:
     """Name the score of a metric that the paper reports. BildError for a metric that is not known."""
-    return "rougeLsum" if metric == "rouge" else scores_of(metric)[0]
+    names = scores_of(metric)
+    return names[ROUGE_TYPES.index("rougeLsum")] if metric.startswith("rouge") else names[0]
 
 
 def compute(names: Sequence[str], predictions: Sequence[str], references: Sequence[str]) -> dict[str, Statistics]:
-    """Compute scores by their names ("bleu", "chrf", "rougeLsum", ..., "evaluate:NAME") over the same texts."""
-    others = {"bleu": bleu, "chrf": chrf}
-    rouges = [name for name in names if name in ROUGE_TYPES]
-    found = rouge(predictions, references, rouges) if rouges else {}
+    """Compute scores by the names that `scores_of` gives, over the same texts."""
+    rouges = [name.partition(":")[0] for name in names if name.startswith("rouge")]
+    tokenizer = next((name.partition(":")[2] for name in names if not name.startswith(EVALUATE)), "")
+    found = rouge(predictions, references, rouges, tokenizer) if rouges else {}
     for name in names:
-        if name in others:
-            found[name] = others[name](predictions, references)
+        if name.startswith("bleu"):
+            found[name] = bleu(predictions, references, tokenizer or "13a")
+        elif name == "chrf":
+            found[name] = chrf(predictions, references)
         elif name not in found:
             found[name] = evaluated(name, predictions, references)
     return {name: found[name] for name in names}
 
 
-def bleu(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
-    """sacreBLEU's corpus BLEU: 13a tokenisation, cased, exponential smoothing."""
-    return _sacrebleu("bleu", BLEU(force=True), predictions, references)
+def bleu(predictions: Sequence[str], references: Sequence[str], tokenizer: str = "13a") -> Statistics:
+    """sacreBLEU's corpus BLEU: cased, exponential smoothing, by one of its tokenizers."""
+    try:
+        metric = BLEU(force=True, tokenize=tokenizer)
+    except Exception as error:  # some tokenizers need a package or a download
+        raise BildError(f"task.metric=bleu:{tokenizer} cannot be used: {told(error)}.") from error
+    return _sacrebleu("bleu" if tokenizer == "13a" else f"bleu:{tokenizer}", metric, predictions, references)
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
@@ -74,33 +93,46 @@ def chrf(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
 
 
 def rouge(
-    predictions: Sequence[str], references: Sequence[str], types: Sequence[str] = ROUGE_TYPES
+    predictions: Sequence[str], references: Sequence[str], types: Sequence[str] = ROUGE_TYPES, tokenizer: str = ""
 ) -> dict[str, Statistics]:
     """The means of rouge-score's F1 over the examples, Porter-stemmed, by name.
 
     The paper's "ROUGE-L" is rougeLsum. Texts are put one sentence a line first, as the authors' evaluation does; that
     changes rougeLsum alone, because the others take a line end for a space. The plain mean stands where the authors'
-    library takes the median of bootstrap means, which moves from run to run in the second decimal.
+    library takes the median of bootstrap means, which moves from run to run in the second decimal. rouge-score sees
+    a-z and digits only; the tokenizer "unicode" sees the words of every script, and does not stem.
     """
     from rouge_score.rouge_scorer import RougeScorer  # here, because it is slow to import
 
     _check(predictions, references)
-    scorer = RougeScorer(list(types), use_stemmer=True)
+    scorer = RougeScorer(list(types), use_stemmer=True, tokenizer=_UnicodeWords() if tokenizer else None)
+    stemmer = "no|tok:unicode" if tokenizer else "yes"
     rows = [
         scorer.score(one_per_line(reference), one_per_line(prediction))
         for prediction, reference in zip(predictions, references, strict=True)
     ]
     found: dict[str, Statistics] = {}
-    for name in types:
-        column = np.array([row[name].fmeasure for row in rows])
+    for kind in types:
+        name = f"{kind}:{tokenizer}" if tokenizer else kind
+        column = np.array([row[kind].fmeasure for row in rows])
         found[name] = Statistics(
             name=name,
             value=100 * float(np.mean(column)),
             table=column[:, None],
             score=lambda sums: 100 * float(sums[0]) / len(rows),
-            signature=f"{name}|nrefs:1|stat:f1|average:mean|stemmer:yes|split:{RULES}|version:{version('rouge-score')}",
+            signature=f"{name}|nrefs:1|stat:f1|average:mean|stemmer:{stemmer}|split:{RULES}|"
+            f"version:{version('rouge-score')}",
         )
     return found
+
+
+class _UnicodeWords:
+    """Words of any script in lower case; a Chinese or Japanese character is a word of its own."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Split a text into its words; marks of punctuation are left out."""
+        kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text.lower())
+        return re.sub("([\u3040-\u30ff\u3400-\u9fff])", r" \1 ", kept).split()
 
 
 def _sacrebleu(name: str, metric: Any, predictions: Sequence[str], references: Sequence[str]) -> Statistics:
@@ -129,10 +161,9 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
         found = [module.compute(predictions=[p], references=[r]) for p, r in zip(predictions, references, strict=True)]
         values = [next(float(value) for value in one.values() if isinstance(value, int | float)) for one in found]
     except Exception as error:  # the metric's own code runs here
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BildError(
-            f"task.metric={name} cannot be used: {reason}; give the name of a metric of the evaluate library whose "
-            "result has a number, or a file with one."
+            f"task.metric={name} cannot be used: {told(error)}; name a metric of the evaluate library "
+            "whose result has a number, or a file with one."
         ) from error
     table = np.array(values)[:, None] / 100  # as of every mean: 100 times the mean of the table is the score
     version_of = version("evaluate")

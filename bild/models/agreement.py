@@ -1,4 +1,4 @@
-"""What two checkpoints must share to be a pair: the tokenizer, the vocabulary, the start and end tokens."""
+"""The things that two checkpoints must share to be a pair: the tokenizer, the vocabulary, the start and end tokens."""
 
 from __future__ import annotations
 

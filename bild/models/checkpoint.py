@@ -129,7 +129,9 @@ def _fitting(state: dict[str, Tensor], wanted: dict[str, torch.Size], source: So
                     f"{found[0]}): only checkpoints that share one are supported."
                 )
         state = {name: weight for name, weight in state.items() if name not in found} | {_EMBEDDINGS[0]: embedding}
-    if _HEAD not in state and _EMBEDDINGS[0] in state and not _plain_config(source).get("tie_word_embeddings", True):
+    plain = _plain_config(source)
+    tied = plain.get("tie_word_embeddings", plain.get("model_type") == "t5")  # the library's object says true of any
+    if _HEAD not in state and _EMBEDDINGS[0] in state and not tied:
         say(f"warning: {source.name} has no {_HEAD}: its input embedding is the head, too")
         state[_HEAD] = state[_EMBEDDINGS[0]]
     if beyond := sorted(set(state) - set(wanted)):

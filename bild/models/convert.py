@@ -77,7 +77,7 @@ def _read(file: Path, name: str) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))\W+([\w.]+)", str(error))
+        found = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))\W+([A-Za-z_][\w.]*)", str(error))
         what = f" ({found[1]})" if found else ""
         raise BildError(
             f"{file.name} of {name} is not read: it holds more than tensors{what} and may run code; ask for "

@@ -1,4 +1,4 @@
-"""Which checkpoints make a pair, and how they are to be loaded: one value in the place of a row of arguments."""
+"""The checkpoints of a pair and the way to load them, as one value that checks itself."""
 
 from __future__ import annotations
 

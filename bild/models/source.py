@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a local folder or the hub's cache, its revision, and a fingerprint of its bytes."""
+"""The source of a checkpoint: a local folder or the hub's cache, its revision, its files, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Source:
     """A checkpoint on this machine's disk."""
 
     name: str
-    """What the user asked for: a path or a hub id."""
+    """As the user gave it: a path or a hub id."""
     folder: Path
     revision: str | None
     """The hub's commit hash; None for a folder."""
@@ -160,7 +160,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str], option: str)
 
 
 def _shown(name: str, folder: Path) -> str:
-    """What a folder is called in records: the pair that ships lies somewhere else on every machine."""
+    """Return the name of a folder for records: the pair that ships lies somewhere else on every machine."""
     return str("embedded" / folder.relative_to(EMBEDDED)) if folder.is_relative_to(EMBEDDED) else name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,7 @@ def load_task(task: TaskConfig) -> Dataset:
             f"task.samples={task.samples} is more than the {total} examples of {_name(task)}: "
             f"ask for {total} or fewer, or leave task.samples empty for all of them."
         )
+    _refuse_unseen(examples, task)
     provenance: dict[str, Any] = {
         "where": located.where,
         "path": task.path,
@@ -111,6 +113,23 @@ def load_task(task: TaskConfig) -> Dataset:
         "hash": fingerprint(examples),
     }
     return Dataset(examples, provenance)
+
+
+def _refuse_unseen(examples: Iterable[Example], task: TaskConfig) -> None:
+    """Refuse references whose script the metric's tokenizer does not see: every score of them would be next to none."""
+    letters = [c for example in examples for c in example.reference.lower() if c.isalpha()]
+    if task.metric == "rouge":
+        unseen, cure = sum(not c.isascii() for c in letters), "rouge:unicode"
+    elif task.metric == "bleu":
+        without_spaces = re.compile("[\u0e00-\u0eff\u3040-\u9fff]")
+        unseen, cure = sum(bool(without_spaces.match(c)) for c in letters), "bleu:zh or bleu:char"
+    else:
+        return
+    if 2 * unseen > len(letters):
+        raise BildError(
+            f"The references of {_name(task)} are in a script in which task.metric={task.metric} sees no words: set "
+            f"task.metric={cure}."
+        )
 
 
 def _locate(task: TaskConfig) -> Located:
@@ -151,6 +170,12 @@ def _text(row: Row, column: str, option: str, *, may_be_blank: bool) -> str:
     if not isinstance(value, str):
         kind = "nothing (null)" if value is None else f"a value of type {type(value).__name__}"
         raise BildError(f"{row.place} has {kind} in the column {column}: it must be a string, mend the row.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise BildError(
+            f"{row.place} has half a character, {value[error.start]!a}, in the column {column}: mend or remove the row."
+        ) from error
     if not may_be_blank and not value.strip():
         raise BildError(f"{row.place} is blank in the column {column}: fill it in or remove the row.")
     return value

@@ -79,6 +79,8 @@ def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             header = next(reader, [])
+            if twice := [name for name in header if name and header.count(name) > 1]:
+                raise BildError(f"line 1 of {path} names the column {twice[0]} twice: rename or remove one.")
             for cells in reader:
                 if not cells:
                     continue

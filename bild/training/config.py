@@ -20,7 +20,7 @@ LOSSES = ("sequence", "kl", "reverse-kl", "js")
 
 @dataclass
 class TrainSettings:
-    """How a model is trained: `conf/train/`. Rates and losses are told in docs/training.md."""
+    """The recipe of a training: `conf/train/`. docs/training.md explains rates and losses."""
 
     optimizer: str = "adafactor"
     scale_parameter: bool = False
@@ -48,13 +48,13 @@ class TrainSettings:
     exit: Any = None
     """Decoder layers (one, or a list) that are trained to be exits, each beside the last one."""
     precision: str = "fp32"
-    """Of the matrix products; weights and optimiser stay in fp32."""
+    """The dtype of matrix products; weights and optimiser stay in fp32."""
     seed: int = 0
     validate_every: int = 1
     """Epochs."""
     validate_samples: int | None = None
     select: str = "score"
-    """Which epoch's weights are kept: by the validation score, by its loss, or the last."""
+    """The measure by which an epoch's weights are kept: the validation score, its loss, or the last epoch."""
     patience: int | None = None
     """Epochs without a better one after which training ends."""
     checkpoint_minutes: float = 5.0
@@ -104,7 +104,7 @@ class TokenizerSettings:
 
 @dataclass
 class SplitSettings:
-    """Which splits of the task are trained on, validated on, and scored at the end (None: no final score)."""
+    """The splits of the task to train on, validate on, and score at the end (None: no final score)."""
 
     train: str = "train"
     validation: str = "validation"
@@ -113,7 +113,7 @@ class SplitSettings:
 
 @dataclass
 class CommonConfig:
-    """What `python -m bild.train` and `python -m bild.align` share."""
+    """The options that `python -m bild.train` and `python -m bild.align` share."""
 
     COMMAND: ClassVar[str]
     GROUPS: ClassVar[tuple[str, ...]] = ("task", "model", "shape", "train")
@@ -135,13 +135,13 @@ class CommonConfig:
 
     @property
     def folder(self) -> str:
-        """Where the run leaves what it makes."""
+        """Return the folder that the run writes to."""
         exits = "".join(f"-exit{layer}" for layer in self.train.exit)
         return self.out or f"trained/{self.task.name}-{self.subject.replace('/', '-')}{exits}"
 
     @property
     def subject(self) -> str:
-        """What is trained, for the name of the folder."""
+        """Name the model that is trained, for the name of the folder."""
         raise NotImplementedError
 
 
@@ -152,7 +152,7 @@ class TrainConfig(CommonConfig):
     COMMAND = "bild.train"
 
     role: str = "large"
-    """Which of the pair's two is fine-tuned, from what it was pretrained as."""
+    """The model of the pair to fine-tune, from its pretrained checkpoint."""
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def __post_init__(self) -> None:
@@ -174,10 +174,10 @@ class TrainConfig(CommonConfig):
 
 @dataclass
 class AlignSettings:
-    """How the small model learns the large one's outputs (paper 3.5.1)."""
+    """The way in which the small model learns the large one's outputs (paper 3.5.1)."""
 
     start: str = "pretrained"
-    """Of the small model: as published (the paper), fine-tuned for the task (what the authors advise), or scratch."""
+    """The small model to begin with: as published (the paper), fine-tuned (as the authors advise), or new."""
     loss: str = "sequence"
     """The likelihood of the outputs, or a divergence between the two distributions at each of their tokens."""
     batch: int = 32

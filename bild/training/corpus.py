@@ -38,7 +38,7 @@ class Corpus:
     sources: list[list[int]]
     targets: list[list[int]]
     words: list[list[str]] | None = None
-    """Of the sources before merges, where BPE-dropout is on."""
+    """The sources as words before any merge, where BPE-dropout is on."""
 
     def __len__(self) -> int:
         return len(self.targets)

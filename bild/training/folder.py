@@ -55,7 +55,7 @@ def _take(lock: int, path: Path) -> None:
 
 @dataclass
 class Progress:
-    """Where a training stands, between two steps."""
+    """The place at which a training stands, between two steps."""
 
     step: int = 0
     """Steps done."""
@@ -66,7 +66,7 @@ class Progress:
     seconds: float = 0.0
     sessions: int = 1
     best: float | None = None
-    """Of the epochs validated so far, by the chosen measure; higher is better."""
+    """The best of the epochs validated so far, by the chosen measure; higher is better."""
     best_epoch: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     """One entry per logged stretch of training and per validation."""

@@ -68,7 +68,7 @@ def _subwords(config: TrainConfig, data: Dataset, start: Start, corpus: Corpus) 
 
 @dataclass
 class Job:
-    """What is trained, on what, and by which loss."""
+    """A model, its corpus and its loss, to be trained to the end."""
 
     config: CommonConfig
     folder: Path
@@ -78,7 +78,7 @@ class Job:
     loss: Loss
     subwords: SubwordDropout | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    """What else can change a step: of an alignment, the large model and its outputs."""
+    """All else that can change a step: of an alignment, the large model and its outputs."""
 
     def run(self) -> None:
         """Train from the folder's last state, or from the start."""

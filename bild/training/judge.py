@@ -1,4 +1,4 @@
-"""What an epoch is judged by: the loss and the task's score on a held-out split, by batched greedy decoding."""
+"""The judge of an epoch: the loss and the task's score on a held-out split, by batched greedy decoding."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Judge:
 
     @property
     def signature(self) -> str:
-        """How the score is computed."""
+        """Say how the score is computed."""
         return self._scorer.signature
 
     def texts(self, module: Any) -> list[str]:

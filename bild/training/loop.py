@@ -26,7 +26,7 @@ _LOG_STEPS = 100
 
 @dataclass
 class Validation:
-    """What an epoch is judged by."""
+    """The figures that an epoch is judged by."""
 
     loss: float
     """Nats per target token, without label smoothing."""

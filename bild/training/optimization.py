@@ -1,4 +1,4 @@
-"""What is minimised and how: losses, optimisers, the schedule of the rate, and a dropout that is cheap on CPUs."""
+"""The objective and the steps towards it: losses, optimisers, schedules, and a dropout that is cheap on CPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training starts from: a module and its tokenizer, new or from a checkpoint."""
+"""The start of a training: a module and its tokenizer, new or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Start:
     tokenizer: Any
     tokenizer_folder: Path
     described: dict[str, Any]
-    """Where the weights come from, for the record."""
+    """The origin of the weights, for the record."""
 
     @property
     def vocabulary(self) -> int:
@@ -112,7 +112,7 @@ def _checkpoint(model: ModelConfig, task: TaskConfig, role: str, stage: str) -> 
 
 
 def identify(start: Start) -> dict[str, Any]:
-    """What of the start can change a training."""
+    """Return all of the start that can change a training."""
     return start.described | {"tokenizer": tokenizer_fingerprint(start.tokenizer_folder)}
 
 

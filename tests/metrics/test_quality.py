@@ -12,7 +12,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from bild.errors import BildError
-from bild.metrics import Interval, Quality, quality
+from bild.metrics import Interval, Quality, Scorer, quality
 from bild.metrics.sentences import one_per_line
 from tests.metrics.texts import references, worsened
 
@@ -221,3 +221,32 @@ def test_scoring_imports_neither_torch_nor_hydra():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+HINDI = ["पूर्व प्रधानमन्त्री शिंजो आबेको हत्याले जापान स्तब्ध छ।", "सुप्रभात संसार।"]
+CHINESE = ["今天天气很好，我们去公园散步。", "他在图书馆里读书。"]
+
+
+@pytest.mark.parametrize("texts", [HINDI, CHINESE])
+def test_rouge_sees_every_script_by_its_unicode_tokenizer(texts):
+    found = quality("rouge:unicode", texts, texts, draws=100)
+    assert found.headline == "rougeLsum:unicode"
+    assert {round(score.value, 6) for score in found.scores.values()} == {100.0}
+    assert "stemmer:no|tok:unicode" in found.scores[found.headline].signature
+    other = quality("rouge:unicode", ["Кошка спит на диване 2 часа."], ["Собака бежит по улице 2 раза."], draws=100)
+    assert other.scores[other.headline].value < 20
+
+
+def test_bleu_takes_another_tokenizer_and_says_so():
+    near = ["今天天气很好，我们去公园散散步。", CHINESE[1]]
+    found = quality("bleu:zh", near, CHINESE, draws=100)
+    assert found.scores["bleu:zh"].value == pytest.approx(sacrebleu.corpus_bleu(near, [CHINESE], tokenize="zh").score)
+    assert "tok:zh" in found.scores["bleu:zh"].signature
+    assert list(found.scores) == ["bleu:zh", "chrf"]
+    scorer = Scorer("bleu:zh", CHINESE)
+    assert scorer.score(scorer.table(near).sum(axis=0), 2) == pytest.approx(found.scores["bleu:zh"].value)
+
+
+def test_an_unknown_tokenizer():
+    with pytest.raises(BildError, match=r"^The metric rouge:zh is not known: after rouge: goes one of unicode\.$"):
+        quality("rouge:zh", GOOD, REFERENCES)

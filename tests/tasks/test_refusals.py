@@ -252,3 +252,39 @@ def test_more_samples_than_there_are(written):
         f"task.samples=4 is more than the 3 examples of {path}, split test: ask for 3 or fewer, or leave task.samples "
         "empty for all of them."
     )
+
+
+def test_half_a_character_is_told_with_its_line(written):
+    path = written(b'{"source": "Hallo.", "reference": "Hello."}\n{"source": "Hallo \\ud83d", "reference": "Hello."}\n')
+    assert refusal(path=path) == (
+        f"line 2 of {path} has half a character, '\\ud83d', in the column source: mend or remove the row."
+    )
+
+
+def test_a_column_that_is_there_twice_is_refused(written):
+    path = written("source,reference,reference\nZwei Hunde.,Two dogs.,Zwei\n", "own.csv")
+    assert refusal(path=path) == f"line 1 of {path} names the column reference twice: rename or remove one."
+
+
+@pytest.mark.parametrize(
+    ("metric", "reference", "cure"),
+    [
+        ("rouge", "Кошка спит 2 часа.", "rouge:unicode"),
+        ("rouge", "सुप्रभात संसार।", "rouge:unicode"),
+        ("bleu", "他在图书馆里读书。", "bleu:zh or bleu:char"),
+    ],
+)
+def test_a_script_that_the_metric_does_not_see_is_refused_before_anything_is_measured(written, metric, reference, cure):
+    path = written([{"source": "Ja.", "reference": reference}])
+    assert refusal(path=path, metric=metric) == (
+        f"The references of {path}, split test are in a script in which task.metric={metric} sees no words: "
+        f"set task.metric={cure}."
+    )
+    assert len(load_task(task("file", path=path, metric=cure.partition(" ")[0]))) == 1
+
+
+def test_umlauts_and_cyrillic_bleu_are_seen(written):
+    path = written([{"source": "Ja.", "reference": "Füße tun weh."}])
+    assert len(load_task(task("file", path=path, metric="rouge"))) == 1
+    path = written([{"source": "Ja.", "reference": "Кошка спит."}], "ru.jsonl")
+    assert len(load_task(task("file", path=path, metric="bleu"))) == 1

@@ -108,9 +108,9 @@ def _sample(
             "maxLength": tree.identity["task"]["target_limit"],
         },
         "metric": {
-            "kind": "bleu" if metric == "bleu" else "mean",
+            "kind": "bleu" if metric.startswith("bleu") else "mean",
             "name": name,
-            "example": "its sentence BLEU, on the orders that it has" if metric == "bleu" else f"its {name}",
+            "example": "its sentence BLEU, on the orders that it has" if metric.startswith("bleu") else f"its {name}",
         },
         "start": {"fb": start[0], "rb": plain_threshold(start[1])},
         "grids": [

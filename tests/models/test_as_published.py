@@ -1,0 +1,351 @@
+"""Checkpoints as people publish them: each is loaded as the library means it, on every engine, or refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+from transformers import AutoTokenizer, ByT5Tokenizer
+
+import bild
+from bild.errors import BildError
+from bild.measure.interleave import library_generate
+from bild.models import Pair, load_pair
+from tests import hubcache
+from tests.models.checkpoints import Weights, write_checkpoint
+from tests.tinymodels import Shape, checkpoint_files, multilingual_tokenizer, random_weights, to_json
+
+ENGINES = ("fused", "hf", "graph")
+SOURCE = [17, 50, 99, 1]
+DEAD = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "good")
+
+
+def load(large: Path, small: Path) -> Pair:
+    return load_pair(str(large), str(small), device="cpu")
+
+
+def refusal(folder: Path, good: Path) -> str:
+    with pytest.raises(BildError) as caught:
+        load(folder, good)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def tokens(pair: Pair, engine: str, **options: Any) -> list[int]:
+    return bild.generate(pair, SOURCE, method="vanilla", engine=engine, max_length=12, **options).tokens
+
+
+def with_more(**more: np.ndarray) -> Callable[[Weights], Weights]:
+    """A change of the weights: others stand beside them, `__` in the place of a point."""
+    return lambda weights: weights | {name.replace("__", "."): value for name, value in more.items()}
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+
+
+# --- weights that the model has no place for
+
+BEYOND = {
+    "a position bias in every layer": ("decoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight", (32, 4)),
+    "more layers than config.json says": ("decoder.block.2.layer.0.SelfAttention.k.weight", (32, 32)),
+    "scales of a quantisation": ("encoder.block.0.layer.0.SelfAttention.q.weight_scale", (1,)),
+    "a head of another task": ("classification_head.dense.weight", (32, 32)),
+    "a norm's bias that adds something": ("encoder.final_layer_norm.bias", (32,)),
+}
+
+
+@pytest.mark.parametrize("kind", BEYOND)
+def test_weights_without_a_place_are_refused_by_name(tmp_path: Path, good: Path, kind: str) -> None:
+    name, shape = BEYOND[kind]
+    bad = write_checkpoint(tmp_path / "bad", weights=with_more(**{name.replace(".", "__"): noise(*shape)}))
+    assert refusal(bad, good) == (
+        f"The weights of {bad} do not fit its config.json: 1 have no place in the model, {name} first."
+    )
+
+
+# --- embeddings and heads
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_an_input_embedding_of_its_own_is_refused(tmp_path: Path, good: Path, stack: str) -> None:
+    name = f"{stack}.embed_tokens.weight"
+
+    def changed(weights: Weights) -> Weights:
+        return weights | {name: weights["shared.weight"] + np.float32(0.5)}
+
+    bad = write_checkpoint(tmp_path / "bad", weights=changed)
+    assert refusal(bad, good).startswith(
+        f"{bad} has input embeddings of their own for its encoder and decoder ({name} "
+    )
+
+
+def test_an_embedding_of_another_size_is_refused(tmp_path: Path, good: Path) -> None:
+    bad = write_checkpoint(tmp_path / "bad", weights=with_more(decoder__embed_tokens__weight=noise(8, 32)))
+    assert refusal(bad, good).startswith(f"{bad} has input embeddings of their own")
+
+
+def test_an_embedding_under_its_other_names_is_the_embedding(tmp_path: Path, good: Path) -> None:
+    def renamed(weights: Weights) -> Weights:
+        shared = weights.pop("shared.weight")
+        return weights | {"encoder.embed_tokens.weight": shared, "decoder.embed_tokens.weight": shared}
+
+    pair = load(write_checkpoint(tmp_path / "other", weights=renamed), good)
+    plain = load(good, good)
+    for engine in ENGINES:
+        assert tokens(pair, engine) == tokens(plain, engine)
+
+
+def mt5(folder: Path, change: Callable[[Weights], Weights] = dict, **config: Any) -> Path:
+    """An mT5, whose head is not its embedding."""
+    shape = Shape(rows=200, layers=2, gated=True, untied=True)
+    files = checkpoint_files(shape, 1)
+    files["config.json"] = to_json(json.loads(files["config.json"]) | config)
+    files["model.safetensors"] = save(change(random_weights(shape, 1)), metadata={"format": "pt"})
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def headless(weights: Weights) -> Weights:
+    return {name: value for name, value in weights.items() if name != "lm_head.weight"}
+
+
+def test_a_missing_head_is_the_embedding_and_that_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, bare = mt5(tmp_path / "whole"), mt5(tmp_path / "bare", headless)
+    pair = load(bare, whole)
+    assert f"warning: {bare} has no lm_head.weight: its input embedding is the head, too" in capsys.readouterr().err
+    assert (pair.large.module.lm_head.weight == pair.large.module.shared.weight).all()
+    assert tokens(pair, "fused") == tokens(pair, "hf") == library_generate(pair, SOURCE, 12)[0]
+
+
+def test_a_head_that_is_tied_by_the_configuration_is_not_missed(
+    tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(mt5(tmp_path / "whole"), mt5(tmp_path / "tied", headless, tie_word_embeddings=True))
+    load(good, write_checkpoint(tmp_path / "small", seed=2))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_head_that_is_too_narrow_is_told_with_its_size(tmp_path: Path) -> None:
+    bad = mt5(tmp_path / "bad", lambda weights: weights | {"lm_head.weight": noise(32, 32)})
+    assert refusal(bad, mt5(tmp_path / "whole")) == (
+        f"The weights of {bad} do not fit its config.json: lm_head.weight is [32, 32], not [200, 32]."
+    )
+
+
+# --- what old conversions left
+
+
+def old_keys(weights: Weights) -> Weights:
+    shared = weights["shared.weight"]
+    biases = {
+        name.replace(".weight", ".bias"): np.zeros_like(value)
+        for name, value in weights.items()
+        if name.endswith("layer_norm.weight")
+    }
+    copies = {f"{name}.weight": shared for name in ("encoder.embed_tokens", "decoder.embed_tokens", "lm_head")}
+    return weights | biases | copies | {DEAD: noise(32, 4)}
+
+
+WISHES = {
+    "decoder_start_token_id": 0,
+    "eos_token_id": 1,
+    "num_beams": 4,
+    "min_length": 30,
+    "suppress_tokens": [17, 50],
+    "no_repeat_ngram_size": 3,
+    "forced_eos_token_id": 1,
+}
+
+
+def test_old_keys_and_wishes_change_nothing(tmp_path: Path, good: Path) -> None:
+    old = write_checkpoint(
+        tmp_path / "old",
+        weights=old_keys,
+        config={"task_specific_params": {"summarization": {"num_beams": 4}}, "n_positions": 512, "output_past": True},
+        files={"generation_config.json": to_json(WISHES)},
+    )
+    pair, plain = load(old, good), load(good, good)
+    for engine in ENGINES:
+        assert tokens(pair, engine) == tokens(plain, engine)
+    assert library_generate(pair, SOURCE, 12)[0] == library_generate(plain, SOURCE, 12)[0]
+
+
+# --- where a text starts and ends
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize(("ends", "told"), [([1, 60], "1, 60"), ([], "")])
+def test_several_end_tokens_are_refused(tmp_path: Path, good: Path, file: str, ends: list[int], told: str) -> None:
+    options: dict[str, Any] = {"files": {"generation_config.json": to_json({"eos_token_id": ends})}}
+    if file == "config.json":
+        options = {"files": {"generation_config.json": b"{}"}, "config": {"eos_token_id": ends}}
+    bad = write_checkpoint(tmp_path / "bad", **options)
+    assert refusal(bad, good) == (
+        f"{bad} ends a text at any of the tokens {told}: BiLD knows one end token; set eos_token_id to one of them in "
+        "its config.json or generation_config.json."
+    )
+
+
+def test_a_list_of_one_end_token_is_that_token(tmp_path: Path, good: Path) -> None:
+    one = write_checkpoint(tmp_path / "one", config={"eos_token_id": [1]}, files={"generation_config.json": b"{}"})
+    assert load(one, good).eos == 1
+
+
+@pytest.mark.parametrize("name", ["decoder_start_token_id", "eos_token_id"])
+def test_generation_config_has_the_last_word(tmp_path: Path, name: str) -> None:
+    ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    first = tokens(load(*(write_checkpoint(tmp_path / n, seed=i) for i, n in enumerate("ab"))), "hf")
+    value = 5 if name == "decoder_start_token_id" else first[3]
+    files = {"generation_config.json": to_json(ids | {name: value})}
+    pair = load(*(write_checkpoint(tmp_path / n, seed=i, files=files) for i, n in enumerate("cd")))
+    assert (pair.start if name == "decoder_start_token_id" else pair.eos) == value
+    expected = library_generate(pair, SOURCE, 12)[0]
+    assert expected != first
+    for engine in ENGINES:
+        assert tokens(pair, engine) == expected
+
+
+def test_a_generation_config_that_is_damaged_is_refused(tmp_path: Path, good: Path) -> None:
+    bad = write_checkpoint(tmp_path / "bad", files={"generation_config.json": b"{nope"})
+    assert refusal(bad, good).startswith(f"{bad}/generation_config.json cannot be read (")
+
+
+def test_start_and_end_are_in_the_fingerprint_and_wishes_are_not(tmp_path: Path) -> None:
+    def of(name: str, **settings: Any) -> str:
+        files = {"generation_config.json": to_json(settings)}
+        return load(*[write_checkpoint(tmp_path / name, files=files)] * 2).large.fingerprint
+
+    plain = of("plain", eos_token_id=1)
+    assert of("wishes", eos_token_id=1, num_beams=4) == of("none") == plain
+    assert len({plain, of("start", decoder_start_token_id=5), of("end", eos_token_id=7)}) == 3
+
+
+# --- adapters
+
+
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("peft", [True, False])
+def test_an_adapter_is_refused_alike_with_and_without_peft(
+    tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch, weights: bool, peft: bool
+) -> None:
+    monkeypatch.setattr("transformers.utils.import_utils.is_peft_available", lambda: peft)
+    adapter = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": "google/flan-t5-small"}
+    lora = save({"base_model.model.shared.lora_A.weight": noise(4, 32)})
+    files = {"adapter_config.json": to_json(adapter), "adapter_model.safetensors": lora}
+    bad = write_checkpoint(tmp_path / "bad", files=files)
+    if not weights:
+        (bad / "model.safetensors").unlink()
+    assert refusal(bad, good) == (
+        f"{bad} is an adapter (it has adapter_config.json): merge it into its base model first, with peft's "
+        "merge_and_unload(), and save that."
+    )
+
+
+def test_an_adapter_on_the_hub_is_refused(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"config.json": (good / "config.json").read_bytes(), "adapter_config.json": b"{}"}
+    hubcache.add_repository(tmp_path / "hf", "someone/T5-lora", files)
+    hubcache.use_hub(monkeypatch, tmp_path / "hf")
+    assert refusal(Path("someone/T5-lora"), good).startswith("someone/T5-lora is an adapter")
+
+
+# --- tokenizers
+
+
+def byt5(folder: Path, layers: int) -> Path:
+    """A fine-tuned ByT5: a tokenizer that has no vocabulary file."""
+    config = {"tokenizer_class": "ByT5Tokenizer", "num_decoder_layers": 1}
+    shape = Shape(rows=384, layers=layers, gated=True, untied=True)
+    files = checkpoint_files(shape, layers)
+    files["config.json"] = to_json(json.loads(files["config.json"]) | config | {"model_type": "t5"})
+    weights = random_weights(shape, layers)
+    kept = {k: v for k, v in weights.items() if not k.startswith("decoder.block.") or k.startswith("decoder.block.0.")}
+    files["model.safetensors"] = save(kept, metadata={"format": "pt"})
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    ByT5Tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_byt5_runs_on_every_engine(tmp_path: Path) -> None:
+    pair = load(byt5(tmp_path / "large", 3), byt5(tmp_path / "small", 2))
+    text = "Zwei Hünde."
+    ids, _ = pair.encode(text)
+    assert ids == AutoTokenizer.from_pretrained(tmp_path / "large")(text)["input_ids"]
+    assert pair.decode(ids) == text
+    expected = library_generate(pair, ids, 12)[0]
+    for engine in ENGINES:
+        output = bild.generate(pair, text, method="vanilla", engine=engine, max_length=12)
+        assert output.tokens == expected
+    assert load_pair(str(tmp_path / "large"), exit=None, small=str(tmp_path / "small"), device="cpu").tokenizer_name
+
+
+def test_sentencepiece_alone_is_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "spiece.model").write_bytes(multilingual_tokenizer()["spiece.model"])
+    files = {"spiece.model": multilingual_tokenizer()["spiece.model"]}
+    alone = write_checkpoint(tmp_path / "alone", tokenizer=None, rows=700, files=files)
+    pair = load(alone, write_checkpoint(tmp_path / "small", tokenizer=None, rows=700, seed=2))
+    assert pair.tokenizer_name == str(alone)
+    assert pair.decode(pair.encode("Ein Hund läuft.")[0]) == "Ein Hund läuft."
+
+
+def test_codet5_writes_its_first_token(tmp_path: Path) -> None:
+    """Byte-level BPE with `<s>` before every text, as RobertaTokenizer has it."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    trained = ByteLevelBPETokenizer()
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(["def f(x):\n    return x\n"], vocab_size=300, special_tokens=specials)
+    ids = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 0}
+    folders = []
+    for seed, name in enumerate(("large", "small")):
+        files = {"generation_config.json": to_json(ids)}
+        folder = write_checkpoint(tmp_path / name, tokenizer=None, seed=seed, rows=320, config=ids, files=files)
+        trained.save_model(str(folder))
+        (folder / "tokenizer_config.json").write_bytes(to_json({"tokenizer_class": "RobertaTokenizer"}))
+        folders.append(folder)
+    pair = load(*folders)
+    text = "def f(x): return x"
+    found, cut = pair.encode(text)
+    assert found == AutoTokenizer.from_pretrained(folders[0])(text)["input_ids"]
+    assert (found[0], found[-1], cut) == (0, 2, False)
+    short, cut = pair.encode(text, 4)
+    assert (len(short), short[0], short[-1], cut) == (4, 0, 2, True)
+    assert pair.decode(found) == text
+
+
+def test_a_configuration_without_a_vocabulary_is_no_tokenizer(tmp_path: Path, good: Path) -> None:
+    files = {"tokenizer_config.json": to_json({"tokenizer_class": "T5Tokenizer", "extra_ids": 100})}
+    bare = write_checkpoint(tmp_path / "bare", tokenizer=None, files=files)
+    other = write_checkpoint(tmp_path / "other", tokenizer=None, files=files, seed=2)
+    assert load(bare, other).tokenizer is None
+    assert load(bare, good).tokenizer_name == str(good)
+
+
+# --- pairs that are hardly meant
+
+
+def test_a_swapped_pair_and_a_model_twice_are_told(
+    tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = write_checkpoint(tmp_path / "small", seed=2, layers=1)
+    load(good, small)
+    assert capsys.readouterr().err == ""
+    load(small, good)
+    assert capsys.readouterr().err.startswith(f"warning: the large model {small} has ")
+    load(good, good)
+    assert capsys.readouterr().err == f"warning: the large and the small model are the same, {good}\n"

@@ -1,10 +1,11 @@
-"""The one exception that a user's mistake ends in, and the one place where the command lines end."""
+"""The one exception that a user's mistake ends in, and the one place where a command line ends."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class BildError(Exception):
@@ -12,6 +13,12 @@ class BildError(Exception):
 
     The command lines print the message alone, without a traceback, and leave with exit code 2.
     """
+
+
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """Return " (did you mean ...?)" where a known word is close, else nothing; `before` is put before that word."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {before}{close[0]}?)" if close else ""
 
 
 def guard(command: Callable[[], None], stopped: str = "stopped") -> int:

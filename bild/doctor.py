@@ -9,6 +9,7 @@ import socket
 import sys
 import textwrap
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -36,42 +37,28 @@ class Finding:
     mend: str = ""
 
 
+def checked(what: str, good: bool, seen: str, mend: str, otherwise: str = WARN) -> Finding:
+    """Return a finding that is well, or else one with what mends it."""
+    return Finding(what, OK, seen) if good else Finding(what, otherwise, seen, mend)
+
+
 def machine() -> list[Finding]:
-    """Python, packages, processor, memory, GPU and disk."""
+    """Look at Python, packages, processor, memory, GPU and disk."""
     import psutil
     import torch
 
-    good = sys.version_info >= (3, 11)
-    found = [
-        Finding(
-            "Python", OK if good else MISSING, platform.python_version(), "" if good else "install Python 3.11 or newer"
-        )
-    ]
-    found += _packages()
     memory = psutil.virtual_memory()
-    load = os.getloadavg()[0]
-    cores = os.cpu_count() or 1
-    busy = load > cores / 2
-    found.append(
-        Finding(
-            "processor",
-            WARN if busy else OK,
-            f"{cores} threads, load {load:.1f}",
-            "times will be disturbed: stop other work before you measure" if busy else "",
-        )
-    )
-    found.append(Finding("memory", OK, f"{memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} GiB free"))
-    found += _gpu(torch)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    busy = "times will be disturbed: stop other work before you measure"
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    found.append(
-        Finding(
-            "disk here",
-            OK if free > 5 else WARN,
-            f"{free:.0f} GiB free",
-            "" if free > 5 else "a large pair needs up to 8 GiB",
-        )
-    )
-    return found
+    return [
+        Finding("Python", OK, platform.python_version()),
+        *_packages(),
+        checked("processor", load <= cores / 2, f"{cores} threads, load {load:.1f}", busy),
+        Finding("memory", OK, f"{memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} GiB free"),
+        *_gpu(torch),
+        checked("disk here", free > 5, f"{free:.0f} GiB free", "a large pair needs up to 8 GiB"),
+    ]
 
 
 def _packages() -> list[Finding]:
@@ -89,11 +76,8 @@ def _packages() -> list[Finding]:
         except PackageNotFoundError:
             wrong.append(f"{requirement.name} is absent")
     shown = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "datasets"))
-    if wrong:
-        return [
-            Finding("packages", MISSING, "; ".join(wrong), "make env, or pip install -c constraints.txt bild-bench")
-        ]
-    return [Finding("packages", OK, shown)]
+    mend = "make env, or pip install -c constraints.txt bild-bench"
+    return [checked("packages", not wrong, "; ".join(wrong) or shown, mend, MISSING)]
 
 
 def _gpu(torch: Any) -> list[Finding]:
@@ -108,26 +92,19 @@ def _gpu(torch: Any) -> list[Finding]:
         properties = torch.cuda.get_device_properties(index)
         size = properties.total_memory / 2**30
         half = "bf16 and fp16" if properties.major >= 8 else "fp16 (bf16 is emulated)"
-        small = size < 12
-        found.append(
-            Finding(
-                f"GPU {index}",
-                WARN if small else OK,
-                f"{properties.name}, {size:.0f} GiB, {half}",
-                "the mT5-large pair needs about 12 GiB in fp32: use engine.dtype=fp16" if small else "",
-            )
-        )
+        seen = f"{properties.name}, {size:.0f} GiB, {half}"
+        mend = "the mT5-large pair needs about 12 GiB in fp32: use engine.dtype=fp16"
+        found.append(checked(f"GPU {index}", size >= 12, seen, mend))
     try:
         version("nvidia-ml-py")
     except PackageNotFoundError:
-        found.append(
-            Finding("GPU clocks", WARN, "nvidia-ml-py is absent", "pip install nvidia-ml-py, to record clocks and heat")
-        )
+        mend = "pip install nvidia-ml-py, to record clocks and heat"
+        found.append(Finding("GPU clocks", WARN, "nvidia-ml-py is absent", mend))
     return found
 
 
 def hub() -> Finding:
-    """Whether the hub can be asked, within three seconds."""
+    """Ask the hub for a connection, for three seconds at most."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -144,7 +121,7 @@ def hub() -> Finding:
 
 
 def tasks() -> list[Finding]:
-    """Which data sets are on this machine. Nothing is downloaded."""
+    """Find which data sets are on this machine. Nothing is downloaded."""
     from bild.hub import cached_snapshot
     from bild.tasks import load_task
 
@@ -153,12 +130,11 @@ def tasks() -> list[Finding]:
         task: TaskConfig = typed(TaskConfig, load("task", name))
         if task.data == "hub":
             revisions = [task.revision] if task.revision else ["main", "refs/convert/parquet"]
-            if any(cached_snapshot(task.path, "dataset", revision) for revision in revisions):
-                found.append(Finding(f"task={name}", OK, f"{task.path} is in the cache"))
-            else:
-                at = f" --revision {task.revision}" if task.revision else ""
-                mend = f"fetched at the first run, or by hf download {task.path} --repo-type dataset{at}"
-                found.append(Finding(f"task={name}", MISSING, f"{task.path} is not in the cache", mend))
+            there = any(cached_snapshot(task.path, "dataset", revision) for revision in revisions)
+            at = f" --revision {task.revision}" if task.revision else ""
+            mend = f"fetched at the first run, or by hf download {task.path} --repo-type dataset{at}"
+            seen = f"{task.path} is {'' if there else 'not '}in the cache"
+            found.append(checked(f"task={name}", there, seen, mend, MISSING))
         elif task.data == "embedded":
             found.append(Finding(f"task={name}", OK, f"{len(load_task(task).examples)} examples, in the package"))
         else:
@@ -167,7 +143,7 @@ def tasks() -> list[Finding]:
 
 
 def pairs() -> list[Finding]:
-    """Which checkpoints are on this machine. Nothing is downloaded or loaded."""
+    """Find which checkpoints are on this machine. Nothing is downloaded or loaded."""
     from bild.hub import cached_snapshot, ships
 
     found = []
@@ -179,19 +155,16 @@ def pairs() -> list[Finding]:
             found.append(Finding(f"model={name}", OK, "your own checkpoints", "model.large=... model.small=..."))
             continue
         absent = sorted(c for c in asked if not ships(c) and cached_snapshot(c, "model") is None)
-        if not absent:
-            where = "in the package" if all(map(ships, asked)) else "all of its checkpoints are in the cache"
-            found.append(Finding(f"model={name}", OK, where))
-        else:
+        seen = "in the package" if all(map(ships, asked)) else "all of its checkpoints are in the cache"
+        if absent:
             seen = f"{len(absent)} of {len(asked)} checkpoints are not in the cache"
-            found.append(
-                Finding(f"model={name}", MISSING, seen, f"fetched at the first run, or by hf download {absent[0]} ...")
-            )
+        mend = f"fetched at the first run, or by hf download {' '.join(absent[:1])} ..."
+        found.append(checked(f"model={name}", not absent, seen, mend, MISSING))
     return found
 
 
 def trial() -> Finding:
-    """Whether the embedded pair decodes a sentence here, on the default device."""
+    """Decode a sentence with the embedded pair here, on the default device."""
     import bild
 
     try:
@@ -204,15 +177,13 @@ def trial() -> Finding:
 def report(findings: list[Finding]) -> None:
     """Print findings within the terminal's width, 80 columns in a pipe; what mends one stands below it."""
     console = Console(highlight=False)
-    width = console.width if console.is_terminal else 80
+    width = (console.width if console.is_terminal else 80) - 1
+    fill = partial(textwrap.fill, width=width, break_on_hyphens=False, break_long_words=False)
     for f in findings:
-        lines = [f"{f.what}: {f.seen}", *filter(None, [f.mend])]
-        texts = [
-            textwrap.fill(line, width - 10, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
-            for line in lines
-        ]
-        shown = textwrap.indent("\n".join([texts[0], *(textwrap.indent(text, "  ") for text in texts[1:])]), " " * 9)
-        console.print(Text(f"{f.state:<8}", style=COLOURS[f.state]) + Text(shown[8:]), soft_wrap=True)
+        seen = fill(f"{f.what}: {f.seen}", initial_indent=" " * 9, subsequent_indent=" " * 11).lstrip()
+        console.print(Text(f"{f.state:<9}", style=COLOURS[f.state]) + Text(seen), soft_wrap=True)
+        if f.mend:
+            console.print(Text(fill(f.mend, initial_indent=" " * 11, subsequent_indent=" " * 13)), soft_wrap=True)
 
 
 def main() -> int:
@@ -221,6 +192,9 @@ def main() -> int:
 
     def command() -> None:
         nonlocal broken
+        if sys.argv[1:] in (["--help"], ["-h"]):
+            print((__doc__ or "").replace("`", ""))
+            return
         if len(sys.argv) > 1:
             raise BildError(f"bild doctor takes no options, but {sys.argv[1]!r} was given.")
         decoding = trial()

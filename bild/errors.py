@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class BildError(Exception):
@@ -30,6 +31,12 @@ def told(error: Exception) -> str:
     """Return what a library's error says, on one line and not at length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")
+
+
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """Return " (did you mean ...?)" where a known word is close, else nothing; `before` is put before that word."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {before}{close[0]}?)" if close else ""
 
 
 def guard(command: Callable[[], None], stopped: str = "stopped") -> int:

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from bild.cli.groups import groups, load, options
 from bild.cli.overrides import values
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
-from bild.errors import BildError
+from bild.errors import BildError, did_you_mean
 
 
 def check_options(overrides: Sequence[Override], schema: type) -> None:
@@ -44,8 +44,7 @@ def _check_key(key: str, schema: type) -> None:
         hints = {field.name: told[field.name] for field in dataclasses.fields(kind)}
         if part not in hints:
             where = f"{'.'.join(path)} has" if path else "there are"
-            close = difflib.get_close_matches(part, hints, n=1)
-            hint = f" (did you mean {'.'.join([*path, close[0]])}?)" if close else ""
+            hint = did_you_mean(part, hints, "".join(f"{each}." for each in path))
             raise BildError(f"{key} is not an option{hint}: {where} {', '.join(hints)}.")
         path.append(part)
         kind = plain_type(hints[part])

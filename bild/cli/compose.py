@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -16,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from bild.cli.checks import check_heeded, check_options
 from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
 from bild.cli.overrides import parse, sentence, to_fields, values
-from bild.config import RunConfig
-from bild.errors import BildError
+from bild.config import ModelConfig, RunConfig
+from bild.errors import BildError, did_you_mean
 
 
 def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
@@ -36,20 +35,30 @@ def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
     return [*overrides, f"{lack}={wanted.pop()}"]
 
 
-def composed(overrides: Sequence[str], name: str, schema: type) -> DictConfig:
-    """Hydra's dictionary for some overrides, as it stands."""
+@contextmanager
+def composing(name: str, schema: type) -> Iterator[None]:
+    """Initialise Hydra over `conf/`, which allows only one at a time; its own errors become BildErrors."""
     register(name, schema)
-    with _hydra():
-        return _merged(overrides, name)
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BildError(sentence(error)) from error
 
 
 def compose(overrides: Sequence[str], name: str = "run", schema: type = RunConfig) -> Any:
-    """The configuration object for some overrides, checked; what `python -m bild.<name>` gets, for use in Python."""
-    register(name, schema)
-    with _hydra():
-        overrides = to_fields(overrides, schema)
-        check_options(parse(overrides), schema)
-        return resolve(complete(overrides, schema), name, schema)
+    """Return the configuration object for some overrides, checked: what `bild <name>` gets, for use in Python."""
+    overrides = to_fields(overrides, schema)
+    check_options(parse(overrides), schema)
+    with composing(name, schema):
+        return to_config(hydra.compose(name, complete(overrides, schema)), schema)
+
+
+def to_yaml(overrides: Sequence[str], name: str, schema: type) -> str:
+    """Return all keys with the values that some overrides give them, unchecked."""
+    with composing(name, schema):
+        return OmegaConf.to_yaml(hydra.compose(name, list(overrides)))
 
 
 def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
@@ -73,20 +82,19 @@ def check_fit(config: Any) -> None:
     """Refuse a pair that was not made for the task, naming what would fit."""
     if config.model.fit(config.task) is not None:
         return
-    tasks, pairs = [], []
-    for option in options("task"):
-        task = load("task", option)
-        if option in config.model.checkpoints if config.model.checkpoints else task.kind in config.model.fits:
-            tasks.append(option)
-    for option in options("model"):
-        model = load("model", option)
-        made = model.get("checkpoints")
-        if config.task.name in made if made else config.task.kind in model.fits:
-            pairs.append(option)
+    model, task = config.model, config.task
+    tasks = [option for option in options("task") if _suits(model, option, load("task", option).kind)]
+    pairs = [
+        option for option in options("model") if _suits(typed(ModelConfig, load("model", option)), task.name, task.kind)
+    ]
     raise BildError(
-        f"model={config.model.name} does not fit task={config.task.name} ({config.task.kind}): this pair takes "
+        f"model={model.name} does not fit task={task.name} ({task.kind}): this pair takes "
         f"task={' or '.join(tasks)}, this task takes model={' or '.join(pairs)}, or any pair by model=folders."
     )
+
+
+def _suits(model: ModelConfig, task: str, kind: str) -> bool:
+    return task in model.checkpoints if model.checkpoints else kind in model.fits
 
 
 def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tuple[str, str | None, dict[str, Any]]:
@@ -94,8 +102,7 @@ def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tup
     known = options("model")
     if name not in known:
         if exit is None and "/" not in name:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
+            hint = did_you_mean(name, known)
             plain = ", ".join(option for option in known if "/" not in option)
             raise BildError(
                 f"There is no pair {name}{hint}: name one of {plain}, or pretrained/..., or give two checkpoints."
@@ -125,31 +132,9 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     first = {o.key_or_group: values(o)[0] for o in swept}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in values(o)[1:]]
-    with _hydra():
+    with composing(name, schema):
         for job in jobs:
-            config = resolve(complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema), name, schema)
+            overrides = complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema)
+            config = to_config(hydra.compose(name, overrides), schema)
             if "method" in groups(schema):
                 check_heeded(parsed, config)
-
-
-def resolve(overrides: Sequence[str], name: str, schema: type) -> Any:
-    """Compose within an initialised Hydra; its own errors become BildErrors."""
-    try:
-        return to_config(_merged(overrides, name), schema)
-    except OmegaConfBaseException as error:
-        raise BildError(sentence(error)) from error
-
-
-def _merged(overrides: Sequence[str], name: str) -> DictConfig:
-    try:
-        found: DictConfig = hydra.compose(name, list(overrides))
-        return found
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BildError(sentence(error)) from error
-
-
-def _hydra() -> AbstractContextManager[None]:
-    """Hydra, initialised over `conf/`; it allows only one at a time."""
-    GlobalHydra.instance().clear()
-    found: AbstractContextManager[None] = hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import shutil
 import sys
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple, get_type_hints
 from bild import __version__
 from bild.cli.checks import plain_type
 from bild.cli.groups import conf_dir, groups, options
-from bild.errors import BildError, guard
+from bild.errors import BildError, did_you_mean, guard
 
 
 class Verb(NamedTuple):
@@ -106,10 +105,9 @@ def _answer(verb: str, rest: list[str]) -> Iterator[str]:
 def _one_of(what: str, given: list[str], known: list[str]) -> str:
     if len(given) == 1 and given[0] in known:
         return given[0]
-    close = difflib.get_close_matches(" ".join(given), known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    named = f"{' '.join(given)} is not a {what}{hint}" if given else f"No {what} was given"
-    raise BildError(f"{named}: give one of {', '.join(known)}.")
+    word = " ".join(given)
+    wrong = f"{word} is not a {what}{did_you_mean(word, known)}" if given else f"No {what} was given"
+    raise BildError(f"{wrong}: give one of {', '.join(known)}.")
 
 
 def _listed(rest: list[str]) -> Iterator[str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from bild.cli.compose import check_all, complete, composed, to_config
+from bild.cli.compose import check_all, complete, to_config, to_yaml
 from bild.cli.groups import conf_dir, groups, options, register
 from bild.cli.overrides import as_typed, to_fields
 from bild.config import RunConfig
@@ -115,7 +115,7 @@ def _help(about: str, overrides: Sequence[str], name: str, schema: type) -> str:
     for group in groups(schema):
         more.append(_entry(group, options(group)))
     more += ["", "Change any value as key=value; all keys, as they stand now:", ""]
-    keys = OmegaConf.to_yaml(composed(overrides, name, schema))
+    keys = to_yaml(overrides, name, schema)
     return flags("\n\n".join(paragraphs), "\n".join([*more, keys])).format_help()
 
 

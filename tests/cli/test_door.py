@@ -53,7 +53,9 @@ def test_a_verb_does_what_the_module_does(tmp_path: Path) -> None:
     assert call(DOOR, "run", "threshold.fb=2", cwd=tmp_path).refusal().startswith("threshold.fb=2 is out of range")
     shown = call(DOOR, "run", "task=xsum", "--cfg", "job", cwd=tmp_path)
     assert shown.out == call("bild.run", "task=xsum", "--cfg", "job", cwd=tmp_path).out
-    assert call(DOOR, "report", "nowhere", cwd=tmp_path).code == 2
+    assert call(DOOR, "report", "nowhere", cwd=tmp_path).refusal()
+    assert call(DOOR, "report", "--help", cwd=tmp_path).code == 0
+    assert call(DOOR, "doctor", "--help", cwd=tmp_path).out.startswith("bild doctor (or python -m bild.doctor): what")
 
 
 @pytest.mark.slow

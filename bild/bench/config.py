@@ -28,12 +28,12 @@ class BenchConfig:
     device: str = "auto"
     threads: int = 1
     widths: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
-    """New positions of the wide passes (verifications)."""
+    """New positions of the verification passes."""
     source_length: int = 64
     tokens: int = 32
     """Tokens that are timed, after the first one; the end token does not end them."""
     cached: int = 32
-    """Positions that are cached before a wide pass."""
+    """Positions that are cached before a verification pass."""
     repeats: int = 7
     warmup: int = 2
     assistant_tokens: int = 5

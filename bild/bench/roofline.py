@@ -74,7 +74,7 @@ class Decoder:
         return Work(read, round(width * (2 * self.matrices + 4 * self.layers * self.inner * seen)))
 
 
-def floor_ms(work: Work, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:
+def roofline_ms(work: Work, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:
     """The longer of reading and multiplying, in ms, and which it is ("read" or "multiply")."""
     reading, multiplying = work.bytes / gb_per_s / 1e6, work.flops / gflop_per_s / 1e6
     return (reading, "read") if reading >= multiplying else (multiplying, "multiply")

@@ -1,4 +1,4 @@
-"""The figure of a bench: ms per token against the machine's floor, and what a wide pass costs.
+"""The figure of a bench: ms per token against the machine's roofline, and what a verification pass costs.
 
 `python -m bild.report.bench_figure bench/*.json` draws anew what was measured. The same result gives the same bytes.
 """
@@ -14,7 +14,7 @@ from bild.errors import BildError
 from bild.report.bench_table import conditions, title
 from bild.report.looks import HAIR, QUIET, STYLE
 from bild.report.wording import significant
-from bild.results.bench import BenchResult, Row, Wide, read_bench
+from bild.results.bench import BenchResult, Row, Verification, read_bench
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,21 +38,23 @@ def draw_bench(result: BenchResult) -> Figure:
     bars = _bars(result)
     if not bars:
         raise BildError(f"{result.name} has no measured row to draw.")
-    wide = {name: row.wide for name, row in result.rows.items() if row.wide and len(row.wide) > 1}
+    verification = {
+        name: row.verification for name, row in result.rows.items() if row.verification and len(row.verification) > 1
+    }
     top, foot, middle = 0.64, 0.72, 0.24 * len(bars) + 0.22
     height = top + middle + foot
-    if wide:
+    if verification:
         height = max(height, 2.9)
         middle = height - top - foot
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
         FigureCanvasAgg(figure)
-        left, split, right = 0.155, 0.6 if wide else 0.97, 0.985
+        left, split, right = 0.155, 0.6 if verification else 0.97, 0.985
         axes = figure.add_axes((left, foot / height, split - left, middle / height))
         _draw_bars(axes, result, bars)
-        if wide:
+        if verification:
             axes = figure.add_axes((split + 0.085, foot / height, right - split - 0.085, middle / height))
-            _draw_widths(axes, wide)
+            _draw_widths(axes, verification)
         figure.text(0.012, 1 - 0.17 / height, title(result), fontsize=10.5, fontweight="bold", va="center")
         figure.text(0.012, 1 - 0.38 / height, conditions(result), fontsize=6.8, color="#444444", va="center")
         _draw_words(figure, result, height)
@@ -76,7 +78,7 @@ def save_bench(result: BenchResult, out: Path) -> list[Path]:
 
 
 def _bars(result: BenchResult) -> list[tuple[str, Row]]:
-    """What was measured of the large model, slowest first, so that the fastest is at the foot, beside the floor."""
+    """What was measured of the large model, slowest first, so that the fastest is at the foot, beside the roofline."""
     found = [(name, row) for name, row in result.rows.items() if row.ms_per_token and row.kind != "small"]
     return sorted(found, key=lambda item: -item[1].ms_per_token.median if item[1].ms_per_token else 0.0)
 
@@ -92,15 +94,15 @@ def _look(name: str) -> tuple[str, str]:
 def _draw_bars(axes: Axes, result: BenchResult, bars: Sequence[tuple[str, Row]]) -> None:
     spreads = [row.ms_per_token for _, row in bars if row.ms_per_token]
     slowest = max(spread.median for spread in spreads)
-    floors = {row.precision: row.floor.ms for _, row in bars if row.floor}
-    least = min([*floors.values(), *(spread.low for spread in spreads)])
+    rooflines = {row.precision: row.roofline.ms for _, row in bars if row.roofline}
+    least = min([*rooflines.values(), *(spread.low for spread in spreads)])
     log = slowest > _LOG_FROM * min(spread.median for spread in spreads)
     for at, ((name, row), spread) in enumerate(zip(bars, spreads, strict=True)):
         axes.barh(at, spread.median, height=0.66, color=_color(name, row), zorder=2)
         axes.plot([spread.low, spread.high], [at, at], color="#222222", linewidth=0.8, zorder=4)
         text = significant(spread.median)
-        if row.over_floor is not None:
-            text += f"  ({row.over_floor:.1f}× floor)"
+        if row.over_roofline is not None:
+            text += f"  ({row.over_roofline:.1f}× roofline)"
         axes.annotate(
             text,
             (max(spread.high, spread.median), at),
@@ -110,13 +112,13 @@ def _draw_bars(axes: Axes, result: BenchResult, bars: Sequence[tuple[str, Row]])
             fontsize=7,
             annotation_clip=False,
         )
-        if row.floor and row.precision != result.dtype:  # its own floor: its weights are smaller
-            axes.plot([row.floor.ms] * 2, [at - 0.33, at + 0.33], color="#D55E00", linewidth=1.2, zorder=5)
-    own = floors.get(result.dtype)
+        if row.roofline and row.precision != result.dtype:  # its own roofline: its weights are smaller
+            axes.plot([row.roofline.ms] * 2, [at - 0.33, at + 0.33], color="#D55E00", linewidth=1.2, zorder=5)
+    own = rooflines.get(result.dtype)
     if own is not None:
         axes.axvline(own, color="#D55E00", linewidth=1.2, zorder=5)
         axes.annotate(
-            f"floor {significant(own)}",
+            f"roofline {significant(own)}",
             (own, 1),
             xycoords=axes.get_xaxis_transform(),
             xytext=(0, 2),
@@ -144,10 +146,10 @@ def _draw_bars(axes: Axes, result: BenchResult, bars: Sequence[tuple[str, Row]])
     axes.set_xlabel(f"ms per token{' (logarithmic)' if log else ''}")
 
 
-def _draw_widths(axes: Axes, wide: dict[str, dict[int, Wide]]) -> None:
-    """Not the floor's own curve: each engine is told by its own width 1."""
-    widths = sorted({width for found in wide.values() for width in found})
-    for name, found in wide.items():
+def _draw_widths(axes: Axes, verification: dict[str, dict[int, Verification]]) -> None:
+    """Not the roofline's own curve: each engine is told by its own width 1."""
+    widths = sorted({width for found in verification.values() for width in found})
+    for name, found in verification.items():
         color, marker = _look(name)
         at = sorted(found)
         medians = [found[width].relative.median for width in at]
@@ -164,7 +166,9 @@ def _draw_widths(axes: Axes, wide: dict[str, dict[int, Wide]]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(widths, [str(width) for width in widths])
     axes.minorticks_off()
-    axes.set_ylim(0, 1.12 * max(found.relative.median for by_width in wide.values() for found in by_width.values()))
+    axes.set_ylim(
+        0, 1.12 * max(found.relative.median for by_width in verification.values() for found in by_width.values())
+    )
     axes.grid(True, color="#eeeeee", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("new positions of a pass")
@@ -174,7 +178,7 @@ def _draw_widths(axes: Axes, wide: dict[str, dict[int, Wide]]) -> None:
         fontsize=7,
         loc="lower left",
         bbox_to_anchor=(-0.02, 0.985),
-        ncols=len(wide),
+        ncols=len(verification),
         handlelength=1.5,
         handletextpad=0.4,
         columnspacing=1.0,
@@ -185,11 +189,11 @@ def _draw_widths(axes: Axes, wide: dict[str, dict[int, Wide]]) -> None:
 def _draw_words(figure: Figure, result: BenchResult, height: float) -> None:
     rates = result.rates
     words = (
-        f"Medians, lines from least to most. Floor: what a step must read at {rates.gb_per_s:.3g} GB/s "
+        f"Medians, lines from least to most. Roofline: what a step must read at {rates.gb_per_s:.3g} GB/s "
         f"(best sum of {rates.read_mb:,.0f} MB), or compute at {rates.gflop_per_s:,.0f} GFLOP/s, whichever is longer."
     )
     if any(row.precision == "int8" and row.ms_per_token for row in result.rows.values()):
-        words += "\nint8 has a floor of its own, since its weights are a quarter of the bytes."
+        words += "\nint8 has a roofline of its own, since its weights are a quarter of the bytes."
     figure.text(0.012, 0.05 / height, words, fontsize=6.3, color=QUIET, va="bottom", linespacing=1.3)
 
 

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
-HEADINGS = ("ms per token", "× generate()", "GB/s", "GFLOP\n/s", "×\nfloor", "first\nms", "same\ntokens")
+HEADINGS = ("ms per token", "× generate()", "GB/s", "GFLOP\n/s", "×\nroofline", "TTFT\nms", "same\ntokens")
 
 
 def bench_table(result: BenchResult) -> Group:
-    """Title, decoding, wide passes, and notes as one rich renderable."""
+    """Title, decoding, verification passes, and notes as one rich renderable."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(title(result), style="bold"), Text(conditions(result))]
     parts.append(_rich(decode_rows(result)))
-    if wide := wide_rows(result):
-        parts += [Text(), Text("ms of a wide pass, by new positions (× width 1)"), _rich(wide)]
+    if verification := verification_rows(result):
+        parts += [Text(), Text("ms of a verification pass, by new positions (× width 1)"), _rich(verification)]
     return Group(*parts, Text(), *(Text(line, style="dim") for line in notes(result)))
 
 
@@ -53,13 +53,15 @@ def conditions(result: BenchResult) -> str:
 
 
 def decode_rows(result: BenchResult) -> list[list[str]]:
-    """Heading, the floor, then a row for all that was asked for."""
+    """Heading, the roofline, then a row for all that was asked for."""
     rows = [["", *HEADINGS]]
-    floor = next((row.floor for row in result.rows.values() if row.floor and row.precision == result.dtype), None)
-    if floor is not None:
+    roofline = next(
+        (row.roofline for row in result.rows.values() if row.roofline and row.precision == result.dtype), None
+    )
+    if roofline is not None:
         rates = result.rates
         reached = significant(rates.gb_per_s), significant(rates.gflop_per_s)
-        rows.append([f"floor, {result.dtype}", significant(floor.ms), "", *reached, "1.00", "", ""])
+        rows.append([f"roofline, {result.dtype}", significant(roofline.ms), "", *reached, "1.00", "", ""])
     return rows + [[name, *_decode_cells(row)] for name, row in result.rows.items()]
 
 
@@ -68,26 +70,28 @@ def _decode_cells(row: Row) -> list[str]:
         return [row.status] + [""] * (len(HEADINGS) - 1)
     return [
         _spread(row.ms_per_token),
-        DASH if row.faster is None else _spread(row.faster),
+        DASH if row.speedup is None else _spread(row.speedup),
         DASH if row.gb_per_s is None else significant(row.gb_per_s),
         DASH if row.gflop_per_s is None else significant(row.gflop_per_s),
-        DASH if row.over_floor is None else significant(row.over_floor),
-        DASH if row.first_ms is None else significant(row.first_ms.median),
+        DASH if row.over_roofline is None else significant(row.over_roofline),
+        DASH if row.ttft_ms is None else significant(row.ttft_ms.median),
         DASH if row.agreement is None else f"{row.agreement.equal}/{row.agreement.repeats}",
     ]
 
 
-def wide_rows(result: BenchResult) -> list[list[str]]:
-    """Heading, floors, then the engines; empty where no width was measured."""
-    engines = {name: row.wide for name, row in result.rows.items() if row.wide}
+def verification_rows(result: BenchResult) -> list[list[str]]:
+    """Heading, rooflines, then the engines; empty where no width was measured."""
+    engines = {name: row.verification for name, row in result.rows.items() if row.verification}
     if not engines:
         return []
-    widths = sorted(result.floors)
+    widths = sorted(result.rooflines)
     rows = [["width", *map(str, widths)]]
-    rows.append(["floor", *(significant(result.floors[width].ms) for width in widths)])
-    for name, wide in engines.items():
+    rows.append(["roofline", *(significant(result.rooflines[width].ms) for width in widths)])
+    for name, verification in engines.items():
         cells = [
-            f"{significant(wide[width].ms.median)} ({wide[width].relative.median:.2f})" if width in wide else DASH
+            f"{significant(verification[width].ms.median)} ({verification[width].relative.median:.2f})"
+            if width in verification
+            else DASH
             for width in widths
         ]
         rows.append([name, *cells])
@@ -95,15 +99,15 @@ def wide_rows(result: BenchResult) -> list[list[str]]:
 
 
 def notes(result: BenchResult) -> list[str]:
-    """What a reader must know of the numbers: the floor, the Python between passes, tokens that part, reasons."""
+    """What a reader must know of the numbers: the roofline, the Python between passes, tokens that part, reasons."""
     rates, overhead = result.rates, result.overhead
     beside = ""
     if rates.gb_per_s_in_loop and rates.gflop_per_s_in_loop:
         reads, products = rates.gb_per_s_in_loop.median, rates.gflop_per_s_in_loop.median
         beside = f"; in the loop, median: {reads:.3g} GB/s and {products:.3g} GFLOP/s"
     lines = [
-        f"Floor: bytes that a step must read over {rates.gb_per_s:.3g} GB/s (best sum of {rates.read_mb:,.1f} MB), or "
-        f"operations over {rates.gflop_per_s:.3g} GFLOP/s (best product of {rates.matrix} × {rates.matrix}), "
+        f"Roofline: bytes that a step must read over {rates.gb_per_s:.3g} GB/s (best sum of {rates.read_mb:,.1f} MB), "
+        f"or operations over {rates.gflop_per_s:.3g} GFLOP/s (best product of {rates.matrix} × {rates.matrix}), "
         f"the longer{beside}.",
         "Medians (least–most). Per token: after the first one, which has the encoder and the source's keys and values "
         "(first ms). × generate(): how many times as fast, repeat by repeat. Same tokens: repeats with those of "

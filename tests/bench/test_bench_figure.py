@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from bild.errors import BildError
 from bild.report.bench_figure import draw_bench, main, save_bench
-from bild.report.bench_table import bench_table, decode_rows, notes, wide_rows
+from bild.report.bench_table import bench_table, decode_rows, notes, verification_rows
 from bild.results.bench import (
     ABSENT,
     BENCH_VERSION,
@@ -21,19 +22,19 @@ from bild.results.bench import (
     MEASURED,
     Agreement,
     BenchResult,
-    Floor,
     Overhead,
     Rates,
+    Roofline,
     Row,
     Spread,
-    Wide,
+    Verification,
     read_bench,
     write_bench,
 )
 from tests.cli.commands import REPOSITORY
 
-FLOOR, SMALL_FLOOR = Floor(155_000_000, 77_000_000, 5.0, "read"), Floor(40_000_000, 77_000_000, 1.3, "read")
-FLOORS = {width: Floor(155_000_000, 77_000_000 * width, max(5.0, 0.8 * width), "read") for width in (1, 4, 16)}
+FLOOR, SMALL_FLOOR = Roofline(155_000_000, 77_000_000, 5.0, "read"), Roofline(40_000_000, 77_000_000, 1.3, "read")
+FLOORS = {width: Roofline(155_000_000, 77_000_000 * width, max(5.0, 0.8 * width), "read") for width in (1, 4, 16)}
 
 
 def spread(value: float) -> Spread:
@@ -41,24 +42,24 @@ def spread(value: float) -> Spread:
 
 
 def row(ms: float, kind: str = "peer", **changes: Any) -> Row:
-    floor = changes.pop("floor", FLOOR)
+    roofline = changes.pop("roofline", FLOOR)
     filled: dict[str, Any] = {
         "kind": kind,
         "status": MEASURED,
         "precision": "fp32",
         "ms_per_token": spread(ms),
-        "first_ms": spread(60.0),
-        "faster": spread(26.0 / ms),
+        "ttft_ms": spread(60.0),
+        "speedup": spread(26.0 / ms),
         "gb_per_s": 155 / ms,
         "gflop_per_s": 77 / ms,
-        "floor": floor,
-        "over_floor": ms / floor.ms,
+        "roofline": roofline,
+        "over_roofline": ms / roofline.ms,
         "agreement": Agreement("generate", 7, 7),
         "repeats_ms": {0: ms},
     }
     if kind == "engine":
-        filled["wide"] = {
-            width: Wide(spread(ms * (1 + width / 16)), spread(1 + width / 16), ms / FLOORS[width].ms)
+        filled["verification"] = {
+            width: Verification(spread(ms * (1 + width / 16)), spread(1 + width / 16), ms / FLOORS[width].ms)
             for width in FLOORS
         }
     return Row(**(filled | changes))
@@ -74,9 +75,9 @@ def result(**changes: Any) -> BenchResult:
         "generate-static": Row("peer", FAILED, "list index out of range", "fp32"),
         "ctranslate2": Row("peer", ABSENT, "not installed", "fp32"),
         "ctranslate2-int8": row(
-            6.0, precision="int8", floor=SMALL_FLOOR, agreement=Agreement("generate", 5, 7, 4, 0.071)
+            6.0, precision="int8", roofline=SMALL_FLOOR, agreement=Agreement("generate", 5, 7, 4, 0.071)
         ),
-        "fused, small model": row(2.0, "small", floor=FLOOR),
+        "fused, small model": row(2.0, "small", roofline=FLOOR),
     }
     filled: dict[str, Any] = {
         "schema": BENCH_VERSION,
@@ -98,7 +99,7 @@ def result(**changes: Any) -> BenchResult:
             "git": {"sha": "0123456789abcdef", "dirty": False},
         },
         "rates": Rates(31.0, 155.8, 97.0, 1024, spread(25.0), spread(80.0)),
-        "floors": FLOORS,
+        "rooflines": FLOORS,
         "rows": rows,
         "overhead": Overhead(spread(1.7), 5.8, 70.0, 0.0002, "fused"),
         "repeats": 7,
@@ -112,14 +113,14 @@ def words(figure: Any) -> list[str]:
 
 def test_the_table_has_the_floor_and_every_row() -> None:
     lines = decode_rows(result())
-    assert [line[0] for line in lines] == ["", "floor, fp32", *result().rows]
+    assert [line[0] for line in lines] == ["", "roofline, fp32", *result().rows]
     by_name = {line[0]: line[1:] for line in lines}
-    assert by_name["floor, fp32"][0] == "5.00"
+    assert by_name["roofline, fp32"][0] == "5.00"
     assert by_name["fused"][:2] == ["12.0 (10.8–14.4)", "2.17 (1.95–2.60)"]
     assert by_name["fused"][4:] == ["2.40", "60.0", "7/7"]
     assert by_name["ctranslate2"][0] == "absent"
     assert by_name["generate-static"][0] == "failed"
-    assert wide_rows(result())[2:][1] == ["fused", "12.8 (1.06)", "15.0 (1.25)", "24.0 (2.00)"]
+    assert verification_rows(result())[2:][1] == ["fused", "12.8 (1.06)", "15.0 (1.25)", "24.0 (2.00)"]
 
 
 def test_the_notes_tell_what_the_numbers_hide() -> None:
@@ -153,9 +154,9 @@ def test_bars_from_the_slowest_to_the_fastest_with_the_floor_as_a_line() -> None
     names = [label.get_text() for label in bars.get_yticklabels()]
     assert names == ["generate", "hf", "newcomer", "fused", "ctranslate2-int8"]
     assert [patch.get_width() for patch in bars.patches] == [26.5, 26.0, 13.0, 12.0, 6.0]  # type: ignore[attr-defined]
-    assert "floor 5.00" in words(figure)
-    assert "12.0  (2.4× floor)" in words(figure)
-    assert "6.00  (4.6× floor)" in words(figure)
+    assert "roofline 5.00" in words(figure)
+    assert "12.0  (2.4× roofline)" in words(figure)
+    assert "6.00  (4.6× roofline)" in words(figure)
     lines = {str(line.get_label()): line for line in widths.get_lines()}
     assert list(lines["fused"].get_xdata()) == [1, 4, 16]  # type: ignore[arg-type]
     assert list(lines["fused"].get_ydata()) == [1.0625, 1.25, 2.0]  # type: ignore[arg-type]
@@ -225,3 +226,18 @@ def test_drawing_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_partial_result_is_drawn(tmp_path: Path) -> None:
     partial = dataclasses.replace(result(), name="x-partial", interrupted=True, repeats=1)
     assert [path.name for path in save_bench(partial, tmp_path)] == ["x-partial.png", "x-partial.svg"]
+
+
+def test_a_bench_of_version_1_is_read_in_the_words_of_version_2() -> None:
+    path = REPOSITORY / "docs" / "measurements" / "embedded-fp32-cpu.json"
+    plain = json.loads(path.read_bytes())
+    assert plain["schema"] == 1
+    found = read_bench(path)
+    assert found.schema == BENCH_VERSION
+    fused, own = found.rows["fused"], plain["rows"]["fused"]
+    assert fused.ttft_ms is not None
+    assert fused.roofline is not None
+    assert fused.verification is not None
+    assert (fused.ttft_ms.median, fused.roofline.ms) == (own["first_ms"]["median"], own["floor"]["ms"])
+    assert (fused.over_roofline, found.rooflines[4].ms) == (own["over_floor"], plain["floors"]["4"]["ms"])
+    assert fused.verification[4].over_roofline == own["wide"]["4"]["over_floor"]

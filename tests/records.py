@@ -9,27 +9,21 @@ import dataclasses
 import hashlib
 from typing import Any
 
-from bild.results import (
-    SCHEMA_VERSION,
+from bild.results import SCHEMA_VERSION, Interval, Method, Record, Score, Threshold, label
+from bild.results.parts import (
     Baseline,
     Counts,
     Engine,
-    Interval,
     Intervals,
     Latency,
     Library,
-    Method,
     Model,
     Pair,
     Phases,
     Quality,
-    Record,
-    Score,
     Speedup,
     Stationarity,
     Task,
-    Threshold,
-    label,
 )
 from bild.results.sample import PhaseTimes, Sample, VanillaRun
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
@@ -38,14 +37,13 @@ from bild.results.bench import (
 )
 
 _FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
-_CLOCKS = Path("/sys/devices/system/cpu")
 
 
 def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResult:
     """Measure; `announce` is told the roofline before anything is. Ctrl-C in the run keeps what was measured."""
     device = resolve_device(config.device)
     torch.set_num_threads(config.threads)
-    before = _state(device)
+    before = state(device)
     warning = busy_warning(before)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
@@ -87,7 +85,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         settings=dataclasses.asdict(config) | {"sources": subject.words},
         model=subject.details,
         environment=describe(device)
-        | {"state": before, "state_after": _state(device), "busy": warning}
+        | {"state": before, "state_after": state(device), "busy": warning}
         | {"kernels": kernels_told("fused", str(device), config.dtype)},
         rates=rates,
         rooflines=rooflines,
@@ -169,26 +167,6 @@ def _roofline_lines(config: BenchConfig, subject: Subject, decoder: Decoder, rat
         f"{rates.gflop_per_s:,.0f} GFLOP/s ({rates.matrix} x {rates.matrix}).",
         f"Roofline: {ms:.3g} ms a token ({bound}); ms of a pass by width: {verification or 'none'}.",
     ]
-
-
-def _state(device: torch.device) -> dict[str, object]:
-    """As `machine.state`, with the clock of the processor where the system tells it."""
-    now: dict[str, object] = state(device)
-    try:
-        khz = [int(path.read_text()) for path in sorted(_CLOCKS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
-    except (OSError, ValueError):
-        khz = []
-    return now | {"cpu_mhz": max(khz) // 1000 if khz else _mhz()}
-
-
-def _mhz() -> int | None:
-    """The clock that the kernel reports; in a virtual machine often a nominal one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
-    return round(max(found)) if found else None
 
 
 BASELINE = "generate"

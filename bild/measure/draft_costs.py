@@ -16,8 +16,8 @@ from bild.decoding import DraftCosts, policy_for
 from bild.engines import Engine
 from bild.measure.live import run_live
 from bild.models import Pair
-from bild.results import DraftCosts as RecordedCosts
 from bild.results import PointFolder
+from bild.results.parts import DraftCosts as RecordedCosts
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 """Of the large passes that are timed; the last one is that of the longest draft and one more."""

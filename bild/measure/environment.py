@@ -47,8 +47,10 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def state(device: torch.device) -> dict[str, Any]:
-    """What changes by itself: the load before the run, and on a GPU its clocks, temperature and free memory."""
-    now: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2), "torch_threads": torch.get_num_threads()}
+    """Return what changes by itself: load and clock of the CPU, and clocks, temperature and free memory of a GPU."""
+    now: dict[str, Any] = {"load_1min": round(psutil.getloadavg()[0], 2), "torch_threads": torch.get_num_threads()}
+    clock = psutil.cpu_freq()  # None where the system does not tell; in a virtual machine often a nominal one
+    now["cpu_mhz"] = round(clock.current) if clock else None
     if device.type == "cuda":
         now |= {key: value for key, value in _nvml(device).items() if key != "driver"}
     return now

@@ -23,22 +23,10 @@ from bild.measure.environment import busy_warning, describe, state
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, fingerprints, load_pair, resolve_device
 from bild.progress import track
-from bild.results import (
-    SCHEMA_VERSION,
-    Engine,
-    Intervals,
-    Method,
-    Model,
-    Point,
-    PointFolder,
-    Record,
-    Task,
-    Threshold,
-    config_hash,
-    label,
-)
-from bild.results import Pair as PairRecord
+from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash, label
 from bild.results.locking import device_lock
+from bild.results.parts import Engine, Intervals, Model, Task
+from bild.results.parts import Pair as PairRecord
 from bild.tasks import Dataset, load_task
 
 _loaded: dict[tuple[Any, ...], Pair] = {}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 from bild.results.folder import write_atomically
 
 BENCH_VERSION = 2
@@ -160,15 +158,8 @@ def write_bench(result: BenchResult, path: Path) -> None:
 
 def read_bench(path: Path) -> BenchResult:
     """Read one back; one of version 1 comes back as version 2. BildError where it is no such file."""
-    try:
-        result: BenchResult = decode(BenchResult, _upgrade(json.loads(path.read_text(encoding="utf-8"))))
-    except OSError as error:
-        raise BildError(f"{path} cannot be read ({error.strerror}).") from error
-    except (FieldError, ValueError) as error:
-        raise BildError(f"{path} is not a result of python -m bild.bench: {error}.") from error
-    if result.schema != BENCH_VERSION:
-        raise BildError(f"{path} has version {result.schema}, and this program reads version {BENCH_VERSION}.")
-    return result
+    mend = "measure again, or give the JSON that it wrote"
+    return read_json(BenchResult, path, "is not a result of python -m bild.bench", mend, BENCH_VERSION, _upgrade)
 
 
 _RENAMED = {"first_ms": "ttft_ms", "faster": "speedup", "floor": "roofline", "over_floor": "over_roofline"}

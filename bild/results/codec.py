@@ -10,11 +10,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from bild.errors import BildError
+
+T = TypeVar("T")
 INFINITE = {"infinite": True}
 _NAMES = {
     str: "a string",
@@ -119,6 +123,32 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
         return float(value)
     _expect(value, kind, where)
     return value
+
+
+def read_json(
+    kind: type[T],
+    path: Path,
+    what: str,
+    mend: str,
+    version: int | None = None,
+    upgrade: Callable[[Any], Any] | None = None,
+) -> T:
+    """Read the dataclass in a JSON file, whose `schema` must be `version`; `upgrade` takes older ones' plain JSON.
+
+    BildError where it cannot be read or is something else: "<path> <what> (<why>): <mend>."
+    """
+    try:
+        plain = json.loads(path.read_bytes())
+        plain = upgrade(plain) if upgrade is not None else plain
+        schema = plain.get("schema", "missing") if isinstance(plain, dict) else version
+        if version is not None and schema != version:
+            raise FieldError(f"the field schema must be {version}, but it is {schema}")
+        found = cast(T, decode(kind, plain))
+    except OSError as error:
+        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
+        raise BildError(f"{path} {what} ({error}): {mend}.") from None
+    return found
 
 
 def _decode_fields(kind: type, value: Any, where: str) -> Any:

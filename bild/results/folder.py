@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO, Self
 import yaml
 
 from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 from bild.results.hashing import SHORT
 from bild.results.locking import holder, open_lock, sign, taken
 from bild.results.parts import DraftCosts
@@ -92,12 +91,7 @@ class PointFolder:
             if self.samples():
                 raise BildError(f"{path} is gone, and its examples were decoded by it: start anew with resume=false.")
             return None
-        try:
-            found: DraftCosts = decode(DraftCosts, json.loads(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            why = str(error) if isinstance(error, FieldError) else "it is no JSON that can be read"
-            raise BildError(f"{path} is damaged ({why}): start anew with resume=false.") from None
-        return found
+        return read_json(DraftCosts, path, "is damaged", "start anew with resume=false")
 
     def keep_draft_costs(self, costs: DraftCosts) -> None:
         """Write the costs in one step, before the first example that is decoded by them."""

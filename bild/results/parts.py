@@ -238,3 +238,15 @@ class Counts:
     reached_limit: int
     exit_layers: dict[int, int] | None = None
     layer_share: float | None = None
+
+
+def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:
+    """Return the rates of `Counts`: generated tokens over large passes (block efficiency), and per generated token.
+
+    Without a large pass (method=small) there is no block efficiency; 0 says so.
+    """
+    return {
+        "tokens_per_large_pass": tokens / large_passes if large_passes else 0.0,
+        "fallback_rate": fallbacks / tokens,
+        "rollback_rate": rollbacks / tokens,
+    }

@@ -6,13 +6,12 @@ hold both the choice of the examples and the error of the prices. Measured point
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 from bild.results.parts import Counts, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.record import upgrade_settings
@@ -123,16 +122,9 @@ def predicted_to_json(predicted: Predicted) -> str:
 
 
 def read_predicted(path: Path) -> Predicted:
-    """The predictions in a file. BildError where it cannot be read or is no such file."""
-    try:
-        found = cast(Predicted, decode(Predicted, _upgrade(json.loads(path.read_bytes()))))
-        if found.schema != PREDICTED_SCHEMA:
-            raise FieldError(f"the field schema must be {PREDICTED_SCHEMA}, but it is {found.schema}")
-    except OSError as error:
-        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
-    except (ValueError, RecursionError) as error:
-        raise BildError(f"{path} does not hold predictions ({error}): delete it and run the sweep again.") from None
-    return found
+    """Read the predictions in a file. BildError where it cannot be read or is no such file."""
+    mend = "delete it and run the sweep again"
+    return read_json(Predicted, path, "does not hold predictions", mend, PREDICTED_SCHEMA, _upgrade)
 
 
 def _upgrade(plain: Any) -> Any:

@@ -6,16 +6,14 @@ round and per text. The times of passes are measured tables, not lines: a pass o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,13 +175,6 @@ def prices_to_json(prices: Prices) -> str:
 
 
 def read_prices(path: Path) -> Prices:
-    """The prices in a file. BildError where it cannot be read or is no such file."""
-    try:
-        found = cast(Prices, decode(Prices, json.loads(path.read_bytes())))
-        if found.schema != PRICES_SCHEMA:
-            raise FieldError(f"the field schema must be {PRICES_SCHEMA}, but it is {found.schema}")
-    except OSError as error:
-        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
-    except ValueError as error:
-        raise BildError(f"{path} does not hold prices ({error}): delete it; the next sweep makes it anew.") from None
-    return found
+    """Read the prices in a file. BildError where it cannot be read or is no such file."""
+    mend = "delete it; the next sweep makes it anew"
+    return read_json(Prices, path, "does not hold prices", mend, PRICES_SCHEMA)

@@ -141,11 +141,11 @@ def test_the_json_is_strict_and_keeps_its_schema(finished: tuple[Finished, Bench
 
 def test_a_result_that_is_none_is_refused(tmp_path: Path, finished: tuple[Finished, BenchResult, Path]) -> None:
     path = tmp_path / "x.json"
-    with pytest.raises(BildError, match="cannot be read"):
+    with pytest.raises(BildError, match="could not be read"):
         read_bench(path)
     plain = strict(finished[2] / "t5-small-fp32-cpu.json")
     for changed, sentence in (
-        (plain | {"schema": 99}, "has version 99"),
+        (plain | {"schema": 99}, "schema must be 2, but it is 99"),
         (plain | {"rows": 3}, "the field rows must be an object"),
         ({}, "is missing"),
     ):

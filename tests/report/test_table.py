@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from bild.report import make_section, markdown, table
-from bild.results import Interval, Record, Stationarity
+from bild.results import Interval, Record
+from bild.results.parts import Stationarity
 from tests.records import SIGNATURE, make_point, make_record, make_sweep
 
 

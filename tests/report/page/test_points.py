@@ -20,7 +20,8 @@ from bild.report.page.pack import column
 from bild.report.page.points import section_points
 from bild.report.page.sample import grids_of
 from bild.report.sections import make_section
-from bild.results import DraftCosts, from_json, to_json
+from bild.results import from_json, to_json
+from bild.results.parts import DraftCosts
 from tests.records import make_record, make_sweep
 from tests.report.sweeps import guess
 

@@ -1,4 +1,4 @@
-"""`python -m bild.bench`: how far every engine and peer is from the machine's limit, side by side in one run."""
+"""`python -m bild.bench`: every engine and peer against the machine's roofline, side by side in one run."""
 
 from __future__ import annotations
 

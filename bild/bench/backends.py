@@ -1,5 +1,5 @@
-"""What the bench times, all alike: our engines, and beside them peers: the library's own ways of decoding, and
-CTranslate2, where it is installed, an inference engine in C++ with kernels of its own."""
+"""The backends that the bench times, all alike: our engines, and beside them peers: the library's own ways of decoding,
+and CTranslate2, where it is installed, an inference engine in C++ with kernels of its own."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EngineBackend(Backend):
         return Timed([*first, *written], then - began, perf_counter_ns() - then, len(written))
 
     def verify(self, source: Sequence[int], width: int, cached: int) -> int:
-        """One pass over `width` tokens behind `cached` positions, all of them reported on, in ns."""
+        """Time one pass over `width` tokens behind `cached` positions, all of them reported on, in ns."""
         engine = self.engine
         if engine.length < cached:
             engine.start(source)
@@ -126,7 +126,7 @@ class LibraryBackend(Backend):
         return Timed(written, stamp.ns - began, ended - stamp.ns, len(written) - (stamp.length - 1))
 
     def _cache(self, source: int, room: int) -> Any:
-        """A cache of our own: the library sizes its default one by the encoder, and fails on deeper decoders."""
+        """Return a cache of our own: the library sizes its default one by the encoder, and fails on deeper decoders."""
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache, StaticCache
 
         if not self.static:
@@ -165,7 +165,7 @@ def prepare_assistant(small: Any, tokens: int) -> Any:
 
 
 def ctranslate_installed() -> bool:
-    """Whether the extra is there."""
+    """Return whether the extra is installed."""
     return find_spec("ctranslate2") is not None
 
 
@@ -238,7 +238,7 @@ class Conversions:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def backend(self, compute: str, device: torch.device, threads: int) -> CTranslateBackend:
-        """A backend of one precision; converts at the first call."""
+        """Return a backend of one precision; the first call converts."""
         if self._folder is None:
             folder = tempfile.TemporaryDirectory(prefix="bild-ctranslate2-")
             try:

@@ -13,12 +13,12 @@ PEERS = ("generate", "generate-static", "assisted", "prompt-lookup", "ctranslate
 
 @dataclass
 class BenchConfig:
-    """What to measure: a shape or a pair, by which engines and beside which peers, and how often."""
+    """The options of the bench: a shape or a pair, by which engines and beside which peers, and how often."""
 
     GROUPS: ClassVar[tuple[str, ...]] = ("shape", "model")
     """The groups of `conf/` that this command takes."""
     ALIASES: ClassVar[dict[str, str]] = {"engine": "engines"}
-    """What users type, and the field it is: `engine` alone is a group, which holds a single one."""
+    """Other names of fields that users may type: `engine` alone is a group, which holds a single one."""
 
     shape: ShapeConfig | None = None
     model: ModelConfig | None = None
@@ -64,7 +64,7 @@ class BenchConfig:
 
     @property
     def subject(self) -> str:
-        """The name of what is measured, as files have it."""
+        """Return the name of what is measured, as files have it."""
         named = self.shape or self.model
         assert named is not None
         return named.name.replace("/", "-")

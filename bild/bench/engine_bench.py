@@ -97,7 +97,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
 
 
 def _timings(probe: Callable[[], float]) -> list[float]:
-    """Rates of half a second, and of five timings at least."""
+    """Take rates for half a second, and at least five."""
     found: list[float] = []
     ends = time.monotonic() + _FIRST_SECONDS
     while len(found) < _FIRST_TIMINGS or time.monotonic() < ends:
@@ -106,7 +106,7 @@ def _timings(probe: Callable[[], float]) -> list[float]:
 
 
 def _overhead(rows: dict[str, Row]) -> Overhead:
-    """The Python of a round beside the passes of the fastest engine; a shape drafts for itself."""
+    """Return the Python of a round beside the passes of the fastest engine; a shape drafts for itself."""
     timed = {
         name: row.ms_per_token.median
         for name, row in rows.items()
@@ -123,7 +123,7 @@ def _overhead(rows: dict[str, Row]) -> Overhead:
 def _rates(
     first: dict[str, list[float]], in_loop: dict[str, list[float]], read: ReadProbe, multiply: MatmulProbe
 ) -> Rates:
-    """The best of all timings: what is slower was disturbed, and a limit is not."""
+    """Return the best of all timings: what is slower was disturbed, and a limit is not."""
     reads, products = in_loop.get("read", []), in_loop.get("multiply", [])
     return Rates(
         gb_per_s=max([*first["read"], *reads]),
@@ -136,7 +136,7 @@ def _rates(
 
 
 def _token_work(config: BenchConfig, decoder: Decoder, precision: str) -> Work:
-    """One step of the timed decoding, on average: after the first token, the cache holds 1 to `tokens` positions."""
+    """Return the average work of one timed step: after the first token, the cache holds 1 to `tokens` positions."""
     cached = (config.tokens + 1) / 2
     return decoder.work(1, config.source_length, cached, weights=precision, states=config.dtype)
 
@@ -174,7 +174,7 @@ BASELINE = "generate"
 
 @dataclass(frozen=True)
 class RowInputs:
-    """What the rows of the table are made of."""
+    """Everything that the rows of the table are made from."""
 
     subject: Subject
     made: Backends
@@ -185,7 +185,7 @@ class RowInputs:
 
 
 def make_rows(inputs: RowInputs) -> dict[str, Row]:
-    """A row for every engine and peer that was asked for, measured or not."""
+    """Return a row for every engine and peer that was asked for, measured or not."""
     return {name: _row(inputs, name) for name in inputs.made.kinds}
 
 
@@ -247,7 +247,7 @@ def _verification(
 
 
 def _agreement(inputs: RowInputs, name: str) -> Agreement | None:
-    """Against `generate`'s tokens, or those of the first engine where it was not measured."""
+    """Compare the tokens with those of `generate`, or of the first engine where it was not measured."""
     decodes = inputs.measured.decodes
     reference = BASELINE if BASELINE in decodes else next(iter(decodes))
     if name == reference:
@@ -268,7 +268,7 @@ def _agreement(inputs: RowInputs, name: str) -> Agreement | None:
 
 @torch.inference_mode()
 def _gap(subject: Subject, source: Sequence[int], text: Sequence[int], one: int, other: int) -> float | None:
-    """How much more probable `one` is than `other` after a text, in nats; None where the model gives no number."""
+    """Return how much more probable `one` is than `other` after a text, in nats; None without a finite number."""
     module = subject.large
     logits = module(
         input_ids=torch.tensor([list(source)], device=module.device),

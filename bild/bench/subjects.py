@@ -1,4 +1,4 @@
-"""What a bench decodes with: a shape's random weights, or a pair, and the sources; and the backends built on them."""
+"""The subject of a bench, a shape's random weights or a pair, with its sources; and the backends built on it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Subject:
     sources: list[list[int]]
     """One per repeat, all of one length."""
     words: str
-    """What the sources are, for people."""
+    """A name of the sources for people."""
     details: dict[str, Any]
 
     @property
     def model_bytes(self) -> int:
-        """Of the large model's weights, each counted once."""
+        """Return the bytes of the large model's weights, each counted once."""
         return sum(weight.numel() * weight.element_size() for weight in self.large.parameters())
 
 
@@ -122,7 +122,7 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Subject:
 
 
 def _pair_sources(config: BenchConfig, model: ModelConfig, pair: Pair) -> tuple[list[list[int]], str]:
-    """Texts that come with the package, joined until they are long enough."""
+    """Return texts that come with the package, joined until they are long enough."""
     if pair.tokenizer is None:
         return _random_sources(config, pair.vocabulary), "random tokens"
     news = "summarisation" in model.fits
@@ -159,7 +159,7 @@ _SPARE = 1.5 * 2**30
 
 @dataclass
 class Backends:
-    """What is timed, by name in the order of the table; and what is not there, with its status and reason."""
+    """The backends by name in the order of the table; and what is not there, with its status and reason."""
 
     built: dict[str, Backend] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
@@ -247,7 +247,7 @@ def _not_possible(name: str, subject: Subject) -> tuple[str, str] | None:
 
 
 def _lacking(needed: float, device: torch.device) -> str | None:
-    """A sentence where there is not enough memory, before the system ends the process for taking it."""
+    """Return a sentence where there is not enough memory, before the system ends the process for taking it."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:

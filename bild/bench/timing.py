@@ -29,7 +29,7 @@ _ROUNDS = 8
 
 @dataclass(frozen=True)
 class TimingPlan:
-    """How much to measure."""
+    """The amount to measure: sources, tokens, widths and repeats."""
 
     sources: Sequence[Sequence[int]]
     """Token ids, taken in turn by the repeats; all backends of a repeat decode the same."""
@@ -41,13 +41,13 @@ class TimingPlan:
     seed: int
 
     def source(self, repeat: int) -> Sequence[int]:
-        """The source of a repeat; the warm-up has the first ones."""
+        """Return the source of a repeat; the warm-up has the first ones."""
         return self.sources[repeat % len(self.sources)]
 
 
 @dataclass
 class Measured:
-    """What came out, by the backend's name and the repeat."""
+    """All timings, by the backend's name and the repeat."""
 
     decodes: dict[str, dict[int, Timed]] = field(default_factory=dict)
     verification_ns: dict[str, dict[int, dict[int, int]]] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class InterleavedRun:
         return jobs + [_Job("rate", name) for name in self.probes]
 
     def _shuffled(self, repeat: int) -> list[_Job]:
-        """All jobs of a repeat. Taken when the one before has ended, which makes it whole."""
+        """Return all jobs of a repeat. Taken when the one before has ended, which makes it whole."""
         self.measured.repeats = max(0, repeat)
         gc.collect()
         jobs = self._jobs()
@@ -133,7 +133,7 @@ class InterleavedRun:
             measured.decodes.setdefault(job.name, {})[repeat] = timed
 
     def _verify(self, name: str, repeat: int) -> None:
-        """A few rounds of one pass by each width, and the median by width; fewer rounds where passes take long."""
+        """Time a few rounds of one pass by each width, and the median by width; fewer rounds where passes take long."""
         backend, plan, measured = self.backends[name], self.plan, self.measured
         assert isinstance(backend, EngineBackend)
         failed = measured.verification_failures.setdefault(name, {})
@@ -153,7 +153,7 @@ class InterleavedRun:
 
 
 def _told(error: Exception) -> str:
-    """What an error says, on one line and not at length."""
+    """Return an error's words on one line at most 200 characters of them."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
 
@@ -203,7 +203,7 @@ class ScriptedEngine(Engine):
 
 
 def us_per_pass() -> tuple[Spread, float]:
-    """(microseconds of Python for each forward pass, over texts of 128 tokens; forward passes of a round)."""
+    """Return the microseconds of Python for each forward pass, over texts of 128 tokens, and the passes of a round."""
     large, small = ScriptedEngine(), ScriptedEngine()
     make = policy_for(MethodConfig("bild"), ThresholdConfig())
     taken: list[float] = []

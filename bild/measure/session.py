@@ -93,7 +93,7 @@ def next_session(points: Sequence[OpenPoint]) -> int:
 def shared_identity(
     config: RunConfig, checkpoints: Checkpoints, data: Dataset, environment: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """All that can change a token, a score or a time, but for the method and its thresholds."""
+    """Return all that can change a token, a score or a time, but for the method and its thresholds."""
     task = config.task
     return {
         "schema": SCHEMA_VERSION,
@@ -125,7 +125,7 @@ def shared_identity(
 def open_point(
     stack: ExitStack, config: RunConfig, shared: dict[str, Any], method: MethodConfig, threshold: ThresholdConfig
 ) -> OpenPoint:
-    """The folder of a point, made or reopened, and held until the stack ends; `shared` is all else of its identity."""
+    """Make or reopen the folder of a point, held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
     used = {name: getattr(threshold, name) for name in USED[method.name]["threshold"]}
     digest = config_hash(shared | {"method": resolved, "threshold": used})
@@ -171,7 +171,7 @@ def load_once(config: RunConfig, checkpoints: Checkpoints, identity: dict[str, A
 def make_record(
     config: RunConfig, pair: Pair, data: Dataset, point: OpenPoint, environment: dict[str, Any], shared: dict[str, Any]
 ) -> Record:
-    """The record of a point whose folder has all examples of `data`, perhaps among others."""
+    """Return the record of a point whose folder has all examples of `data`, perhaps among others."""
     task, measure, method = config.task, config.measure, point.method
     by_id = {sample.id: sample for sample in point.folder.samples()}
     samples = [by_id[example.id] for example in data.examples]

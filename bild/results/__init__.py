@@ -1,4 +1,4 @@
-"""What a run leaves behind, and how it is read again. No torch here."""
+"""The files that a run leaves, and their readers: `frame("results/")` is all of them as one table. No torch here."""
 
 from __future__ import annotations
 

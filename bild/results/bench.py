@@ -1,4 +1,4 @@
-"""What a bench leaves as JSON: one dataclass per thing that was measured. No torch, so that a report can draw it."""
+"""The JSON of a bench: one dataclass per thing that was measured. No torch, so that a report can draw it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Spread:
 
     @staticmethod
     def of(values: Iterable[float]) -> Spread:
-        """Of at least one value."""
+        """Return the spread of at least one value."""
         found = sorted(values)
         return Spread(statistics.median(found), found[0], found[-1])
 
@@ -54,14 +54,14 @@ class Verification:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether the tokens are those of the reference, and where they first part."""
+    """The tokens compared with those of the reference: how often they are equal, where they first part."""
 
     reference: str
     equal: int
     """Repeats with equal tokens."""
     repeats: int
     position: int | None = None
-    """Of the first difference, counted from the first written token."""
+    """The place of the first difference, counted from the first written token."""
     gap: float | None = None
     """There, in nats: how much more probable the reference's token is to the large model than the other one."""
 
@@ -75,7 +75,7 @@ class Row:
     status: str
     note: str | None = None
     precision: str | None = None
-    """Of the weights: "fp32", "fp16", "bf16" or "int8"."""
+    """The dtype of the weights: "fp32", "fp16", "bf16" or "int8"."""
     ms_per_token: Spread | None = None
     ttft_ms: Spread | None = None
     """From the source to the first token: encoder, the source's keys and values, one step."""
@@ -137,7 +137,7 @@ class BenchResult:
     environment: dict[str, Any]
     rates: Rates
     rooflines: dict[int, Roofline]
-    """Of verification passes, by width."""
+    """The least that verification passes can cost, by width."""
     rows: dict[str, Row]
     overhead: Overhead
     repeats: int
@@ -145,7 +145,7 @@ class BenchResult:
 
     @property
     def machine(self) -> str:
-        """The machine's name for people."""
+        """Return the machine's name for people."""
         return str(self.environment["machine"]["name"])
 
 

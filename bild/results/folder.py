@@ -70,7 +70,7 @@ class PointFolder:
             raise
 
     def record(self) -> Record | None:
-        """The point's record, or None while it is unfinished. BildError where the file is not a record."""
+        """Read the point's record, or None while it is unfinished. BildError where the file is not a record."""
         return read_record(self.path / RECORD) if (self.path / RECORD).exists() else None
 
     def samples(self) -> list[Sample]:
@@ -78,11 +78,11 @@ class PointFolder:
         return read_samples(self.path)
 
     def traces(self) -> dict[Any, list[dict[str, Any]]]:
-        """The rounds of each finished example by its id, in order."""
+        """Read the rounds of each finished example by its id, in order."""
         return read_traces(self.path)
 
     def draft_costs(self) -> DraftCosts | None:
-        """The costs that the point's drafts go by, or None before its first example.
+        """Read the costs that the point's drafts go by, or None before its first example.
 
         BildError where the file is damaged, or gone although there are examples.
         """
@@ -137,7 +137,7 @@ class PointFolder:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file. BildError where it cannot be read or is not a record."""
+    """Read the record in a file. BildError where it cannot be read or is not a record."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -196,7 +196,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def slug(name: str) -> str:
-    """A name as one folder name: no separators, no hidden or parent folders."""
+    """Return a name as one folder name: no separators, no hidden or parent folders."""
     return re.sub(r"[^\w.+=-]+", "-", name).strip(".-") or "unnamed"
 
 

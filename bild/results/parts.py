@@ -109,7 +109,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Engine:
-    """How a forward step was executed, and on what."""
+    """The engine that ran the forward passes, and its device."""
 
     name: str
     dtype: str
@@ -119,7 +119,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Intervals:
-    """What every interval of the record is: a bootstrap over examples of this confidence, draws and seed."""
+    """The kind of every interval of the record: a bootstrap over examples of this confidence, draws and seed."""
 
     confidence: float
     draws: int

@@ -58,7 +58,7 @@ class Agreement:
     """Per example."""
     measured_seconds: float
     inside: bool
-    """Whether the measured interval and the prediction's overlap."""
+    """True where the measured interval and the prediction's overlap."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class PredictedPoint:
     speedup: Interval
     """Over vanilla decoding by the large model on the same engine, ratio of totals."""
     front: bool
-    """Whether no other point is predicted to be as good and faster, or as fast and better."""
+    """True where no other point is predicted to be as good and faster, or as fast and better."""
     difference: Interval | None = None
     """Quality less that of vanilla, paired."""
     chosen: str | None = None
@@ -109,15 +109,15 @@ class Predicted:
     prices: PriceError
     created: str
     finished: bool
-    """Whether everything that was chosen has been measured, dropped or has failed."""
+    """True once everything that was chosen has been measured, dropped or has failed."""
     points: list[PredictedPoint]
     marked: list[str] = field(default_factory=list)
     asked: int = 0
-    """How many points of the front were asked for when the ones to measure were chosen."""
+    """The number of points of the front were asked for when the ones to measure were chosen."""
 
 
 def predicted_to_json(predicted: Predicted) -> str:
-    """The predictions as strict JSON."""
+    """Return the predictions as strict JSON."""
     return dumps(encode(predicted), indent=1) + "\n"
 
 
@@ -136,7 +136,7 @@ def _upgrade(plain: Any) -> Any:
 
 
 def find_predicted(root: Path) -> list[tuple[Path, Predicted]]:
-    """All predictions under a results folder, by path. Files that cannot be read are passed over."""
+    """Read all predictions under a results folder, by path. Files that cannot be read are passed over."""
     found = []
     for path in sorted(Path(root).rglob(PREDICTED)):
         try:

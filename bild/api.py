@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from bild.config import ENGINES, MethodConfig, ThresholdConfig
-from bild.decoding import Round, policy_for
-from bild.decoding.methods import paced
-from bild.errors import BildError
+from bild.config import ENGINES
+from bild.decoding import Round, policy_for, setting
+from bild.decoding.policies import live_refusal, paced
+from bild.errors import BildError, one_of
 from bild.measure.draft_costs import draft_costs
 from bild.measure.live import Run, run_live
 from bild.models import Pair
@@ -33,46 +34,36 @@ def generate(
     pair: Pair,
     source: str | Sequence[int],
     *,
-    fb: float = ThresholdConfig.fb,
-    rb: float = ThresholdConfig.rb,
-    method: str = "bild",
-    rules: str = "paper",
-    max_draft: int | str = MethodConfig.max_draft,
+    engine: str = "fused",
     max_length: int = 128,
     source_limit: int = 1024,
-    engine: str = "fused",
-    first: str | None = None,
-    after_rollback: str | None = None,
-    scan: str | None = None,
-    unsure: str | None = None,
-    verify_eos: bool | None = None,
-    exit: float = ThresholdConfig.exit,
-    confidence: str = MethodConfig.confidence,
-    decay: float | None = MethodConfig.decay,
-    min_layers: int = MethodConfig.min_layers,
+    method: str = "bild",
+    **options: Any,
 ) -> Output:
     """Decode a text, or token ids (end token included), greedily at batch size 1.
 
-    `max_length` counts the start token, `source_limit` the end token of a text. The rest are the options of
-    `conf/method` and `conf/threshold`; with `max_draft` "auto" the first text of a pair and engine is also the one on
-    which its costs are measured, once in a process. Raises BildError for a value out of range.
+    `max_length` counts the start token, `source_limit` the end token of a text. `options` are the switches and
+    thresholds of `conf/method` and `conf/threshold` (`fb=0.6`, `rb=2.0`, `keep="share"`, `alpha=0.2`, `max_draft=4`),
+    in any combination that has a meaning. With `max_draft` "auto" the first text of a pair and engine is also the one
+    on which its costs are measured, once in a process. Raises BildError for a value out of range, for an option
+    without effect, and for a method that cannot run live.
     """
-    if engine not in ENGINES:
-        raise BildError(f"engine={engine} is not known: choose one of {', '.join(ENGINES)}.")
+    one_of("engine", engine, ENGINES)
     if max_length < 2:
         raise BildError(f"max_length={max_length} is out of range: it counts the start token, so 2 or more.")
-    how = MethodConfig(
-        method, rules, max_draft, first, after_rollback, scan, unsure, verify_eos, confidence, decay, min_layers
-    )
-    threshold = ThresholdConfig(fb, rb, exit)
+    how, threshold = setting(method, **options)
+    refusal = live_refusal(how, engine)
+    if refusal is not None:
+        raise BildError(refusal)
     ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
     make = policy_for(how, threshold, draft_costs(pair, engine, ids) if paced(how) else None)
     policy = make(start=pair.start, eos=pair.eos, max_length=max_length)
-    if method == "calm":
+    if how.spec.exits:
         run = run_live(policy, ids, pair.calm_engine(engine), None)
     else:
-        large = None if method == "small" else pair.engine("large", engine)
-        run = run_live(policy, ids, large, None if method == "vanilla" else pair.engine("small", engine))
+        author = how.spec.author
+        large = None if author == "small" else pair.engine("large", engine)
+        run = run_live(policy, ids, large, None if author == "large" else pair.engine("small", engine))
     done = run.decoded
     text = None if pair.tokenizer is None else pair.decode(done.tokens)
     return Output(done.tokens, done.origins, done.rounds, text, run)

@@ -8,119 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bild.decoding.methods import MAX_DRAFT as MAX_DRAFT
+from bild.decoding.methods import METHODS as METHODS
+from bild.decoding.methods import RULES as RULES
+from bild.decoding.methods import MethodConfig as MethodConfig
+from bild.decoding.methods import ThresholdConfig as ThresholdConfig
+from bild.decoding.policies import live_refusal
 from bild.errors import BildError
+from bild.errors import at_least as at_least
+from bild.errors import one_of as one_of
 
-RULES = ("paper", "authors")
-CASCADES = ("v1", "v2", "v3", "chow", "difference")
-METHODS = (
-    "vanilla",
-    "small",
-    "bild",
-    "speculative",
-    "calm",
-    "dynamic",
-    "cumulative",
-    "heuristic",
-    "cascade",
-    "oracle",
-)
-CONFIDENCES = ("state", "softmax")
 ENGINES = ("hf", "fused", "graph")
 DTYPES = ("fp32", "fp16", "bf16")
-MAX_DRAFT = 10
-"""Paper 7.1.2."""
 DATA_SOURCES = ("embedded", "hub", "file")
 METRICS = ("bleu", "rouge")
 KINDS = ("t5", "mt5")
-
-
-def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is none of the choices; None was not given."""
-    if value is not None and value not in choices:
-        raise BildError(f"{name}={value} is not known: choose one of {', '.join(choices)}.")
-
-
-def at_least(name: str, value: float | None, least: float) -> None:
-    """Refuse a number that is too small, or not a number; None was not given."""
-    if value is not None and not value >= least:  # also refuses NaN
-        raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
-
-
-def _draft_limit(method: str, value: int | str) -> None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        at_least("method.max_draft", value, 1)
-    elif value != "auto":
-        raise BildError(f"method.max_draft={value} is not a draft limit: give a whole number, 1 or more, or auto.")
-    elif method == "heuristic":
-        raise BildError(
-            "method=heuristic learns its window by itself, so max_draft=auto has no place in it: "
-            "give the whole number that it begins with."
-        )
-
-
-@dataclass
-class ThresholdConfig:
-    """When the small model hands over (`fb`), when the large one takes back (`rb`); when CALM stops early (`exit`).
-
-    `alpha` is what a cascade may lose by a drafted token: a probability, or a share of one.
-    """
-
-    fb: float = 0.6
-    rb: float = 5.0
-    exit: float = 0.9
-    alpha: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.fb <= 1.0:
-            raise BildError(
-                f"threshold.fb={self.fb:g} is out of range: the fallback threshold is a probability, from 0 to 1."
-            )
-        if not self.rb >= 0.0:
-            raise BildError(
-                f"threshold.rb={self.rb:g} is out of range: the rollback threshold is a negative log-likelihood "
-                "in nats, 0 or more (inf never rolls back)."
-            )
-        if not 0.0 <= self.exit <= 1.0:
-            raise BildError(
-                f"threshold.exit={self.exit:g} is out of range: the confidence from which a token is written early "
-                "is from 0 to 1."
-            )
-        if not 0.0 <= self.alpha <= 1.0:
-            raise BildError(
-                f"threshold.alpha={self.alpha:g} is out of range: what a drafted token may lose is from 0 to 1."
-            )
-
-
-@dataclass
-class MethodConfig:
-    """How tokens are chosen. The switches that are None take their value from `rules`."""
-
-    name: str = "bild"
-    rules: str = "paper"
-    max_draft: int | str = MAX_DRAFT
-    """The most tokens of one draft; "auto" takes the limit that pays best by costs measured at the start."""
-    first: str | None = None
-    after_rollback: str | None = None
-    scan: str | None = None
-    unsure: str | None = None
-    verify_eos: bool | None = None
-    confidence: str = "state"
-    decay: float | None = 4.0
-    min_layers: int = 1
-    rule: str = "v3"
-
-    def __post_init__(self) -> None:
-        one_of("method.name", self.name, METHODS)
-        one_of("method.rules", self.rules, RULES)
-        _draft_limit(self.name, self.max_draft)
-        one_of("method.first", self.first, ("large", "small"))
-        one_of("method.after_rollback", self.after_rollback, ("large", "small"))
-        one_of("method.scan", self.scan, ("first", "all"))
-        one_of("method.unsure", self.unsure, ("drop", "verify"))
-        one_of("method.confidence", self.confidence, CONFIDENCES)
-        at_least("method.decay", self.decay, 0)
-        at_least("method.min_layers", self.min_layers, 1)
-        one_of("method.rule", self.rule, CASCADES)
 
 
 @dataclass
@@ -285,13 +187,6 @@ class RunConfig:
     resume: bool = True
 
     def __post_init__(self) -> None:
-        if self.method.name == "calm" and self.engine.name != "fused":
-            raise BildError(
-                f"method=calm does not run on engine={self.engine.name}: it stops between decoder layers, "
-                "which engine=fused can."
-            )
-        if self.method.name == "oracle":
-            raise BildError(
-                "method=oracle cannot be run live: it knows the large model's verdict before the small one has "
-                "drafted, which only the replay of a decision tree can."
-            )
+        refusal = live_refusal(self.method, self.engine.name)
+        if refusal is not None:
+            raise BildError(refusal)

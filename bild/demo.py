@@ -17,8 +17,8 @@ class DemoPoint:
     """One point: a method, for BiLD its thresholds and rules, and the most tokens of a draft."""
 
     method: str = "bild"
-    fb: float = ThresholdConfig.fb
-    rb: float = ThresholdConfig.rb
+    fb: float | None = None
+    rb: float | None = None
     max_draft: int = MAX_DRAFT
     rules: str = MethodConfig.rules
 

@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 from typing import Any
 
-from bild.results import SCHEMA_VERSION, Interval, Method, Record, Score, Threshold, label
+from bild.decoding.names import label
+from bild.results import SCHEMA_VERSION, Interval, Method, Record, Score, Threshold
 from bild.results.parts import (
     Baseline,
     Counts,

@@ -186,7 +186,7 @@ class ScriptedEngine(Engine):
         """See `Engine.start`."""
         self.length = self.passes = 0
 
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
         self.length += len(tokens)
         self.passes += 1

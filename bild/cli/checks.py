@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 
 from bild.cli.groups import groups, load, options
 from bild.cli.overrides import values
-from bild.decoding.methods import USED
+from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
 from bild.errors import BildError
 
 
@@ -69,8 +69,8 @@ def check_heeded(overrides: Sequence[Override], config: Any) -> None:
 
     A schema of several points names as `OWN` the options that each of them has for itself, and what to set instead.
     """
-    name = config.method.name
-    used = USED[name]
+    method, threshold = config.method, config.threshold
+    heeded = heeds(method, threshold)
     own: dict[str, str] = getattr(config, "OWN", {})
     for override in overrides:
         key = override.key_or_group
@@ -78,12 +78,16 @@ def check_heeded(overrides: Sequence[Override], config: Any) -> None:
         if (instead := own.get(key, own.get(f"{group}.*"))) is not None:
             raise BildError(f"{key} has no effect here: each of the points has its own, so set {instead} instead.")
         if key == "threshold":
-            sets = {str(one) for value in values(override) for one in load("threshold", value)}
-        elif option and group in used:
-            sets = {option} - {"name"}
+            loaded = (load("threshold", value) for value in values(override))
+            sets = {str(name) for one in loaded for name, given in one.items() if given is not None}
+        elif group in ("method", "threshold") and option not in ("", "name"):
+            sets = {option}
         else:
             continue
-        if sets and not sets & used[group]:
-            heeding = [method for method in USED if sets & USED[method][group]]
-            other = "bild" if "bild" in heeding else heeding[0]
-            raise BildError(f"{key} has no effect with method={name}: leave it out, or choose method={other}.")
+        if sets and not sets & heeded:
+            usual = {name: heeds(MethodConfig(name), ThresholdConfig()) for name in METHODS}
+            other = next((name for name in ("bild", *usual) if sets & usual[name]), "bild")
+            how = "".join(f" method.{name}={value}" for name in ("stop", "keep") if (value := getattr(method, name)))
+            raise BildError(
+                f"{key} has no effect with method={method.name}{how}: leave it out, or choose method={other}."
+            )

@@ -4,8 +4,9 @@ from bild.decoding.actions import Draft, Drafted, Verdict, Verify, Write, Writte
 from bild.decoding.adaptive_draft import DraftCosts
 from bild.decoding.early_exit import ExitRule, adaptive
 from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
-from bild.decoding.methods import MakePolicy, policy_for, settings
-from bild.decoding.rules import Rules, bild_rules, speculative_rules
+from bild.decoding.methods import MethodConfig, ThresholdConfig, setting, thresholds_of
+from bild.decoding.policies import MakePolicy, policy_for, settings
+from bild.decoding.rules import Rules
 
 __all__ = [
     "Decoded",
@@ -14,9 +15,11 @@ __all__ = [
     "Drafted",
     "ExitRule",
     "MakePolicy",
+    "MethodConfig",
     "Policy",
     "Round",
     "Rules",
+    "ThresholdConfig",
     "Verdict",
     "Verify",
     "Write",
@@ -24,8 +27,8 @@ __all__ = [
     "adaptive",
     "alone",
     "big_little",
-    "bild_rules",
     "policy_for",
+    "setting",
     "settings",
-    "speculative_rules",
+    "thresholds_of",
 ]

@@ -5,6 +5,7 @@ The questions and answers are named tuples because one of each is made per round
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 Author = Literal["small", "large"]
@@ -22,6 +23,9 @@ class Draft(NamedTuple):
     stop_below: float = 0.0
     """Stop at the first token whose probability is below this (strictly; paper eq. 2)."""
     author: Author = "small"
+    oracle: Callable[[bool, float, float, float, int], bool] | None = None
+    """Stop before the first token of which this says that the large model would reject it (see `Rules.rejection`).
+    Only a driver that knows the large model's verdict beforehand can."""
 
 
 class Drafted(NamedTuple):
@@ -62,6 +66,8 @@ class Verify(NamedTuple):
 
     prefix: list[int]
     tokens: list[int]
+    ranks: bool = False
+    """Whether to tell the ranks of the tokens, which costs a look at every probability."""
 
 
 class Verdict(NamedTuple):
@@ -73,6 +79,9 @@ class Verdict(NamedTuple):
     """n + 1 values, -ln p of each choice."""
     token_nll: list[float]
     """n values, -ln p of each drafted token."""
+    token_rank: Sequence[int] = ()
+    """n values, the place of each drafted token among the large model's probabilities, 1 for the likeliest; empty
+    where they were not asked for."""
 
 
 Ask = Draft | Verify | Write

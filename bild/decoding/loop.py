@@ -57,6 +57,7 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
     """Decode with a small and a large model (paper, Algorithm 1). `max_length` counts the start token."""
     y, origins, rounds = [start], ["start"], list[Round]()
     writer, window, tally = rules.first, rules.max_draft, Tally()
+    ranks, rejects = rules.ranks, rules.rejects if rules.stop == "oracle" else None
     while len(y) < max_length:
         drafted, probs, stop = list[int](), list[float](), "none"
         if writer == "small":
@@ -64,7 +65,7 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
             if rules.stop == "likely":
                 drafted, probs, stop = yield from _draft_while_likely(y, limit, rules.fb, eos)
             else:
-                drafted, probs, stop = yield Draft(y, limit, rules.fb)
+                drafted, probs, stop = yield Draft(y, limit, rules.fb, "small", rejects)
             if stop == "unsure" and rules.unsure == "drop":
                 drafted = drafted[:-1]
         at = len(y)
@@ -74,8 +75,8 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
             origins += ["small"] * len(drafted)
             rounds.append(Round(at, drafted, probs, stop, [], len(drafted), None, False))
             break
-        verdict: Verdict = yield Verify(y, drafted)
-        kept = rules.keep(drafted, verdict, probs)
+        verdict: Verdict = yield Verify(y, drafted, ranks)
+        kept = rules.kept(drafted, verdict, probs)
         rollback = kept < len(drafted)
         y += drafted[:kept]
         origins += ["small"] * kept

@@ -1,132 +1,284 @@
-"""Methods by name: from a `MethodConfig` and thresholds to a policy."""
+"""Methods by name. A method is one entry in `METHODS`: its stop rule, its keep rule, and the defaults of the rest.
+
+Everything that has to know a method asks here: the checks of a configuration, the command lines, `bild.generate`, a
+tree's replay, the label, the record, figures and tables. A stop rule goes with any keep rule (`bild.decoding.rules`);
+an entry names a pair of them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding.adaptive_draft import AUTO, DraftCosts, Pace, Tally
-from bild.decoding.early_exit import ExitRule, adaptive
-from bild.decoding.loop import Policy, alone, big_little
-from bild.decoding.rules import (
-    DEFAULT_MAX_DRAFT,
-    Rules,
-    bild_rules,
-    cascade_rules,
-    oracle_rules,
-    speculative_rules,
-)
-from bild.errors import BildError
+from bild.decoding.actions import Author
+from bild.decoding.adaptive_draft import AUTO
+from bild.decoding.early_exit import DEFAULT_DECAY
+from bild.decoding.rules import KEEPS, STOPS
+from bild.errors import BildError, at_least, one_of
 
-MakePolicy = Callable[..., Policy]
-"""Called per example with the keywords `start`, `eos` and `max_length`."""
+RULES = ("paper", "authors")
+CONFIDENCES = ("state", "softmax")
+TOKEN_RULES = {"v1": "difference", "v2": "loss", "v3": "share", "chow": "doubt", "difference": "difference"}
+"""The token rules of speculative cascades (Narasimhan et al., ICLR 2025) as keep rules."""
+MAX_DRAFT = 10
+"""Paper 7.1.2."""
+USUAL: dict[str, float] = {"fb": 0.6, "rb": 5.0, "alpha": 0.1, "top": 3, "exit": 0.9}
+"""Thresholds where neither the user nor the method names one; fb and rb as in the authors' code."""
 
-USED: dict[str, dict[str, set[str]]] = {
-    "bild": {
-        "method": {"rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos"},
-        "threshold": {"fb", "rb"},
-    },
-    "speculative": {"method": {"max_draft", "first"}, "threshold": set()},
-    "dynamic": {"method": {"max_draft", "first"}, "threshold": {"fb"}},
-    "cumulative": {"method": {"max_draft", "first"}, "threshold": {"fb"}},
-    "heuristic": {"method": {"max_draft", "first"}, "threshold": set()},
-    "cascade": {"method": {"rule", "max_draft", "first"}, "threshold": {"alpha"}},
-    "oracle": {"method": {"max_draft", "first"}, "threshold": {"rb"}},
-    "vanilla": {"method": set(), "threshold": set()},
-    "small": {"method": set(), "threshold": set()},
-    "calm": {"method": {"confidence", "decay", "min_layers"}, "threshold": {"exit"}},
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One entry of the table."""
+
+    title: str
+    """In labels and legends."""
+    words: str
+    """What it is, in one line."""
+    stop: str | None = None
+    """Its stop rule; None where one model decodes alone."""
+    keep: str | None = None
+    """Its keep rule."""
+    author: Author | None = None
+    """The model that decodes alone: "large" or "small"."""
+    unsure: str = "drop"
+    rule_sets: bool = False
+    """Whether `method.rules` chooses among its switches."""
+    token_rules: bool = False
+    """Whether `method.rule` names its keep rule."""
+    exits: bool = False
+    """Whether it leaves between the layers of one model, which only `engines` can, and no tree knows."""
+    engines: tuple[str, ...] = ()
+    """The engines that it runs on; empty: all."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Its own defaults, where they are not the usual ones. A capped keep rule has a cap only if `top` is named here."""
+
+
+METHODS: dict[str, MethodSpec] = {
+    "vanilla": MethodSpec(
+        "vanilla", "Greedy decoding by the large model: the baseline of every speedup.", author="large"
+    ),
+    "small": MethodSpec(
+        "small model", "Greedy decoding by the small model: the fast end of every front.", author="small"
+    ),
+    "bild": MethodSpec("BiLD", "The Big Little Decoder (Kim et al., NeurIPS 2023).", "unsure", "nll", rule_sets=True),
+    "speculative": MethodSpec(
+        "speculative",
+        "Exact greedy speculative decoding with a fixed window (Leviathan et al., 2023).",
+        "window",
+        "exact",
+    ),
+    "dynamic": MethodSpec(
+        "dynamic",
+        "Exact; drafts stop at an unsure token, which is verified too (transformers' assisted generation).",
+        *("unsure", "exact"),
+        unsure="verify",
+    ),
+    "cumulative": MethodSpec(
+        "cumulative",
+        "Exact; drafts stop when the product of their probabilities is below fb.",
+        *("likely", "exact"),
+        unsure="verify",
+    ),
+    "heuristic": MethodSpec("heuristic", "Exact; a window that learns from its rollbacks.", "adaptive", "exact"),
+    "cascade": MethodSpec(
+        "cascade",
+        "A speculative cascade (Narasimhan et al., ICLR 2025), greedy: a token may lose at most alpha.",
+        *("window", "share"),
+        token_rules=True,
+    ),
+    "lenience": MethodSpec(
+        "lenience", "A token stands if it has at least 1 - alpha of the largest probability.", "window", "share"
+    ),
+    "chow": MethodSpec(
+        "Chow", "A token stands if the small model gives it at least 1 - alpha (Chow's rule).", "window", "doubt"
+    ),
+    "difference": MethodSpec(
+        "difference",
+        "A token stands if the small model is at most alpha less sure of it than the large one of its own.",
+        *("window", "difference"),
+    ),
+    "relaxed": MethodSpec(
+        "relaxed",
+        "A token stands among the top probabilities and at most alpha below the largest (TensorRT-LLM).",
+        *("window", "loss"),
+        thresholds={"alpha": 0.6, "top": 10},
+    ),
+    "oracle": MethodSpec(
+        "oracle", "An upper bound: drafts end just before the first token that would be rejected.", "oracle", "nll"
+    ),
+    "calm": MethodSpec(
+        "CALM",
+        "The large model alone, each token from the first layer sure enough (Schuster et al., NeurIPS 2022).",
+        exits=True,
+        engines=("fused",),
+    ),
 }
-"""Which options each method heeds; the others would have no effect, so the command lines refuse them."""
-
-_EXACT: dict[str, dict[str, Any]] = {
-    "speculative": {},
-    "dynamic": {"unsure": "verify"},
-    "cumulative": {"unsure": "verify", "stop": "likely"},
-    "heuristic": {"adapts": True},
-}
-"""The methods whose text is that of `vanilla`, and what stops their drafts."""
+"""Every method by name."""
 
 
-def rules_for(method: MethodConfig, threshold: ThresholdConfig, costs: DraftCosts | None = None) -> Rules | None:
-    """The loop's setting of a method, or None where one model decodes alone.
+@dataclass
+class ThresholdConfig:
+    """Thresholds; what is None takes the method's own default, see `USUAL`."""
 
-    `costs` are heeded where `max_draft` is "auto", which needs them: BildError without.
+    fb: float | None = None
+    """Fallback: a probability. Given to a method whose drafts have a fixed window, it stops them at an unsure token."""
+    rb: float | None = None
+    """Rollback: a negative log-likelihood in nats; inf never rolls back."""
+    exit: float | None = None
+    """CALM: the confidence from which a token is written early."""
+    alpha: float | None = None
+    """What a drafted token may lose: a probability, or a share of one."""
+    top: int | None = None
+    """The highest rank at which a drafted token stands."""
+
+    def __post_init__(self) -> None:
+        for name, what in {
+            "fb": "the fallback threshold is a probability",
+            "exit": "the confidence from which a token is written early is a share",
+            "alpha": "what a drafted token may lose is a probability or a share",
+        }.items():
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise BildError(f"threshold.{name}={value:g} is out of range: {what}, from 0 to 1.")
+        if self.rb is not None and not self.rb >= 0.0:
+            raise BildError(
+                f"threshold.rb={self.rb:g} is out of range: the rollback threshold is a negative log-likelihood "
+                "in nats, 0 or more (inf never rolls back)."
+            )
+        at_least("threshold.top", self.top, 1)
+
+
+@dataclass
+class MethodConfig:
+    """How tokens are chosen. A switch that is None takes what the method, or its `rules`, say."""
+
+    name: str = "bild"
+    rules: str = "paper"
+    max_draft: int | str = MAX_DRAFT
+    """The most tokens of one draft; "auto" takes the limit that pays best by costs measured at the start."""
+    first: str | None = None
+    after_rollback: str | None = None
+    scan: str | None = None
+    unsure: str | None = None
+    verify_eos: bool | None = None
+    confidence: str = "state"
+    decay: float | None = DEFAULT_DECAY
+    min_layers: int = 1
+    rule: str | None = None
+    """A cascade's keep rule by the name of its token rule."""
+    stop: str | None = None
+    keep: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of("method.name", self.name, tuple(METHODS))
+        one_of("method.stop", self.stop, tuple(STOPS))
+        one_of("method.keep", self.keep, tuple(KEEPS))
+        one_of("method.rules", self.rules, RULES)
+        if self.stop == AUTO:
+            self.stop, self.max_draft = None, AUTO
+        self._check_limit()
+        one_of("method.first", self.first, ("large", "small"))
+        one_of("method.after_rollback", self.after_rollback, ("large", "small"))
+        one_of("method.scan", self.scan, ("first", "all"))
+        one_of("method.unsure", self.unsure, ("drop", "verify"))
+        one_of("method.rule", self.rule, tuple(TOKEN_RULES))
+        one_of("method.confidence", self.confidence, CONFIDENCES)
+        at_least("method.decay", self.decay, 0)
+        at_least("method.min_layers", self.min_layers, 1)
+
+    def _check_limit(self) -> None:
+        value = self.max_draft
+        if isinstance(value, int) and not isinstance(value, bool):
+            at_least("method.max_draft", value, 1)
+        elif value != AUTO:
+            raise BildError(f"method.max_draft={value} is not a draft limit: give a whole number, 1 or more, or auto.")
+        elif (self.stop or self.spec.stop) == "adaptive":
+            raise BildError(
+                f"method={self.name} learns its window by itself, so max_draft=auto has no place in it: "
+                "give the whole number that it begins with."
+            )
+
+    @property
+    def spec(self) -> MethodSpec:
+        """Its entry in the table."""
+        return METHODS[self.name]
+
+
+def setting(method: str = "bild", **options: Any) -> tuple[MethodConfig, ThresholdConfig]:
+    """Return a method and its thresholds from options of both kinds, such as `keep="share", alpha=0.2`.
+
+    Raises BildError for an option that is unknown, out of range, or of no effect on this method.
     """
-    if not paced(method):
-        return _rules(method, threshold, _limit(method))
-    if costs is None:
-        raise BildError(
-            f"method={method.name} with max_draft=auto goes by costs that only a live run measures: "
-            "give max_draft a whole number here."
-        )
-    pace = Pace(costs)
-    rules = _rules(method, threshold, pace.limit(Tally()))
-    return None if rules is None else dataclasses.replace(rules, pace=pace)
+    of_method = {f.name for f in dataclasses.fields(MethodConfig)} - {"name"}
+    of_threshold = {f.name for f in dataclasses.fields(ThresholdConfig)}
+    for name in options:
+        if name not in of_method | of_threshold:
+            raise BildError(f"{name} is not an option: there are {', '.join(sorted(of_method | of_threshold))}.")
+    made = MethodConfig(method, **{name: value for name, value in options.items() if name in of_method})
+    threshold = ThresholdConfig(**{name: value for name, value in options.items() if name in of_threshold})
+    refuse_unheeded(made, threshold, (name for name, value in options.items() if value is not None))
+    return made, threshold
 
 
-def paced(method: MethodConfig) -> bool:
-    """Whether its drafts are limited by measured costs."""
-    return method.max_draft == AUTO and "max_draft" in USED[method.name]["method"]
+def refuse_unheeded(method: MethodConfig, threshold: ThresholdConfig, given: Iterable[str]) -> None:
+    """Raise BildError for an option that would have no effect."""
+    heeded = heeds(method, threshold)
+    for name in given:
+        if name not in heeded:
+            raise BildError(
+                f"{name} has no effect on method={method.name}{_as_set(method)}: it heeds {', '.join(sorted(heeded))}."
+                if heeded
+                else f"{name} has no effect on method={method.name}, which has no options."
+            )
 
 
-def _limit(method: MethodConfig) -> int:
-    return DEFAULT_MAX_DRAFT if isinstance(method.max_draft, str) else method.max_draft
+def _as_set(method: MethodConfig) -> str:
+    given = [f"{name}={value}" for name in ("stop", "keep") if (value := getattr(method, name)) is not None]
+    return f" with {' and '.join(given)}" if given else ""
 
 
-def _rules(method: MethodConfig, threshold: ThresholdConfig, limit: int) -> Rules | None:
-    if method.name == "bild":
-        return bild_rules(
-            threshold.fb,
-            threshold.rb,
-            method.rules,
-            max_draft=limit,
-            first=method.first,
-            after_rollback=method.after_rollback,
-            scan=method.scan,
-            unsure=method.unsure,
-            verify_eos=method.verify_eos,
-        )
-    if method.name in _EXACT:
-        fb = threshold.fb if "fb" in USED[method.name]["threshold"] else 0.0
-        return speculative_rules(limit, first=method.first, fb=fb, **_EXACT[method.name])
-    if method.name == "cascade":
-        return cascade_rules(method.rule, threshold.alpha, limit, first=method.first)
-    if method.name == "oracle":
-        return oracle_rules(threshold.rb, limit, first=method.first)
-    return None
+def heeds(method: MethodConfig, threshold: ThresholdConfig) -> frozenset[str]:
+    """Return the names of the switches and thresholds that have an effect."""
+    spec = method.spec
+    if spec.exits:
+        return frozenset(("confidence", "decay", "min_layers", "exit"))
+    if spec.stop is None:
+        return frozenset()
+    stop, keep = rules_named(method, threshold)
+    found = {"stop", "keep", "max_draft", "first", "after_rollback", "verify_eos"}
+    found |= {"rules"} if spec.rule_sets else set()
+    found |= {"rule"} if spec.token_rules else set()
+    found |= {"scan"} if keep == "nll" else set()
+    found |= {"unsure"} if stop in ("unsure", "likely") else set()
+    # With a window, fb has an effect because giving it makes the stop rule another one.
+    found |= {"fb"} if stop in ("unsure", "likely") or (stop == "window" and method.stop is None) else set()
+    found |= {"top"} if KEEPS[keep].capped else set()
+    own = KEEPS[keep].threshold
+    return frozenset(found if own is None else found | {own})
 
 
-def exit_rule_for(method: MethodConfig, threshold: ThresholdConfig) -> ExitRule:
-    """When `calm` writes a token early."""
-    return ExitRule(threshold.exit, method.confidence, method.decay, method.min_layers)  # type: ignore[arg-type]
+def rules_named(method: MethodConfig, threshold: ThresholdConfig) -> tuple[str, str]:
+    """Return the names of (stop rule, keep rule) of a method that drafts."""
+    spec = method.spec
+    assert spec.stop is not None
+    assert spec.keep is not None
+    stop = method.stop or ("unsure" if spec.stop == "window" and threshold.fb is not None else spec.stop)
+    return stop, method.keep or (TOKEN_RULES[method.rule] if method.rule and spec.token_rules else spec.keep)
 
 
-def policy_for(method: MethodConfig, threshold: ThresholdConfig, costs: DraftCosts | None = None) -> MakePolicy:
-    """What decodes one example by this method; `max_draft` "auto" needs costs."""
-    rules = rules_for(method, threshold, costs)
-    if rules is not None:
-        return partial(big_little, rules)
-    if method.name == "calm":
-        return partial(adaptive, exit_rule_for(method, threshold))
-    return partial(alone, "large" if method.name == "vanilla" else "small")
-
-
-def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, object]:
-    """Every switch of the method as it will be used, defaults filled in, for the record."""
-    resolved: dict[str, object] = {"name": method.name}
-    rules = _rules(method, threshold, _limit(method))
-    if method.name == "calm":
-        rule = exit_rule_for(method, threshold)
-        return resolved | {"confidence": rule.confidence, "decay": rule.decay, "min_layers": rule.first_exit}
-    if rules is None:
-        return resolved
-    resolved |= {"max_draft": method.max_draft, "first": rules.first, "after_rollback": rules.after_rollback}
-    resolved |= {"unsure": rules.unsure, "verify_eos": rules.verify_eos}
-    if method.name == "bild":
-        resolved |= {"rules": method.rules, "scan": rules.scan}
-    if method.name == "cascade":
-        resolved |= {"rule": method.rule}
-    return resolved
+def thresholds_of(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]:
+    """Return the thresholds that the method goes by, defaults filled in."""
+    spec = method.spec
+    if spec.exits:
+        names: tuple[str | None, ...] = ("exit",)
+    elif spec.stop is None:
+        return {}
+    else:
+        stop, keep = rules_named(method, threshold)
+        capped = KEEPS[keep].capped and (threshold.top is not None or "top" in spec.thresholds)
+        names = ("fb" if stop in ("unsure", "likely") else None, KEEPS[keep].threshold, "top" if capped else None)
+    defaults = USUAL | dict(spec.thresholds)
+    given = ((name, getattr(threshold, name)) for name in names if name is not None)
+    return {name: defaults[name] if value is None else value for name, value in given}

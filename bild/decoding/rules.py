@@ -1,8 +1,11 @@
-"""The two policies as data: when the small model stops, and which of its tokens the large one lets stand.
+"""Stop and keep rules as data: when a draft ends, and which of its tokens the large model lets stand.
 
 Sources: paper = arXiv 2302.07863v4, sections 3.2 (fallback) and 3.3 (rollback), Algorithm 1; authors = the authors'
 implementation at commit ad37f5641; cascades = Narasimhan et al., *Faster Cascades via Speculative Decoding*, ICLR 2025,
 in their greedy form. `docs/algorithm.md` says what each difference costs.
+
+A keep rule is a rejection score and the threshold it is compared with: a drafted token falls where its score is above
+the threshold. Whatever the rule, a token that is the large model's own choice stands.
 """
 
 from __future__ import annotations
@@ -11,136 +14,94 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bild.config import MAX_DRAFT
 from bild.decoding.actions import Verdict
 from bild.decoding.adaptive_draft import Pace
 
-KeepRule = Callable[[list[int], Verdict, list[float]], int]
-"""(drafted tokens, verdict, their probabilities) -> how many of them stand; the large model's choice replaces the first
-that does not."""
-Objection = Callable[[bool, float, float, float], float]
-"""(whether a drafted token is the large model's choice, its probability by the small model, -ln p of the choice, -ln p
-of the token) -> how much the large model objects to it: a token is taken back where this is above the bar."""
+Score = Callable[[float, float, float, int], float]
+"""(q, choice_nll, token_nll, rank) -> rejection score of a drafted token that is not the large model's choice.
 
-DEFAULT_MAX_DRAFT = MAX_DRAFT
+q is the small model's probability of the token, `choice_nll` and `token_nll` are the large model's -ln p of its own
+choice and of the token, `rank` is the token's place among its probabilities, 1 for the likeliest; 0 where not asked."""
 
 
-def keep_exact(tokens: list[int], verdict: Verdict, _probs: Sequence[float] = ()) -> int:
-    """Keep a token only where it is the large model's own choice (speculative decoding, Leviathan et al. 2023)."""
-    for i, (token, choice) in enumerate(zip(tokens, verdict.choice, strict=False)):
-        if token != choice:
-            return i
-    return len(tokens)
+@dataclass(frozen=True)
+class KeepRule:
+    """One way to judge drafted tokens."""
+
+    score: Score
+    threshold: str | None
+    """The name of the threshold that the score is compared with; None compares with 0."""
+    words: str
+    """When a drafted token stands, for people."""
+    ranks: bool = False
+    """Whether the score needs the token's rank."""
+    capped: bool = False
+    """Whether `threshold.top` may cap the rank besides."""
 
 
-def keep_within(rb: float) -> KeepRule:
-    """Roll back to the first token with -ln p_large > rb *that differs* from the large model's choice (paper 3.3)."""
-
-    def keep(tokens: list[int], verdict: Verdict, _probs: Sequence[float] = ()) -> int:
-        for i, nll in enumerate(verdict.token_nll):
-            if nll > rb and verdict.choice[i] != tokens[i]:
-                return i
-        return len(tokens)
-
-    return keep
-
-
-def keep_within_first(rb: float) -> KeepRule:
-    """As the authors' code: look at the earliest token with -ln p_large > rb only.
-
-    If the large model would have written that very token, nothing is rolled back and later tokens pass unseen.
-    """
-
-    def keep(tokens: list[int], verdict: Verdict, _probs: Sequence[float] = ()) -> int:
-        for i, nll in enumerate(verdict.token_nll):
-            if nll > rb:
-                return i if verdict.choice[i] != tokens[i] else len(tokens)
-        return len(tokens)
-
-    return keep
-
-
-def keep_below(objection: Objection, bar: float) -> KeepRule:
-    """Take back the first token that the large model objects to by more than `bar`."""
-
-    def keep(tokens: list[int], verdict: Verdict, probs: list[float]) -> int:
-        choice, choice_nll, token_nll = verdict
-        for i, token in enumerate(tokens):
-            if objection(token == choice[i], probs[i], choice_nll[i], token_nll[i]) > bar:
-                return i
-        return len(tokens)
-
-    return keep
-
-
-def object_exactly(same: bool, _q: float, _choice_nll: float, _token_nll: float) -> float:
-    """To every token that is not the large model's choice."""
-    return -math.inf if same else math.inf
-
-
-def object_by_nll(same: bool, _q: float, _choice_nll: float, token_nll: float) -> float:
-    """BiLD: by -ln p of a token that is not the large model's choice (paper 3.3)."""
-    return -math.inf if same else token_nll
-
-
-def object_by_nll_first(_same: bool, _q: float, _choice_nll: float, token_nll: float) -> float:
-    """As `object_by_nll`, before it is seen whether the token is the choice: for `Rules.scan` "first"."""
-    return token_nll
-
-
-def object_by_share(_same: bool, _q: float, choice_nll: float, token_nll: float) -> float:
-    """Lenience, and the cascades' token rule V3: keep where p(x) >= (1 - alpha) max p."""
-    return 1.0 - math.exp(choice_nll - token_nll)
-
-
-def object_by_loss(_same: bool, _q: float, choice_nll: float, token_nll: float) -> float:
-    """The cascades' token rule V2: keep where p(x) >= max p - alpha."""
-    return math.exp(-choice_nll) - math.exp(-token_nll)
-
-
-def object_by_difference(same: bool, q: float, choice_nll: float, _token_nll: float) -> float:
-    """The cascades' token rule V1, q(x) >= max p - alpha, and the difference rule, max q >= max p - alpha.
-
-    A greedy draft is the small model's choice, so q(x) is max q and the two are one. A token that is deferred on
-    becomes the large model's choice, so one that is this choice already stands.
-    """
-    return -math.inf if same else math.exp(-choice_nll) - q
-
-
-def object_by_doubt(same: bool, q: float, _choice_nll: float, _token_nll: float) -> float:
-    """Chow's rule: keep where max q >= 1 - alpha."""
-    return -math.inf if same else 1.0 - q
-
-
-_OBJECTIONS: dict[str, Objection] = {
-    "v1": object_by_difference,
-    "v2": object_by_loss,
-    "v3": object_by_share,
-    "chow": object_by_doubt,
-    "difference": object_by_difference,
+KEEPS: dict[str, KeepRule] = {
+    "nll": KeepRule(
+        lambda _q, _choice_nll, token_nll, _rank: token_nll, "rb", "-ln p <= rb (BiLD, paper 3.3)", capped=True
+    ),
+    "exact": KeepRule(lambda *_: math.inf, None, "it is the large model's choice (speculative decoding)"),
+    "share": KeepRule(
+        lambda _q, choice_nll, token_nll, _rank: 1.0 - math.exp(choice_nll - token_nll),
+        "alpha",
+        "p >= (1 - alpha) max p (lenience; the cascades' token rule V3)",
+        capped=True,
+    ),
+    "loss": KeepRule(
+        lambda _q, choice_nll, token_nll, _rank: math.exp(-choice_nll) - math.exp(-token_nll),
+        "alpha",
+        "p >= max p - alpha (the cascades' token rule V2)",
+        capped=True,
+    ),
+    # A greedy draft is the small model's choice, so q is max q, and the token rule V1 and the difference rule are one.
+    "difference": KeepRule(
+        lambda q, choice_nll, _token_nll, _rank: math.exp(-choice_nll) - q,
+        "alpha",
+        "q >= max p - alpha (the cascades' token rule V1, the difference rule)",
+    ),
+    "doubt": KeepRule(lambda q, _choice_nll, _token_nll, _rank: 1.0 - q, "alpha", "q >= 1 - alpha (Chow's rule)"),
+    # A token that ties with the choice has no token above it, and yet is not the choice.
+    "top": KeepRule(
+        lambda _q, _choice_nll, _token_nll, rank: max(rank, 2), "top", "its rank under p is at most top", ranks=True
+    ),
 }
+"""Every keep rule by name; p is the large model's probability, q the small one's."""
+
+STOPS: dict[str, str] = {
+    "window": "max_draft tokens are drafted",
+    "unsure": "the small model's probability of a token is below fb (paper 3.2)",
+    "likely": "the product of the draft's probabilities is below fb",
+    "adaptive": "a window is full that grows by 2 after a round without a rollback and shrinks by 1 after any other",
+    "auto": "another token no longer pays by measured costs (the same as max_draft=auto)",
+    "oracle": "the next token would be rejected, which only the replay of a decision tree can know",
+}
+"""Every stop rule by name, in words. `max_draft` and the end of the text end a draft under each of them."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """One setting of the loop in `bild.decoding.loop`.
+    """One setting of the loop in `bild.decoding.loop`: plain values, so that equal settings are equal and hashable."""
 
-    `objection`, `bar` and `scan` say what `keep` does to whoever answers for many bars at once.
-    """
-
-    keep: KeepRule
-    objection: Objection
-    bar: float
-    fb: float
-    """Fallback threshold: the small model hands over when its largest probability is below it."""
+    keep: str = "nll"
+    """A name in `KEEPS`."""
+    threshold: float = 0.0
+    """What the rejection score is compared with."""
+    top: int | None = None
+    """Reject any token of a higher rank than this besides; None: whatever its rank."""
+    fb: float = 0.0
+    """The fallback threshold: the small model hands over when its largest probability is below it."""
     stop: str = "unsure"
     """What is compared with `fb`: "unsure" the probability of a token, "likely" the product of the draft's so far.
-    "oracle" stops just before the first token that would be taken back, which only a replay can know."""
+    "oracle" stops just before the first token that would be rejected, which only a replay can know."""
     adapts: bool = False
     """The draft's limit grows by 2 after a round without a rollback, and shrinks by 1 after any other."""
     scan: str = "all"
-    """ "first": only the earliest token above the bar is looked at, and stands if it is the large model's choice."""
-    max_draft: int = DEFAULT_MAX_DRAFT
+    """ "first": only the earliest token above the threshold is looked at, and all stand if it is the large model's
+    choice, as in the authors' code; "all": tokens that are its choice are passed over (paper 3.3)."""
+    max_draft: int = 10
     """The limit of a draft; with `adapts` or a `pace`, of the first one."""
     pace: Pace | None = None
     """Sets the limit after every round, in the place of a fixed one."""
@@ -155,87 +116,42 @@ class Rules:
     rollback_eos_ends: bool = True
     """Whether an end token written by a rollback ends the text."""
 
+    @property
+    def ranks(self) -> bool:
+        """Whether a verdict must tell the ranks of the drafted tokens."""
+        return self.top is not None or KEEPS[self.keep].ranks
+
+    def rejection(self, same: bool, q: float, choice_nll: float, token_nll: float, rank: int) -> float:
+        """Return the rejection score of one drafted token; `same`: it is the large model's own choice."""
+        if same and self.scan == "all":
+            return -math.inf
+        if self.top is not None and rank > self.top and not same:
+            return math.inf
+        return KEEPS[self.keep].score(q, choice_nll, token_nll, rank)
+
+    def rejects(self, same: bool, q: float, choice_nll: float, token_nll: float, rank: int) -> bool:
+        """Return whether the large model takes a token back, if nothing before it is taken back."""
+        return self.rejection(same, q, choice_nll, token_nll, rank) > self.threshold
+
+    def kept(self, tokens: Sequence[int], verdict: Verdict, probs: Sequence[float]) -> int:
+        """Return how many of the drafted tokens stand; the large model's choice replaces the first that does not.
+
+        `probs` are the small model's probabilities of the tokens.
+        """
+        choice, choice_nll, token_nll, ranks = verdict
+        every, score, threshold, top = self.scan == "all", KEEPS[self.keep].score, self.threshold, self.top
+        for i, token in enumerate(tokens):
+            same = token == choice[i]
+            if same and every:
+                continue
+            rank = ranks[i] if ranks else 0
+            capped = top is not None and rank > top and not same
+            if capped or score(probs[i], choice_nll[i], token_nll[i], rank) > threshold:
+                return len(tokens) if same else i
+        return len(tokens)
+
     def next_window(self, window: int, drafted: int, rollback: bool) -> int:
-        """The limit of the next draft where it `adapts`; a round without a draft leaves it as it is."""
+        """Return the limit of the next draft where it `adapts`; a round without a draft leaves it as it is."""
         if not self.adapts or not drafted:
             return window
         return max(1, window - 1) if rollback else window + 2
-
-
-def bild_rules(
-    fb: float,
-    rb: float,
-    rules: str = "paper",
-    *,
-    max_draft: int = DEFAULT_MAX_DRAFT,
-    first: str | None = None,
-    after_rollback: str | None = None,
-    scan: str | None = None,
-    unsure: str | None = None,
-    verify_eos: bool | None = None,
-) -> Rules:
-    """BiLD under `rules` "paper" or "authors"; a switch that is not None wins over what the rule set says."""
-    authors = rules == "authors"
-    scan = scan or ("first" if authors else "all")
-    if verify_eos is None:
-        verify_eos = not authors
-    return Rules(
-        keep=keep_within_first(rb) if scan == "first" else keep_within(rb),
-        objection=object_by_nll_first if scan == "first" else object_by_nll,
-        bar=rb,
-        scan=scan,
-        fb=fb,
-        max_draft=max_draft,
-        first=first or "large",
-        after_rollback=after_rollback or ("large" if authors else "small"),
-        unsure=unsure or "drop",
-        # With rb = inf nothing can be rolled back, so the verdict on a finished draft would be thrown away.
-        verify_eos=verify_eos and rb < math.inf,
-        rollback_eos_ends=not authors,
-    )
-
-
-def speculative_rules(
-    max_draft: int = DEFAULT_MAX_DRAFT,
-    *,
-    first: str | None = None,
-    fb: float = 0.0,
-    stop: str = "unsure",
-    unsure: str = "drop",
-    adapts: bool = False,
-) -> Rules:
-    """Exact greedy speculative decoding: its text is the large model's greedy text, whatever stops the drafts."""
-    return Rules(
-        keep=keep_exact,
-        objection=object_exactly,
-        bar=0.0,
-        fb=fb,
-        stop=stop,
-        adapts=adapts,
-        max_draft=max_draft,
-        first=first or "large",
-        unsure=unsure,
-    )
-
-
-def cascade_rules(rule: str, alpha: float, max_draft: int = DEFAULT_MAX_DRAFT, *, first: str | None = None) -> Rules:
-    """A speculative cascade with a fixed window.
-
-    `rule` is one of `bild.config.CASCADES`, `alpha` (0..1) is how much a drafted token may lose.
-    """
-    objection = _OBJECTIONS[rule]
-    keep = keep_below(objection, alpha)
-    return Rules(keep=keep, objection=objection, bar=alpha, fb=0.0, max_draft=max_draft, first=first or "large")
-
-
-def oracle_rules(rb: float, max_draft: int = DEFAULT_MAX_DRAFT, *, first: str | None = None) -> Rules:
-    """Drafts that end just before the first token that BiLD would take back at `rb` (at 0: exact decoding)."""
-    return Rules(
-        keep=keep_within(rb),
-        objection=object_by_nll,
-        bar=rb,
-        fb=0.0,
-        stop="oracle",
-        max_draft=max_draft,
-        first=first or "large",
-    )

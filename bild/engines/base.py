@@ -27,10 +27,12 @@ class Summary(NamedTuple):
     """want values, -ln p of each choice."""
     token_nll: list[float]
     """want - 1 values, -ln p of the last want - 1 tokens that were fed, each given what stands before it."""
+    token_rank: Sequence[int] = ()
+    """want - 1 values, one more than the number of tokens more probable than each of them; empty unless asked for."""
 
 
-def summarise(logits: torch.Tensor, fed: Sequence[int]) -> Summary:
-    """Logits [want, vocabulary] in fp32, after the last `want` of the tokens `fed`, to a `Summary` on the host.
+def summarise(logits: torch.Tensor, fed: Sequence[int], ranks: bool = False) -> Summary:
+    """Bring logits [want, vocabulary] in fp32, after the last `want` of the tokens `fed`, to the host as a `Summary`.
 
     Raises BildError where the logits are not finite: fp16 overflows on some checkpoints, and a NaN would otherwise be
     compared with the thresholds in silence.
@@ -51,7 +53,14 @@ def summarise(logits: torch.Tensor, fed: Sequence[int]) -> Summary:
         picked = torch.stack((choice.to(best.dtype), -best, -given)).tolist()
         tokens, nlls, token_nll = [int(c) for c in picked[0]], picked[1], picked[2][: want - 1]
     check_finite(nlls)
-    return Summary(tokens, nlls, token_nll)
+    return Summary(tokens, nlls, token_nll, rank_of(logp[:-1], fed[1 - want :]) if ranks and want > 1 else ())
+
+
+def rank_of(scores: torch.Tensor, tokens: Sequence[int]) -> list[int]:
+    """Return the rank of one token per row of scores [n, vocabulary]: 1 where no score is above its own."""
+    own = scores.gather(1, torch.tensor(tokens, device=scores.device)[:, None])
+    found: list[int] = (scores > own).sum(-1).add_(1).tolist()
+    return found
 
 
 def check_finite(values: Sequence[float]) -> None:
@@ -86,8 +95,11 @@ class Engine(ABC):
         """Encode a source (token ids, end token included) and forget the former one. Afterwards `length` is 0."""
 
     @abstractmethod
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
-        """Feed `tokens` (at least one) after the cached ones; report on the last `want` of their positions."""
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
+        """Feed `tokens` (at least one) after the cached ones; report on the last `want` of their positions.
+
+        `ranks` asks for the ranks of the tokens besides, which costs one more look at every score.
+        """
 
     @abstractmethod
     def rewind(self, length: int) -> None:
@@ -107,7 +119,7 @@ class Engine(ABC):
         probs: list[float] = []
         feed = tokens
         while True:
-            choice, nll, _ = self.step(feed)
+            choice, nll, *_ = self.step(feed)
             token, prob = choice[0], math.exp(-nll[0])
             out.append(token)
             probs.append(prob)

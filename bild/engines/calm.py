@@ -64,12 +64,12 @@ class CalmEngine(Engine):
         self._filled = [min(filled, length) for filled in self._filled]
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`: a pass through all layers."""
         self._reserve(len(tokens))
         x = self._run(self.engine.embed(tokens), 0, self.layers)
         self.length += len(tokens)
-        return summarise(self.engine.logits(x[-want:]), tokens)
+        return summarise(self.engine.logits(x[-want:]), tokens, ranks)
 
     @torch.inference_mode()
     def write(
@@ -119,7 +119,7 @@ class CalmEngine(Engine):
             if used < self.layers and _cosine(before, x, size_before * size) >= bar:
                 self._leave(x)
                 break
-        choice, nll, _ = summarise(self.engine.logits(x), [token])
+        choice, nll, *_ = summarise(self.engine.logits(x), [token])
         return Written(choice[0], nll[0], used)
 
     def _by_softmax(self, token: int, bar: float, first_exit: int) -> Written:

@@ -58,10 +58,10 @@ class SharedLayers(ABC):
         self.engine.length = before
         return self.engine
 
-    def step(self, view: View, before: list[int], tokens: Sequence[int], want: int) -> Summary:
+    def step(self, view: View, before: list[int], tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         """See `Engine.step`, after the tokens `before`. What is at the exit already is not taken there again."""
         self.read([*before, *tokens])
-        return self._finish(view, len(before), tokens, want)
+        return self._finish(view, len(before), tokens, want, ranks)
 
     def read(self, text: list[int]) -> None:
         """Take all tokens of a text to the exit."""
@@ -79,7 +79,7 @@ class SharedLayers(ABC):
         """Take tokens at positions n.. through the first layers, and keep their residuals."""
 
     @abstractmethod
-    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int) -> Summary:
+    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         """The summary of tokens at n.. whose residuals are kept: through the remaining layers first, if "full"."""
 
 
@@ -108,11 +108,11 @@ class FusedSharedLayers(SharedLayers):
         self.residuals[n:end] = self.engine.run_layers(self.engine.embed(tokens), n, 0, self.exit)
 
     @torch.inference_mode()
-    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int) -> Summary:
+    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         x = self.residuals[n : n + len(tokens)]
         if view == "full":
             x = self.engine.run_layers(x, n, self.exit, len(self.engine.weights.decoder))
-        return summarise(self.engine.logits(x[-want:]), tokens)
+        return summarise(self.engine.logits(x[-want:]), tokens, ranks)
 
 
 class ViewEngine(Engine):
@@ -137,12 +137,12 @@ class ViewEngine(Engine):
         self.shared.start(self.view, source)
         self.fed = []
 
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
         if self.view == "full" and self.shared.unshared:
-            summary = self.shared.whole(len(self.fed)).step(tokens, want)
+            summary = self.shared.whole(len(self.fed)).step(tokens, want, ranks)
         else:
-            summary = self.shared.step(self.view, self.fed, tokens, want)
+            summary = self.shared.step(self.view, self.fed, tokens, want, ranks)
         self.fed.extend(tokens)
         return summary
 

@@ -81,7 +81,7 @@ class FusedEngine(Engine):
         self.length = 0
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
@@ -93,7 +93,7 @@ class FusedEngine(Engine):
         else:
             logits = t5.decode(self.weights, self.state, torch.tensor(tokens, device=self.device), n, want)
         self.length = end
-        return summarise(logits, tokens)
+        return summarise(logits, tokens, ranks)
 
     # The parts of a step, for engines that stop between layers
 

@@ -71,11 +71,12 @@ class GraphEngine(Engine):
         bias = t5.position_bias(self.weights.decoder_bias, rows, shape, bidirectional=False)
         self.bias = bias.to(self.dtype)  # [H, rows, rows]
         self.capacity = capacity
-        # What goes in: position, number of tokens, tokens. What comes out: choice, its nll, nll of the token fed next.
+        # What goes in: position, number of tokens, tokens. What comes out: choice, its nll; nll and
+        # rank of the token fed next.
         self.inputs = torch.zeros(2 + WIDTHS[-1], dtype=torch.long, device=device)
-        self.outputs = torch.zeros(3, WIDTHS[-1], dtype=torch.float32, device=device)
+        self.outputs = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, device=device)
         self.staging = [torch.zeros(2 + WIDTHS[-1], dtype=torch.long, pin_memory=self.captures) for _ in range(2)]
-        self.landing = torch.zeros(3, WIDTHS[-1], dtype=torch.float32, pin_memory=self.captures)
+        self.landing = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, pin_memory=self.captures)
         self.offsets = torch.arange(WIDTHS[-1], device=device)
         self.sources: dict[int, Source] = {}
 
@@ -106,19 +107,20 @@ class GraphEngine(Engine):
             )
         return self.sources[bucket]
 
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
-        summary = self._summary("step", self.length, tokens, want)
+        summary = self._summary("step", self.length, tokens, want, ranks)
         self.length += len(tokens)
         return summary
 
-    def _summary(self, kind: str, at: int, tokens: Sequence[int], want: int) -> Summary:
+    def _summary(self, kind: str, at: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         """Run a program over tokens at position `at`.., and report on the last `want` of them."""
         k = len(tokens)
-        self._launch(kind, at, tokens)
-        choice, nll, given = self._land()[:, :k].tolist()
+        self._launch(f"{kind} with ranks" if ranks else kind, at, tokens)
+        choice, nll, given, rank = self._land()[:, :k].tolist()
         check_finite(nll)
-        return Summary([int(c) for c in choice[k - want :]], nll[k - want :], given[k - want : k - 1])
+        placed = [int(r) for r in rank[k - want : k - 1]] if ranks else ()
+        return Summary([int(c) for c in choice[k - want :]], nll[k - want :], given[k - want : k - 1], placed)
 
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
         """See `Engine.draft`. Steps that ran ahead of a stop are forgotten."""
@@ -135,7 +137,7 @@ class GraphEngine(Engine):
         while True:
             ahead = self._ahead(limit - len(out))
             self._launch(kind, at, feed, ahead)
-            choice, nlls, _ = self._land()[:, :ahead].tolist()
+            choice, nlls, *_ = self._land()[:, :ahead].tolist()
             check_finite(nlls)
             for token, nll in zip(choice, nlls, strict=True):
                 out.append(int(token))
@@ -187,7 +189,7 @@ class GraphEngine(Engine):
 
     @torch.inference_mode()
     def _land(self) -> Tensor:
-        """Bring what the programs left to the host: [3, widest], see `_allocate`."""
+        """Bring what the programs left to the host: [4, widest], see `_allocate`."""
         self.landing.copy_(self.outputs, non_blocking=True)
         self.synchronize()
         return self.landing
@@ -216,8 +218,8 @@ class GraphEngine(Engine):
         """Feed `width` tokens (some of them padding): "step" summarises every position, "draft" goes on greedily."""
         ids, position, count = self.inputs[2 : 2 + width], self.inputs[0], self.inputs[1]
         x = self._layers(source, t5.embed(self.weights, ids), position, 0, len(self.weights.decoder))
-        if kind == "step":
-            self._summarise(x, ids)
+        if kind.startswith("step"):
+            self._summarise(x, ids, ranks=kind != "step")
             return
         x = x.index_select(0, (count - 1)[None])
         for i in range(ahead):
@@ -226,15 +228,18 @@ class GraphEngine(Engine):
                 x = t5.embed(self.weights, choice)
                 x = self._layers(source, x, position + count + i, 0, len(self.weights.decoder))
 
-    def _summarise(self, x: Tensor, ids: Tensor) -> None:
-        """Of residuals x [width, D] behind ids [width]: every choice, its nll, and the nll of the token fed next."""
+    def _summarise(self, x: Tensor, ids: Tensor, ranks: bool) -> None:
+        """Output every choice behind residuals x [width, D] of ids [width], its nll, and that of the token fed next."""
         width = ids.shape[0]
         logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
         best, choice = logp.max(dim=-1)
         self.outputs[0, :width] = choice
         self.outputs[1, :width] = -best
         if width > 1:
-            self.outputs[2, : width - 1] = -logp[:-1].gather(1, ids[1:, None])[:, 0]
+            given = logp[:-1].gather(1, ids[1:, None])
+            self.outputs[2, : width - 1] = -given[:, 0]
+            if ranks:
+                self.outputs[3, : width - 1] = (logp[:-1] > given).sum(-1) + 1
 
     def _choose(self, x: Tensor, i: int) -> Tensor:
         """The greedy choice [1] behind residual x [1, D]; it and its nll are the i-th output."""

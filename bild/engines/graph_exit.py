@@ -41,9 +41,9 @@ class GraphExitEngine(GraphEngine):
         """Take tokens at position `at`.. to the exit. Nothing is waited for."""
         self._launch("lower", at, tokens)
 
-    def finish(self, view: View, at: int, tokens: Sequence[int], want: int) -> Summary:
+    def finish(self, view: View, at: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         """The summary of tokens that are at the exit: through the remaining layers first, if `view` is "full"."""
-        return self._summary("upper" if view == "full" else "exit", at, tokens, want)
+        return self._summary("upper" if view == "full" else "exit", at, tokens, want, ranks)
 
     def draft_to_exit(
         self, at: int, tokens: Sequence[int], limit: int, stop_below: float
@@ -52,13 +52,14 @@ class GraphExitEngine(GraphEngine):
         return self._run_ahead("exit-draft", at, tokens, limit, stop_below)
 
     def _plain(self, kind: str, source: Source, width: int, ahead: int) -> None:
-        if kind not in ("lower", "exit", "upper", "exit-draft"):
+        program, _, ranks = kind.partition(" with ")
+        if program not in ("lower", "exit", "upper", "exit-draft"):
             super()._plain(kind, source, width, ahead)
             return
         ids, position, count = self.inputs[2 : 2 + width], self.inputs[0], self.inputs[1]
-        if kind == "lower":
+        if program == "lower":
             self._to_exit(source, ids, position)
-        elif kind == "exit-draft":
+        elif program == "exit-draft":
             x = self._to_exit(source, ids, position).index_select(0, (count - 1)[None])
             for i in range(ahead):
                 choice = self._choose(x, i)
@@ -66,9 +67,9 @@ class GraphExitEngine(GraphEngine):
                     x = self._to_exit(source, choice, position + count + i)
         else:
             x = self.residuals.index_select(0, position + self.offsets[:width])
-            if kind == "upper":
+            if program == "upper":
                 x = self._layers(source, x, position, self.exit, len(self.weights.decoder))
-            self._summarise(x, ids)
+            self._summarise(x, ids, bool(ranks))
 
     def _to_exit(self, source: Source, ids: Tensor, position: Tensor) -> Tensor:
         """Tokens ids [width] at position.. through the first layers: residuals [width, D], which are kept."""
@@ -98,5 +99,5 @@ class GraphSharedLayers(SharedLayers):
                 self.engine.synchronize()  # see `GraphEngine._launch`
             self.engine.lower(n + at, tokens[at : at + WIDTHS[-1]])
 
-    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int) -> Summary:
-        return self.engine.finish(view, n, tokens, want)
+    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
+        return self.engine.finish(view, n, tokens, want, ranks)

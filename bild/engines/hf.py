@@ -34,7 +34,7 @@ class HfEngine(Engine):
         self.length = 0
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
         output = self.module(
             encoder_outputs=self.encoded,
@@ -43,7 +43,7 @@ class HfEngine(Engine):
             use_cache=True,
         )
         self.length += len(tokens)
-        return summarise(output.logits[0, -want:, : self.vocabulary].float(), tokens)
+        return summarise(output.logits[0, -want:, : self.vocabulary].float(), tokens, ranks)
 
     def rewind(self, length: int) -> None:
         """See `Engine.rewind`."""

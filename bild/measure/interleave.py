@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
-from bild.decoding.methods import paced
+from bild.decoding.policies import paced
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
 from bild.measure.live import Run, run_live

@@ -9,6 +9,7 @@ from time import perf_counter_ns
 
 from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Write, Written
 from bild.engines import CalmEngine, Engine, common_prefix
+from bild.errors import BildError
 
 PHASES = ("encode_large", "encode_small", "small", "large", "rest")
 
@@ -55,6 +56,11 @@ class CachedModel:
 
     def draft(self, ask: Draft) -> Drafted:
         """Draft as asked, after feeding what the cache lacks."""
+        if ask.oracle is not None:
+            raise BildError(
+                "stop=oracle cannot be run live: it knows the large model's verdict before the small one has drafted, "
+                "which only the replay of a decision tree can (Tree.replay)."
+            )
         self.start()
         began = perf_counter_ns()
         feed = self._missing(ask.prefix)
@@ -81,12 +87,12 @@ class CachedModel:
         probs, layers = [exp(-one.nll) for one in written], [one.layers for one in written]
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
 
-    def verify(self, prefix: list[int], tokens: list[int]) -> Verdict:
-        """Run one pass over `tokens` after `prefix`, and report on all of them and the next."""
+    def verify(self, prefix: list[int], tokens: list[int], ranks: bool) -> Verdict:
+        """Run one pass over `tokens` after `prefix`, and report on all of them (`ranks` too, if asked) and the next."""
         self.start()
         began = perf_counter_ns()
         feed = self._missing(prefix) + tokens
-        verdict = Verdict(*self.engine.step(feed, want=len(tokens) + 1))
+        verdict = Verdict(*self.engine.step(feed, len(tokens) + 1, ranks))
         self.fed = prefix + tokens
         self.passes.append(len(feed))
         self.ns += perf_counter_ns() - began
@@ -113,7 +119,7 @@ def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small:
             elif isinstance(ask, Write):
                 ask = policy.send(models["large"].write(ask))
             else:
-                ask = policy.send(models["large"].verify(ask.prefix, ask.tokens))
+                ask = policy.send(models["large"].verify(ask.prefix, ask.tokens, ask.ranks))
     except StopIteration as stop:
         decoded: Decoded = stop.value
     total = perf_counter_ns() - began

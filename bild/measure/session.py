@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from bild.config import Checkpoints, MethodConfig, RunConfig, ThresholdConfig
-from bild.decoding import settings
-from bild.decoding.methods import USED, paced
+from bild.decoding import settings, thresholds_of
+from bild.decoding.names import label, slug
+from bild.decoding.policies import paced
 from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
@@ -23,7 +24,7 @@ from bild.measure.environment import busy_warning, describe, state
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, fingerprints, load_pair, resolve_device
 from bild.progress import track
-from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash, label
+from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
 from bild.results.parts import Engine, Intervals, Model, Task
 from bild.results.parts import Pair as PairRecord
@@ -127,11 +128,10 @@ def open_point(
 ) -> OpenPoint:
     """Make or reopen the folder of a point, held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
-    used = {name: getattr(threshold, name) for name in USED[method.name]["threshold"]}
-    digest = config_hash(shared | {"method": resolved, "threshold": used})
+    digest = config_hash(shared | {"method": resolved, "threshold": thresholds_of(method, threshold)})
     plain = dataclasses.asdict(dataclasses.replace(config, method=method, threshold=threshold))
     folder = PointFolder.open(
-        Path(config.results), config.task.name, config.model.pair_name, label(method, threshold), digest, plain
+        Path(config.results), config.task.name, config.model.pair_name, slug(label(method, threshold)), digest, plain
     )
     return OpenPoint(method, threshold, stack.enter_context(folder))
 
@@ -176,7 +176,6 @@ def make_record(
     by_id = {sample.id: sample for sample in point.folder.samples()}
     samples = [by_id[example.id] for example in data.examples]
     switches: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Method))
-    used = USED[method.name]["threshold"]
     quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
     record = Record(
         schema=SCHEMA_VERSION,
@@ -199,7 +198,7 @@ def make_record(
             tokenizer=pair.tokenizer_name or "",
         ),
         method=Method(**(switches | settings(method, point.threshold))),
-        threshold=Threshold(**({"fb": None, "rb": None} | {name: getattr(point.threshold, name) for name in used})),
+        threshold=Threshold(**({"fb": None, "rb": None} | thresholds_of(method, point.threshold))),
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
         quality=quality,

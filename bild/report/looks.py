@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from bild.decoding.names import number
 from bild.report.themes import LIGHT, Theme, style
 from bild.results import Record
-from bild.results.hashing import number
 from bild.results.predicted import PredictedPoint
 
 STYLE = style(LIGHT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bild.decoding.names import number
 from bild.report.published import (
     PaperRow,
     Reproduced,
@@ -17,7 +18,6 @@ from bild.report.sections import Section
 from bild.report.tables import Table
 from bild.report.wording import DASH, decimals, half, machine_name, metric_name, spread
 from bild.results import Interval, Record, Score
-from bild.results.hashing import number
 
 HEADINGS = (
     "task",

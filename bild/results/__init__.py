@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bild.results.folder import PointFolder, read_record
-from bild.results.hashing import config_hash, label
+from bild.results.hashing import config_hash
 from bild.results.parts import Interval, Method, Score, Threshold
 from bild.results.reading import Point, Skipped, comparable, find_records, frame, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json
@@ -27,7 +27,6 @@ __all__ = [
     "frame",
     "from_json",
     "identity",
-    "label",
     "read_record",
     "read_samples",
     "read_traces",

@@ -81,7 +81,8 @@ class Method:
     confidence: str | None = None
     decay: float | None = None
     min_layers: int | None = None
-    rule: str | None = None
+    stop: str | None = None
+    keep: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,15 @@ class DraftCosts:
 class Threshold:
     """Thresholds of fallback (a probability), rollback (nats, or "inf") and exit (a confidence); null where none is.
 
-    `alpha` is what a drafted token may lose in a cascade.
+    `alpha` is what a drafted token may lose (a probability, or a share of one), `top` the highest rank at which it
+    stands.
     """
 
     fb: float | None
     rb: float | None = field(metadata=INFINITE)
     exit: float | None = None
     alpha: float | None = None
+    top: int | None = None
 
 
 @dataclass(frozen=True)

@@ -125,9 +125,17 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
     return upgrade_settings(plain) | {"schema": SCHEMA_VERSION}
 
 
+_KEEP_OF_RULE = {"v1": "difference", "v2": "loss", "v3": "share", "difference": "difference", "chow": "doubt"}
+"""A cascade's token rule in version 1, as the keep rule that it is."""
+
+
 def upgrade_settings(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return a point of version 1 with `method` and `threshold` as version 2 has them: the one place for both files."""
-    return plain
+    """Return a point of version 1 (of a record, or of predictions) with its method as version 2 has it."""
+    if not isinstance(plain.get("method"), dict):
+        return plain
+    method = dict(plain["method"])
+    rule = method.pop("rule", None)
+    return plain | {"method": method | ({"keep": _KEEP_OF_RULE.get(rule, rule)} if rule is not None else {})}
 
 
 def _refuse_constant(name: str) -> NoReturn:

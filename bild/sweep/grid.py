@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
-from bild.decoding import settings
-from bild.decoding.methods import USED
+from bild.decoding import settings, thresholds_of
+from bild.decoding.names import label
 from bild.errors import BildError
-from bild.results import config_hash, label
+from bild.results import config_hash
 from bild.sweep.config import GridConfig
 from bild.tree.walk import Setting
 
@@ -46,8 +46,7 @@ class SweptPoint:
 
 def key_of(method: MethodConfig, threshold: ThresholdConfig) -> str:
     """The hash of all that a method heeds."""
-    heeded = {name: getattr(threshold, name) for name in sorted(USED[method.name]["threshold"])}
-    return config_hash({"method": settings(method, threshold), "threshold": heeded})
+    return config_hash({"method": settings(method, threshold), "threshold": thresholds_of(method, threshold)})
 
 
 def thresholds(grid: GridConfig, task: TaskConfig) -> tuple[list[float], list[float]]:

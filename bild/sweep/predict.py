@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import settings
-from bild.decoding.methods import USED
+from bild.decoding import settings, thresholds_of
 from bild.metrics.bootstrap import interval, multiplicities
 from bild.metrics.scorer import Scorer
 from bild.results.pareto import front
@@ -138,5 +137,4 @@ def method_record(method: MethodConfig, threshold: ThresholdConfig) -> Method:
 
 def threshold_record(method: MethodConfig, threshold: ThresholdConfig) -> Threshold:
     """The thresholds that the method heeds, null for the others."""
-    used = {name: getattr(threshold, name) for name in USED[method.name]["threshold"]}
-    return Threshold(**({"fb": None, "rb": None} | used))
+    return Threshold(**({"fb": None, "rb": None} | thresholds_of(method, threshold)))

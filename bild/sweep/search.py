@@ -165,6 +165,8 @@ class Search:
 
 
 def _neighbours(threshold: ThresholdConfig, step: tuple[float, float]) -> list[tuple[float, float]]:
+    assert threshold.fb is not None
+    assert threshold.rb is not None
     found = []
     for up in (-1, 0, 1):
         for right in (-1, 0, 1):

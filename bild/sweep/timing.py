@@ -59,11 +59,11 @@ class TimedEngine(Engine):
         self.engine.start(source)
         self.calls = []
 
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
         before = self.engine.length
         began = perf_counter_ns()
-        summary = self.engine.step(tokens, want)
+        summary = self.engine.step(tokens, want, ranks)
         self.calls.append(Call(len(tokens), 1, before, perf_counter_ns() - began))
         return summary
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Decoded, Draft, Drafted, Rules, Verdict, Verify, policy_for
-from bild.decoding.methods import rules_for
+from bild.decoding import Decoded, Draft, Drafted, Verdict, Verify, policy_for
 from bild.errors import BildError
 from bild.tree.nodes import Table
 
@@ -57,20 +56,20 @@ class _Hand:
             shared += 1
         return len(prefix) - min(shared, len(prefix) - 1)
 
-    def draft(self, ask: Draft, rules: Rules | None) -> Drafted:
-        tokens, probs, stop = self._draft(ask, rules)
+    def draft(self, ask: Draft) -> Drafted:
+        tokens, probs, stop = self._draft(ask)
         if tokens:
             self.passes += [self.missing(ask.prefix), *([1] * (len(tokens) - 1))]
             self.fed = ask.prefix + tokens[:-1]
         return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
 
-    def _draft(self, ask: Draft, rules: Rules | None) -> tuple[list[int], list[float], str]:
+    def _draft(self, ask: Draft) -> tuple[list[int], list[float], str]:
         node, tokens, probs = find(self.table, ask.prefix), list[int](), list[float]()
         while True:
             choice = self.choices[node]
             if choice < 0:
                 raise MissingNodes
-            if rules is not None and rules.stop == "oracle" and objects(self.table, node, rules):
+            if ask.oracle is not None and ask.oracle(*evidence(self.table, node)):
                 return tokens, probs, "oracle"
             tokens.append(choice)
             probs.append(math.exp(-self.nlls[node]))
@@ -84,7 +83,7 @@ class _Hand:
 
     def verify(self, ask: Verify) -> Verdict:
         table, node = self.table, find(self.table, ask.prefix)
-        choice, choice_nll, token_nll = list[int](), list[float](), list[float]()
+        choice, choice_nll, token_nll, ranks = list[int](), list[float](), list[float](), list[int]()
         for i in range(len(ask.tokens) + 1):
             last = i == len(ask.tokens)
             if last and ask.tokens and (ask.tokens[-1] == self.eos or node < 0 or table.large_choice[node] < 0):
@@ -99,21 +98,23 @@ class _Hand:
             if not last:
                 assert table.small_choice[node] == ask.tokens[i]
                 token_nll.append(table.large_nll[node])
+                if ask.ranks:
+                    ranks.append(table.large_rank[node])
                 node = table.child(node, ask.tokens[i])
                 if node < 0 and i + 1 < len(ask.tokens):
                     raise MissingNodes
         self.passes.append(self.missing(ask.prefix) + len(ask.tokens))
         self.fed = ask.prefix + ask.tokens
-        return Verdict(choice, choice_nll, token_nll)
+        return Verdict(choice, choice_nll, token_nll, ranks)
 
 
-def objects(table: Table, node: int, rules: Rules) -> bool:
-    """Whether the large model would take the small choice at a node back."""
+def evidence(table: Table, node: int) -> tuple[bool, float, float, float, int]:
+    """Return what a rejection score is made of (`Rules.rejection`), for the small choice at a node."""
     if table.large_choice[node] < 0:
         raise MissingNodes
     same = table.large_choice[node] == table.small_choice[node]
     told = (table.small_prob[node], table.large_choice_nll[node], table.large_nll[node])
-    return rules.objection(same, *told) > rules.bar
+    return same, *told, table.large_rank[node]
 
 
 def find(table: Table, prefix: Sequence[int]) -> int:
@@ -136,14 +137,13 @@ def run_policy(
     table: Table, method: MethodConfig, threshold: ThresholdConfig, *, start: int, eos: int, max_length: int
 ) -> Replayed:
     """One text by a method at its thresholds. MissingNodes where the tree does not reach."""
-    rules = rules_for(method, threshold)
     hands = {author: _Hand(table, author, eos) for author in ("small", "large")}
     policy = policy_for(method, threshold)(start=start, eos=eos, max_length=max_length)
     try:
         ask = next(policy)
         while True:
             if isinstance(ask, Draft):
-                ask = policy.send(hands[ask.author].draft(ask, rules))
+                ask = policy.send(hands[ask.author].draft(ask))
             elif isinstance(ask, Verify):
                 ask = policy.send(hands["large"].verify(ask))
             else:

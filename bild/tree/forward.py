@@ -42,19 +42,29 @@ class OverBudget(Exception):
 
 
 class Told(NamedTuple):
-    """What a model says after each of M nodes. `given_nll` is NaN where no token was given."""
+    """What a model says after each of M nodes; see `Nodes` for the terms.
+
+    Where no token was given, `given_nll` is NaN; there, and where it is the model's choice, its rank is 1 and the gap
+    to its neighbour infinite.
+    """
 
     choice: list[int]
     choice_nll: list[float]
     gap: list[float]
+    entropy: list[float]
     given_nll: list[float]
+    rank: list[int]
+    rank_gap: list[float]
+
+    @staticmethod
+    def nothing() -> Told:
+        """Return what is said after no nodes."""
+        return Told([], [], [], [], [], [], [])
 
     def extend(self, more: Told) -> None:
         """Add what was said after other nodes."""
-        self.choice.extend(more.choice)
-        self.choice_nll.extend(more.choice_nll)
-        self.gap.extend(more.gap)
-        self.given_nll.extend(more.given_nll)
+        for mine, theirs in zip(self, more, strict=True):
+            mine.extend(theirs)  # type: ignore[attr-defined]
 
 
 class Branches(ABC):
@@ -108,7 +118,7 @@ class Branches(ABC):
         `given` are tokens whose nll is wanted, -1 for none. Raises OverBudget, and BildError where logits are not
         finite.
         """
-        told = Told([], [], [], [])
+        told = Told.nothing()
         step = ceil(len(tokens) / max(1, ceil(len(tokens) / self._at_once())))
         for at in range(0, len(tokens), step):
             part = slice(at, at + step)
@@ -236,7 +246,7 @@ class TorchBranches(Branches):
 
     def _summarise(self, x: Tensor, given: Sequence[int]) -> Told:
         step = max(1, _LOGITS // (4 * self.vocabulary))
-        told = Told([], [], [], [])
+        told = Told.nothing()
         for at in range(0, len(given), step):
             found = summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step])
             told.extend(found)
@@ -244,7 +254,7 @@ class TorchBranches(Branches):
 
 
 def summarise(logits: Tensor, given: Sequence[int]) -> Told:
-    """Logits [m, V] in fp32 (overwritten) to choices, nlls and gaps on the host."""
+    """Bring logits [m, V] in fp32 (overwritten) to the host as choices, nlls, gaps, entropies and ranks."""
     rows, targets = torch.arange(len(given)), torch.tensor(given)
     rows, targets = rows.to(logits.device), targets.to(logits.device)
     wanted = logits[rows, targets.clamp(min=0)]
@@ -253,13 +263,26 @@ def summarise(logits: Tensor, given: Sequence[int]) -> Told:
         choice = torch.from_numpy(logits.numpy().argmax(-1))  # NumPy's is vectorised, torch's is not
     else:
         choice = logits.argmax(-1)
+    differ = torch.nonzero((targets >= 0) & (targets != choice))[:, 0]
+    rank, rank_gap = torch.ones_like(best), torch.full_like(best, torch.inf)
+    if len(differ):
+        away = logits[differ] - wanted[differ, None]
+        away[torch.arange(len(differ)), targets[differ]] = -torch.inf
+        rank[differ] = (away > 0).sum(-1).to(best.dtype) + 1
+        rank_gap[differ] = away.abs_().amin(-1)
     logits[rows, choice] = -torch.inf
     gap = best - logits.amax(-1)
-    log_sum = logits.sub_(best[:, None]).exp_().sum(-1).log1p()
+    weights = logits.sub_(best[:, None]).exp()
+    others = weights.sum(-1)
+    logits[rows, choice] = 0.0
+    log_sum = others.log1p()
+    entropy = log_sum - (weights * logits).nan_to_num_(0.0).sum(-1) / (1.0 + others)
     wanted = torch.where(targets == choice, log_sum, log_sum + best - wanted)
     wanted = torch.where(targets < 0, torch.nan, wanted)
-    nlls, gaps, given_nlls = torch.stack((log_sum, gap, wanted)).tolist()
-    return Told(choice.tolist(), nlls, gaps, given_nlls)
+    nlls, gaps, entropies, given_nlls, ranks, rank_gaps = torch.stack(
+        (log_sum, gap, entropy, wanted, rank, rank_gap)
+    ).tolist()
+    return Told(choice.tolist(), nlls, gaps, entropies, given_nlls, [int(r) for r in ranks], rank_gaps)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +127,7 @@ class HostBranches(Branches):
         return bias
 
     def _summarise(self, room: Room, given: Sequence[int]) -> Told:
-        told = Told([], [], [], [])
+        told = Told.nothing()
         for at in range(0, room.count, _SCORED):
             part = room
             if room.count > _SCORED:
@@ -147,18 +148,30 @@ def attend(q: Floats, keys: Floats, values: Floats, bias: Floats | None, target:
 
 
 def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Told:
-    """Logits [m, V] (overwritten) to choices, nlls and gaps."""
+    """Return choices, nlls, gaps, entropies and ranks of logits [m, V], which are overwritten."""
     rows = np.arange(len(given))
     wanted = logits[rows, given]
     choice = logits.argmax(-1)
     best = logits[rows, choice]
+    differ = np.flatnonzero((given >= 0) & (given != choice))
+    rank, rank_gap = np.ones(len(given), np.int64), np.full(len(given), np.inf, np.float32)
+    if len(differ):
+        away = logits[differ] - wanted[differ, None]
+        away[np.arange(len(differ)), given[differ]] = -np.inf
+        rank[differ] += (away > 0).sum(-1)
+        rank_gap[differ] = np.abs(away, out=away).min(-1)
     logits[rows, choice] = -np.inf
     gap = best - logits.max(-1)
     logits -= best[:, None]
-    log_sum = np.log1p(np.exp(logits, out=logits).sum(-1))
+    weights = np.exp(logits)
+    others = weights.sum(-1)
+    logits[rows, choice] = 0.0
+    log_sum = np.log1p(others)
+    entropy = log_sum - np.vecdot(weights, logits) / (1 + others)
     nll = np.where(given == choice, log_sum, log_sum + best - wanted)
     nll[given < 0] = np.nan
-    return Told(choice.tolist(), log_sum.tolist(), gap.tolist(), nll.tolist())
+    told: tuple[Any, ...] = (choice, log_sum, gap, entropy, nll, rank, rank_gap)
+    return Told(*(values.tolist() for values in told))
 
 
 def branches_of(pair: Pair, role: str) -> Branches:

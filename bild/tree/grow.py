@@ -40,23 +40,21 @@ def grow(
     *,
     engine: str = "fused",
     examples: Sequence[str] | None = None,
-    shard: str | None = None,
     budget: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tree:
     """Grow the trees of a task's examples until every point can be replayed on them, adding only what is missing.
 
     `folder` is `results/<task>/<pair>/tree`; the tree lies in it under its hash. `engine` is the live engine that the
-    tree's rounding is measured against, `examples` the ids of those to grow (all), `shard` the name of a file of blocks
-    of its own, so that processes may grow different examples of one tree at once; `budget` is the memory for keys and
-    values in bytes, `progress` is told (examples done, examples in all).
+    tree's rounding is measured against, `examples` the ids of those to grow (all), `budget` the memory for keys and
+    values in bytes; `progress` is told (examples done, examples in all).
 
     Raises BildError where another process grows the same tree, a method cannot be replayed, the disk is full, or a
     model's logits are not finite; what was stored before is kept.
     """
     grouped = group(points)
     path = open_folder(folder, pair, task, data, engine)
-    with store.BlockFile(path / ("nodes.bin" if shard is None else f"nodes-{shard}.bin")) as block:
+    with store.BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         tree = assemble(path, head, stored, growths)
         wanted = [e.id for e in stored] if examples is None else list(examples)
@@ -221,9 +219,10 @@ class Wave:
         for i, (e, node) in enumerate(zip(examples, nodes, strict=True)):
             table = self.trees[e].table
             if role == "small" and table.small_choice[node] < 0:
-                table.hear_small(node, told.choice[i], told.choice_nll[i], told.gap[i])
+                table.hear_small(node, told.choice[i], told.choice_nll[i], told.gap[i], told.entropy[i])
             elif role == "large" and table.large_choice[node] < 0 and given[i] >= 0:
-                table.hear_large(node, told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i])
+                own = (told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i], told.entropy[i])
+                table.hear_large(node, *own, told.rank[i], told.rank_gap[i])
                 self.growths[e].heard.append(node)
 
 

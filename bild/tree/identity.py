@@ -15,7 +15,7 @@ from bild.results.samples_log import write_error
 from bild.tasks import Dataset
 from bild.tree import store
 
-FORWARD = 1
+FORWARD = 2
 """Raised when `bild.tree.forward` computes anything else than before."""
 _PACKAGES = ("torch", "tokenizers", "transformers")
 

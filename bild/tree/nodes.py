@@ -12,7 +12,8 @@ import gc
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -39,6 +40,8 @@ class Nodes:
     """-ln q of the small choice; NaN: not asked."""
     small_gap: Floats
     """Logit of the small choice less that of the next best."""
+    small_entropy: Floats
+    """Of the small model's next token, nats."""
     large_choice: Ints
     """-1: not asked."""
     large_choice_nll: Floats
@@ -47,15 +50,23 @@ class Nodes:
     """-ln p of the small choice; NaN: not known."""
     large_gap: Floats
     """Logit of the large choice less that of the next best."""
+    large_entropy: Floats
+    """Of the large model's next token, nats."""
+    large_rank: Ints
+    """Place of the small choice among the large model's logits, 1 for the best; 0: not known (trees of format 1)."""
+    large_rank_gap: Floats
+    """How far the small choice's logit lies from the nearest other one; infinite where the two models agree."""
 
     def __len__(self) -> int:
         return len(self.parent)
 
 
-NAMES = tuple(field.name for field in fields(Nodes))
+NAMES = tuple(each.name for each in fields(Nodes))
 TYPES: dict[str, Any] = {
-    name: np.int32 if name in ("parent", "token", "small_choice", "large_choice") else np.float32 for name in NAMES
+    name: np.int32 if name in ("parent", "token", "small_choice", "large_choice", "large_rank") else np.float32
+    for name in NAMES
 }
+_MEASURES = tuple(name for name in NAMES if TYPES[name] is np.float32)
 
 
 class Table:
@@ -69,10 +80,14 @@ class Table:
         self.small_nll: list[float] = []
         self.small_prob: list[float] = []
         self.small_gap: list[float] = []
+        self.small_entropy: list[float] = []
         self.large_choice: list[int] = []
         self.large_choice_nll: list[float] = []
         self.large_nll: list[float] = []
         self.large_gap: list[float] = []
+        self.large_entropy: list[float] = []
+        self.large_rank: list[int] = []
+        self.large_rank_gap: list[float] = []
         self.small_child: list[int] = []
         self.large_child: list[int] = []
         self._append(-1, start, 0)
@@ -107,17 +122,29 @@ class Table:
             return self.small_child[node]
         return self.large_child[node] if token == self.large_choice[node] else -1
 
-    def hear_small(self, node: int, choice: int, nll: float, gap: float) -> None:
-        """What the small model says at a node."""
-        self.small_choice[node], self.small_nll[node], self.small_gap[node] = choice, nll, gap
+    def hear_small(self, node: int, choice: int, nll: float, gap: float, entropy: float) -> None:
+        """Note what the small model says at a node."""
+        self.small_choice[node], self.small_nll[node] = choice, nll
+        self.small_gap[node], self.small_entropy[node] = gap, entropy
         self.small_prob[node] = math.exp(-nll)
         if choice == self.large_choice[node]:
             self.small_child[node] = self.large_child[node]
 
-    def hear_large(self, node: int, choice: int, choice_nll: float, nll: float, gap: float) -> None:
-        """What the large model says at a node, also of the small model's choice there."""
+    def hear_large(
+        self,
+        node: int,
+        choice: int,
+        choice_nll: float,
+        nll: float,
+        gap: float,
+        entropy: float,
+        rank: int,
+        rank_gap: float,
+    ) -> None:
+        """Note what the large model says at a node, also of the small model's choice there."""
         self.large_choice[node], self.large_choice_nll[node] = choice, choice_nll
-        self.large_nll[node], self.large_gap[node] = nll, gap
+        self.large_nll[node], self.large_gap[node], self.large_entropy[node] = nll, gap, entropy
+        self.large_rank[node], self.large_rank_gap[node] = rank, rank_gap
         if choice == self.small_choice[node]:
             self.large_child[node] = self.small_child[node]
 
@@ -151,8 +178,9 @@ class Table:
         for column in (self.small_choice, self.large_choice, self.small_child, self.large_child):
             column.append(-1)
         self.small_prob.append(0.0)
-        for values in (self.small_nll, self.small_gap, self.large_choice_nll, self.large_nll, self.large_gap):
-            values.append(math.nan)
+        self.large_rank.append(0)
+        for name in _MEASURES:
+            getattr(self, name).append(math.nan)
 
     def _link(self, node: int) -> None:
         parent, token = self.parent[node], self.token[node]
@@ -160,6 +188,24 @@ class Table:
             self.small_child[parent] = node
         if token == self.large_choice[parent]:
             self.large_child[parent] = node
+
+
+@dataclass
+class TreeExample:
+    """One example: its texts, the token ids of its source (prompt and end token included), and its nodes."""
+
+    id: str
+    source: str
+    reference: str
+    source_tokens: list[int]
+    truncated: bool
+    """Whether the source was cut to its limit."""
+    table: Table = field(repr=False)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """The nodes as columns."""
+        return self.table.columns()
 
 
 @contextmanager

@@ -9,21 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Decoded
-from bild.decoding.methods import rules_for
+from bild.decoding import Decoded, MethodConfig, ThresholdConfig
+from bild.decoding.policies import rules_for
 from bild.errors import BildError
 from bild.metrics.bootstrap import Floats, interval, multiplicities
 from bild.metrics.scorer import Scorer
 from bild.results.parts import Counts, Interval, Score, rates
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
-from bild.tree.nodes import collector_off
+from bild.tree.nodes import TreeExample, collector_off
 from bild.tree.replay import Rounding, Sums, Walk
 
 Ints = NDArray[np.int64]
@@ -71,13 +70,13 @@ class Distinct:
         return np.array([walk.within for walk in self.walks], np.float64).reshape(-1, 5)
 
     def near(self, numbers: Ints, thresholds: tuple[float, float] | None, rounding: Rounding) -> Bools:
-        """Whether some decision of these walks lies within rounding of a tie, or of (fb, bar)."""
-        fb_low, fb_high, bar_low, bar_high, gap = self.within[numbers].T
+        """Whether some decision of these walks lies within rounding of a tie, or of (fb, the keep threshold)."""
+        fb_low, fb_high, least, most, gap = self.within[numbers].T
         found: Bools = gap <= rounding.gap
         if thresholds is not None:
-            fb, bar = thresholds
+            fb, threshold = thresholds
             with np.errstate(invalid="ignore"):  # infinite less infinite: both lie beyond everything
-                found |= (bar - bar_low <= rounding.nll) | (bar_high - bar <= rounding.nll)
+                found |= (threshold - least <= rounding.nll) | (most - threshold <= rounding.nll)
             found |= _ratio(fb, fb_low) <= rounding.nll
             found |= _ratio(fb_high, fb) <= rounding.nll
         return found
@@ -104,9 +103,6 @@ def _ratio(above: float | Floats, below: float | Floats) -> Floats:
     found[both] = np.log(above[both] / below[both])
     return found
 
-
-if TYPE_CHECKING:
-    from bild.tree.tree import TreeExample
 
 DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
 
@@ -217,7 +213,8 @@ class Replay:
         rounding = self.shared.rounding
         if rules is not None and rules.stop == "likely":  # errors add up along a product
             rounding = Rounding(rounding.nll * rules.max_draft, rounding.gap)
-        thresholds = None if rules is None else (rules.fb, rules.bar)
+        between = 0.5 if rules is not None and rules.keep == "top" else 0.0  # ranks are whole: no tie with a threshold
+        thresholds = None if rules is None else (rules.fb, rules.threshold + between)
         near = self.distinct.near(self.numbers, thresholds, rounding).tolist()
         return [example.id for example, is_near in zip(self.shared.examples, near, strict=True) if is_near]
 

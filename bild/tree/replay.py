@@ -91,7 +91,7 @@ class Walk:
 
     @property
     def within(self) -> tuple[float, float, float, float, float]:
-        """(fb above this, up to this, bar from this, below this, smallest gap): where the walk stays the same."""
+        """(fb above this, up to this, keep threshold from this, below this, least gap): where the walk is the same."""
         return EVERYWHERE if self.trail is None else self.trail.narrow()
 
 
@@ -239,12 +239,12 @@ class Trail:
             at = at.before
         found = EVERYWHERE if at is None or at.within is None else at.within
         for trail in reversed(todo):
-            (fb_low, fb_high), (bar_low, bar_high), gap = trail.edge.fb, trail.edge.bar, trail.edge.gap
+            (fb_low, fb_high), (least, most), gap = trail.edge.fb, trail.edge.threshold, trail.edge.gap
             found = (
                 max(found[0], fb_low),
                 min(found[1], fb_high),
-                max(found[2], bar_low),
-                min(found[3], bar_high),
+                max(found[2], least),
+                min(found[3], most),
                 min(found[4], gap),
             )
             trail.within = found

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bild.decoding import policy_for
+from bild.decoding.policies import live_refusal, policy_for
 from bild.errors import BildError
 from bild.measure.live import run_live
 from bild.models import Pair
@@ -44,7 +44,7 @@ def measure_rounding(pair: Pair, engine: str, sources: Sequence[Sequence[int]], 
             live.start(source)
             token, parent = pair.start, -1
             for _ in range(min(TOKENS, limit - 1)):
-                choice, choice_nll, _ = live.step([token])
+                choice, choice_nll, *_ = live.step([token])
                 examples.append(e)
                 parents.append(parent)
                 parent = len(fed)
@@ -78,10 +78,11 @@ def settle(
 ) -> list[Settled]:
     """Decode examples live by the point of a replay: those that are marked, or those named by `ids`.
 
-    BildError for method=oracle, which no live run can know, for a pair that the tree is not of, and for unknown ids.
+    BildError for a stop rule that no live run can know, for a pair that the tree is not of, and for unknown ids.
     """
-    if replay.method.name == "oracle":
-        raise BildError("method=oracle cannot be decoded live: its drafts end where only a replay can know.")
+    refusal = live_refusal(replay.method, engine)
+    if refusal is not None:
+        raise BildError(refusal)
     identity = tree.identity["pair"]
     if (pair.large.fingerprint, pair.small.fingerprint) != (identity["large"], identity["small"]):
         raise BildError(f"The pair {pair.name} is not the one that the tree in {tree.path} was grown with.")
@@ -90,9 +91,9 @@ def settle(
     unknown = [name for name in wanted if name not in places]
     if unknown:
         raise BildError(f"The replay has no example {unknown[0]}: it has {len(places)} others.")
-    name = replay.method.name
-    large = None if name == "small" else pair.engine("large", engine)
-    small = None if name == "vanilla" else pair.engine("small", engine)
+    author = replay.method.spec.author
+    large = None if author == "small" else pair.engine("large", engine)
+    small = None if author == "large" else pair.engine("small", engine)
     make = policy_for(replay.method, replay.threshold)
     found = []
     for example in wanted:

@@ -28,11 +28,15 @@ from bild.results.locking import taken
 from bild.results.samples_log import write_error
 from bild.tree.nodes import NAMES, TYPES, Table
 
-FORMAT = 1
+FORMAT = 2
+"""Of `tree.json` and the blocks. Trees of format 1 lack entropies and ranks; they are read, and no longer grown."""
 TREE, EXAMPLES, TOKENIZER, LOCK = "tree.json", "examples.jsonl.gz", "tokenizer.json", ".lock"
 _HEAD = struct.Struct("<8sQI")
 _MAGIC = b"bildtree"
-_LARGE = ("large_choice", "large_choice_nll", "large_nll", "large_gap")
+_SMALL = ("small_choice", "small_nll", "small_gap", "small_entropy")
+_NEW = ("small_entropy", "large_entropy", "large_rank", "large_rank_gap")
+"""What format 1 lacks."""
+_LARGE = ("large_choice", "large_choice_nll", "large_nll", "large_gap", "large_entropy", "large_rank", "large_rank_gap")
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def read_head(folder: Path) -> dict[str, Any]:
     path = folder / TREE
     try:
         head: dict[str, Any] = json.loads(path.read_bytes())
-        fits = head["format"] == FORMAT and isinstance(head["identity"], dict)
+        fits = head["format"] in (1, FORMAT) and isinstance(head["identity"], dict)
     except OSError as error:
         raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
     except (ValueError, KeyError, TypeError):
@@ -166,6 +170,9 @@ def _pack(growths: Mapping[int, Growth]) -> bytes:
 def _unpack(payload: bytes) -> list[dict[str, Any]]:
     with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in arrays.files}
+    for prefix, count in (("", len(columns["token"])), ("heard_", len(columns["heard"]))):
+        for name in (name for name in _NEW if prefix + name not in columns):
+            columns[prefix + name] = np.full(count, 0 if name == "large_rank" else np.nan, TYPES[name])
     updates, at, old_at = [], 0, 0
     for index, base, new, old in columns["heads"].tolist():
         update: dict[str, Any] = {"index": index, "base": base, "new": new}
@@ -195,7 +202,7 @@ def _apply(growth: Growth, update: dict[str, Any]) -> bool:
 
 def _hear(table: Table, node: int, update: dict[str, Any], i: int, prefix: str) -> None:
     if not prefix and update["small_choice"][i] >= 0:
-        table.hear_small(node, update["small_choice"][i], update["small_nll"][i], update["small_gap"][i])
+        table.hear_small(node, *(update[name][i] for name in _SMALL))
     if update[f"{prefix}large_choice"][i] >= 0:
         told = (update[f"{prefix}{name}"][i] for name in _LARGE)
         table.hear_large(node, *told)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,36 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import setting
 from bild.errors import BildError
 from bild.metrics.scorer import Scorer
 from bild.tree import store
 from bild.tree.answers import MissingNodes
-from bild.tree.nodes import Nodes, Table, collector_off
+from bild.tree.nodes import TreeExample, collector_off
 from bild.tree.outcome import Distinct, Replay, Shared
 from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
 from bild.tree.walk import Setting, Walker, group
-
-_METHOD = {field.name for field in dataclasses.fields(MethodConfig)}
-_THRESHOLD = {field.name for field in dataclasses.fields(ThresholdConfig)}
-
-
-@dataclass
-class TreeExample:
-    """One example: its texts, the token ids of its source (prompt and end token included), and its nodes."""
-
-    id: str
-    source: str
-    reference: str
-    source_tokens: list[int]
-    truncated: bool
-    """Whether the source was cut to its limit."""
-    table: Table = field(repr=False)
-
-    @cached_property
-    def nodes(self) -> Nodes:
-        """The nodes as columns."""
-        return self.table.columns()
 
 
 class Tree:
@@ -103,19 +80,16 @@ class Tree:
         return Tree(self.path, self.head, [by_id[name] for name in wanted])
 
     def replay(
-        self, fb: float = ThresholdConfig.fb, rb: float = ThresholdConfig.rb, *, method: str = "bild", **switches: Any
+        self, fb: float | None = None, rb: float | None = None, *, method: str = "bild", **options: Any
     ) -> Replay:
-        """One method at one setting, on every example, without a model.
+        """Replay one method at one setting on every example, without a model.
 
-        `switches` are the options of `conf/method` and `conf/threshold` (`rules="authors"`, `max_draft=4`,
-        `alpha=0.2`). MissingNodes where the tree was not grown that far; BildError for a value out of range.
+        `options` are the switches and thresholds of `conf/method` and `conf/threshold` (`rules="authors"`,
+        `max_draft=4`, `keep="share"`, `alpha=0.2`), in any combination that has a meaning. Raises MissingNodes where
+        the tree was not grown that far, BildError for a value out of range or an option without effect.
         """
-        unknown = set(switches) - _METHOD - _THRESHOLD
-        if unknown:
-            raise BildError(f"{min(unknown)} is not a switch: there are {', '.join(sorted(_METHOD | _THRESHOLD))}.")
-        how = MethodConfig(method, **{k: v for k, v in switches.items() if k in _METHOD})
-        threshold = ThresholdConfig(fb, rb, **{k: v for k, v in switches.items() if k in _THRESHOLD})
-        return self.replay_grid([(how, threshold)])[0]
+        given = {name: value for name, value in {"fb": fb, "rb": rb}.items() if value is not None}
+        return self.replay_grid([setting(method, **given, **options)])[0]
 
     def replay_grid(self, points: Sequence[Setting]) -> list[Replay]:
         """Many points at once, which share the work of all that they have in common."""
@@ -133,6 +107,11 @@ class Tree:
     def _walks(self, points: Sequence[Setting]) -> tuple[list[Walk], NDArray[np.int64], list[int]]:
         """(distinct walks, which of them a point takes on an example [points, examples], examples that lack nodes)."""
         grouped = group(points)
+        if self.head["format"] == 1 and any(family.rules.ranks for family in grouped.families):
+            raise BildError(
+                f"The tree in {self.path} does not know the ranks of tokens, which keep=top goes by: delete its folder "
+                "and grow it anew (python -m bild.sweep)."
+            )
         eos, limit = self.head["ids"]["eos"], self.target_limit
         walks: list[Walk] = []
         taken = np.full((len(points), len(self.examples)), -1, np.int64)

@@ -3,8 +3,8 @@
 One round of the loop for many points at once: where each of them goes from a node, and why.
 
 This is `bild.decoding.loop.big_little` over a tree: a draft is a chain of small choices, cut by the first confidence
-below a point's threshold; a verdict is the first objection above its bar. `bild.tree.answers` runs the policies
-themselves over the same nodes and is the oracle.
+below a point's threshold; a verdict is the first rejection score above its threshold. `bild.tree.answers` runs the
+policies themselves over the same nodes and is the oracle; this is 7 to 9 times as fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Rules
-from bild.decoding.methods import rules_for
+from bild.decoding.policies import rules_for
 from bild.errors import BildError
 from bild.tree.nodes import Table
 
@@ -33,19 +33,19 @@ class Family:
         self.indices = [index for index, _ in members]
         self.rules = members[0][1]
         self.fb = [rules.fb for _, rules in members]
-        self.bar = [rules.bar for _, rules in members]
+        self.thresholds = [rules.threshold for _, rules in members]
         self.everyone = (1 << len(members)) - 1
         self._fbs, self._from = _suffixes(self.fb)
-        self._bars, suffixes = _suffixes(self.bar)
+        self._thresholds, suffixes = _suffixes(self.thresholds)
         self._before = [self.everyone & ~suffix for suffix in suffixes]
 
     def unsure(self, confidence: float) -> int:
         """The points whose fallback threshold is above a confidence."""
         return self._from[bisect_right(self._fbs, confidence)]
 
-    def objecting(self, objection: float) -> int:
-        """The points whose bar is below an objection."""
-        return self._before[bisect_left(self._bars, objection)]
+    def rejecting(self, score: float) -> int:
+        """Return the points whose keep threshold is below a rejection score."""
+        return self._before[bisect_left(self._thresholds, score)]
 
     def members(self, points: int) -> list[int]:
         """The bits that are set, by position."""
@@ -85,8 +85,8 @@ def group(points: Sequence[Setting]) -> Grouped:
         rules = rules_for(method, threshold)
         if rules is not None:
             families.setdefault(_without_thresholds(rules), []).append((index, rules))
-        elif method.name in ("vanilla", "small"):
-            alone.setdefault("large" if method.name == "vanilla" else "small", []).append(index)
+        elif method.spec.author is not None:
+            alone.setdefault(method.spec.author, []).append(index)
         else:
             raise BildError(
                 f"method={method.name} cannot be replayed: a decision tree holds what whole models say after a prefix."
@@ -94,12 +94,8 @@ def group(points: Sequence[Setting]) -> Grouped:
     return Grouped([Family(members) for members in families.values()], alone)
 
 
-def _never(*_: object) -> int:
-    return 0
-
-
 def _without_thresholds(rules: Rules) -> Rules:
-    return dataclasses.replace(rules, keep=_never, fb=0.0, bar=0.0)
+    return dataclasses.replace(rules, fb=0.0, threshold=0.0)
 
 
 State = tuple[int, bool, int]
@@ -129,8 +125,8 @@ class Edge(NamedTuple):
     """Where it goes on; None: the text is finished."""
     fb: tuple[float, float]
     """The round is the same for fallback thresholds above the first value, up to the second."""
-    bar: tuple[float, float]
-    """... and for bars from the first value to below the second."""
+    threshold: tuple[float, float]
+    """... and for keep thresholds from the first value to below the second."""
     gap: float
     """The smallest gap between two best logits among the choices that mattered."""
 
@@ -240,7 +236,7 @@ class Walker:
             if table.small_gap[node] < gap:
                 gap = table.small_gap[node]
             if oracle:
-                stops = points & family.objecting(self._objection(node)[0])
+                stops = points & family.rejecting(self._rejection(node)[0])
                 if stops:
                     drafted, fb = made - 1, (-inf, inf)
                     self._verify(step, Judged(chain[:made], drafted, drafted, "oracle", window, fb, gap, stops))
@@ -274,9 +270,9 @@ class Walker:
         common = (chain[0], made, drafted)
         fed = chain[made - 1] if made else -1
         if complete and not rules.verify_eos and stop != "unsure":  # the tail stands unverified
-            bars = (-inf, inf)
+            alike = (-inf, inf)
             step.edges.append(
-                Edge(points, *common, drafted, stop, False, False, fed, chain[drafted - 1], tail, None, fb, bars, gap)
+                Edge(points, *common, drafted, stop, False, False, fed, chain[drafted - 1], tail, None, fb, alike, gap)
             )
             return
         asked = list(chain[:drafted])
@@ -289,34 +285,34 @@ class Walker:
             step.missing |= points
             return
 
-        def edge(points: int, kept: int, bars: tuple[float, float], gap: float) -> None:
+        def edge(points: int, kept: int, alike: tuple[float, float], gap: float) -> None:
             ends = complete and kept == drafted
             at, token = (chain[kept - 1], tail) if ends else (asked[kept], table.large_choice[asked[kept]])
             state = None if ends else self._next(at, token, kept < drafted, drafted, window)
-            step.edges.append(Edge(points, *common, kept, stop, True, not ends, fed, at, token, state, fb, bars, gap))
+            step.edges.append(Edge(points, *common, kept, stop, True, not ends, fed, at, token, state, fb, alike, gap))
 
         low = -inf
         for i, node in enumerate(asked[:drafted]):
-            objection, same = self._objection(node)
-            gap = min(gap, table.large_gap[node])
-            if objection <= low:
+            score, same = self._rejection(node)
+            gap = min(gap, table.large_gap[node], table.large_rank_gap[node] if rules.ranks else inf)
+            if score <= low:
                 continue
-            hit = points & self.family.objecting(objection)
+            hit = points & self.family.rejecting(score)
             if hit:
-                # As the authors' code: a token above the bar that is the large model's own hides all that follow.
-                edge(hit, drafted if same else i, (low, objection), gap)
+                # As the authors' code: a token above the threshold that is the large model's own hides all that follow.
+                edge(hit, drafted if same else i, (low, score), gap)
                 points ^= hit
                 if not points:
                     return
-            low = objection
+            low = score
         edge(points, drafted, (low, inf), gap if complete else min(gap, table.large_gap[asked[-1]]))
 
-    def _objection(self, node: int) -> tuple[float, bool]:
-        """How much the large model objects to the small choice at a node; whether it would have written the same."""
+    def _rejection(self, node: int) -> tuple[float, bool]:
+        """Return the rejection score of the small choice at a node; whether the large model would write the same."""
         table = self.table
         same = table.large_choice[node] == table.small_choice[node]
-        told = (table.small_prob[node], table.large_choice_nll[node], table.large_nll[node])
-        return self.rules.objection(same, *told), same
+        told = (table.small_prob[node], table.large_choice_nll[node], table.large_nll[node], table.large_rank[node])
+        return self.rules.rejection(same, *told), same
 
     def _next(self, anchor: int, tail: int, rollback: bool, drafted: int, window: int) -> State | None:
         rules = self.rules

@@ -101,7 +101,8 @@ def verify(model: NextToken, ask: Verify) -> Verdict:
     text = [*ask.prefix, *ask.tokens]
     seen = [model(text[:at]) for at in range(len(ask.prefix), len(text) + 1)]
     given = [-logp[token] for logp, token in zip(seen, ask.tokens, strict=False)]
-    return Verdict([best(logp) for logp in seen], [-max(logp) for logp in seen], given)
+    ranks = [1 + sum(p > logp[token] for p in logp) for logp, token in zip(seen, ask.tokens, strict=False)]
+    return Verdict([best(logp) for logp in seen], [-max(logp) for logp in seen], given, ranks if ask.ranks else ())
 
 
 def decode(policy: Policy, pair: Tables, *, max_length: int) -> tuple[Decoded, list[tuple[Ask, Tell]]]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Draft, DraftCosts, policy_for
 from bild.decoding.adaptive_draft import Pace, Tally
-from bild.decoding.methods import USED, rules_for
+from bild.decoding.methods import METHODS
+from bild.decoding.policies import rules_for
 from bild.errors import BildError
 from tests.decoding.scripted import END, START, A, drafts, judges, play, writes
 
@@ -147,7 +148,7 @@ def test_the_loop_follows_the_tally_of_its_own_text() -> None:
     assert [ask.limit for ask in again if isinstance(ask, Draft)] == [first]
 
 
-@pytest.mark.parametrize("name", [n for n, used in USED.items() if "max_draft" in used["method"]])
+@pytest.mark.parametrize("name", [name for name, spec in METHODS.items() if spec.stop is not None])
 def test_every_method_with_a_limit_takes_a_table_or_says_why_not(name: str) -> None:
     if name == "heuristic":
         with pytest.raises(BildError, match="method=heuristic learns its window by itself"):

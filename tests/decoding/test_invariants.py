@@ -18,10 +18,9 @@ from bild.decoding import (
     Verify,
     alone,
     big_little,
-    bild_rules,
-    speculative_rules,
 )
 from tests.decoding import restated
+from tests.decoding.settings import bild_rules, speculative_rules
 from tests.decoding.tables import EOS, FB, MAX_DRAFT, MAX_LENGTH, RB, START, Tables, decode, tables
 
 many = settings(derandomize=True, deadline=None, max_examples=120, database=None)

@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
-from bild.decoding import Decoded, Draft, Drafted, Round, Verify, alone, big_little, bild_rules, speculative_rules
+from bild.decoding import (
+    Decoded,
+    Draft,
+    Drafted,
+    Round,
+    Verify,
+    alone,
+    big_little,
+)
 from bild.decoding.actions import Ask, Tell
 from tests.decoding.scripted import END, START, UNLIKELY, A, B, C, D, E, X, Y, drafts, judges, play, writes
+from tests.decoding.settings import bild_rules, speculative_rules
 
 FB, RB = 0.6, 5.0
 
@@ -396,7 +405,7 @@ def test_a_draft_may_stop_when_its_product_of_probabilities_is_small() -> None:
 
 
 def test_a_window_learns_from_its_rounds() -> None:
-    rules = speculative_rules(2, adapts=True)
+    rules = speculative_rules(2, stop="adaptive")
     _, asks = play(
         big_little(rules, start=START, eos=END, max_length=32),
         writes(A),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bild.decoding import Draft, Policy, Verify, big_little, bild_rules
+from bild.decoding import Draft, Policy, Verify, big_little
 from tests.decoding.scripted import END, START, A, B, C, D, X, drafts, judges, play, writes
+from tests.decoding.settings import bild_rules
 
 
 def bild(rules: str, max_draft: int = 2, max_length: int = 32) -> Policy:

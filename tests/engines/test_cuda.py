@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from bild.api import generate
-from bild.decoding import big_little, bild_rules
+from bild.decoding import big_little
 from bild.engines import build_exit_engines
 from bild.errors import BildError
 from bild.measure.live import run_live
 from bild.models import Pair, load_pair
+from tests.decoding.settings import bild_rules
 from tests.engines.tiny import EOS, MAKES, START, build, engine, ids, library_logits, saved_pair
 from tests.golden.sets import OWN, Golden
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from bild.config import ModelConfig, TaskConfig
-from bild.decoding import Policy, alone, big_little, bild_rules, speculative_rules
+from bild.decoding import Policy, alone, big_little
 from bild.engines import Engine, build_exit_engines
 from bild.engines.early_exit import truncated
 from bild.errors import BildError
 from bild.measure.live import run_live
 from bild.models import EMBEDDED, load_pair
+from tests.decoding.settings import bild_rules, speculative_rules
 from tests.engines.tiny import EOS, SMALL_MAKES, START, build, engine, ids, model
 
 DEEP = [make for make in SMALL_MAKES if make != "deep-encoder"]

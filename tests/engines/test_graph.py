@@ -8,12 +8,13 @@ from functools import partial
 
 import pytest
 
-from bild.decoding import alone, big_little, bild_rules, speculative_rules
+from bild.decoding import alone, big_little
 from bild.engines import build_exit_engines
 from bild.engines.early_exit import truncated
 from bild.engines.graph import AHEAD, SOURCES, WIDTHS, GraphEngine
 from bild.errors import BildError
 from bild.measure.live import run_live
+from tests.decoding.settings import bild_rules, speculative_rules
 from tests.engines.tiny import EOS, MAKES, SMALL_MAKES, START, build, engine, ids, model, relative_of
 
 SOURCE = [*ids(9, seed=3), EOS]

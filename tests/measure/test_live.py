@@ -11,12 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bild.api import generate
-from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, alone, big_little, bild_rules, speculative_rules
+from bild.decoding import (
+    Decoded,
+    Draft,
+    Drafted,
+    Policy,
+    Verdict,
+    alone,
+    big_little,
+)
 from bild.engines import Engine, Summary
 from bild.errors import BildError
 from bild.measure import live
 from bild.measure.live import PHASES, Run, common_prefix, run_live
 from tests.decoding import restated
+from tests.decoding.settings import bild_rules, speculative_rules
 from tests.decoding.tables import EOS, FB, MAX_DRAFT, MAX_LENGTH, RB, START, Tables, decode, tables
 from tests.engines import tiny
 from tests.golden.sets import OWN, Golden, every_golden
@@ -66,7 +75,7 @@ class TableEngine(Engine):
         assert 0 <= length <= len(self.text)
         del self.text[length:]
 
-    def step(self, tokens: Sequence[int], want: int = 1) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         assert 1 <= want <= len(tokens)
         self.text += tokens
         self.widths.append(len(tokens))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bild.decoding.names import label
 from bild.results import Interval, Threshold
-from bild.results.hashing import SHORT, label
+from bild.results.hashing import SHORT
 from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,

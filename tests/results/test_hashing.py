@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.results import Method, Threshold, config_hash, label
+from bild.results import config_hash
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -89,45 +88,3 @@ def test_nan_is_refused_by_name() -> None:
 def test_what_has_no_canonical_json_is_a_type_error(payload: Any) -> None:
     with pytest.raises(TypeError):
         config_hash(payload)
-
-
-@pytest.mark.parametrize(
-    ("method", "threshold", "wanted"),
-    [
-        (MethodConfig("bild"), ThresholdConfig(0.6, 2.0), "bild-fb0.6-rb2"),
-        (MethodConfig("bild"), ThresholdConfig(0.6, 2), "bild-fb0.6-rb2"),
-        (MethodConfig("bild"), ThresholdConfig(0, math.inf), "bild-fb0-rbinf"),
-        (MethodConfig("bild"), ThresholdConfig(0.123456789, 1e-7), "bild-fb0.123456789-rb1e-07"),
-        (MethodConfig("bild", rules="authors"), ThresholdConfig(1.0, 2.5), "bild-authors-fb1-rb2.5"),
-        (MethodConfig("bild", max_draft=5), ThresholdConfig(0.6, 2.0), "bild-fb0.6-rb2-k5"),
-        (
-            MethodConfig("bild", rules="authors", first="small"),
-            ThresholdConfig(0.6, 2),
-            "bild-authors-smallfirst-fb0.6-rb2",
-        ),
-        (MethodConfig("bild", max_draft="auto"), ThresholdConfig(0.6, 2.0), "bild-fb0.6-rb2-kauto"),
-        (MethodConfig("vanilla"), ThresholdConfig(0.6, 2.0), "vanilla"),
-        (MethodConfig("small", max_draft=3), ThresholdConfig(), "small"),
-        (MethodConfig("speculative"), ThresholdConfig(), "speculative-k10"),
-        (MethodConfig("speculative", max_draft=4), ThresholdConfig(), "speculative-k4"),
-        (MethodConfig("calm"), ThresholdConfig(exit=0.8), "calm-exit0.8"),
-        (
-            MethodConfig("calm", confidence="softmax", decay=None),
-            ThresholdConfig(exit=1),
-            "calm-softmax-exit1-constant",
-        ),
-        (MethodConfig("calm", decay=2), ThresholdConfig(exit=0.5), "calm-exit0.5-decay2"),
-        (MethodConfig("dynamic", max_draft=5), ThresholdConfig(0.4), "dynamic-fb0.4-k5"),
-        (MethodConfig("heuristic", max_draft=5), ThresholdConfig(0.4), "heuristic-k5"),
-        (MethodConfig("cascade", rule="v2"), ThresholdConfig(alpha=0.25), "cascade-v2-alpha0.25-k10"),
-        (MethodConfig("oracle"), ThresholdConfig(rb=0), "oracle-rb0-k10"),
-        (Method("vanilla", None, None, None, None, None, None, None), Threshold(None, None), "vanilla"),
-        (
-            Method("bild", "paper", 10, "small", "small", "first", "drop", True),
-            Threshold(0.9, 3.0),
-            "bild-smallfirst-fb0.9-rb3",
-        ),
-    ],
-)
-def test_labels_are_for_people(method: Any, threshold: Any, wanted: str) -> None:
-    assert label(method, threshold) == wanted

@@ -60,7 +60,7 @@ def test_what_is_told_is_what_a_live_engine_says(embedded_pair: Pair, way: str, 
             live.start(SOURCES[examples[row]])
             fed = prefix(row, parents, tokens)
             at, target = row - first, given[row]
-            choice, choice_nll, token_nll = live.step([*fed, max(target, 0)], 2)
+            choice, choice_nll, token_nll, _ = live.step([*fed, max(target, 0)], 2)
             assert told.choice[at] == choice[0]
             assert told.choice_nll[at] == pytest.approx(choice_nll[0], abs=1e-4)
             assert told.given_nll[at] == pytest.approx(token_nll[0] if target >= 0 else np.nan, abs=1e-4, nan_ok=True)

@@ -10,6 +10,7 @@ import pytest
 
 from bild import open_tree
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
+from bild.decoding.policies import live_refusal
 from bild.errors import BildError
 from bild.metrics import quality
 from bild.models import Pair, load_pair
@@ -49,7 +50,7 @@ def test_replays_are_what_the_live_driver_does(grown: tuple[Tree, list[Setting]]
     tree, points = grown
     ids = [example.id for example in tree.examples[::2]]
     for point, replay in zip(points, tree.replay_grid(points), strict=True):
-        if point[0].name == "oracle":
+        if live_refusal(point[0], "fused") is not None:
             continue
         for told in settle(tree, embedded_pair, replay, ids=ids):
             assert told.same or told.id in replay.marked, (point, told)
@@ -105,21 +106,6 @@ def test_less_memory_means_smaller_chunks_and_the_same_walks(
         grow(tmp_path / "none", embedded_pair, TASK, data, points, budget=1000)
 
 
-def test_shards_make_the_tree_of_one_process(
-    grown: tuple[Tree, list[Setting]], embedded_pair: Pair, data: Dataset, tmp_path: Path
-) -> None:
-    points, ids = bild_grid()[::9], [example.id for example in data]
-    for shard, part in (("w0", ids[:2]), ("w1", ids[2:])):
-        grow(tmp_path, embedded_pair, TASK, data, points, examples=part, shard=shard)
-    tree = open_tree(tmp_path)
-    assert tree.missing(points) == []
-    assert not (tree.path / "nodes.bin").exists()
-    for few, many in zip(tree.replay_grid(points), grown[0].replay_grid(points), strict=True):
-        assert few.tokens == many.tokens
-    whole = grow(tmp_path, embedded_pair, TASK, data, [*points, (MethodConfig("vanilla"), ThresholdConfig())])
-    assert whole.missing(points) == []
-
-
 def test_an_early_exit_pair(data: Dataset, tmp_path: Path) -> None:
     pair = load_pair("embedded", exit=1, device="cpu")
     task = TaskConfig(samples=6, target_limit=12)
@@ -146,5 +132,5 @@ def test_another_pair_is_not_asked_to_settle(grown: tuple[Tree, list[Setting]]) 
     other = load_pair("embedded", exit=1, device="cpu")
     with pytest.raises(BildError, match="is not the one that the tree"):
         settle(tree, other, tree.replay(0.5, 1.5))
-    with pytest.raises(BildError, match="method=oracle cannot be decoded live"):
-        settle(tree, other, tree.replay(0.4, 1.0, method="oracle", max_draft=6))
+    with pytest.raises(BildError, match="cannot be run live"):
+        settle(tree, other, tree.replay(rb=1.0, method="oracle", max_draft=6))

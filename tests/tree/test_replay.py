@@ -109,7 +109,7 @@ def test_what_no_tree_can_replay_is_refused() -> None:
         tree.replay(method="calm")
     with pytest.raises(BildError, match="max_draft=auto goes by costs that only a live run measures"):
         tree.replay(max_draft="auto")
-    with pytest.raises(BildError, match="fbb is not a switch"):
+    with pytest.raises(BildError, match="fbb is not an option"):
         tree.replay(fbb=1)
     with pytest.raises(BildError, match=r"threshold\.fb=2 is out of range"):
         tree.replay(fb=2.0)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from bild.decoding.names import number
 from bild.report.commands import run_command
 from bild.report.frame import Words, open_frame
 from bild.report.sections import Section
@@ -14,7 +15,6 @@ from bild.report.sheets import Missing, Sheet
 from bild.report.themes import Theme
 from bild.report.wording import metric_name
 from bild.results import Record
-from bild.results.hashing import number
 from bild.results.parts import Method
 from bild.results.predicted import PredictedPoint
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import thresholds_of
 from bild.errors import BildError
 from bild.report.page.points import section_points, setting_of
 from bild.report.page.sample import Setting, sample_of
@@ -115,7 +116,7 @@ def _start(section: Section, points: Sequence[Setting]) -> tuple[float, float]:
     chosen = picks(section.records).no_loss or picks(section.records).one_point
     if chosen is not None and chosen.threshold.fb is not None and chosen.threshold.rb is not None:
         return chosen.threshold.fb, chosen.threshold.rb
-    fbs, rbs = sorted({t.fb for _, t in points}), sorted({t.rb for _, t in points})
+    fbs, rbs = (sorted({thresholds_of(*point)[name] for point in points}) for name in ("fb", "rb"))
     return fbs[len(fbs) // 2], rbs[len(rbs) // 2]
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
+from bild.decoding.names import number
 from bild.report.looks import key
 from bild.report.marks import marks
 from bild.report.predictions import ms_of, not_measured, quality_of
 from bild.report.sections import Section
 from bild.results import Record
-from bild.results.hashing import number
 from bild.results.pareto import picks
 from bild.results.predicted import PredictedPoint
 
-_SWITCHES = ("name", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
+_SWITCHES = ("name", "stop", "keep", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
 
 
 def plain_threshold(value: float | None) -> float | str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import settings
+from bild.decoding import settings, thresholds_of
 from bild.report.page.pack import column
 from bild.report.page.points import plain_threshold, switches
 from bild.report.pieces import pieces
@@ -26,6 +26,7 @@ COLUMNS = {
     "large_choice": "largeChoice",
     "large_choice_nll": "largeChoiceNll",
     "large_nll": "largeNll",
+    "large_rank": "largeRank",
 }
 """Columns of the nodes, and what the page calls them."""
 MOST_EXAMPLES = 200
@@ -63,7 +64,7 @@ def grids_of(points: Sequence[Setting]) -> list[Grid]:
         if method.name == "bild":
             found.setdefault(repr(method), []).append((method, threshold))
     return [
-        Grid(same[0][0], tuple(sorted({t.fb for _, t in same})), tuple(sorted({t.rb for _, t in same})))
+        Grid(same[0][0], *(tuple(sorted({thresholds_of(*each)[name] for each in same})) for name in ("fb", "rb")))
         for same in found.values()
     ]
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import settings
+from bild.decoding import settings, thresholds_of
+from bild.decoding.rules import KEEPS
 from bild.measure.aggregate import count_rounds
 from bild.report.page.document import HERE
 from bild.report.page.pack import column
@@ -30,6 +31,13 @@ METHODS = [
     MethodConfig("bild", rules="authors", max_draft=3),
     MethodConfig("bild", first="small", unsure="verify", scan="first", after_rollback="large", verify_eos=False),
     MethodConfig("speculative", max_draft=4),
+    MethodConfig("bild", keep="share"),
+    MethodConfig("bild", keep="top", stop="likely", max_draft=4),
+    MethodConfig("bild", keep="loss", stop="adaptive", max_draft=2),
+    MethodConfig("bild", keep="doubt", stop="window", max_draft=4),
+    MethodConfig("bild", keep="difference", unsure="verify"),
+    MethodConfig("oracle", max_draft=6),
+    MethodConfig("relaxed", max_draft=5),
 ]
 SCRIPTS = "\n".join(
     (HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in ("tree", "policy", "score", "prices")
@@ -37,9 +45,9 @@ SCRIPTS = "\n".join(
 DRIVER = """
 const job = JSON.parse(INPUT);
 const nodes = bild.unpackNodes(job);
-const answers = job.points.map(([method, fb, rb]) => {
+const answers = job.points.map(([method, fb, threshold]) => {
   const at = (value) => (value === "inf" ? Infinity : value);
-  const runs = nodes.map((each) => bild.replay(method, at(fb), at(rb), each, job.limits));
+  const runs = nodes.map((each) => bild.replay(method, at(fb), at(threshold), each, job.limits));
   return { runs, counts: bild.countsOf(runs) };
 });
 const OUTPUT = JSON.stringify(answers);
@@ -72,9 +80,14 @@ def packed(grown: Sequence[Walker]) -> dict[str, Any]:
 def test_the_page_decodes_as_the_policy_does(tmp_path: Path) -> None:
     bild = usual_points(*METHODS[:3])
     alone = [(MethodConfig(name), ThresholdConfig()) for name in ("vanilla", "small")]
-    points = [*bild, (METHODS[3], ThresholdConfig()), *alone]
+    others = [
+        (method, ThresholdConfig(fb, rb=rb, alpha=min(rb, 1.0), top=int(1 + rb)))
+        for method in METHODS[4:]
+        for fb, rb in ((0.3, 0.0), (0.6, 0.4), (0.5, 2.0))
+    ]
+    points = [*bild, (METHODS[3], ThresholdConfig()), *others, *alone]
     grown = walkers(12, points, seed=7)
-    plain = [[settings(method, _finite(threshold)), threshold.fb, _plain(threshold.rb)] for method, threshold in points]
+    plain = [_plain(method, threshold) for method, threshold in points]
     answers = run_js(DRIVER, {**packed(grown), "points": plain}, tmp_path)
     fates = set[str]()
     for (method, threshold), answer in zip(points, answers, strict=True):
@@ -97,13 +110,14 @@ def test_the_page_decodes_as_the_policy_does(tmp_path: Path) -> None:
     assert fates == {"start", "small", "large", "rollback"}
 
 
-def _plain(rb: float) -> float | str:
-    return "inf" if math.isinf(rb) else rb
-
-
-def _finite(threshold: ThresholdConfig) -> ThresholdConfig:
-    """For `settings`: that rb=inf leaves out the verdict on the end is for the policy to see."""
-    return dataclasses.replace(threshold, rb=min(threshold.rb, 1e9))
+def _plain(method: MethodConfig, threshold: ThresholdConfig) -> list[Any]:
+    """A point as the page has it: its switches, and the values of both sliders."""
+    # That rb=inf leaves out the verdict on the end is for the policy to see.
+    rb = None if threshold.rb is None else min(threshold.rb, 1e9)
+    values = thresholds_of(method, threshold)
+    switches = settings(method, dataclasses.replace(threshold, rb=rb))
+    own = values.get(KEEPS[switches["keep"]].threshold, 0) if "keep" in switches else 0
+    return [switches | {"top": values.get("top")}, values.get("fb", 0), "inf" if math.isinf(own) else own]
 
 
 def _check_counts(counts: dict[str, float], runs: Sequence[Any]) -> None:

@@ -26,7 +26,7 @@ WORDS = [
 ]  # fmt: skip
 LIMIT = 20
 FBS, RBS = (0.0, 0.3, 0.5, 0.7, 1.0), (0.0, 0.5, 1.0, 2.0, math.inf)
-_NLLS = ("small_nll", "small_gap", "large_choice_nll", "large_nll", "large_gap")
+_FLOATS = tuple(name for name in NAMES if TYPES[name] is np.float32)
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Walker:
                 raise BildError("The tree does not reach these thresholds: grow it for them.")
             parent = -1 if len(prefix) == 1 else self.node_index(prefix[:-1])
             self.index[prefix] = len(self.rows)
-            empty = dict.fromkeys(("small_choice", "large_choice"), -1) | dict.fromkeys(_NLLS, math.nan)
+            empty = {"small_choice": -1, "large_choice": -1, "large_rank": 0} | dict.fromkeys(_FLOATS, math.nan)
             self.rows.append({"parent": parent, "token": prefix[-1], **empty})
         return self.rows[self.index[prefix]]
 
@@ -68,6 +68,7 @@ class Walker:
             row["large_choice_nll"] = float(np.float32(-max(logp)))
             if token is not None:
                 row["large_nll"] = float(np.float32(-logp[token]))
+                row["large_rank"] = 1 + sum(p > logp[token] for p in logp)
         return row["large_choice"], row["large_choice_nll"], row["large_nll"]
 
     def draft(self, ask: Draft) -> Drafted:
@@ -78,6 +79,10 @@ class Walker:
                 token, nll = self.small(prefix)
             else:
                 token, nll, _ = self.large(prefix, None)
+            if ask.oracle is not None:
+                own, own_nll, token_nll = self.large(prefix, token)
+                if ask.oracle(own == token, math.exp(-nll), own_nll, token_nll, self.node(prefix)["large_rank"]):
+                    return Drafted(tokens, probs, "oracle")
             tokens.append(token)
             probs.append(math.exp(-nll))
             if probs[-1] < ask.stop_below:
@@ -111,7 +116,8 @@ class Walker:
                 else:
                     seen = [self.large((*prefix, *ask.tokens[:i]), token) for i, token in enumerate(ask.tokens)]
                     seen.append(self.large((*prefix, *ask.tokens), None))
-                    told = Verdict([s[0] for s in seen], [s[1] for s in seen], [s[2] for s in seen[:-1]])
+                    ranks = [self.node((*prefix, *ask.tokens[:i]))["large_rank"] for i in range(len(ask.tokens))]
+                    told = Verdict([s[0] for s in seen], [s[1] for s in seen], [s[2] for s in seen[:-1]], ranks)
                     # The drafted tokens are fed together with what the cache lacks of the prefix.
                     cached = fed["large"]
                     shared = next((i for i, (a, b) in enumerate(zip(cached, prefix, strict=False)) if a != b), None)

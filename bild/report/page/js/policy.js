@@ -1,43 +1,53 @@
-// The policy in the page: what bild/decoding/rules.py and bild/decoding/loop.py say, answered from a decision tree.
+// The policy in the page: what bild/decoding/rules.py, policies.py and loop.py say, answered from a decision tree.
 "use strict";
 ((bild) => {
   /** Asked for what the tree does not hold: these thresholds lead where it was not grown. */
   class Unknown extends Error {}
 
-  /** keep_within (rules.py): back to the first token above rb that differs from the large model's choice. */
-  const keepWithin = (rb) => (tokens, verdict) => {
-    const at = tokens.findIndex((token, i) => verdict.tokenNll[i] > rb && verdict.choice[i] !== token);
-    return at < 0 ? tokens.length : at;
+  /** KEEPS (rules.py): the rejection score of a token that is not the large model's own choice. */
+  const SCORES = {
+    nll: (_q, _choiceNll, tokenNll) => tokenNll,
+    exact: () => Infinity,
+    share: (_q, choiceNll, tokenNll) => 1 - Math.exp(choiceNll - tokenNll),
+    loss: (_q, choiceNll, tokenNll) => Math.exp(-choiceNll) - Math.exp(-tokenNll),
+    difference: (q, choiceNll) => Math.exp(-choiceNll) - q,
+    doubt: (q) => 1 - q,
+    top: (_q, _choiceNll, _tokenNll, rank) => Math.max(rank, 2),
   };
 
-  /** keep_within_first: only the earliest token above rb is looked at. */
-  const keepWithinFirst = (rb) => (tokens, verdict) => {
-    const at = tokens.findIndex((_, i) => verdict.tokenNll[i] > rb);
+  /** Rules.rejection: whether the large model takes a token back, if nothing before it is taken back. */
+  function rejects(rules, same, q, choiceNll, tokenNll, rank) {
+    if (same && rules.scan === "all") return false;
+    if (rules.top !== null && rank > rules.top && !same) return true;
+    return SCORES[rules.keep](q, choiceNll, tokenNll, rank) > rules.threshold;
+  }
+
+  /** Rules.kept: how many drafted tokens stand. */
+  function kept(rules, tokens, verdict, probs) {
+    const { choice, choiceNll, tokenNll, rank } = verdict;
+    const at = tokens.findIndex((token, i) => rejects(rules, token === choice[i], probs[i], choiceNll[i], tokenNll[i], rank[i]));
     return at < 0 || verdict.choice[at] === tokens[at] ? tokens.length : at;
-  };
+  }
 
-  /** keep_exact: speculative decoding. */
-  const keepExact = (tokens, verdict) => {
-    const at = tokens.findIndex((token, i) => verdict.choice[i] !== token);
-    return at < 0 ? tokens.length : at;
-  };
-
-  /** The loop's setting of a method with every switch resolved, as `settings` in methods.py has it; rb may be Infinity. */
-  function rulesOf(method, fb, rb) {
-    if (method.name === "speculative") {
-      return {
-        keep: keepExact, fb: 0, maxDraft: method.max_draft, first: method.first, afterRollback: "small",
-        unsure: "drop", verifyEos: true, rollbackEosEnds: true,
-      };
-    }
+  /**
+   * rules_for (policies.py), of a method with every switch resolved as `settings` has it. `fb` is the fallback threshold,
+   * `threshold` that of the keep rule (rb, alpha or top; it may be Infinity), `method.top` a cap on the rank, or null.
+   */
+  function rulesOf(method, fb, threshold) {
+    const top = method.keep === "top" ? null : method.top ?? null;
+    const nothingFalls = method.keep === "nll" && top === null && threshold === Infinity;
     return {
-      keep: method.scan === "first" ? keepWithinFirst(rb) : keepWithin(rb),
-      fb,
+      keep: method.keep,
+      threshold: method.keep === "exact" ? 0 : threshold,
+      top,
+      scan: method.scan ?? "all",
+      stop: method.stop,
+      fb: method.stop === "unsure" || method.stop === "likely" ? fb : 0,
       maxDraft: method.max_draft,
       first: method.first,
       afterRollback: method.after_rollback,
       unsure: method.unsure,
-      verifyEos: method.verify_eos && rb < Infinity,
+      verifyEos: method.verify_eos && !nothingFalls,
       rollbackEosEnds: method.rules !== "authors",
     };
   }
@@ -72,30 +82,45 @@
       return at;
     }
 
-    draft(prefix, limit, stopBelow) {
+    draft(prefix, limit, rules) {
       const { nodes } = this;
       const tokens = [], probs = [];
-      let at = this.find(prefix), stop = null;
+      let at = this.find(prefix), stop = null, likely = 1;
       while (stop === null) {
         const token = nodes.smallChoice[at];
         if (token < 0) throw new Unknown("the small model was not asked here");
         const prob = Math.exp(-nodes.smallNll[at]);
+        if (rules.stop === "oracle" && this.falls(at, rules)) {
+          stop = "oracle";
+          break;
+        }
         tokens.push(token);
         probs.push(prob);
-        if (prob < stopBelow) stop = "unsure";
+        likely *= prob;
+        if ((rules.stop === "likely" ? likely : prob) < rules.fb) stop = "unsure";
         else if (token === this.eos) stop = "eos";
         else if (tokens.length === limit) stop = "limit";
         else at = nodes.child(at, token);
       }
-      this.small.passes.push(this.small.missing(prefix), ...Array(tokens.length - 1).fill(1));
-      this.small.fed = [...prefix, ...tokens.slice(0, -1)];
+      if (tokens.length) {
+        this.small.passes.push(this.small.missing(prefix), ...Array(tokens.length - 1).fill(1));
+        this.small.fed = [...prefix, ...tokens.slice(0, -1)];
+      }
       return { tokens, probs, stop };
+    }
+
+    /** Whether the large model would take the small choice at a node back. */
+    falls(at, rules) {
+      const { nodes } = this, same = nodes.largeChoice[at] === nodes.smallChoice[at];
+      if (nodes.largeChoice[at] < 0) throw new Unknown("the large model was not asked here");
+      const told = [Math.exp(-nodes.smallNll[at]), nodes.largeChoiceNll[at], nodes.largeNll[at], nodes.largeRank[at]];
+      return rejects(rules, same, ...told);
     }
 
     /** `complete`: nothing can follow these tokens, so the tree need not know what would. */
     verify(prefix, tokens, complete) {
       const { nodes } = this;
-      const choice = [], choiceNll = [], tokenNll = [];
+      const choice = [], choiceNll = [], tokenNll = [], rank = [];
       let at = this.find(prefix);
       for (let i = 0; i < tokens.length + (complete ? 0 : 1); i += 1) {
         const own = nodes.largeChoice[at];
@@ -104,23 +129,24 @@
         choiceNll.push(nodes.largeChoiceNll[at]);
         if (i === tokens.length) break;
         tokenNll.push(tokens[i] === own ? nodes.largeChoiceNll[at] : nodes.largeNll[at]);
+        rank.push(nodes.largeRank[at]);
         if (Number.isNaN(tokenNll[i])) throw new Unknown("the large model's nll is not known here");
         if (!complete || i < tokens.length - 1) at = nodes.child(at, tokens[i]);
       }
       this.large.passes.push(this.large.missing(prefix) + tokens.length);
       this.large.fed = [...prefix, ...tokens];
-      return { choice, choiceNll, tokenNll };
+      return { choice, choiceNll, tokenNll, rank };
     }
   }
 
   /** big_little (loop.py). `limits` are {start, eos, maxLength}; maxLength counts the start token. */
   function bigLittle(rules, memory, limits) {
     const y = [limits.start], origins = ["start"], rounds = [];
-    let writer = rules.first;
+    let writer = rules.first, window = rules.maxDraft;
     while (y.length < limits.maxLength) {
       let drafted = [], probs = [], stop = "none";
       if (writer === "small") {
-        ({ tokens: drafted, probs, stop } = memory.draft(y, Math.min(rules.maxDraft, limits.maxLength - y.length), rules.fb));
+        ({ tokens: drafted, probs, stop } = memory.draft(y, Math.min(window, limits.maxLength - y.length), rules));
         if (stop === "unsure" && rules.unsure === "drop") drafted = drafted.slice(0, -1);
       }
       const start = y.length;
@@ -133,20 +159,21 @@
         break;
       }
       const verdict = memory.verify(y, drafted, complete);
-      const kept = rules.keep(drafted, verdict);
-      const rollback = kept < drafted.length;
-      y.push(...drafted.slice(0, kept));
-      origins.push(...Array(kept).fill("small"));
-      const wrote = complete && !rollback ? null : verdict.choice[kept];
+      const stand = kept(rules, drafted, verdict, probs);
+      const rollback = stand < drafted.length;
+      y.push(...drafted.slice(0, stand));
+      origins.push(...Array(stand).fill("small"));
+      const wrote = complete && !rollback ? null : verdict.choice[stand];
       rounds.push({
-        start, drafted, probs, stop, tokenNll: verdict.tokenNll, kept, wrote, rollback,
-        wroteNll: wrote === null ? null : verdict.choiceNll[kept],
+        start, drafted, probs, stop, tokenNll: verdict.tokenNll, kept: stand, wrote, rollback,
+        wroteNll: wrote === null ? null : verdict.choiceNll[stand],
       });
       if (wrote === null) break;
       y.push(wrote);
       origins.push(rollback ? "rollback" : "large");
       if (wrote === limits.eos && (rules.rollbackEosEnds || !rollback)) break;
       writer = rollback ? rules.afterRollback : "small";
+      if (rules.stop === "adaptive" && drafted.length) window = rollback ? Math.max(1, window - 1) : window + 2;
     }
     return { tokens: y, origins, rounds };
   }
@@ -175,11 +202,11 @@
   }
 
   /** One example by one method: its text, rounds and passes. Throws Unknown where the tree does not reach. */
-  function replay(method, fb, rb, nodes, limits) {
+  function replay(method, fb, threshold, nodes, limits) {
     const memory = new Memory(nodes, limits);
     const decoded = method.name === "vanilla" || method.name === "small"
       ? alone(method.name === "small" ? "small" : "large", memory, limits)
-      : bigLittle(rulesOf(method, fb, rb), memory, limits);
+      : bigLittle(rulesOf(method, fb, threshold), memory, limits);
     return { ...decoded, smallPasses: memory.small.passes, largePasses: memory.large.passes };
   }
 
@@ -208,5 +235,5 @@
     return counts;
   }
 
-  Object.assign(bild, { Unknown, replay, countsOf, rulesOf });
+  Object.assign(bild, { Unknown, KEEPS: Object.keys(SCORES), replay, countsOf, rulesOf });
 })(globalThis.bild ??= {});

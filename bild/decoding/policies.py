@@ -1,0 +1,138 @@
+"""From a method and its thresholds to the policy that decodes by it, and to every switch as it will be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from bild.decoding.adaptive_draft import AUTO, DraftCosts, Pace, Tally
+from bild.decoding.early_exit import ExitRule, adaptive
+from bild.decoding.loop import Policy, alone, big_little
+from bild.decoding.methods import MAX_DRAFT, MethodConfig, ThresholdConfig, rules_named, thresholds_of
+from bild.decoding.rules import KEEPS, Rules
+from bild.errors import BildError
+
+MakePolicy = Callable[..., Policy]
+"""Called per example with the keywords `start`, `eos` and `max_length`."""
+
+
+def rules_for(method: MethodConfig, threshold: ThresholdConfig, costs: DraftCosts | None = None) -> Rules | None:
+    """Return the loop's setting of a method, or None where one model decodes alone.
+
+    `costs` are heeded where `max_draft` is "auto", which needs them: BildError without.
+    """
+    if not paced(method):
+        return _rules(method, threshold, _limit(method))
+    if costs is None:
+        raise BildError(
+            f"method={method.name} with max_draft=auto goes by costs that only a live run measures: "
+            "give max_draft a whole number here."
+        )
+    pace = Pace(costs)
+    rules = _rules(method, threshold, pace.limit(Tally()))
+    return None if rules is None else dataclasses.replace(rules, pace=pace)
+
+
+def paced(method: MethodConfig) -> bool:
+    """Return whether its drafts are limited by measured costs."""
+    return method.max_draft == AUTO and method.spec.stop is not None
+
+
+def _limit(method: MethodConfig) -> int:
+    return MAX_DRAFT if isinstance(method.max_draft, str) else method.max_draft
+
+
+def _rules(method: MethodConfig, threshold: ThresholdConfig, limit: int) -> Rules | None:
+    spec = method.spec
+    if spec.stop is None:
+        return None
+    stop, keep = rules_named(method, threshold)
+    values = thresholds_of(method, threshold)
+    own = KEEPS[keep].threshold
+    authors = spec.rule_sets and method.rules == "authors"
+    top = values.get("top") if own != "top" else None
+    bound = 0.0 if own is None else values[own]
+    if top is not None:  # a token beyond the cap scores infinity, which must lie above every threshold
+        bound = min(bound, sys.float_info.max)
+    nothing_falls = keep == "nll" and top is None and values["rb"] == math.inf
+    return Rules(
+        keep=keep,
+        threshold=bound,
+        top=None if top is None else int(top),
+        fb=values.get("fb", 0.0),
+        stop=stop if stop in ("likely", "oracle") else "unsure",
+        adapts=stop == "adaptive",
+        scan=(method.scan or ("first" if authors else "all")) if keep == "nll" else "all",
+        max_draft=limit,
+        first=method.first or "large",
+        after_rollback=method.after_rollback or ("large" if authors else "small"),
+        unsure=method.unsure or spec.unsure,
+        # Where nothing can be rolled back, the verdict on a finished draft would be thrown away.
+        verify_eos=(not authors if method.verify_eos is None else method.verify_eos) and not nothing_falls,
+        rollback_eos_ends=not authors,
+    )
+
+
+def exit_rule_for(method: MethodConfig, threshold: ThresholdConfig) -> ExitRule:
+    """Return when `calm` writes a token early."""
+    value = thresholds_of(method, threshold)["exit"]
+    return ExitRule(value, method.confidence, method.decay, method.min_layers)  # type: ignore[arg-type]
+
+
+def policy_for(method: MethodConfig, threshold: ThresholdConfig, costs: DraftCosts | None = None) -> MakePolicy:
+    """Return what decodes one example by this method; `max_draft` "auto" needs costs."""
+    rules = rules_for(method, threshold, costs)
+    if rules is not None:
+        return partial(big_little, rules)
+    if method.spec.exits:
+        return partial(adaptive, exit_rule_for(method, threshold))
+    assert method.spec.author is not None
+    return partial(alone, method.spec.author)
+
+
+def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]:
+    """Return every switch of the method as it will be used, defaults filled in, for the record."""
+    if method.spec.exits:
+        rule = exit_rule_for(method, threshold)
+        return {
+            "name": method.name,
+            "confidence": rule.confidence,
+            "decay": rule.decay,
+            "min_layers": rule.first_exit,
+        }
+    rules = _rules(method, threshold, _limit(method))
+    if rules is None:
+        return {"name": method.name}
+    stop, keep = rules_named(method, threshold)
+    return {
+        "name": method.name,
+        "stop": stop,
+        "keep": keep,
+        "max_draft": method.max_draft,
+        "first": rules.first,
+        "after_rollback": rules.after_rollback,
+        "verify_eos": rules.verify_eos,
+        "unsure": rules.unsure if stop in ("unsure", "likely") else None,
+        "scan": rules.scan if keep == "nll" else None,
+        "rules": method.rules if method.spec.rule_sets else None,
+    }
+
+
+def live_refusal(method: MethodConfig, engine: str) -> str | None:
+    """Return why a method cannot run live on an engine, or None where it can."""
+    spec = method.spec
+    if spec.engines and engine not in spec.engines:
+        return (
+            f"method={method.name} does not run on engine={engine}: it stops between decoder layers, "
+            f"which engine={' or '.join(spec.engines)} can."
+        )
+    if (method.stop or spec.stop) == "oracle":
+        return (
+            f"method={method.name} with stop=oracle cannot be run live: it knows the large model's verdict before the "
+            "small one has drafted, which only the replay of a decision tree can."
+        )
+    return None

@@ -140,7 +140,7 @@ def test_a_frame_has_one_row_a_point_with_units_in_its_names(tmp_path: Path) -> 
     table = to_frame(records)
     assert len(table) == len(records)
     assert table["label"].tolist() == [record.label for record in records]
-    row = table[table["label"] == "bild-fb0.6-rb4"].iloc[0]
+    row = table[table["label"] == "BiLD 0.6/4"].iloc[0]
     assert (row["fb"], row["rb"], row["method"], row["examples"]) == (0.6, 4.0, "bild", 888)
     assert (row["speedup"], row["quality"], row["metric"]) == (1.78, 39.13, "bleu")
     assert row["speedup_low"] < row["speedup"] < row["speedup_high"]

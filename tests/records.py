@@ -12,26 +12,21 @@ from typing import Any
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.names import label
-from bild.results import (
-    SCHEMA_VERSION,
+from bild.results import SCHEMA_VERSION, Interval, Method, Record, Score, Threshold
+from bild.results.parts import (
     Baseline,
     Counts,
     Engine,
-    Interval,
     Intervals,
     Latency,
     Library,
-    Method,
     Model,
     Pair,
     Phases,
     Quality,
-    Record,
-    Score,
     Speedup,
     Stationarity,
     Task,
-    Threshold,
 )
 from bild.results.sample import PhaseTimes, Sample, VanillaRun
 

@@ -1,27 +1,27 @@
-"""Who takes part in a contest: the engines, and the library's own ways of decoding. All are timed alike.
-
-The field of a contest: every engine and peer that was asked for, built, or a row that says why it is not there.
-"""
+"""The backends that the bench times, all alike: our engines, and beside them peers: the library's own ways of decoding,
+and CTranslate2, where it is installed, an inference engine in C++ with kernels of its own."""
 
 from __future__ import annotations
 
 import copy
 import random
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from time import perf_counter_ns
 from typing import Any
 
-import psutil
 import torch
 
-from bild.bench import ctranslate
-from bild.bench.config import BenchConfig
 from bild.bench.roofline import synchronize
-from bild.bench.subjects import Subject
-from bild.engines import Engine, build_engine
-from bild.results.bench import ABSENT, FAILED, SKIPPED
+from bild.engines import Engine
+from bild.errors import BildError
+
+COMPUTE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""CTranslate2's names of dtypes."""
+CTRANSLATE_ABSENT = "not installed: pip install 'bild-bench[ctranslate2]'"
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Timed:
 
     tokens: list[int]
     """Without the start token."""
-    first_ns: int
+    ttft_ns: int
     """To the first token: encoder, the source's keys and values, first step. Assisted: to the end of round one."""
     rest_ns: int
     rest: int
     """Tokens that were written in `rest_ns`."""
 
 
-class Entrant(ABC):
+class Backend(ABC):
     """Something that decodes."""
 
     @abstractmethod
@@ -45,7 +45,7 @@ class Entrant(ABC):
         """Write one token, and then `tokens` more."""
 
 
-class EngineEntrant(Entrant):
+class EngineBackend(Backend):
     """One of `bild.engines`, which must have been built with an end token that no model writes."""
 
     def __init__(self, engine: Engine, start: int, rows: int) -> None:
@@ -53,7 +53,7 @@ class EngineEntrant(Entrant):
         self.filler = [random.Random(0).randrange(2, rows) for _ in range(4096)]
 
     def decode(self, source: Sequence[int], tokens: int) -> Timed:
-        """See `Entrant.decode`."""
+        """See `Backend.decode`."""
         engine = self.engine
         engine.synchronize()
         began = perf_counter_ns()
@@ -65,8 +65,8 @@ class EngineEntrant(Entrant):
         engine.synchronize()
         return Timed([*first, *written], then - began, perf_counter_ns() - then, len(written))
 
-    def wide(self, source: Sequence[int], width: int, cached: int) -> int:
-        """One pass over `width` tokens behind `cached` positions, all of them reported on, in ns."""
+    def verify(self, source: Sequence[int], width: int, cached: int) -> int:
+        """Time one pass over `width` tokens behind `cached` positions, all of them reported on, in ns."""
         engine = self.engine
         if engine.length < cached:
             engine.start(source)
@@ -79,7 +79,7 @@ class EngineEntrant(Entrant):
         return perf_counter_ns() - began
 
 
-class LibraryEntrant(Entrant):
+class LibraryBackend(Backend):
     """transformers' `generate()`: with a dynamic or a static cache, assisted, or with prompt lookup."""
 
     def __init__(
@@ -89,7 +89,7 @@ class LibraryEntrant(Entrant):
         self.assistant, self.lookup = assistant, lookup
 
     def decode(self, source: Sequence[int], tokens: int) -> Timed:
-        """See `Entrant.decode`."""
+        """See `Backend.decode`."""
         from transformers import GenerationConfig
         from transformers.generation import StoppingCriteriaList
 
@@ -126,7 +126,7 @@ class LibraryEntrant(Entrant):
         return Timed(written, stamp.ns - began, ended - stamp.ns, len(written) - (stamp.length - 1))
 
     def _cache(self, source: int, room: int) -> Any:
-        """A cache of our own: the library sizes its default one by the encoder, and fails on deeper decoders."""
+        """Return a cache of our own: the library sizes its default one by the encoder, and fails on deeper decoders."""
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache, StaticCache
 
         if not self.static:
@@ -164,112 +164,93 @@ def prepare_assistant(small: Any, tokens: int) -> Any:
     return small
 
 
-SMALL = ", small model"
-_MEANINGLESS = "random weights accept no draft: it needs a pair (model=...)"
-_ROOM = {"hf": 0.0, "ctranslate2": 1.3, "ctranslate2-int8": 1.3}
-"""Memory in sizes of the model while an entrant is built, peaks included; other engines lay out their own weights."""
-_ROOM_ENGINE = 2.3
-_SPARE = 1.5 * 2**30
-"""Bytes that are left to all others."""
+def ctranslate_installed() -> bool:
+    """Return whether the extra is installed."""
+    return find_spec("ctranslate2") is not None
 
 
-@dataclass
-class Field:
-    """Entrants by name, in the order of the table; and what is not there, with its status and reason."""
+def convert(module: Any, start: int, folder: str) -> None:
+    """Write a T5 or mT5 in CTranslate2's format. No tokenizer is needed: its tokens are called t0, t1, ..."""
+    from ctranslate2.converters.transformers import T5Loader
 
-    entrants: dict[str, Entrant] = field(default_factory=dict)
-    kinds: dict[str, str] = field(default_factory=dict)
-    precisions: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, tuple[str, str]] = field(default_factory=dict)
+    spec = T5Loader().get_model_spec(module)
+    # The converter takes the head's scale from the tie flag, which is always set: wrong for mT5 and T5 v1.1.
+    scaled = getattr(module.config, "scale_decoder_outputs", False)
+    spec.decoder.scale_outputs = module.config.d_model**-0.5 if scaled else None
+    names = [f"t{i}" for i in range(module.config.vocab_size)]
+    spec.register_source_vocabulary(names)
+    spec.register_target_vocabulary(names)
+    spec.config.decoder_start_token = spec.config.bos_token = names[start]
+    spec.config.eos_token, spec.config.unk_token = names[1], names[2]
+    spec.config.add_source_bos = spec.config.add_source_eos = False
+    spec.validate()
+    spec.optimize()
+    spec.save(folder)
 
 
-def build_field(config: BenchConfig, subject: Subject, device: torch.device) -> Field:
-    """Build what was asked for. A builder that fails becomes a missing row."""
-    made = Field()
-    conversions = ctranslate.Conversions(subject.large, subject.start)
+class CTranslateBackend(Backend):
+    """Greedy decoding by `ctranslate2.Translator`."""
 
-    def enter(name: str, kind: str, build: Callable[[], Entrant], precision: str = config.dtype) -> None:
-        made.kinds[name], made.precisions[name] = kind, precision
-        short = _lacking(_ROOM.get(name, _ROOM_ENGINE if kind == "engine" else 0.0) * subject.model_bytes, device)
-        if short is not None:
-            made.missing[name] = (SKIPPED, short)
-            return
+    def __init__(self, folder: str, compute: str, device: torch.device, threads: int) -> None:
+        import ctranslate2
+
         try:
-            made.entrants[name] = build()
-        except Exception as error:  # whatever a library raises; the others go on
-            made.missing[name] = (FAILED, " ".join(str(error).split())[:200] or type(error).__name__)
+            self.translator = ctranslate2.Translator(
+                folder,
+                device=device.type,
+                device_index=device.index or 0,
+                compute_type=compute,
+                inter_threads=1,
+                intra_threads=threads,
+            )
+        except ValueError as error:  # a compute type that the device lacks
+            raise BildError(str(error)) from error
+        self.name = f"CTranslate2 {ctranslate2.__version__}, {self.translator.compute_type}"
 
-    try:
-        for name in config.engines:
-            enter(name, "engine", _engine(name, subject.large, config, subject))
-        for name in config.peers:
-            reason = _not_possible(name, subject)
-            if reason is not None:
-                made.kinds[name], made.precisions[name], made.missing[name] = "peer", config.dtype, reason
-            elif name.startswith("ctranslate2"):
-                compute = "int8" if name.endswith("int8") else ctranslate.COMPUTE[config.dtype]
-                build = _ctranslate(conversions, compute, device, config.threads)
-                enter(name, "peer", build, "int8" if compute == "int8" else config.dtype)
-            else:
-                enter(name, "peer", _library(name, config, subject))
-        if subject.small is not None:
-            for name in config.engines:
-                enter(f"{name}{SMALL}", "small", _engine(name, subject.small, config, subject))
-    finally:
-        conversions.close()
-    for name, entrant in made.entrants.items():
-        if isinstance(entrant, ctranslate.CTranslateEntrant):
-            made.notes[name] = entrant.name
-    return made
+    def decode(self, source: Sequence[int], tokens: int) -> Timed:
+        """See `Backend.decode`. It gives no sign at the first token, so that one is timed by decodings of its own."""
+        before, _ = self._write(source, 1)
+        whole, written = self._write(source, tokens + 1)
+        after, _ = self._write(source, 1)
+        first = (before + after) // 2
+        # On a busy machine a tiny model's first token may seem to take longer than all: then it counts as none.
+        return Timed(written, first, whole - first if whole > first else whole, len(written) - 1)
 
-
-def _engine(name: str, module: torch.nn.Module, config: BenchConfig, subject: Subject) -> Callable[[], Entrant]:
-    def build() -> Entrant:
-        # No id is -1, so the end token ends nothing.
-        engine = build_engine(name, module, dtype=config.dtype, eos=-1, vocabulary=subject.vocabulary)
-        return EngineEntrant(engine, subject.start, subject.vocabulary)
-
-    return build
-
-
-def _ctranslate(
-    conversions: ctranslate.Conversions, compute: str, device: torch.device, threads: int
-) -> Callable[[], Entrant]:
-    return lambda: conversions.entrant(compute, device, threads)
-
-
-def _library(name: str, config: BenchConfig, subject: Subject) -> Callable[[], Entrant]:
-    def build() -> Entrant:
-        drafted = config.assistant_tokens
-        return LibraryEntrant(
-            subject.large,
-            subject.start,
-            static=name == "generate-static",
-            assistant=prepare_assistant(subject.small, drafted) if name == "assisted" else None,
-            lookup=drafted if name == "prompt-lookup" else None,
+    def _write(self, source: Sequence[int], tokens: int) -> tuple[int, list[int]]:
+        names = [[f"t{i}" for i in source]]
+        began = perf_counter_ns()
+        found = self.translator.translate_batch(
+            names, beam_size=1, max_decoding_length=tokens, max_input_length=0, end_token=[]
         )
-
-    return build
-
-
-def _not_possible(name: str, subject: Subject) -> tuple[str, str] | None:
-    if name.startswith("ctranslate2") and not ctranslate.installed():
-        return ABSENT, ctranslate.ABSENT
-    random_weights = subject.details["is"] == "shape"
-    if name in ("assisted", "prompt-lookup") and random_weights:
-        return SKIPPED, _MEANINGLESS
-    if name == "assisted" and subject.small is None:
-        return SKIPPED, "the library's early exit does not work with T5"
-    return None
+        taken = perf_counter_ns() - began
+        return taken, [int(name[1:]) for name in found[0].hypotheses[0]]
 
 
-def _lacking(needed: float, device: torch.device) -> str | None:
-    """A sentence where there is not enough memory, before the system ends the process for taking it."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    if not needed or needed + _SPARE <= free:
-        return None
-    return f"needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free"
+class Conversions:
+    """The converted model of one bench, on the disk as long as it is needed.
+
+    It is converted once, in fp32, and its other precisions are made when it is loaded: the converter's own int8 scales
+    the weights in place, and with them the model that it was given.
+    """
+
+    def __init__(self, module: Any, start: int) -> None:
+        self.module, self.start = module, start
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def backend(self, compute: str, device: torch.device, threads: int) -> CTranslateBackend:
+        """Return a backend of one precision; the first call converts."""
+        if self._folder is None:
+            folder = tempfile.TemporaryDirectory(prefix="bild-ctranslate2-")
+            try:
+                convert(self.module, self.start, folder.name)
+            except BaseException:
+                folder.cleanup()
+                raise
+            self._folder = folder
+        return CTranslateBackend(self._folder.name, compute, device, threads)
+
+    def close(self) -> None:
+        """Remove the files; what was loaded stays."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None

@@ -13,12 +13,12 @@ PEERS = ("generate", "generate-static", "assisted", "prompt-lookup", "ctranslate
 
 @dataclass
 class BenchConfig:
-    """What to measure: a shape or a pair, by which engines and beside which peers, and how often."""
+    """The options of the bench: a shape or a pair, by which engines and beside which peers, and how often."""
 
     GROUPS: ClassVar[tuple[str, ...]] = ("shape", "model")
     """The groups of `conf/` that this command takes."""
     ALIASES: ClassVar[dict[str, str]] = {"engine": "engines"}
-    """What users type, and the field it is: `engine` alone is a group, which holds a single one."""
+    """Other names of fields that users may type: `engine` alone is a group, which holds a single one."""
 
     shape: ShapeConfig | None = None
     model: ModelConfig | None = None
@@ -28,12 +28,12 @@ class BenchConfig:
     device: str = "auto"
     threads: int = 1
     widths: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
-    """New positions of the wide passes (verifications)."""
+    """New positions of the verification passes."""
     source_length: int = 64
     tokens: int = 32
     """Tokens that are timed, after the first one; the end token does not end them."""
     cached: int = 32
-    """Positions that are cached before a wide pass."""
+    """Positions that are cached before a verification pass."""
     repeats: int = 7
     warmup: int = 2
     assistant_tokens: int = 5
@@ -64,7 +64,7 @@ class BenchConfig:
 
     @property
     def subject(self) -> str:
-        """The name of what is measured, as files have it."""
+        """Return the name of what is measured, as files have it."""
         named = self.shape or self.model
         assert named is not None
         return named.name.replace("/", "-")

@@ -1,7 +1,4 @@
-"""A whole bench: rates and floor first, then the contest, then the rows.
-
-From what a contest measured to the rows of its table.
-"""
+"""A whole bench: the machine's rates and the roofline first, then the interleaved run, then the rows of its table."""
 
 from __future__ import annotations
 
@@ -11,16 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
-from bild.bench.backends import SMALL, Field, Timed, build_field
+from bild.bench.backends import Timed
 from bild.bench.config import BenchConfig
-from bild.bench.overhead import decode_overhead
-from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, floor_ms
-from bild.bench.subjects import Subject, make_subject
-from bild.bench.timing import Contest, Measured, Plan
+from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
+from bild.bench.subjects import SMALL, Backends, Subject, build_backends, make_subject
+from bild.bench.timing import InterleavedRun, Measured, TimingPlan, decode_overhead
 from bild.engines import DTYPES, common_prefix
 from bild.engines.kernels import kernels_told
 from bild.errors import BildError
@@ -33,23 +28,22 @@ from bild.results.bench import (
     SKIPPED,
     Agreement,
     BenchResult,
-    Floor,
     Overhead,
     Rates,
+    Roofline,
     Row,
     Spread,
-    Wide,
+    Verification,
 )
 
 _FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
-_CLOCKS = Path("/sys/devices/system/cpu")
 
 
 def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResult:
-    """Measure; `announce` is told the floor before anything is. Ctrl-C in the contest keeps what was measured."""
+    """Measure; `announce` is told the roofline before anything is. Ctrl-C in the run keeps what was measured."""
     device = resolve_device(config.device)
     torch.set_num_threads(config.threads)
-    before = _state(device)
+    before = state(device)
     warning = busy_warning(before)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
@@ -59,23 +53,25 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
     multiply = MatmulProbe(DTYPES[config.dtype], device)
     first = {"read": _timings(read), "multiply": _timings(multiply)}
     rates = _rates(first, {}, read, multiply)
-    for line in _floor_lines(config, subject, decoder, rates):
+    for line in _roofline_lines(config, subject, decoder, rates):
         announce(line)
 
-    made = build_field(config, subject, device)
-    if not made.entrants:
+    made = build_backends(config, subject, device)
+    if not made.built:
         raise BildError(
             "There is nothing to measure: " + "; ".join(f"{name}: {why}" for name, (_, why) in made.missing.items())
         )
-    plan = Plan(
+    plan = TimingPlan(
         subject.sources, config.tokens, config.widths, config.cached, config.repeats, config.warmup, config.seed
     )
-    measured = Contest(made.entrants, {"read": read, "multiply": multiply}, plan).run(subject.name)
+    measured = InterleavedRun(made.built, {"read": read, "multiply": multiply}, plan).run(subject.name)
     rates = _rates(first, measured.rates, read, multiply)
 
-    floors = {width: _wide_floor(config, decoder, width, rates) for width in config.widths}
-    ground = Ground(subject, made, measured, floors, lambda precision: _token_floor(config, decoder, precision, rates))
-    rows = make_rows(ground)
+    rooflines = {width: _verification_roofline(config, decoder, width, rates) for width in config.widths}
+    inputs = RowInputs(
+        subject, made, measured, rooflines, lambda precision: _token_roofline(config, decoder, precision, rates)
+    )
+    rows = make_rows(inputs)
     return BenchResult(
         schema=BENCH_VERSION,
         # Of its own, so that it does not take the place of a whole one.
@@ -89,10 +85,10 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         settings=dataclasses.asdict(config) | {"sources": subject.words},
         model=subject.details,
         environment=describe(device)
-        | {"state": before, "state_after": _state(device), "busy": warning}
+        | {"state": before, "state_after": state(device), "busy": warning}
         | {"kernels": kernels_told("fused", str(device), config.dtype)},
         rates=rates,
-        floors=floors,
+        rooflines=rooflines,
         rows=rows,
         overhead=_overhead(rows),
         repeats=measured.repeats,
@@ -101,7 +97,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
 
 
 def _timings(probe: Callable[[], float]) -> list[float]:
-    """Rates of half a second, and of five timings at least."""
+    """Take rates for half a second, and at least five."""
     found: list[float] = []
     ends = time.monotonic() + _FIRST_SECONDS
     while len(found) < _FIRST_TIMINGS or time.monotonic() < ends:
@@ -110,24 +106,24 @@ def _timings(probe: Callable[[], float]) -> list[float]:
 
 
 def _overhead(rows: dict[str, Row]) -> Overhead:
-    """The Python of a round beside the passes of the fastest engine; a shape drafts for itself."""
+    """Return the Python of a round beside the passes of the fastest engine; a shape drafts for itself."""
     timed = {
         name: row.ms_per_token.median
         for name, row in rows.items()
-        if row.kind == "engine" and row.ms_per_token and row.wide
+        if row.kind == "engine" and row.ms_per_token and row.verification
     }
     if not timed:
         return decode_overhead(None, None, {})
     best = min(timed, key=lambda name: timed[name])
     small = rows[f"{best}{SMALL}"].ms_per_token if f"{best}{SMALL}" in rows else None
-    wide = {width: found.ms.median for width, found in (rows[best].wide or {}).items()}
-    return decode_overhead(best, small.median if small else timed[best], wide)
+    verification = {width: found.ms.median for width, found in (rows[best].verification or {}).items()}
+    return decode_overhead(best, small.median if small else timed[best], verification)
 
 
 def _rates(
     first: dict[str, list[float]], in_loop: dict[str, list[float]], read: ReadProbe, multiply: MatmulProbe
 ) -> Rates:
-    """The best of all timings: what is slower was disturbed, and a limit is not."""
+    """Return the best of all timings: what is slower was disturbed, and a limit is not."""
     reads, products = in_loop.get("read", []), in_loop.get("multiply", [])
     return Rates(
         gb_per_s=max([*first["read"], *reads]),
@@ -140,81 +136,61 @@ def _rates(
 
 
 def _token_work(config: BenchConfig, decoder: Decoder, precision: str) -> Work:
-    """One step of the timed decoding, on average: after the first token, the cache holds 1 to `tokens` positions."""
+    """Return the average work of one timed step: after the first token, the cache holds 1 to `tokens` positions."""
     cached = (config.tokens + 1) / 2
     return decoder.work(1, config.source_length, cached, weights=precision, states=config.dtype)
 
 
-def _token_floor(config: BenchConfig, decoder: Decoder, precision: str, rates: Rates) -> Floor:
-    return _floor(_token_work(config, decoder, precision), rates)
+def _token_roofline(config: BenchConfig, decoder: Decoder, precision: str, rates: Rates) -> Roofline:
+    return _roofline(_token_work(config, decoder, precision), rates)
 
 
-def _wide_floor(config: BenchConfig, decoder: Decoder, width: int, rates: Rates) -> Floor:
+def _verification_roofline(config: BenchConfig, decoder: Decoder, width: int, rates: Rates) -> Roofline:
     source = config.source_length
-    return _floor(decoder.work(width, source, config.cached, weights=config.dtype, states=config.dtype), rates)
+    return _roofline(decoder.work(width, source, config.cached, weights=config.dtype, states=config.dtype), rates)
 
 
-def _floor(work: Work, rates: Rates) -> Floor:
-    ms, bound = floor_ms(work, rates.gb_per_s, rates.gflop_per_s)
-    return Floor(work.bytes, work.flops, ms, bound)
+def _roofline(work: Work, rates: Rates) -> Roofline:
+    ms, bound = roofline_ms(work, rates.gb_per_s, rates.gflop_per_s)
+    return Roofline(work.bytes, work.flops, ms, bound)
 
 
-def _floor_lines(config: BenchConfig, subject: Subject, decoder: Decoder, rates: Rates) -> list[str]:
+def _roofline_lines(config: BenchConfig, subject: Subject, decoder: Decoder, rates: Rates) -> list[str]:
     work = _token_work(config, decoder, config.dtype)
-    ms, bound = floor_ms(work, rates.gb_per_s, rates.gflop_per_s)
-    wide = ", ".join(f"{w}: {_wide_floor(config, decoder, w, rates).ms:.3g}" for w in config.widths)
+    ms, bound = roofline_ms(work, rates.gb_per_s, rates.gflop_per_s)
+    verification = ", ".join(f"{w}: {_verification_roofline(config, decoder, w, rates).ms:.3g}" for w in config.widths)
     threads = f"{config.threads} thread{'s' * (config.threads > 1)}"
     return [
         f"{subject.title}, {subject.details['parameters'] / 1e6:,.1f}M parameters, {config.dtype}, {threads}: "
         f"a step reads {work.bytes / 1e6:,.1f} MB and computes {work.flops / 1e6:,.1f} MFLOP.",
         f"This machine reads {rates.gb_per_s:.1f} GB/s (a buffer of {rates.read_mb:,.1f} MB) and multiplies "
         f"{rates.gflop_per_s:,.0f} GFLOP/s ({rates.matrix} x {rates.matrix}).",
-        f"Floor: {ms:.3g} ms a token ({bound}); ms of a pass by width: {wide or 'none'}.",
+        f"Roofline: {ms:.3g} ms a token ({bound}); ms of a pass by width: {verification or 'none'}.",
     ]
-
-
-def _state(device: torch.device) -> dict[str, object]:
-    """As `machine.state`, with the clock of the processor where the system tells it."""
-    now: dict[str, object] = state(device)
-    try:
-        khz = [int(path.read_text()) for path in sorted(_CLOCKS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
-    except (OSError, ValueError):
-        khz = []
-    return now | {"cpu_mhz": max(khz) // 1000 if khz else _mhz()}
-
-
-def _mhz() -> int | None:
-    """The clock that the kernel reports; in a virtual machine often a nominal one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
-    return round(max(found)) if found else None
 
 
 BASELINE = "generate"
 
 
 @dataclass(frozen=True)
-class Ground:
-    """All that rows are made of."""
+class RowInputs:
+    """Everything that the rows of the table are made from."""
 
     subject: Subject
-    made: Field
+    made: Backends
     measured: Measured
-    floors: Mapping[int, Floor]
-    token_floor: Callable[[str], Floor]
-    """The floor of a step by the precision of the weights."""
+    rooflines: Mapping[int, Roofline]
+    token_roofline: Callable[[str], Roofline]
+    """The roofline of a step by the precision of the weights."""
 
 
-def make_rows(ground: Ground) -> dict[str, Row]:
-    """A row for every engine and peer that was asked for, measured or not."""
-    return {name: _row(ground, name) for name in ground.made.kinds}
+def make_rows(inputs: RowInputs) -> dict[str, Row]:
+    """Return a row for every engine and peer that was asked for, measured or not."""
+    return {name: _row(inputs, name) for name in inputs.made.kinds}
 
 
-def _row(ground: Ground, name: str) -> Row:
-    made, measured = ground.made, ground.measured
+def _row(inputs: RowInputs, name: str) -> Row:
+    made, measured = inputs.made, inputs.measured
     kind, precision = made.kinds[name], made.precisions[name]
     if name in made.missing:
         status, why = made.missing[name]
@@ -225,26 +201,28 @@ def _row(ground: Ground, name: str) -> Row:
         return Row(kind, FAILED if name in measured.failures else SKIPPED, why, precision)
     ms = {repeat: _ms(timed) for repeat, timed in decodes.items()}
     median = Spread.of(ms.values())
-    own = kind != "small"  # the floor is the large model's
-    floor = ground.token_floor(precision) if own else None
+    own = kind != "small"  # the roofline is the large model's
+    roofline = inputs.token_roofline(precision) if own else None
     baseline = {repeat: _ms(timed) for repeat, timed in measured.decodes.get(BASELINE, {}).items()} if own else {}
-    faster = [baseline[repeat] / value for repeat, value in ms.items() if repeat in baseline]
+    speedups = [baseline[repeat] / value for repeat, value in ms.items() if repeat in baseline]
     told = [made.notes[name]] if name in made.notes else []
-    told += [f"width {width}: {why}" for width, why in measured.wide_failures.get(name, {}).items()]
+    told += [f"width {width}: {why}" for width, why in measured.verification_failures.get(name, {}).items()]
     return Row(
         kind=kind,
         status=MEASURED,
         note="; ".join(told) or None,
         precision=precision,
         ms_per_token=median,
-        first_ms=Spread.of(timed.first_ns / 1e6 for timed in decodes.values()),
-        faster=Spread.of(faster) if faster else None,
-        gb_per_s=floor.bytes / median.median / 1e6 if floor else None,
-        gflop_per_s=floor.flops / median.median / 1e6 if floor else None,
-        floor=floor,
-        over_floor=median.median / floor.ms if floor else None,
-        agreement=_agreement(ground, name) if own else None,
-        wide=_wide(measured.wide_ns.get(name, {}), ground.floors) if kind == "engine" else None,
+        ttft_ms=Spread.of(timed.ttft_ns / 1e6 for timed in decodes.values()),
+        speedup=Spread.of(speedups) if speedups else None,
+        gb_per_s=roofline.bytes / median.median / 1e6 if roofline else None,
+        gflop_per_s=roofline.flops / median.median / 1e6 if roofline else None,
+        roofline=roofline,
+        over_roofline=median.median / roofline.ms if roofline else None,
+        agreement=_agreement(inputs, name) if own else None,
+        verification=_verification(measured.verification_ns.get(name, {}), inputs.rooflines)
+        if kind == "engine"
+        else None,
         repeats_ms=ms,
     )
 
@@ -253,7 +231,9 @@ def _ms(timed: Timed) -> float:
     return timed.rest_ns / 1e6 / max(1, timed.rest)
 
 
-def _wide(ns: Mapping[int, Mapping[int, int]], floors: Mapping[int, Floor]) -> dict[int, Wide] | None:
+def _verification(
+    ns: Mapping[int, Mapping[int, int]], rooflines: Mapping[int, Roofline]
+) -> dict[int, Verification] | None:
     if not ns:
         return None
     narrowest = ns[min(ns)]
@@ -262,13 +242,13 @@ def _wide(ns: Mapping[int, Mapping[int, int]], floors: Mapping[int, Floor]) -> d
         ratios = [value / narrowest[repeat] for repeat, value in taken.items() if repeat in narrowest]
         ms = Spread.of(value / 1e6 for value in taken.values())
         if ratios:
-            found[width] = Wide(ms, Spread.of(ratios), ms.median / floors[width].ms)
+            found[width] = Verification(ms, Spread.of(ratios), ms.median / rooflines[width].ms)
     return found
 
 
-def _agreement(ground: Ground, name: str) -> Agreement | None:
-    """Against `generate`'s tokens, or those of the first engine where it was not measured."""
-    decodes = ground.measured.decodes
+def _agreement(inputs: RowInputs, name: str) -> Agreement | None:
+    """Compare the tokens with those of `generate`, or of the first engine where it was not measured."""
+    decodes = inputs.measured.decodes
     reference = BASELINE if BASELINE in decodes else next(iter(decodes))
     if name == reference:
         return None
@@ -281,14 +261,14 @@ def _agreement(ground: Ground, name: str) -> Agreement | None:
     at = common_prefix(a, b)
     gap = None
     if at < min(len(a), len(b)):
-        sources = ground.subject.sources
-        gap = _gap(ground.subject, sources[repeat % len(sources)], a[:at], a[at], b[at])
+        sources = inputs.subject.sources
+        gap = _gap(inputs.subject, sources[repeat % len(sources)], a[:at], a[at], b[at])
     return Agreement(reference, len(pairs) - len(parted), len(pairs), at, gap)
 
 
 @torch.inference_mode()
 def _gap(subject: Subject, source: Sequence[int], text: Sequence[int], one: int, other: int) -> float | None:
-    """How much more probable `one` is than `other` after a text, in nats; None where the model gives no number."""
+    """Return how much more probable `one` is than `other` after a text, in nats; None without a finite number."""
     module = subject.large
     logits = module(
         input_ids=torch.tensor([list(source)], device=module.device),

@@ -26,7 +26,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Decoder:
-    """What the counts need to know of a T5 or mT5."""
+    """The sizes of a T5 or mT5 that its work follows from."""
 
     layers: int
     width: int  # D
@@ -38,7 +38,7 @@ class Decoder:
 
     @staticmethod
     def of(config: Any, vocabulary: int) -> Decoder:
-        """From the library's configuration; `vocabulary` is the number of rows of the head that are used."""
+        """Read the library's configuration; `vocabulary` is the number of rows of the head that are used."""
         return Decoder(
             layers=config.num_decoder_layers,
             width=config.d_model,
@@ -50,12 +50,12 @@ class Decoder:
 
     @property
     def head(self) -> int:
-        """Weights of the head."""
+        """Return the number of weights of the head."""
         return self.vocabulary * self.width
 
     @property
     def matrices(self) -> int:
-        """Weights that every pass multiplies by: the layers' and the head's.
+        """Return the number of weights that every pass multiplies by: the layers' and the head's.
 
         Self-attention has q, k, v and o; cross-attention q and o, since the source's keys and values are made once.
         """
@@ -63,7 +63,7 @@ class Decoder:
         return self.layers * layer + self.head
 
     def work(self, width: int, source: int, cached: float, *, weights: str, states: str) -> Work:
-        """A pass over `width` new positions behind `cached` ones, on a source of `source` positions.
+        """Return the work of a pass over `width` new positions behind `cached` ones, on a source of `source` positions.
 
         `weights` and `states` (keys, values, embeddings) name their dtypes. Every new position sees all before it and
         itself, and is asked for its logits. Norms, softmax and biases are a thousandth of it and left out.
@@ -74,8 +74,8 @@ class Decoder:
         return Work(read, round(width * (2 * self.matrices + 4 * self.layers * self.inner * seen)))
 
 
-def floor_ms(work: Work, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:
-    """The longer of reading and multiplying, in ms, and which it is ("read" or "multiply")."""
+def roofline_ms(work: Work, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:
+    """Return the longer of reading and multiplying, in ms, and which it is ("read" or "multiply")."""
     reading, multiplying = work.bytes / gb_per_s / 1e6, work.flops / gflop_per_s / 1e6
     return (reading, "read") if reading >= multiplying else (multiplying, "multiply")
 
@@ -104,7 +104,7 @@ class ReadProbe:
         self.times = max(1, (64 << 20) // self.bytes)
 
     def __call__(self) -> float:
-        """GB/s of one timing. A sum is the fastest plain read: products of a vector get at most as far."""
+        """Return the GB/s of one timing. A sum is the fastest plain read: products of a vector get at most as far."""
         synchronize(self.device)
         began = perf_counter_ns()
         for _ in range(self.times):
@@ -128,7 +128,7 @@ class MatmulProbe:
             self.size *= 2
 
     def __call__(self) -> float:
-        """GFLOP/s of one product."""
+        """Return the GFLOP/s of one product."""
         synchronize(self.device)
         began = perf_counter_ns()
         torch.mm(self.a, self.a)

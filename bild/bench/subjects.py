@@ -1,20 +1,34 @@
-"""What a bench decodes with: a shape's random weights, or a pair; and the sources."""
+"""The subject of a bench, a shape's random weights or a pair, with its sources; and the backends built on it."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import torch
 
+from bild.bench.backends import (
+    COMPUTE,
+    CTRANSLATE_ABSENT,
+    Backend,
+    Conversions,
+    CTranslateBackend,
+    EngineBackend,
+    LibraryBackend,
+    ctranslate_installed,
+    prepare_assistant,
+)
 from bild.bench.config import BenchConfig
 from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
-from bild.engines import DTYPES
+from bild.engines import DTYPES, build_engine
 from bild.errors import BildError
 from bild.models import Pair, PairSpec, load
 from bild.models.shapes import random_model
+from bild.results.bench import ABSENT, FAILED, SKIPPED
 from bild.tasks import load_task
 
 _CAPTIONS = TaskConfig(id_column="id")
@@ -34,12 +48,12 @@ class Subject:
     sources: list[list[int]]
     """One per repeat, all of one length."""
     words: str
-    """What the sources are, for people."""
+    """A name of the sources for people."""
     details: dict[str, Any]
 
     @property
     def model_bytes(self) -> int:
-        """Of the large model's weights, each counted once."""
+        """Return the bytes of the large model's weights, each counted once."""
         return sum(weight.numel() * weight.element_size() for weight in self.large.parameters())
 
 
@@ -98,7 +112,7 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Subject:
 
 
 def _pair_sources(config: BenchConfig, model: ModelConfig, pair: Pair) -> tuple[list[list[int]], str]:
-    """Texts that come with the package, joined until they are long enough."""
+    """Return texts that come with the package, joined until they are long enough."""
     if pair.tokenizer is None:
         return _random_sources(config, pair.vocabulary), "random tokens"
     news = "summarisation" in model.fits
@@ -122,3 +136,112 @@ def _random_sources(config: BenchConfig, rows: int) -> list[list[int]]:
 
 def _parameters(module: Any) -> int:
     return sum(weight.numel() for weight in module.parameters())
+
+
+SMALL = ", small model"
+_MEANINGLESS = "random weights accept no draft: it needs a pair (model=...)"
+_ROOM = {"hf": 0.0, "ctranslate2": 1.3, "ctranslate2-int8": 1.3}
+"""Memory in sizes of the model while a backend is built, peaks included; other engines lay out their own weights."""
+_ROOM_ENGINE = 2.3
+_SPARE = 1.5 * 2**30
+"""Bytes that are left to all others."""
+
+
+@dataclass
+class Backends:
+    """The backends by name in the order of the table; and what is not there, with its status and reason."""
+
+    built: dict[str, Backend] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    precisions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def build_backends(config: BenchConfig, subject: Subject, device: torch.device) -> Backends:
+    """Build what was asked for. A builder that fails becomes a missing row."""
+    made = Backends()
+    conversions = Conversions(subject.large, subject.start)
+
+    def enter(name: str, kind: str, build: Callable[[], Backend], precision: str = config.dtype) -> None:
+        made.kinds[name], made.precisions[name] = kind, precision
+        short = _lacking(_ROOM.get(name, _ROOM_ENGINE if kind == "engine" else 0.0) * subject.model_bytes, device)
+        if short is not None:
+            made.missing[name] = (SKIPPED, short)
+            return
+        try:
+            made.built[name] = build()
+        except Exception as error:  # whatever a library raises; the others go on
+            made.missing[name] = (FAILED, " ".join(str(error).split())[:200] or type(error).__name__)
+
+    try:
+        for name in config.engines:
+            enter(name, "engine", _engine(name, subject.large, config, subject))
+        for name in config.peers:
+            reason = _not_possible(name, subject)
+            if reason is not None:
+                made.kinds[name], made.precisions[name], made.missing[name] = "peer", config.dtype, reason
+            elif name.startswith("ctranslate2"):
+                compute = "int8" if name.endswith("int8") else COMPUTE[config.dtype]
+                build = _ctranslate(conversions, compute, device, config.threads)
+                enter(name, "peer", build, "int8" if compute == "int8" else config.dtype)
+            else:
+                enter(name, "peer", _library(name, config, subject))
+        if subject.small is not None:
+            for name in config.engines:
+                enter(f"{name}{SMALL}", "small", _engine(name, subject.small, config, subject))
+    finally:
+        conversions.close()
+    for name, backend in made.built.items():
+        if isinstance(backend, CTranslateBackend):
+            made.notes[name] = backend.name
+    return made
+
+
+def _engine(name: str, module: torch.nn.Module, config: BenchConfig, subject: Subject) -> Callable[[], Backend]:
+    def build() -> Backend:
+        # No id is -1, so the end token ends nothing.
+        engine = build_engine(name, module, dtype=config.dtype, eos=-1, vocabulary=subject.vocabulary)
+        return EngineBackend(engine, subject.start, subject.vocabulary)
+
+    return build
+
+
+def _ctranslate(conversions: Conversions, compute: str, device: torch.device, threads: int) -> Callable[[], Backend]:
+    return lambda: conversions.backend(compute, device, threads)
+
+
+def _library(name: str, config: BenchConfig, subject: Subject) -> Callable[[], Backend]:
+    def build() -> Backend:
+        drafted = config.assistant_tokens
+        return LibraryBackend(
+            subject.large,
+            subject.start,
+            static=name == "generate-static",
+            assistant=prepare_assistant(subject.small, drafted) if name == "assisted" else None,
+            lookup=drafted if name == "prompt-lookup" else None,
+        )
+
+    return build
+
+
+def _not_possible(name: str, subject: Subject) -> tuple[str, str] | None:
+    if name.startswith("ctranslate2") and not ctranslate_installed():
+        return ABSENT, CTRANSLATE_ABSENT
+    random_weights = subject.details["is"] == "shape"
+    if name in ("assisted", "prompt-lookup") and random_weights:
+        return SKIPPED, _MEANINGLESS
+    if name == "assisted" and subject.small is None:
+        return SKIPPED, "the library's early exit does not work with T5"
+    return None
+
+
+def _lacking(needed: float, device: torch.device) -> str | None:
+    """Return a sentence where there is not enough memory, before the system ends the process for taking it."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    if not needed or needed + _SPARE <= free:
+        return None
+    return f"needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free"

@@ -1,7 +1,8 @@
-"""The loop of a bench: every entrant, every width and the machine's own rates, in a new order in each repeat.
+"""The loop of a bench: every backend, every width and the machine's own rates, in a new order in each repeat.
 
 Drift of the machine then hits all alike, and ratios are taken repeat by repeat. What fails is told and left out; what
-was measured until Ctrl-C is kept.
+was measured until Ctrl-C is kept. Below it, the Python between two forward passes, timed over engines that answer at
+once.
 """
 
 from __future__ import annotations
@@ -10,21 +11,28 @@ import gc
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter_ns
 from typing import NamedTuple
 
-from bild.bench.backends import EngineEntrant, Entrant, Timed
+from bild.bench.backends import Backend, EngineBackend, Timed
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import policy_for
+from bild.engines import Engine, Summary
+from bild.measure.live import run_live
 from bild.progress import track
+from bild.results.bench import Overhead, Spread
+from bild.results.prices import interpolate
 
 _ROUNDS_NS = 150_000_000
 _ROUNDS = 8
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much to measure."""
+class TimingPlan:
+    """The amount to measure: sources, tokens, widths and repeats."""
 
     sources: Sequence[Sequence[int]]
-    """Token ids, taken in turn by the repeats; all entrants of a repeat decode the same."""
+    """Token ids, taken in turn by the repeats; all backends of a repeat decode the same."""
     tokens: int
     widths: Sequence[int]
     cached: int
@@ -33,36 +41,38 @@ class Plan:
     seed: int
 
     def source(self, repeat: int) -> Sequence[int]:
-        """The source of a repeat; the warm-up has the first ones."""
+        """Return the source of a repeat; the warm-up has the first ones."""
         return self.sources[repeat % len(self.sources)]
 
 
 @dataclass
 class Measured:
-    """What came out, by the entrant's name and the repeat."""
+    """All timings, by the backend's name and the repeat."""
 
     decodes: dict[str, dict[int, Timed]] = field(default_factory=dict)
-    wide_ns: dict[str, dict[int, dict[int, int]]] = field(default_factory=dict)
+    verification_ns: dict[str, dict[int, dict[int, int]]] = field(default_factory=dict)
     """By name, width and repeat: the median pass."""
     rates: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    """Entrants that failed, and why."""
-    wide_failures: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Backends that failed, and why."""
+    verification_failures: dict[str, dict[int, str]] = field(default_factory=dict)
     repeats: int = 0
     """Whole ones."""
     interrupted: bool = False
 
 
 class _Job(NamedTuple):
-    kind: str  # "decode", "wide" (all widths of one engine, so that their ratios are taken close in time) or "rate"
+    kind: str  # "decode", "verify" (all widths of one engine, so that their ratios are taken close in time) or "rate"
     name: str
 
 
-class Contest:
-    """Entrants and probes, ready to be measured."""
+class InterleavedRun:
+    """Backends and probes, ready to be measured."""
 
-    def __init__(self, entrants: Mapping[str, Entrant], probes: Mapping[str, Callable[[], float]], plan: Plan) -> None:
-        self.entrants, self.probes, self.plan = entrants, probes, plan
+    def __init__(
+        self, backends: Mapping[str, Backend], probes: Mapping[str, Callable[[], float]], plan: TimingPlan
+    ) -> None:
+        self.backends, self.probes, self.plan = backends, probes, plan
         self.measured = Measured()
 
     def run(self, what: str) -> Measured:
@@ -88,14 +98,14 @@ class Contest:
         return measured
 
     def _jobs(self) -> list[_Job]:
-        jobs = [_Job("decode", name) for name in self.entrants]
-        for name, entrant in self.entrants.items():
-            if isinstance(entrant, EngineEntrant):
-                jobs.append(_Job("wide", name))
+        jobs = [_Job("decode", name) for name in self.backends]
+        for name, backend in self.backends.items():
+            if isinstance(backend, EngineBackend):
+                jobs.append(_Job("verify", name))
         return jobs + [_Job("rate", name) for name in self.probes]
 
     def _shuffled(self, repeat: int) -> list[_Job]:
-        """All jobs of a repeat. Taken when the one before has ended, which makes it whole."""
+        """Return all jobs of a repeat. Taken when the one before has ended, which makes it whole."""
         self.measured.repeats = max(0, repeat)
         gc.collect()
         jobs = self._jobs()
@@ -111,38 +121,118 @@ class Contest:
             return
         if job.name in measured.failures:
             return
-        if job.kind == "wide":
-            self._wide(job.name, repeat)
+        if job.kind == "verify":
+            self._verify(job.name, repeat)
             return
         try:
-            timed = self.entrants[job.name].decode(plan.source(repeat), plan.tokens)
+            timed = self.backends[job.name].decode(plan.source(repeat), plan.tokens)
         except Exception as error:  # libraries raise all kinds; the others go on
             measured.failures[job.name] = _told(error)
             return
         if repeat >= 0:
             measured.decodes.setdefault(job.name, {})[repeat] = timed
 
-    def _wide(self, name: str, repeat: int) -> None:
-        """A few rounds of one pass by each width, and the median by width; fewer rounds where passes take long."""
-        entrant, plan, measured = self.entrants[name], self.plan, self.measured
-        assert isinstance(entrant, EngineEntrant)
-        failed = measured.wide_failures.setdefault(name, {})
+    def _verify(self, name: str, repeat: int) -> None:
+        """Time a few rounds of one pass by each width, and the median by width; fewer rounds where passes take long."""
+        backend, plan, measured = self.backends[name], self.plan, self.measured
+        assert isinstance(backend, EngineBackend)
+        failed = measured.verification_failures.setdefault(name, {})
         taken: dict[int, list[int]] = {width: [] for width in plan.widths if width not in failed}
         dice, rounds = random.Random(f"{plan.seed}-{repeat}-{name}"), 0
         while rounds < _ROUNDS and sum(map(sum, taken.values())) < _ROUNDS_NS:
             rounds += 1
             for width in dice.sample(list(taken), len(taken)):
                 try:
-                    taken[width].append(entrant.wide(plan.source(repeat), width, plan.cached))
+                    taken[width].append(backend.verify(plan.source(repeat), width, plan.cached))
                 except Exception as error:
                     failed[width] = _told(error)
                     del taken[width]
         if repeat >= 0:
             for width, ns in taken.items():
-                measured.wide_ns.setdefault(name, {}).setdefault(width, {})[repeat] = sorted(ns)[len(ns) // 2]
+                measured.verification_ns.setdefault(name, {}).setdefault(width, {})[repeat] = sorted(ns)[len(ns) // 2]
 
 
 def _told(error: Exception) -> str:
-    """What an error says, on one line and not at length."""
+    """Return an error's words on one line at most 200 characters of them."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+_LENGTH = 128
+_DRAFT = 4
+"""Tokens of a draft, before one that the small model is unsure of."""
+_TEXTS = 60
+_SURE, _UNSURE, _WRONG = 0.1, 3.0, 9.0  # -ln p
+_ROLLBACK_EVERY = 6
+
+
+class ScriptedEngine(Engine):
+    """Answers from a script: its passes take next to no time, and the method around them does all its work.
+
+    As a small model it is unsure of every fifth token; as a large one it takes back a token in every sixth round.
+    """
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.eos, self.length, self.passes = -1, 0, 0
+        self.sure, self.unsure = Summary([7], [_SURE], []), Summary([7], [_UNSURE], [])
+        self.agrees = [Summary([7] * want, [_SURE] * want, [_SURE] * (want - 1)) for want in range(_LENGTH)]
+        self.differs = [
+            Summary([8] * want, [_SURE] * want, [_SURE] * (want - 2) + [_WRONG] * (want > 1)) for want in range(_LENGTH)
+        ]
+
+    def start(self, source: Sequence[int]) -> None:
+        """See `Engine.start`."""
+        self.length = self.passes = 0
+
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
+        """See `Engine.step`."""
+        self.length += len(tokens)
+        self.passes += 1
+        if want > 1:
+            return self.differs[want] if self.passes % _ROLLBACK_EVERY == 0 else self.agrees[want]
+        return self.unsure if self.passes % (_DRAFT + 1) == 0 else self.sure
+
+    def rewind(self, length: int) -> None:
+        """See `Engine.rewind`."""
+        self.length = length
+
+    def synchronize(self) -> None:
+        """See `Engine.synchronize`."""
+
+
+def us_per_pass() -> tuple[Spread, float]:
+    """Return the microseconds of Python for each forward pass, over texts of 128 tokens, and the passes of a round."""
+    large, small = ScriptedEngine(), ScriptedEngine()
+    make = policy_for(MethodConfig("bild"), ThresholdConfig())
+    taken: list[float] = []
+    passes = rounds = 0
+    enabled = gc.isenabled()
+    gc.disable()  # as in a measurement
+    try:
+        for _ in range(_TEXTS):
+            policy = make(start=0, eos=1, max_length=_LENGTH)
+            began = perf_counter_ns()
+            run = run_live(policy, [5, 6, 1], large, small)
+            spent = perf_counter_ns() - began
+            passes, rounds = large.passes + small.passes, len(run.decoded.rounds)
+            taken.append(spent / 1e3 / passes)
+    finally:
+        if enabled:
+            gc.enable()
+    half = taken[len(taken) // 2 :]  # the first ones warm the caches
+    return Spread.of(half), passes / rounds
+
+
+def decode_overhead(engine: str | None, draft_ms: float | None, large_ms: Mapping[int, float]) -> Overhead:
+    """Return the overhead, and its share of a round whose passes take what was measured.
+
+    `draft_ms`: one step of the model that drafts; `large_ms`: verification passes by width, between which is a line.
+    """
+    us, passes = us_per_pass()
+    if engine is None or draft_ms is None or not large_ms:
+        return Overhead(us, passes, None, None, None)
+    drafting = passes - 1
+    round_ms = drafting * draft_ms + interpolate(dict(large_ms), round(drafting))
+    return Overhead(us, passes, round_ms, us.median * passes / 1e3 / round_ms, engine)

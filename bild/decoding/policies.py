@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -57,7 +56,7 @@ def _rules(method: MethodConfig, threshold: ThresholdConfig, limit: int) -> Rule
     top = values.get("top") if own != "top" else None
     bound = 0.0 if own is None else values[own]
     if top is not None:  # a token beyond the cap scores infinity, which must lie above every threshold
-        bound = min(bound, sys.float_info.max)
+        bound = min(bound, math.nextafter(math.inf, 0.0))
     nothing_falls = keep == "nll" and top is None and values["rb"] == math.inf
     return Rules(
         keep=keep,

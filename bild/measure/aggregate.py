@@ -14,34 +14,14 @@ from bild.decoding import Round
 from bild.measure.live import PHASES, Run
 from bild.metrics import bootstrap
 from bild.metrics.scorer import quality_and_draws
-from bild.results import (
-    Baseline,
-    Counts,
-    Joint,
-    Latency,
-    Library,
-    Phases,
-    Quality,
-    Speedup,
-    Stationarity,
-)
+from bild.results.codec import hints
+from bild.results.parts import Baseline, Counts, Joint, Latency, Library, Phases, Quality, Speedup, Stationarity, rates
 from bild.results.sample import PhaseTimes, Sample
 
 DRIFT_LIMIT = 0.1
 """Relative change of the baseline between the halves of a run from which the record carries a warning."""
-_SUMS = (
-    "rounds",
-    "small_passes",
-    "large_passes",
-    "small_positions",
-    "large_positions",
-    "drafted",
-    "kept",
-    "fallbacks",
-    "full_drafts",
-    "rollbacks",
-    "rejected",
-)
+_SUMS = [name for name, kind in hints(Counts).items() if kind is int and hints(Sample).get(name) is int]
+"""The counts that every sample has: rounds, passes, positions, drafted tokens and their fates."""
 
 
 def quality_and_joint(
@@ -136,10 +116,7 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
         tokens=tokens,
         examples=len(samples),
         large_widths=dict(sorted(widths.items())),
-        # Without a large pass (method=small) there is no such ratio; 0 says so.
-        tokens_per_large_pass=tokens / sums["large_passes"] if sums["large_passes"] else 0.0,
-        fallback_rate=sums["fallbacks"] / tokens,
-        rollback_rate=sums["rollbacks"] / tokens,
+        **rates(tokens, sums["large_passes"], sums["fallbacks"], sums["rollbacks"]),
         truncated_sources=sum(sample.truncated for sample in samples),
         reached_limit=sum(sample.reached_limit for sample in samples),
         exit_layers=dict(sorted(layers.items())) if layers else None,
@@ -183,19 +160,11 @@ def count_rounds(rounds: list[Round]) -> dict[str, int]:
 def trace(rounds: list[Round]) -> list[dict[str, Any]]:
     """Return the rounds as JSON, probabilities and nlls to six digits (for people: replays read the tree)."""
     return [
-        {
-            "start": r.start,
-            "drafted": list(r.drafted),
-            "probs": [_short(p) for p in r.probs],
-            "stop": r.stop,
-            "token_nll": [_short(v) for v in r.token_nll],
-            "kept": r.kept,
-            "wrote": r.wrote,
-            "rollback": r.rollback,
-        }
-        for r in rounds
+        each._asdict()
+        | {"probs": _short(each.probs), "token_nll": _short(each.token_nll), "drafted": list(each.drafted)}
+        for each in rounds
     ]
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _short(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]

@@ -1,4 +1,4 @@
-"""What drafts cost on a pair: measured for `max_draft` "auto" before the first example, and kept in the point's folder.
+"""The costs of drafts on a pair: measured for `max_draft` "auto" before the first example, kept in its folder.
 
 The table is data of a point: its tokens follow from it, so a resumed point goes on with the one that it began with.
 """
@@ -16,11 +16,11 @@ from bild.decoding import DraftCosts, policy_for
 from bild.engines import Engine
 from bild.measure.live import run_live
 from bild.models import Pair
-from bild.results import DraftCosts as RecordedCosts
 from bild.results import PointFolder
+from bild.results.parts import DraftCosts as RecordedCosts
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
-"""Of the large passes that are timed; the last one is that of the longest draft and one more."""
+"""Widths of the large passes that are timed; the last is one more than the longest draft."""
 POSITION = 16
 """Tokens before the draft: the passes of a text of usual length."""
 REPEATS = 5
@@ -31,7 +31,7 @@ _known: WeakKeyDictionary[Engine, DraftCosts] = WeakKeyDictionary()
 
 
 def draft_costs(pair: Pair, engine: str, source: Sequence[int]) -> DraftCosts:
-    """Seconds of the parts of a round, by the engines in use; measured once per pair and engine in a process."""
+    """Measure the seconds of the parts of a round, by the engines in use, once per pair and engine in a process."""
     large, small = pair.engine("large", engine), pair.engine("small", engine)
     if large not in _known:
         costs = _passes(large, small, pair.start, source)
@@ -40,7 +40,7 @@ def draft_costs(pair: Pair, engine: str, source: Sequence[int]) -> DraftCosts:
 
 
 def _passes(large: Engine, small: Engine, start: int, source: Sequence[int]) -> DraftCosts:
-    """Rounds of every width, as a live run has them: the small model drafts, then the large one reads the draft.
+    """Time rounds of every width, as a live run has them: the small model drafts, then the large one reads the draft.
 
     Medians over interleaved repeats, without the first, in which the engines make what they need for a width.
     """
@@ -69,7 +69,7 @@ def _passes(large: Engine, small: Engine, start: int, source: Sequence[int]) -> 
 
 
 def _write(engine: Engine, feed: list[int], count: int) -> list[int]:
-    """Exactly so many tokens after `feed`, whatever they are: an end token does not end them."""
+    """Write exactly so many tokens after `feed`, whatever they are: an end token does not end them."""
     out: list[int] = []
     while len(out) < count:
         tokens, _, _ = engine.draft(feed, count - len(out), 0.0)
@@ -79,7 +79,7 @@ def _write(engine: Engine, feed: list[int], count: int) -> list[int]:
 
 
 def _rest(pair: Pair, large: Engine, small: Engine, costs: DraftCosts, source: Sequence[int]) -> float:
-    """What the policy itself takes of a round."""
+    """Return the seconds that the policy itself takes of a round."""
     make = policy_for(MethodConfig("speculative", max_draft="auto"), ThresholdConfig(), costs)
     found = []
     for _ in range(_TEXTS):
@@ -89,7 +89,7 @@ def _rest(pair: Pair, large: Engine, small: Engine, costs: DraftCosts, source: S
 
 
 def costs_of(folder: PointFolder, pair: Pair, engine: str, source: Sequence[int]) -> DraftCosts:
-    """The table that a point goes by: the one that its folder has, or one measured now and kept there.
+    """Return the table that a point goes by: the one that its folder has, or one measured now and kept there.
 
     BildError where the folder has examples but no table, or one that cannot be read.
     """
@@ -101,5 +101,5 @@ def costs_of(folder: PointFolder, pair: Pair, engine: str, source: Sequence[int]
 
 
 def recorded(costs: DraftCosts) -> RecordedCosts:
-    """The table as records have it."""
+    """Return the table as records have it."""
     return RecordedCosts(costs.small, dict(costs.large), costs.rest)

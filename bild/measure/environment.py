@@ -1,4 +1,4 @@
-"""What the run was made on: hardware, versions, the state of the repository, and how busy the machine was."""
+"""The environment of a run: hardware, versions, the state of the repository, and how busy the machine was."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu", "rou
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The environment of a run on `device`, for its record. `machine.fingerprint` is equal on equal hardware only."""
+    """Return the environment of a run on `device`; `machine.fingerprint` is equal on equal hardware only."""
     machine: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
@@ -47,15 +47,17 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def state(device: torch.device) -> dict[str, Any]:
-    """What changes by itself: the load before the run, and on a GPU its clocks, temperature and free memory."""
-    now: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2), "torch_threads": torch.get_num_threads()}
+    """Return what changes by itself: load and clock of the CPU, and clocks, temperature and free memory of a GPU."""
+    now: dict[str, Any] = {"load_1min": round(psutil.getloadavg()[0], 2), "torch_threads": torch.get_num_threads()}
+    clock = psutil.cpu_freq()  # None where the system does not tell; in a virtual machine often a nominal one
+    now["cpu_mhz"] = round(clock.current) if clock else None
     if device.type == "cuda":
         now |= {key: value for key, value in _nvml(device).items() if key != "driver"}
     return now
 
 
 def busy_warning(now: dict[str, Any]) -> str | None:
-    """A sentence where other work will disturb the times of this run, else None."""
+    """Return a sentence where other work will disturb the times of this run, else None."""
     free = (os.cpu_count() or 1) - float(now["load_1min"])
     if free >= now["torch_threads"]:
         return None
@@ -69,7 +71,7 @@ _WHAT_RUNS = (":/bild", ":/conf", ":/pyproject.toml", ":/constraints.txt")
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of the repository that the code is in, and whether what runs (code, settings, pins) differs from it.
+    """Return the commit of the code's repository, and whether what runs (code, settings, pins) differs from it.
 
     Null for both where the code is in none. Texts and results do not count: a run that replaces an example is no other.
     """
@@ -108,7 +110,7 @@ def _version(name: str) -> str:
 
 
 def _nvml(device: torch.device) -> dict[str, Any]:
-    """Driver, clocks (MHz), temperature (C), power (W) and free memory (MiB); empty without NVIDIA's library."""
+    """Return driver, clocks (MHz), temperature (C), power (W) and free memory (MiB); empty without NVIDIA's library."""
     try:
         import pynvml
 

@@ -88,7 +88,7 @@ class CachedModel:
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
 
     def verify(self, prefix: list[int], tokens: list[int], ranks: bool) -> Verdict:
-        """Run one pass over `tokens` after `prefix`, and report on all of them and the next."""
+        """Run one pass over `tokens` after `prefix`, and report on all of them (`ranks` too, if asked) and the next."""
         self.start()
         began = perf_counter_ns()
         feed = self._missing(prefix) + tokens

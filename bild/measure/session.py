@@ -24,21 +24,10 @@ from bild.measure.environment import busy_warning, describe, state
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.progress import track
-from bild.results import (
-    SCHEMA_VERSION,
-    Engine,
-    Intervals,
-    Method,
-    Model,
-    Point,
-    PointFolder,
-    Record,
-    Task,
-    Threshold,
-    config_hash,
-)
-from bild.results import Pair as PairRecord
+from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
+from bild.results.parts import Engine, Intervals, Model, Task
+from bild.results.parts import Pair as PairRecord
 from bild.tasks import Dataset, load_task
 
 _loaded: dict[tuple[Any, ...], Pair] = {}
@@ -103,7 +92,7 @@ def next_session(points: Sequence[OpenPoint]) -> int:
 def shared_identity(
     config: RunConfig, spec: PairSpec, data: Dataset, environment: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """All that can change a token, a score or a time, but for the method and its thresholds."""
+    """Return all that can change a token, a score or a time, but for the method and its thresholds."""
     task = config.task
     return {
         "schema": SCHEMA_VERSION,
@@ -127,7 +116,7 @@ def shared_identity(
 def open_point(
     stack: ExitStack, config: RunConfig, shared: dict[str, Any], method: MethodConfig, threshold: ThresholdConfig
 ) -> OpenPoint:
-    """The folder of a point, made or reopened, and held until the stack ends; `shared` is all else of its identity."""
+    """Make or reopen the folder of a point, held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
     digest = config_hash(shared | {"method": resolved, "threshold": thresholds_of(method, threshold)})
     plain = dataclasses.asdict(dataclasses.replace(config, method=method, threshold=threshold))
@@ -161,7 +150,7 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
 def make_record(
     config: RunConfig, pair: Pair, data: Dataset, point: OpenPoint, environment: dict[str, Any], shared: dict[str, Any]
 ) -> Record:
-    """The record of a point whose folder has all examples of `data`, perhaps among others."""
+    """Return the record of a point whose folder has all examples of `data`, perhaps among others."""
     task, measure, method = config.task, config.measure, point.method
     by_id = {sample.id: sample for sample in point.folder.samples()}
     samples = [by_id[example.id] for example in data.examples]

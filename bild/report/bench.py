@@ -18,13 +18,13 @@ from bild.report.format import DASH, plural, significant
 from bild.report.layout import Words, open_frame, probe, text_inches
 from bild.report.style import Theme
 from bild.report.table import Table
-from bild.results.bench import BenchResult, Row, Spread, Wide, read_bench
+from bild.results.bench import BenchResult, Row, Spread, Verification, read_bench
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEADINGS = ("", "ms per token", "× generate()", "GB/s", "GFLOP\n/s", "× roof-\nline", "first\nms", "same\ntokens")
+HEADINGS = ("", "ms per token", "× generate()", "GB/s", "GFLOP\n/s", "× roof-\nline", "TTFT\nms", "same\ntokens")
 _ENGINES = {"hf": ("#E69F00", "s"), "fused": ("#0072B2", "o"), "graph": ("#009E73", "D")}
 _SPARE = (("#CC79A7", "v"), ("#56B4E9", "P"), ("#D55E00", "^"))
 _ROOFLINE = "#D55E00"
@@ -36,7 +36,7 @@ def bench_tables(result: BenchResult) -> list[Table]:
     """Return decoding, large passes by their width where these were measured, and notes below the last."""
     found = [Table("decode", title(result), HEADINGS, tuple(_decode_rows(result)), subtitle=conditions(result))]
     if wide := _wide_rows(result):
-        headings = ("width", *map(str, sorted(result.floors)))
+        headings = ("width", *map(str, sorted(result.rooflines)))
         found.append(Table("widths", "ms of a pass, by new positions (× width 1)", headings, tuple(wide)))
     found[-1] = dataclasses.replace(found[-1], notes=tuple(notes(result)))
     return found
@@ -59,7 +59,9 @@ def conditions(result: BenchResult) -> str:
 
 def _decode_rows(result: BenchResult) -> list[tuple[str, ...]]:
     """Return the roofline, then a row for all that was asked for."""
-    roofline = next((row.floor for row in result.rows.values() if row.floor and row.precision == result.dtype), None)
+    roofline = next(
+        (row.roofline for row in result.rows.values() if row.roofline and row.precision == result.dtype), None
+    )
     rows: list[tuple[str, ...]] = []
     if roofline is not None:
         reached = significant(result.rates.gb_per_s), significant(result.rates.gflop_per_s)
@@ -69,16 +71,19 @@ def _decode_rows(result: BenchResult) -> list[tuple[str, ...]]:
             rows.append((name, row.status, *[""] * (len(HEADINGS) - 2)))
             continue
         agreement = f"{row.agreement.equal}/{row.agreement.repeats}" if row.agreement else DASH
-        numbers = (row.gb_per_s, row.gflop_per_s, row.over_floor, row.first_ms.median if row.first_ms else None)
+        numbers = (row.gb_per_s, row.gflop_per_s, row.over_roofline, row.ttft_ms.median if row.ttft_ms else None)
         cells = (DASH if value is None else significant(value) for value in numbers)
-        rows.append((name, _spread(row.ms_per_token), _spread(row.faster), *cells, agreement))
+        rows.append((name, _spread(row.ms_per_token), _spread(row.speedup), *cells, agreement))
     return rows
 
 
 def _wide_rows(result: BenchResult) -> list[tuple[str, ...]]:
     """Return rooflines, then the engines; empty where no width was measured."""
-    widths, engines = sorted(result.floors), {name: row.wide for name, row in result.rows.items() if row.wide}
-    rows = [("roofline", *(significant(result.floors[width].ms) for width in widths))]
+    widths, engines = (
+        sorted(result.rooflines),
+        {name: row.verification for name, row in result.rows.items() if row.verification},
+    )
+    rows = [("roofline", *(significant(result.rooflines[width].ms) for width in widths))]
     for name, wide in engines.items():
         found = [wide.get(width) for width in widths]
         cells = (f"{significant(w.ms.median)} ({w.relative.median:.2f})" if w else DASH for w in found)
@@ -110,7 +115,7 @@ def notes(result: BenchResult) -> list[str]:
         f"or operations over {rates.gflop_per_s:.3g} GFLOP/s (best product of {rates.matrix} × {rates.matrix}), "
         f"the longer{beside}.",
         "Medians (least–most). Per token: after the first one, which has the encoder and the source's keys and values "
-        "(first ms). × generate(): how many times as fast, repeat by repeat. Same tokens: repeats with those of "
+        "(TTFT). × generate(): how many times as fast, repeat by repeat. Same tokens: repeats with those of "
         "generate().",
         f"Python between two passes: {overhead.us_per_pass.median:.2f} µs a pass{share}.",
     ]
@@ -153,7 +158,9 @@ def _look(name: str, row: Row, theme: Theme) -> tuple[str, str]:
 
 
 def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, width: str) -> Figure:
-    wide = {name: row.wide for name, row in result.rows.items() if row.wide and len(row.wide) > 1}
+    wide = {
+        name: row.verification for name, row in result.rows.items() if row.verification and len(row.verification) > 1
+    }
     looks = {name: _look(name, row, theme) for name, row in result.rows.items()}
     rates, figure = result.rates, probe()
     words = (
@@ -184,15 +191,15 @@ def _draw_bars(
     axes: Axes, result: BenchResult, bars: Sequence[tuple[str, Row]], colors: dict[str, str], theme: Theme
 ) -> None:
     spreads = [row.ms_per_token for _, row in bars if row.ms_per_token]
-    rooflines = {row.precision: row.floor.ms for _, row in bars if row.floor}
+    rooflines = {row.precision: row.roofline.ms for _, row in bars if row.roofline}
     line, own = theme.mark(_ROOFLINE), rooflines.get(result.dtype)
     for at, ((name, row), spread) in enumerate(zip(bars, spreads, strict=True)):
         axes.barh(at, spread.median, height=0.66, color=colors[name], zorder=2)
         axes.plot([spread.low, spread.high], [at, at], color=theme.strong, linewidth=0.8, zorder=4)
-        over = "" if row.over_floor is None else f"  ({row.over_floor:.1f}× roofline)"
+        over = "" if row.over_roofline is None else f"  ({row.over_roofline:.1f}× roofline)"
         _note(axes, f"{significant(spread.median)}{over}", (max(spread.high, spread.median), at), (4, 0), "left")
-        if row.floor and row.precision != result.dtype:  # its own: its weights are smaller
-            axes.plot([row.floor.ms] * 2, [at - 0.33, at + 0.33], color=line, linewidth=1.2, zorder=5)
+        if row.roofline and row.precision != result.dtype:  # its own: its weights are smaller
+            axes.plot([row.roofline.ms] * 2, [at - 0.33, at + 0.33], color=line, linewidth=1.2, zorder=5)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -222,7 +229,9 @@ def _note(
     axes.annotate(text, at, xytext=shift, textcoords="offset points", **look)  # type: ignore[arg-type]
 
 
-def _draw_widths(axes: Axes, wide: dict[str, dict[int, Wide]], looks: dict[str, tuple[str, str]], theme: Theme) -> None:
+def _draw_widths(
+    axes: Axes, wide: dict[str, dict[int, Verification]], looks: dict[str, tuple[str, str]], theme: Theme
+) -> None:
     """Draw each engine by its own width 1, and not the roofline's curve."""
     widths = sorted({width for found in wide.values() for width in found})
     for name, found in wide.items():

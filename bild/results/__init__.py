@@ -1,30 +1,10 @@
-"""What a run leaves behind, and how it is read again. No torch here."""
+"""The files that a run leaves, and their readers: `frame("results/")` is all of them as one table. No torch here."""
 
 from __future__ import annotations
 
 from bild.results.folder import PointFolder, read_record
 from bild.results.hashing import config_hash
-from bild.results.parts import (
-    Baseline,
-    Counts,
-    DraftCosts,
-    Engine,
-    Interval,
-    Intervals,
-    Joint,
-    Latency,
-    Library,
-    Method,
-    Model,
-    Pair,
-    Phases,
-    Quality,
-    Score,
-    Speedup,
-    Stationarity,
-    Task,
-    Threshold,
-)
+from bild.results.parts import Interval, Method, Score, Threshold
 from bild.results.reading import Point, Skipped, comparable, find_records, frame, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json
 from bild.results.sample import Sample
@@ -32,29 +12,14 @@ from bild.results.samples_log import read_samples, read_traces
 
 __all__ = [
     "SCHEMA_VERSION",
-    "Baseline",
-    "Counts",
-    "DraftCosts",
-    "Engine",
     "Interval",
-    "Intervals",
-    "Joint",
-    "Latency",
-    "Library",
     "Method",
-    "Model",
-    "Pair",
-    "Phases",
     "Point",
     "PointFolder",
-    "Quality",
     "Record",
     "Sample",
     "Score",
     "Skipped",
-    "Speedup",
-    "Stationarity",
-    "Task",
     "Threshold",
     "comparable",
     "config_hash",

@@ -1,19 +1,17 @@
-"""What a bench leaves as JSON: one dataclass per thing that was measured. No torch, so that a report can draw it."""
+"""The JSON of a bench: one dataclass per thing that was measured. No torch, so that a report can draw it."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 from bild.results.folder import write_atomically
 
-BENCH_VERSION = 1
+BENCH_VERSION = 2
 
 MEASURED, FAILED, SKIPPED, ABSENT = "measured", "failed", "skipped", "absent"
 
@@ -28,13 +26,13 @@ class Spread:
 
     @staticmethod
     def of(values: Iterable[float]) -> Spread:
-        """Of at least one value."""
+        """Return the spread of at least one value."""
         found = sorted(values)
         return Spread(statistics.median(found), found[0], found[-1])
 
 
 @dataclass(frozen=True)
-class Floor:
+class Roofline:
     """The least that a pass can cost on this machine: what it reads and computes over the machine's best rates."""
 
     bytes: int
@@ -45,25 +43,25 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Wide:
+class Verification:
     """A pass over several new positions."""
 
     ms: Spread
     relative: Spread
     """Its time over that of width 1, repeat by repeat (over the narrowest width, where 1 was not measured)."""
-    over_floor: float
+    over_roofline: float
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether the tokens are those of the reference, and where they first part."""
+    """The tokens compared with those of the reference: how often they are equal, where they first part."""
 
     reference: str
     equal: int
     """Repeats with equal tokens."""
     repeats: int
     position: int | None = None
-    """Of the first difference, counted from the first written token."""
+    """The place of the first difference, counted from the first written token."""
     gap: float | None = None
     """There, in nats: how much more probable the reference's token is to the large model than the other one."""
 
@@ -77,19 +75,19 @@ class Row:
     status: str
     note: str | None = None
     precision: str | None = None
-    """Of the weights: "fp32", "fp16", "bf16" or "int8"."""
+    """The dtype of the weights: "fp32", "fp16", "bf16" or "int8"."""
     ms_per_token: Spread | None = None
-    first_ms: Spread | None = None
+    ttft_ms: Spread | None = None
     """From the source to the first token: encoder, the source's keys and values, one step."""
-    faster: Spread | None = None
-    """How many times as fast as `generate`, repeat by repeat."""
+    speedup: Spread | None = None
+    """Over `generate`, repeat by repeat."""
     gb_per_s: float | None = None
     gflop_per_s: float | None = None
-    floor: Floor | None = None
-    over_floor: float | None = None
-    """Median ms per token over the floor's."""
+    roofline: Roofline | None = None
+    over_roofline: float | None = None
+    """Median ms per token over the roofline's."""
     agreement: Agreement | None = None
-    wide: dict[int, Wide] | None = None
+    verification: dict[int, Verification] | None = None
     repeats_ms: dict[int, float] | None = None
     """ms per token of each repeat."""
 
@@ -106,7 +104,7 @@ class Rates:
     """Rows and columns of the matrices that were multiplied."""
     gb_per_s_in_loop: Spread | None
     gflop_per_s_in_loop: Spread | None
-    """Beside the entrants; far below the best on a busy machine."""
+    """Beside the backends; far below the best on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,8 @@ class BenchResult:
     model: dict[str, Any]
     environment: dict[str, Any]
     rates: Rates
-    floors: dict[int, Floor]
-    """Of a wide pass, by width."""
+    rooflines: dict[int, Roofline]
+    """The least that verification passes can cost, by width."""
     rows: dict[str, Row]
     overhead: Overhead
     repeats: int
@@ -147,7 +145,7 @@ class BenchResult:
 
     @property
     def machine(self) -> str:
-        """The machine's name for people."""
+        """Return the machine's name for people."""
         return str(self.environment["machine"]["name"])
 
 
@@ -159,13 +157,23 @@ def write_bench(result: BenchResult, path: Path) -> None:
 
 
 def read_bench(path: Path) -> BenchResult:
-    """Read one back. BildError where it is no such file."""
-    try:
-        result: BenchResult = decode(BenchResult, json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BildError(f"{path} cannot be read ({error.strerror}).") from error
-    except (FieldError, ValueError) as error:
-        raise BildError(f"{path} is not a result of python -m bild.bench: {error}.") from error
-    if result.schema != BENCH_VERSION:
-        raise BildError(f"{path} has version {result.schema}, and this program reads version {BENCH_VERSION}.")
-    return result
+    """Read one back; one of version 1 comes back as version 2. BildError where it is no such file."""
+    mend = "measure again, or give the JSON that it wrote"
+    return read_json(BenchResult, path, "is not a result of python -m bild.bench", mend, BENCH_VERSION, _upgrade)
+
+
+_RENAMED = {"first_ms": "ttft_ms", "faster": "speedup", "floor": "roofline", "over_floor": "over_roofline"}
+_RENAMED |= {"wide": "verification", "floors": "rooflines"}
+
+
+def _upgrade(plain: Any) -> Any:
+    """Return a result of version 1 in the words of version 2; all else is left to the reader of fields."""
+    if not isinstance(plain, dict) or plain.get("schema") != 1:
+        return plain
+    return _renamed({**plain, "rows": _renamed(plain.get("rows"), 3), "schema": BENCH_VERSION})
+
+
+def _renamed(plain: Any, depth: int = 0) -> Any:
+    if not isinstance(plain, dict):
+        return plain
+    return {_RENAMED.get(key, key): _renamed(value, depth - 1) if depth else value for key, value in plain.items()}

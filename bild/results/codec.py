@@ -10,11 +10,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from bild.errors import BildError
+
+T = TypeVar("T")
 INFINITE = {"infinite": True}
 _NAMES = {
     str: "a string",
@@ -42,7 +46,7 @@ def _inside(where: str, name: object) -> str:
 
 
 def _options(union: Any) -> list[Any]:
-    """The types of a union but for None."""
+    """Return the types of a union but for None."""
     return [option for option in get_args(union) if option is not type(None)]
 
 
@@ -51,7 +55,7 @@ def _is_dataclass(kind: Any) -> bool:
 
 
 def encode(value: Any, where: str = "", infinite: bool = False) -> Any:
-    """A value as plain JSON types. FieldError on NaN, and on infinity where neither field nor caller allows it."""
+    """Return a value as plain JSON types. FieldError on NaN, and on infinity where nothing allows it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: encode(
@@ -79,7 +83,7 @@ def encode(value: Any, where: str = "", infinite: bool = False) -> Any:
 
 
 def dumps(plain: Any, indent: int | None = None) -> str:
-    """Strict JSON of plain types, that UTF-8 can always hold; on one line unless indented."""
+    """Return strict JSON of plain types, which UTF-8 can always hold; on one line unless indented."""
     separators = (",", ":") if indent is None else None
     text = json.dumps(plain, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
     if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
@@ -88,7 +92,7 @@ def dumps(plain: Any, indent: int | None = None) -> str:
 
 
 def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
-    """The value of type `kind` that the plain JSON `value` stands for. FieldError where it does not fit."""
+    """Return the value of type `kind` that the plain JSON `value` stands for. FieldError where it does not fit."""
     metadata = metadata or {}
     if get_origin(kind) is UnionType:
         if value is None and type(None) in get_args(kind):
@@ -119,6 +123,32 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
         return float(value)
     _expect(value, kind, where)
     return value
+
+
+def read_json(
+    kind: type[T],
+    path: Path,
+    what: str,
+    mend: str,
+    version: int | None = None,
+    upgrade: Callable[[Any], Any] | None = None,
+) -> T:
+    """Read the dataclass in a JSON file, whose `schema` must be `version`; `upgrade` takes older ones' plain JSON.
+
+    BildError where it cannot be read or is something else: "<path> <what> (<why>): <mend>."
+    """
+    try:
+        plain = json.loads(path.read_bytes())
+        plain = upgrade(plain) if upgrade is not None else plain
+        schema = plain.get("schema", "missing") if isinstance(plain, dict) else version
+        if version is not None and schema != version:
+            raise FieldError(f"the field schema must be {version}, but it is {schema}")
+        found = cast(T, decode(kind, plain))
+    except OSError as error:
+        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
+        raise BildError(f"{path} {what} ({error}): {mend}.") from None
+    return found
 
 
 def _decode_fields(kind: type, value: Any, where: str) -> Any:
@@ -174,7 +204,7 @@ def _check_shape(shape: Mapping[str, Any], value: Mapping[str, Any], where: str)
 
 
 def json_schema(kind: type) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a dataclass; the dataclasses within are its `$defs`."""
+    """Return the JSON Schema (2020-12) of a dataclass; the dataclasses within are its `$defs`."""
     definitions: dict[str, Any] = {}
     whole = _object_schema(kind, definitions)
     return {

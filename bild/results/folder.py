@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO, Self
 import yaml
 
 from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 from bild.results.hashing import SHORT
 from bild.results.locking import holder, open_lock, sign, taken
 from bild.results.parts import DraftCosts
@@ -71,7 +70,7 @@ class PointFolder:
             raise
 
     def record(self) -> Record | None:
-        """The point's record, or None while it is unfinished. BildError where the file is not a record."""
+        """Read the point's record, or None while it is unfinished. BildError where the file is not a record."""
         return read_record(self.path / RECORD) if (self.path / RECORD).exists() else None
 
     def samples(self) -> list[Sample]:
@@ -79,11 +78,11 @@ class PointFolder:
         return read_samples(self.path)
 
     def traces(self) -> dict[Any, list[dict[str, Any]]]:
-        """The rounds of each finished example by its id, in order."""
+        """Read the rounds of each finished example by its id, in order."""
         return read_traces(self.path)
 
     def draft_costs(self) -> DraftCosts | None:
-        """The costs that the point's drafts go by, or None before its first example.
+        """Read the costs that the point's drafts go by, or None before its first example.
 
         BildError where the file is damaged, or gone although there are examples.
         """
@@ -92,12 +91,7 @@ class PointFolder:
             if self.samples():
                 raise BildError(f"{path} is gone, and its examples were decoded by it: start anew with resume=false.")
             return None
-        try:
-            found: DraftCosts = decode(DraftCosts, json.loads(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            why = str(error) if isinstance(error, FieldError) else "it is no JSON that can be read"
-            raise BildError(f"{path} is damaged ({why}): start anew with resume=false.") from None
-        return found
+        return read_json(DraftCosts, path, "is damaged", "start anew with resume=false")
 
     def keep_draft_costs(self, costs: DraftCosts) -> None:
         """Write the costs in one step, before the first example that is decoded by them."""
@@ -143,7 +137,7 @@ class PointFolder:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file. BildError where it cannot be read or is not a record."""
+    """Read the record in a file. BildError where it cannot be read or is not a record."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -202,7 +196,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def slug(name: str) -> str:
-    """A name as one folder name: no separators, no hidden or parent folders."""
+    """Return a name as one folder name: no separators, no hidden or parent folders."""
     return re.sub(r"[^\w.+=-]+", "-", name).strip(".-") or "unnamed"
 
 

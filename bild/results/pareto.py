@@ -14,7 +14,7 @@ _ROUNDING = 1e-9  # a quality stored as 40.33 - 0.33 is still 40
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (speedup, quality) that no other point beats, from slow to fast.
+    """Return the indices of the points (speedup, quality) that no other point beats, from slow to fast.
 
     One point beats another when it is as good in both and better in one; so of equal points all stay.
     """
@@ -40,12 +40,12 @@ class Picks:
 
 
 def picks(records: Sequence[Record]) -> Picks:
-    """The paper's two picks among the BiLD points, judged by their quality less that of same-engine vanilla."""
+    """Return the paper's two picks among the BiLD points, judged by their quality less that of same-engine vanilla."""
     return Picks(_fastest(records, 0.0), _fastest(records, ONE_POINT))
 
 
 def loss(record: Record, records: Sequence[Record]) -> float | None:
-    """How many points of quality the record lost against same-engine vanilla; None where nothing tells."""
+    """Return how many points of quality the record lost against same-engine vanilla; None where nothing tells."""
     if record.headline_difference is not None:
         return -record.headline_difference.value
     vanilla = next((other for other in records if other.method.name == "vanilla"), None)

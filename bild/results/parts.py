@@ -112,7 +112,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Engine:
-    """How a forward step was executed, and on what."""
+    """The engine that ran the forward passes, and its device."""
 
     name: str
     dtype: str
@@ -122,7 +122,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Intervals:
-    """What every interval of the record is: a bootstrap over examples of this confidence, draws and seed."""
+    """The kind of every interval of the record: a bootstrap over examples of this confidence, draws and seed."""
 
     confidence: float
     draws: int
@@ -241,3 +241,15 @@ class Counts:
     reached_limit: int
     exit_layers: dict[int, int] | None = None
     layer_share: float | None = None
+
+
+def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:
+    """Return the rates of `Counts`: generated tokens over large passes (block efficiency), and per generated token.
+
+    Without a large pass (method=small) there is no block efficiency; 0 says so.
+    """
+    return {
+        "tokens_per_large_pass": tokens / large_passes if large_passes else 0.0,
+        "fallback_rate": fallbacks / tokens,
+        "rollback_rate": rollbacks / tokens,
+    }

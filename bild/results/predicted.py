@@ -6,13 +6,12 @@ hold both the choice of the examples and the error of the prices. Measured point
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 from bild.results.parts import Counts, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.record import upgrade_settings
@@ -59,7 +58,7 @@ class Agreement:
     """Per example."""
     measured_seconds: float
     inside: bool
-    """Whether the measured interval and the prediction's overlap."""
+    """True where the measured interval and the prediction's overlap."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class PredictedPoint:
     speedup: Interval
     """Over vanilla decoding by the large model on the same engine, ratio of totals."""
     front: bool
-    """Whether no other point is predicted to be as good and faster, or as fast and better."""
+    """True where no other point is predicted to be as good and faster, or as fast and better."""
     difference: Interval | None = None
     """Quality less that of vanilla, paired."""
     chosen: str | None = None
@@ -110,29 +109,22 @@ class Predicted:
     prices: PriceError
     created: str
     finished: bool
-    """Whether everything that was chosen has been measured, dropped or has failed."""
+    """True once everything that was chosen has been measured, dropped or has failed."""
     points: list[PredictedPoint]
     marked: list[str] = field(default_factory=list)
     asked: int = 0
-    """How many points of the front were asked for when the ones to measure were chosen."""
+    """The number of points of the front were asked for when the ones to measure were chosen."""
 
 
 def predicted_to_json(predicted: Predicted) -> str:
-    """The predictions as strict JSON."""
+    """Return the predictions as strict JSON."""
     return dumps(encode(predicted), indent=1) + "\n"
 
 
 def read_predicted(path: Path) -> Predicted:
-    """The predictions in a file. BildError where it cannot be read or is no such file."""
-    try:
-        found = cast(Predicted, decode(Predicted, _upgrade(json.loads(path.read_bytes()))))
-        if found.schema != PREDICTED_SCHEMA:
-            raise FieldError(f"the field schema must be {PREDICTED_SCHEMA}, but it is {found.schema}")
-    except OSError as error:
-        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
-    except (ValueError, RecursionError) as error:
-        raise BildError(f"{path} does not hold predictions ({error}): delete it and run the sweep again.") from None
-    return found
+    """Read the predictions in a file. BildError where it cannot be read or is no such file."""
+    mend = "delete it and run the sweep again"
+    return read_json(Predicted, path, "does not hold predictions", mend, PREDICTED_SCHEMA, _upgrade)
 
 
 def _upgrade(plain: Any) -> Any:
@@ -144,7 +136,7 @@ def _upgrade(plain: Any) -> Any:
 
 
 def find_predicted(root: Path) -> list[tuple[Path, Predicted]]:
-    """All predictions under a results folder, by path. Files that cannot be read are passed over."""
+    """Read all predictions under a results folder, by path. Files that cannot be read are passed over."""
     found = []
     for path in sorted(Path(root).rglob(PREDICTED)):
         try:

@@ -1,4 +1,4 @@
-"""What a decoding costs on one machine: the time of every kind of forward pass, calibrated beside the measurements.
+"""The prices of decoding on one machine: the time of every kind of forward pass, calibrated beside the measurements.
 
 A text costs its encoders, each pass by its width, the place it happens at and the length of the source, and a rest per
 round and per text. The times of passes are measured tables, not lines: a pass over four tokens is not four passes.
@@ -6,16 +6,14 @@ round and per text. The times of passes are measured tables, not lines: a pass o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from bild.errors import BildError
-from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.codec import dumps, encode, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +24,7 @@ PRICES_SCHEMA = 1
 
 
 def interpolate(table: dict[int, float], at: float) -> float:
-    """Between the entries of a table; beyond its ends along its outermost two."""
+    """Interpolate between the entries of a table; beyond its ends go along its outermost two."""
     known = sorted(table)
     if len(known) == 1:
         return table[known[0]]
@@ -49,21 +47,21 @@ class PassPrice:
     per_position: float = 0.0
     per_source: float = 0.0
     observed: dict[int, int] = field(default_factory=dict)
-    """How many passes of each width were timed."""
+    """The number of passes of each width that were timed."""
 
     def of(self, width: int) -> float:
-        """Seconds of a pass of this width at the usual place."""
+        """Return the seconds of a pass of this width at the usual place."""
         return max(0.0, interpolate(self.seconds, width))
 
 
 @dataclass(frozen=True)
 class PriceError:
-    """How far the prices were off: relative, as the half-width of an interval, and on what that was seen."""
+    """The error of the prices: relative, as the half-width of an interval, and the number of points it was seen on."""
 
     relative: float
-    """Of the seconds of a point."""
+    """The error of the seconds of a point."""
     speedup: float
-    """Of its speedup over vanilla."""
+    """The error of its speedup over vanilla."""
     points: int
     """Measured points that it was taken from; 0: calibration texts that the prices were not fitted on."""
 
@@ -100,7 +98,7 @@ class Prices:
         *,
         length: int | None = None,
     ) -> float:
-        """Predicted end-to-end seconds of one text, from the new positions that were fed pass by pass.
+        """Predict the end-to-end seconds of one text, from the new positions that were fed pass by pass.
 
         A model without passes is not encoded with, as in `vanilla` and `small`. `length` (tokens of the finished text)
         tells how many of the positions were taken back; without it none were.
@@ -116,7 +114,7 @@ class Prices:
         *,
         lengths: Sequence[int] | None = None,
     ) -> NDArray[np.float64]:
-        """As `seconds`, for many texts at once: [texts]."""
+        """Predict as `seconds` does, for many texts at once: [texts]."""
         import numpy as np
 
         sources = np.asarray(source_tokens, dtype=np.float64)
@@ -147,7 +145,7 @@ def _passes(
     lengths: Sequence[int] | None,
     wanted: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Seconds of the passes of each text, 0 where it is not `wanted`."""
+    """Return the seconds of the passes of each text, 0 where it is not `wanted`."""
     import numpy as np
 
     total = np.zeros(len(counts))
@@ -172,18 +170,11 @@ def _passes(
 
 
 def prices_to_json(prices: Prices) -> str:
-    """The prices as strict JSON."""
+    """Return the prices as strict JSON."""
     return dumps(encode(prices), indent=2) + "\n"
 
 
 def read_prices(path: Path) -> Prices:
-    """The prices in a file. BildError where it cannot be read or is no such file."""
-    try:
-        found = cast(Prices, decode(Prices, json.loads(path.read_bytes())))
-        if found.schema != PRICES_SCHEMA:
-            raise FieldError(f"the field schema must be {PRICES_SCHEMA}, but it is {found.schema}")
-    except OSError as error:
-        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
-    except ValueError as error:
-        raise BildError(f"{path} does not hold prices ({error}): delete it; the next sweep makes it anew.") from None
-    return found
+    """Read the prices in a file. BildError where it cannot be read or is no such file."""
+    mend = "delete it; the next sweep makes it anew"
+    return read_json(Prices, path, "does not hold prices", mend, PRICES_SCHEMA)

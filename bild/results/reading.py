@@ -44,7 +44,7 @@ class Skipped:
 
 
 def find_records(root: Path) -> tuple[list[Point], list[Skipped]]:
-    """All points under `root` in the order of their paths, and what was passed over. BildError where `root` is none."""
+    """Read all points under `root` by path, and name what was passed over. BildError where there is no folder."""
     root = Path(root)
     if not root.is_dir():
         raise BildError(f"The results folder {root} does not exist: give the folder that a run wrote to.")
@@ -64,7 +64,7 @@ def find_records(root: Path) -> tuple[list[Point], list[Skipped]]:
 
 
 def identity(record: Record) -> dict[str, Any]:
-    """The fields that must be equal for two speedups, or two scores, to be compared."""
+    """Return the fields that must be equal for two speedups, or two scores, to be compared."""
     environment = record.environment
     fields = {
         "task.name": record.task.name,
@@ -91,7 +91,7 @@ def identity(record: Record) -> dict[str, Any]:
 
 
 def comparable(a: Record, b: Record) -> list[str]:
-    """The fields that differ and forbid comparing the two; empty when they may be compared."""
+    """Return the fields that differ and forbid comparing the two; empty when they may be compared."""
     left, right = identity(a), identity(b)
     return [name for name in left | right if left.get(name) != right.get(name)]
 
@@ -154,7 +154,7 @@ HOW = "run one first, such as `make sweep`, or `make example` for the small one 
 
 
 def find_results(start: Path | str = ".") -> Path:
-    """The folder of results/ to report on, in `start` or a folder above it: one's own runs, else the example.
+    """Return the folder of results/ to report on, in `start` or a folder above it: one's own runs, else the example.
 
     BildError where neither has a finished point.
     """
@@ -171,7 +171,7 @@ def find_results(start: Path | str = ".") -> Path:
 
 
 def find_tree(start: Path | str = ".") -> Path:
-    """The folder of the decision tree that was grown last, among the results that `find_results` finds.
+    """Return the folder of the decision tree that was grown last, among the results that `find_results` finds.
 
     Where one's own runs have none, that of the example. BildError where it has none either.
     """
@@ -189,5 +189,5 @@ def _has_points(folder: Path) -> bool:
 
 
 def _newest(folders: list[Path]) -> Path:
-    """Of several tasks beside an example, the one that was run last: they are not to be mixed with the example."""
+    """Return the task that was run last, of several beside an example: they are not to be mixed with the example."""
     return max((path for path in folders if _has_points(path)), key=lambda path: path.stat().st_mtime)

@@ -1,4 +1,4 @@
-"""What `record.json` says of one finished point: one method, one setting, one task, pair, engine and machine.
+"""`record.json`, which describes one finished point: one method, one setting, one task, pair, engine and machine.
 
 Times are in seconds or milliseconds as named, rates are per generated token, quality is in the metric's points.
 `python -m bild.results.record` writes the JSON Schema that the package ships.
@@ -73,17 +73,17 @@ class Record:
 
     @property
     def headline(self) -> Score:
-        """The main score."""
+        """Return the main score."""
         return self.quality.scores[self.quality.headline]
 
     @property
     def headline_difference(self) -> Interval | None:
-        """The main score's paired difference to same-engine vanilla, if the record has it."""
+        """Return the main score's paired difference to same-engine vanilla, if the record has it."""
         return (self.quality.difference or {}).get(self.quality.headline)
 
 
 def to_json(record: Record) -> str:
-    """The record as strict JSON. BildError on NaN, a stray infinity or a wrong type, which could not be read back."""
+    """Return the record as strict JSON. BildError on NaN, stray infinities and wrong types."""
     try:
         plain = encode(record)
         _check(cast(Record, decode(Record, plain)))
@@ -135,7 +135,9 @@ def upgrade_settings(plain: dict[str, Any]) -> dict[str, Any]:
     named = _NAMED.get(str(method.get("name")))
     if named is None:
         return plain | ({"method": method} if method else {})
-    return plain | {"method": method | {"stop": named[0], "keep": _TOKEN_RULES.get(str(rule), named[1])}}
+    stop, keep = named[0], _TOKEN_RULES.get(str(rule), named[1])
+    unsure = {} if stop in ("unsure", "likely") else {"unsure": None}  # of no effect, and so no longer told
+    return plain | {"method": method | unsure | {"stop": stop, "keep": keep}}
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -166,7 +168,7 @@ SCHEMA_PATH = Path(__file__).with_name("record.schema.json")
 
 
 def schema_text() -> str:
-    """The schema as it follows from the dataclasses."""
+    """Return the schema as it follows from the dataclasses."""
     schema = json_schema(Record)
     schema["properties"]["schema"] = {"const": SCHEMA_VERSION}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -27,7 +27,7 @@ class BaselineRun:
 
     @property
     def written(self) -> int:
-        """Generated tokens: the end token counts, the start token does not, for every method alike."""
+        """Return how many tokens were generated: the end token counts, the start token never does."""
         return len(self.tokens) - 1
 
 
@@ -40,7 +40,7 @@ class VanillaRun(BaselineRun):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one point did on one example.
+    """One example decoded by one point, beside its baselines.
 
     `index` is the example's place in its task, `session` the number of the process that decoded it, `source_tokens`
     the length of its source and `truncated` whether that was cut to the source limit. `large_widths` counts large
@@ -76,20 +76,20 @@ class Sample:
 
     @property
     def written(self) -> int:
-        """Generated tokens: the end token counts, the start token does not, for every method alike."""
+        """Return how many tokens were generated: the end token counts, the start token never does."""
         return len(self.tokens) - 1
 
     @property
     def seconds(self) -> float:
-        """Seconds of the method."""
+        """Return the seconds of the method."""
         return self.ns.total / 1e9
 
     @property
     def baseline_seconds(self) -> float:
-        """Seconds of vanilla."""
+        """Return the seconds of vanilla."""
         return self.baseline.ns / 1e9
 
     @property
     def baselines_ns(self) -> int:
-        """Nanoseconds of what was decoded beside the method: vanilla, and the library where it was asked."""
+        """Return the nanoseconds of what was decoded beside the method: vanilla, and the library where it was asked."""
         return self.baseline.ns + (self.library.ns if self.library is not None else 0)

@@ -39,7 +39,7 @@ class _Ends(NamedTuple):
 
 
 def write_error(path: Path, error: OSError, kept: str) -> BildError:
-    """The sentence for a file that could not be written; `kept` says what is safe."""
+    """Return the sentence for a file that could not be written; `kept` says what is safe."""
     if error.errno in _FULL:
         return BildError(f"{path} could not grow because the disk is full; {kept}: free some space and run again.")
     return BildError(f"{path} could not be written ({error.strerror}); {kept}: mend that and run again.")
@@ -51,7 +51,7 @@ def read_samples(folder: Path) -> list[Sample]:
 
 
 def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
-    """The rounds of each finished example by its id, in order. BildError where the trace is damaged."""
+    """Read the rounds of each finished example by its id, in order. BildError where the trace is damaged."""
     lines = _scan(folder / SAMPLES)
     path = folder / TRACE
     try:
@@ -71,7 +71,7 @@ def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
 
 
 def _scan(path: Path) -> list[_Line]:
-    """The whole lines of `samples.jsonl`. BildError naming the number of a malformed one."""
+    """Read the whole lines of `samples.jsonl`. BildError naming the number of a malformed one."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -193,7 +193,7 @@ class SampleLog:
 
 
 def _restore(value: Any) -> Any:
-    """Rounds with their infinities: they hold numbers and fixed words, so no text of theirs is "inf" by chance."""
+    """Return rounds with their infinities: they hold numbers and fixed words, so no text is "inf" by chance."""
     if isinstance(value, dict):
         return {key: _restore(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from bild.bench.roofline import ELEMENT_BYTES, Decoder, floor_ms
+from bild.bench.roofline import ELEMENT_BYTES, Decoder, roofline_ms
 from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.errors import BildError
 from bild.models import EMBEDDED
@@ -34,7 +34,7 @@ class ModelSize:
         """The least that encoding a source and writing so many tokens one by one takes, in ms."""
         encoding = 2 * self.encoder_weights * source / gflop_per_s / 1e6
         step = self.decoder.work(1, source, target / 2, weights=dtype, states=dtype)
-        return encoding + target * floor_ms(step, gb_per_s, gflop_per_s)[0]
+        return encoding + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
 
     def bytes(self, dtype: str) -> int:
         """Of the weights in memory."""

@@ -20,7 +20,7 @@ from bild.decoding.policies import rules_for
 from bild.errors import BildError
 from bild.metrics.bootstrap import Floats, interval, multiplicities
 from bild.metrics.scorer import Scorer
-from bild.results.parts import Counts, Interval, Score
+from bild.results.parts import Counts, Interval, Score, rates
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
 from bild.tree.nodes import TreeExample, collector_off
@@ -205,9 +205,7 @@ class Replay:
             examples=len(numbers),
             large_widths={width: count for width, count in enumerate(widths) if count},
             rejected=found.drafted - found.kept,
-            tokens_per_large_pass=found.tokens / found.large_passes if found.large_passes else 0.0,
-            fallback_rate=found.fallbacks / found.tokens,
-            rollback_rate=found.rollbacks / found.tokens,
+            **rates(found.tokens, found.large_passes, found.fallbacks, found.rollbacks),
             truncated_sources=sum(example.truncated for example in self.shared.examples),
             reached_limit=int(((distinct.lengths >= limit) & (distinct.tails != eos))[numbers].sum()),
         )

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bild.bench import ctranslate, engine_bench
-from bild.bench.backends import Entrant, LibraryEntrant, Timed
+from bild.bench import backends, engine_bench, subjects
+from bild.bench.backends import Backend, Conversions, LibraryBackend, Timed, ctranslate_installed
 from bild.bench.config import PEERS, BenchConfig
 from bild.cli import compose
 from bild.config import ENGINES
@@ -71,7 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, BenchR
 def test_every_engine_and_peer_has_a_row(finished: tuple[Finished, BenchResult, Path]) -> None:
     _, result, _ = finished
     assert list(result.rows) == [*ENGINES, *PEERS]
-    there = MEASURED if ctranslate.installed() else ABSENT
+    there = MEASURED if ctranslate_installed() else ABSENT
     statuses = {name: row.status for name, row in result.rows.items()}
     assert statuses == dict.fromkeys(result.rows, MEASURED) | {
         "assisted": SKIPPED,
@@ -85,29 +85,29 @@ def test_every_engine_and_peer_has_a_row(finished: tuple[Finished, BenchResult, 
 def test_the_numbers_of_a_row_fit_together(finished: tuple[Finished, BenchResult, Path]) -> None:
     _, result, _ = finished
     for name, row in result.rows.items():
-        if row.ms_per_token is None or row.floor is None or row.repeats_ms is None:
+        if row.ms_per_token is None or row.roofline is None or row.repeats_ms is None:
             assert row.status != MEASURED
             continue
         assert 0 < row.ms_per_token.low <= row.ms_per_token.median <= row.ms_per_token.high
         assert set(row.repeats_ms) == {0, 1}
-        assert row.over_floor == pytest.approx(row.ms_per_token.median / row.floor.ms)
-        assert row.gb_per_s == pytest.approx(row.floor.bytes / row.ms_per_token.median / 1e6)
+        assert row.over_roofline == pytest.approx(row.ms_per_token.median / row.roofline.ms)
+        assert row.gb_per_s == pytest.approx(row.roofline.bytes / row.ms_per_token.median / 1e6)
         baseline = result.rows["generate"].repeats_ms
         assert baseline is not None
-        assert row.faster is not None
+        assert row.speedup is not None
         ratios = sorted(baseline[repeat] / ms for repeat, ms in row.repeats_ms.items())
-        assert (row.faster.low, row.faster.high) == pytest.approx((ratios[0], ratios[-1]))
-        assert (row.wide is not None) == (name in ENGINES)
-        for width, wide in (row.wide or {}).items():
-            assert wide.over_floor == pytest.approx(wide.ms.median / result.floors[width].ms)
-        if row.wide:
-            assert list(row.wide) == [1, 2, 4]
-            assert row.wide[1].relative.median == 1
+        assert (row.speedup.low, row.speedup.high) == pytest.approx((ratios[0], ratios[-1]))
+        assert (row.verification is not None) == (name in ENGINES)
+        for width, verification in (row.verification or {}).items():
+            assert verification.over_roofline == pytest.approx(verification.ms.median / result.rooflines[width].ms)
+        if row.verification:
+            assert list(row.verification) == [1, 2, 4]
+            assert row.verification[1].relative.median == 1
 
 
 def test_all_write_the_same_tokens(finished: tuple[Finished, BenchResult, Path]) -> None:
     _, result, _ = finished
-    for name in (*ENGINES, "generate-static", *(["ctranslate2"] if ctranslate.installed() else [])):
+    for name in (*ENGINES, "generate-static", *(["ctranslate2"] if ctranslate_installed() else [])):
         agreement = result.rows[name].agreement
         assert agreement is not None, name
         assert (agreement.reference, agreement.equal, agreement.repeats) == ("generate", 2, 2), name
@@ -117,9 +117,9 @@ def test_all_write_the_same_tokens(finished: tuple[Finished, BenchResult, Path])
 def test_the_floor_is_told_before_anything_is_measured(finished: tuple[Finished, BenchResult, Path]) -> None:
     done, result, _ = finished
     lines = done.out.splitlines()
-    floor = next(at for at, line in enumerate(lines) if line.startswith("Floor: ") and "ms a token" in line)
+    roofline = next(at for at, line in enumerate(lines) if line.startswith("Roofline: ") and "ms a token" in line)
     table = next(at for at, line in enumerate(lines) if line.startswith("t5-small (random weights): fp32, cpu, 1 thr"))
-    assert floor < table
+    assert roofline < table
     assert "0.1M parameters" in lines[0]
     assert result.rates.gb_per_s >= 0.1
     assert max(map(len, lines[table : table + 20])) <= 100
@@ -141,11 +141,11 @@ def test_the_json_is_strict_and_keeps_its_schema(finished: tuple[Finished, Bench
 
 def test_a_result_that_is_none_is_refused(tmp_path: Path, finished: tuple[Finished, BenchResult, Path]) -> None:
     path = tmp_path / "x.json"
-    with pytest.raises(BildError, match="cannot be read"):
+    with pytest.raises(BildError, match="could not be read"):
         read_bench(path)
     plain = strict(finished[2] / "t5-small-fp32-cpu.json")
     for changed, sentence in (
-        (plain | {"schema": 99}, "has version 99"),
+        (plain | {"schema": 99}, "schema must be 2, but it is 99"),
         (plain | {"rows": 3}, "the field rows must be an object"),
         ({}, "is missing"),
     ):
@@ -161,7 +161,7 @@ def test_engines_and_peers_are_chosen_as_they_are_typed(tmp_path: Path) -> None:
     _, result = bench(tmp_path, "engine=fused", "peers=[generate]", "widths=[]", "dtype=bf16")
     assert list(result.rows) == ["fused", "generate"]
     assert (result.dtype, result.name) == ("bf16", "t5-small-bf16-cpu")
-    assert result.rows["fused"].wide is None
+    assert result.rows["fused"].verification is None
     assert result.overhead.share is None
 
 
@@ -170,11 +170,11 @@ def test_without_generate_the_tokens_are_those_of_the_first_engine(tmp_path: Pat
     agreement = result.rows["fused"].agreement
     assert agreement is not None
     assert agreement.reference == "hf"
-    assert result.rows["fused"].faster is None
+    assert result.rows["fused"].speedup is None
 
 
 def test_an_absent_peer_is_a_row_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctranslate, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
     done, result = bench(tmp_path, "engine=[hf]", "peers=[generate,ctranslate2,ctranslate2-int8]")
     for name in ("ctranslate2", "ctranslate2-int8"):
         row = result.rows[name]
@@ -184,7 +184,7 @@ def test_an_absent_peer_is_a_row_that_says_so(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Scripted(Entrant):
+    class Scripted(Backend):
         name = "CTranslate2 9.9, int8_float32"
 
         def decode(self, source: Sequence[int], tokens: int) -> Timed:
@@ -192,21 +192,21 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
 
     asked: list[str] = []
 
-    def entrant(self: ctranslate.Conversions, compute: str, *_: Any) -> Entrant:
+    def backend(self: Conversions, compute: str, *_: Any) -> Backend:
         asked.append(compute)
         return Scripted()
 
-    monkeypatch.setattr(ctranslate, "installed", lambda: True)
-    monkeypatch.setattr(ctranslate.Conversions, "entrant", entrant)
+    monkeypatch.setattr(subjects, "ctranslate_installed", lambda: True)
+    monkeypatch.setattr(Conversions, "backend", backend)
     done, result = bench(tmp_path, "engine=[hf]", "peers=[generate,ctranslate2,ctranslate2-int8]")
     assert asked == ["float32", "int8"]
     whole, small = result.rows["ctranslate2"], result.rows["ctranslate2-int8"]
     assert whole.ms_per_token is not None
     assert whole.ms_per_token.median == pytest.approx(2.0)
     assert (whole.precision, small.precision) == ("fp32", "int8")
-    assert whole.floor is not None
-    assert small.floor is not None
-    assert small.floor.bytes < whole.floor.bytes
+    assert whole.roofline is not None
+    assert small.roofline is not None
+    assert small.roofline.bytes < whole.roofline.bytes
     assert whole.agreement is not None
     assert whole.agreement.equal == 0
     assert whole.agreement.position == 0
@@ -215,7 +215,7 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
     assert "parts from generate at token 1, where the large model prefers that token by" in done.out
 
 
-@pytest.mark.skipif(not ctranslate.installed(), reason="an extra")
+@pytest.mark.skipif(not ctranslate_installed(), reason="an extra")
 def test_ctranslate2_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     import torch
 
@@ -224,9 +224,9 @@ def test_ctranslate2_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     shape = compose(list(TINY[:8]), "bench", BenchConfig).shape
     module = random_model(shape, torch.float32, torch.device("cpu"), 0)
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
-    conversions = ctranslate.Conversions(module, 0)
+    conversions = Conversions(module, 0)
     for compute in ("float32", "int8"):
-        timed = conversions.entrant(compute, torch.device("cpu"), 1).decode([5, 6, 1], 4)
+        timed = conversions.backend(compute, torch.device("cpu"), 1).decode([5, 6, 1], 4)
         assert len(timed.tokens) == 5
         assert timed.rest == 4
     conversions.close()
@@ -234,13 +234,13 @@ def test_ctranslate2_leaves_the_model_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_fails_says_why_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: LibraryEntrant, *_: Any) -> Any:
+    def broken(self: LibraryBackend, *_: Any) -> Any:
         if self.static:
             raise IndexError("list index out of range")
         return whole(self, *_)
 
-    whole = LibraryEntrant._cache
-    monkeypatch.setattr(LibraryEntrant, "_cache", broken)
+    whole = LibraryBackend._cache
+    monkeypatch.setattr(LibraryBackend, "_cache", broken)
     _, result = bench(tmp_path, "engine=[hf]", "peers=[generate,generate-static]")
     row = result.rows["generate-static"]
     assert (row.status, row.note, row.ms_per_token) == (FAILED, "list index out of range", None)
@@ -248,9 +248,7 @@ def test_a_peer_that_fails_says_why_and_the_rest_goes_on(tmp_path: Path, monkeyp
 
 
 def test_what_does_not_fit_into_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bild.bench import backends
-
-    monkeypatch.setattr(backends, "_ROOM_ENGINE", 1e12)
+    monkeypatch.setattr(subjects, "_ROOM_ENGINE", 1e12)
     _, result = bench(tmp_path, "engine=[hf,fused]", "peers=[]")
     assert result.rows["hf"].status == MEASURED
     assert result.rows["fused"].status == SKIPPED
@@ -260,15 +258,15 @@ def test_what_does_not_fit_into_memory_is_left_out(tmp_path: Path, monkeypatch: 
 def test_ctrl_c_leaves_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = 0
 
-    def once(self: LibraryEntrant, *arguments: Any) -> Timed:
+    def once(self: LibraryBackend, *arguments: Any) -> Timed:
         nonlocal times
         times += 1
         if times == 3:  # after the warm-up and one repeat
             raise KeyboardInterrupt
         return decode(self, *arguments)
 
-    decode = LibraryEntrant.decode
-    monkeypatch.setattr(LibraryEntrant, "decode", once)
+    decode = LibraryBackend.decode
+    monkeypatch.setattr(LibraryBackend, "decode", once)
     done = call("bild.bench.__main__", *TINY, f"out={tmp_path}", "engine=[hf]", "peers=[generate]", cwd=tmp_path)
     assert done.code == 130
     assert "stopped after 1 whole repeats; what was measured is in" in done.err
@@ -282,7 +280,7 @@ def test_ctrl_c_before_anything_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     def stop(*_: Any) -> Timed:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LibraryEntrant, "decode", stop)
+    monkeypatch.setattr(LibraryBackend, "decode", stop)
     done = call("bild.bench.__main__", *TINY, f"out={tmp_path}", "engine=[]", "peers=[generate]", cwd=tmp_path)
     assert done.code == 130
     assert done.err.splitlines()[-1] == "stopped before anything was measured"
@@ -304,8 +302,8 @@ def test_the_embedded_pair_with_an_assistant(tmp_path: Path) -> None:
     assert result.overhead.share is not None
     assert result.settings["sources"] == "embedded captions, joined"
     small, large = result.rows["fused, small model"], result.rows["fused"]
-    assert small.floor is None
-    assert small.wide is None
+    assert small.roofline is None
+    assert small.verification is None
     assert small.ms_per_token is not None
     assert large.ms_per_token is not None
 

@@ -1,11 +1,11 @@
-"""The floor is arithmetic, checked by hand and against the library's own modules; the shapes are the published ones."""
+"""The roofline is arithmetic, checked by hand and against the library's own modules; shapes are the published ones."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, floor_ms
+from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
 from bild.cli import compose, options
 from bild.config import ShapeConfig
 from bild.engines import build_engine
@@ -50,11 +50,11 @@ def test_a_step_by_hand() -> None:
 def test_a_wide_pass_reads_the_weights_once_and_multiplies_them_often() -> None:
     decoder = Decoder(layers=2, width=3, inner=4, feed_forward=5, matrices_in=2, vocabulary=10)
     narrow = decoder.work(1, 7, 4, weights="bf16", states="bf16")
-    wide = decoder.work(3, 7, 4, weights="bf16", states="bf16")
-    assert wide.bytes - narrow.bytes == 2 * 2 * 3  # two more embeddings
+    verification = decoder.work(3, 7, 4, weights="bf16", states="bf16")
+    assert verification.bytes - narrow.bytes == 2 * 2 * 3  # two more embeddings
     seen = [7 + 4 + 1, 7 + 4 + 2, 7 + 4 + 3]
     assert narrow.flops == 2 * decoder.matrices + 4 * 2 * 4 * seen[0]
-    assert wide.flops == 3 * 2 * decoder.matrices + 4 * 2 * 4 * sum(seen)
+    assert verification.flops == 3 * 2 * decoder.matrices + 4 * 2 * 4 * sum(seen)
 
 
 def test_weights_in_int8_are_a_byte_each() -> None:
@@ -67,7 +67,7 @@ def test_weights_in_int8_are_a_byte_each() -> None:
     ("gb", "gflop", "ms", "bound"), [(10.0, 100.0, 0.2, "read"), (10.0, 4.0, 0.25, "multiply"), (2.0, 1.0, 1.0, "read")]
 )
 def test_the_floor_is_the_longer_of_the_two(gb: float, gflop: float, ms: float, bound: str) -> None:
-    assert floor_ms(Work(bytes=2_000_000, flops=1_000_000), gb, gflop) == (pytest.approx(ms), bound)
+    assert roofline_ms(Work(bytes=2_000_000, flops=1_000_000), gb, gflop) == (pytest.approx(ms), bound)
 
 
 @pytest.mark.parametrize("make", TINY)

@@ -1,4 +1,4 @@
-"""The loop: every entrant in every repeat, in a new order; failures are told; Ctrl-C keeps what was measured."""
+"""The loop: every backend in every repeat, in a new order; failures are told; Ctrl-C keeps what was measured."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from bild.bench.backends import EngineEntrant, Entrant, Timed
-from bild.bench.overhead import ScriptedEngine, decode_overhead, us_per_pass
-from bild.bench.timing import Contest, Measured, Plan
+from bild.bench.backends import Backend, EngineBackend, Timed
+from bild.bench.timing import InterleavedRun, Measured, ScriptedEngine, TimingPlan, decode_overhead, us_per_pass
 
-PLAN = Plan(sources=[[5, 1], [6, 1]], tokens=3, widths=[1, 2, 4], cached=2, repeats=4, warmup=2, seed=0)
+PLAN = TimingPlan(sources=[[5, 1], [6, 1]], tokens=3, widths=[1, 2, 4], cached=2, repeats=4, warmup=2, seed=0)
 
 
-class Noted(Entrant):
+class Noted(Backend):
     """Writes down that it was called."""
 
     def __init__(self, name: str, calls: list[tuple[str, int]], fails_at: int = -1, error: type = ValueError) -> None:
@@ -29,14 +28,14 @@ class Noted(Entrant):
         return Timed([7] * (tokens + 1), 1000, 3000 * len(self.name), tokens)
 
 
-def contest(*entrants: Noted, plan: Plan = PLAN) -> Measured:
+def run(*backends: Noted, plan: TimingPlan = PLAN) -> Measured:
     probes = {"read": lambda: 1.0}
-    return Contest({entrant.name: entrant for entrant in entrants}, probes, plan).run("test")
+    return InterleavedRun({backend.name: backend for backend in backends}, probes, plan).run("test")
 
 
 def test_every_entrant_in_every_repeat_on_the_same_source_in_a_new_order() -> None:
     calls: list[tuple[str, int]] = []
-    measured = contest(*(Noted(name, calls) for name in ("a", "b", "c", "d")))
+    measured = run(*(Noted(name, calls) for name in ("a", "b", "c", "d")))
     rounds = [calls[at : at + 4] for at in range(0, len(calls), 4)]
     assert len(rounds) == PLAN.warmup + PLAN.repeats
     for one in rounds:
@@ -52,14 +51,14 @@ def test_every_entrant_in_every_repeat_on_the_same_source_in_a_new_order() -> No
 def test_the_order_comes_from_the_seed() -> None:
     first, again, other = ([], [], [])  # type: ignore[var-annotated]
     for calls, seed in ((first, 0), (again, 0), (other, 1)):
-        contest(*(Noted(name, calls) for name in "abcd"), plan=replace(PLAN, seed=seed))
+        run(*(Noted(name, calls) for name in "abcd"), plan=replace(PLAN, seed=seed))
     assert first == again != other
 
 
 @pytest.mark.parametrize("fails_at", [1, 4])
 def test_one_that_fails_is_told_and_left_out_and_the_others_go_on(fails_at: int) -> None:
     calls: list[tuple[str, int]] = []
-    measured = contest(Noted("good", calls), Noted("bad", calls, fails_at))
+    measured = run(Noted("good", calls), Noted("bad", calls, fails_at))
     assert measured.failures == {"bad": "it broke"}
     assert len([name for name, _ in calls if name == "bad"]) == fails_at
     assert len(measured.decodes["good"]) == 4
@@ -68,7 +67,7 @@ def test_one_that_fails_is_told_and_left_out_and_the_others_go_on(fails_at: int)
 
 def test_ctrl_c_keeps_what_was_measured() -> None:
     calls: list[tuple[str, int]] = []
-    measured = contest(Noted("good", calls), Noted("bad", calls, 5, KeyboardInterrupt))
+    measured = run(Noted("good", calls), Noted("bad", calls, 5, KeyboardInterrupt))
     assert measured.interrupted
     assert measured.repeats == 2
     assert len(measured.decodes["good"]) >= 2
@@ -90,10 +89,13 @@ class Picky(ScriptedEngine):
 
 
 def test_wide_passes_by_width_and_a_width_that_fails() -> None:
-    entrant = EngineEntrant(Picky(), start=0, rows=50)
-    measured = Contest({"e": entrant}, {}, PLAN).run("test")
-    assert {width: list(ns) for width, ns in measured.wide_ns["e"].items()} == {1: [0, 1, 2, 3], 2: [0, 1, 2, 3]}
-    assert measured.wide_failures == {"e": {4: "four are too many"}}
+    backend = EngineBackend(Picky(), start=0, rows=50)
+    measured = InterleavedRun({"e": backend}, {}, PLAN).run("test")
+    assert {width: list(ns) for width, ns in measured.verification_ns["e"].items()} == {
+        1: [0, 1, 2, 3],
+        2: [0, 1, 2, 3],
+    }
+    assert measured.verification_failures == {"e": {4: "four are too many"}}
     assert len(measured.decodes["e"]) == 4
     assert measured.decodes["e"][0].rest == 3
     assert len(measured.decodes["e"][0].tokens) == 4

@@ -29,7 +29,7 @@ def test_a_run_records_its_settings_and_its_layers(tmp_path: Path) -> None:
     points, skipped = find_records(tmp_path / "results")
     assert not skipped
     early, whole = sorted((point.record for point in points), key=lambda record: record.threshold.exit or 0)
-    assert (early.label, whole.label) == ("calm-exit0.5-constant", "calm-exit1-constant")
+    assert (early.label, whole.label) == ("CALM constant 0.5", "CALM constant 1")
     assert (early.method.confidence, early.method.decay, early.method.min_layers) == ("state", None, 2)
     assert (early.threshold.fb, early.threshold.rb, early.method.max_draft) == (None, None, None)
     for record in (early, whole):

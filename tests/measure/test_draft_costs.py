@@ -184,7 +184,7 @@ def test_a_record_says_what_its_drafts_went_by(tmp_path: Path) -> None:
     plain = json.loads((auto.path / "record.json").read_bytes())
     assert plain["draft_costs"] == kept
     assert plain["method"]["max_draft"] == "auto"
-    assert auto.record.label.endswith("-kauto")
+    assert auto.record.label.endswith(" kauto")
     assert fixed.record.draft_costs is None
     assert not (fixed.path / "draft_costs.json").exists()
     again = measure_points(config, [(AUTO, ThresholdConfig())])

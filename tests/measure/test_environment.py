@@ -46,7 +46,7 @@ def test_a_package_that_is_not_there_is_absent() -> None:
 
 def test_the_state_before_a_run() -> None:
     now = machine.state(CPU)
-    assert set(now) == {"load_1min", "torch_threads"}
+    assert set(now) == {"load_1min", "torch_threads", "cpu_mhz"}
     assert now["torch_threads"] == torch.get_num_threads()
 
 

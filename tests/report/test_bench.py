@@ -20,19 +20,19 @@ from bild.results.bench import (
     MEASURED,
     Agreement,
     BenchResult,
-    Floor,
     Overhead,
     Rates,
+    Roofline,
     Row,
     Spread,
-    Wide,
+    Verification,
     read_bench,
     write_bench,
 )
 from tests.cli.commands import REPOSITORY
 
-FLOOR, SMALL_FLOOR = Floor(155_000_000, 77_000_000, 5.0, "read"), Floor(40_000_000, 77_000_000, 1.3, "read")
-FLOORS = {width: Floor(155_000_000, 77_000_000 * width, max(5.0, 0.8 * width), "read") for width in (1, 4, 16)}
+FLOOR, SMALL_FLOOR = Roofline(155_000_000, 77_000_000, 5.0, "read"), Roofline(40_000_000, 77_000_000, 1.3, "read")
+FLOORS = {width: Roofline(155_000_000, 77_000_000 * width, max(5.0, 0.8 * width), "read") for width in (1, 4, 16)}
 
 
 def spread(value: float) -> Spread:
@@ -40,24 +40,24 @@ def spread(value: float) -> Spread:
 
 
 def row(ms: float, kind: str = "peer", **changes: Any) -> Row:
-    floor = changes.pop("floor", FLOOR)
+    roofline = changes.pop("roofline", FLOOR)
     filled: dict[str, Any] = {
         "kind": kind,
         "status": MEASURED,
         "precision": "fp32",
         "ms_per_token": spread(ms),
-        "first_ms": spread(60.0),
-        "faster": spread(26.0 / ms),
+        "ttft_ms": spread(60.0),
+        "speedup": spread(26.0 / ms),
         "gb_per_s": 155 / ms,
         "gflop_per_s": 77 / ms,
-        "floor": floor,
-        "over_floor": ms / floor.ms,
+        "roofline": roofline,
+        "over_roofline": ms / roofline.ms,
         "agreement": Agreement("generate", 7, 7),
         "repeats_ms": {0: ms},
     }
     if kind == "engine":
-        filled["wide"] = {
-            width: Wide(spread(ms * (1 + width / 16)), spread(1 + width / 16), ms / FLOORS[width].ms)
+        filled["verification"] = {
+            width: Verification(spread(ms * (1 + width / 16)), spread(1 + width / 16), ms / FLOORS[width].ms)
             for width in FLOORS
         }
     return Row(**(filled | changes))
@@ -73,9 +73,9 @@ def result(**changes: Any) -> BenchResult:
         "generate-static": Row("peer", FAILED, "list index out of range", "fp32"),
         "ctranslate2": Row("peer", ABSENT, "not installed", "fp32"),
         "ctranslate2-int8": row(
-            6.0, precision="int8", floor=SMALL_FLOOR, agreement=Agreement("generate", 5, 7, 4, 0.071)
+            6.0, precision="int8", roofline=SMALL_FLOOR, agreement=Agreement("generate", 5, 7, 4, 0.071)
         ),
-        "fused, small model": row(2.0, "small", floor=FLOOR),
+        "fused, small model": row(2.0, "small", roofline=FLOOR),
     }
     filled: dict[str, Any] = {
         "schema": BENCH_VERSION,
@@ -97,7 +97,7 @@ def result(**changes: Any) -> BenchResult:
             "git": {"sha": "0123456789abcdef", "dirty": False},
         },
         "rates": Rates(31.0, 155.8, 97.0, 1024, spread(25.0), spread(80.0)),
-        "floors": FLOORS,
+        "rooflines": FLOORS,
         "rows": rows,
         "overhead": Overhead(spread(1.7), 5.8, 70.0, 0.0002, "fused"),
         "repeats": 7,

@@ -15,7 +15,8 @@ from bild.errors import BildError
 from bild.report import draw, save
 from bild.report.figures.front import library_position
 from bild.report.labels import Box, extent
-from bild.results import Library, Record
+from bild.results import Record
+from bild.results.parts import Library
 from tests.records import VANILLA_QUALITY, make_point, make_record, make_sweep
 
 REPOSITORY = Path(__file__).parents[2]

@@ -188,6 +188,15 @@ def test_points_of_version_1_are_read_as_version_2() -> None:
     assert frame(root)["speedup"].tolist() == [plain["latency"]["speedup"]["total"]["value"]]
 
 
+@pytest.mark.parametrize(
+    ("rule", "keep"), [("v1", "difference"), ("v2", "loss"), ("v3", "share"), ("chow", "doubt"), (None, None)]
+)
+def test_a_token_rule_of_version_1_is_the_keep_rule_that_it_was(rule: str | None, keep: str | None) -> None:
+    plain = json.loads((Path(__file__).with_name("version1") / "record.json").read_bytes())
+    plain["method"] |= {"name": "cascade", "rule": rule}
+    assert from_json(json.dumps(plain)).method.keep == keep
+
+
 def test_the_example_is_read_whichever_version_wrote_it() -> None:
     root = Path(__file__).parents[2] / "results" / "example"
     points, skipped = find_records(root)

@@ -110,7 +110,7 @@ def test_the_schema_file_is_the_one_of_the_dataclasses() -> None:
 def test_an_infinite_rollback_threshold_is_the_string_inf() -> None:
     record = make_record(threshold=Threshold(0.6, math.inf))
     plain = json.loads(to_json(record))
-    assert plain["threshold"] == {"fb": 0.6, "rb": "inf", "exit": None, "alpha": None}
+    assert plain["threshold"] == {"fb": 0.6, "rb": "inf", "exit": None, "alpha": None, "top": None}
     VALIDATOR.validate(plain)
     assert from_json(to_json(record)).threshold.rb == math.inf
 

@@ -19,7 +19,8 @@ from bild.report.page.document import fill, script_safe, vendored
 from bild.report.page.points import section_points
 from bild.report.page.sample import column, grids_of
 from bild.report.sections import make_section
-from bild.results import DraftCosts, from_json, to_json
+from bild.results import from_json, to_json
+from bild.results.parts import DraftCosts
 from tests.records import make_record, make_sweep
 from tests.report.sweeps import guess
 

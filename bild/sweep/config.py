@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from bild.config import MAX_DRAFT, RULES, MethodConfig, RunConfig, ThresholdConfig, one_of
 from bild.errors import BildError
-from bild.sweep.ray_cluster import Workforce
+from bild.sweep.ray_cluster import Workers
 
 PLANS = ("show", "only")
-_FIND = re.compile(r"\s*(speedup|quality)\s+at\s+([+-]?\d+(?:\.\d+)?)\s*(x?)\s*")
+FINDS = ("speedup", "quality", "front")
 
 
 @dataclass
@@ -34,31 +34,17 @@ class LengthConfig:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is searched for: the most of `wanted` ("speedup" or "quality") while the other keeps its bound.
+    """What is searched for: the most "speedup" or "quality" while the other keeps its bound, or the whole "front".
 
-    `bound` is a difference of quality to vanilla in points, or a speedup. Without one: the whole front.
+    `bound` is the points of quality below vanilla that may be lost, or the speedup that must be kept.
     """
 
     wanted: str
-    bound: float | None
-
-    @staticmethod
-    def parse(text: str) -> Goal:
-        """From `speedup at -1.0`, `quality at 1.8x` or `front`. BildError for anything else."""
-        if text.strip() == "front":
-            return Goal("front", None)
-        found = _FIND.fullmatch(text)
-        if found is None or (found[1] == "speedup" and found[3]) or (found[1] == "quality" and float(found[2]) <= 0):
-            raise BildError(
-                f"sweep.find={text!r} is not known: write 'speedup at -1.0' (the fastest within a point of vanilla's "
-                "quality), 'quality at 1.8x' (the best at least so fast), or front."
-            )
-        return Goal(found[1], float(found[2]))
+    bound: float = 0.0
 
     def __str__(self) -> str:
-        if self.bound is None:
-            return "front"
-        return f"{self.wanted} at {self.bound:g}{'x' if self.wanted == 'quality' else ''}"
+        key = {"speedup": f" sweep.margin={self.bound:g}", "quality": f" sweep.at_least={self.bound:g}"}
+        return f"sweep.find={self.wanted}{key.get(self.wanted, '')}"
 
 
 @dataclass
@@ -88,7 +74,12 @@ class GridConfig:
     calibration: float = 20.0
     """Seconds of live decoding that the prices are taken from before anything is predicted."""
     find: str | None = None
-    """`speedup at -1.0`, `quality at 1.8x` or `front`: search the thresholds instead of measuring."""
+    """Search the thresholds instead of measuring: "speedup" for the fastest within `margin`, "quality" for the best
+    that is `at_least` so fast, "front" for the whole front."""
+    margin: float | None = None
+    """Points of quality, against vanilla, that `find=speedup` may lose; None: 1, as in the paper's Table 1."""
+    at_least: float | None = None
+    """The speedup over vanilla that `find=quality` must keep."""
     workers: str | None = None
     """Processes that share the growing of the tree (docs/sweep.md); None: this one alone."""
 
@@ -113,10 +104,9 @@ class GridConfig:
                 raise BildError(f"sweep.{name}={getattr(self, name)} is out of range: it is too small.")
         if not self.minutes >= 0 or not self.calibration > 0:
             raise BildError("sweep.minutes and sweep.calibration are times: give 0 or more, and more than 0.")
-        if self.find is not None:
-            Goal.parse(self.find)
+        self._check_goal()
         if self.workers is not None:
-            Workforce.parse(self.workers)
+            Workers.parse(self.workers)
 
     def variants(self, base: MethodConfig) -> list[MethodConfig]:
         """The methods that the thresholds are swept for: every rule set, first writer and draft limit."""
@@ -128,10 +118,23 @@ class GridConfig:
             for limit in self.max_draft
         ]
 
+    def _check_goal(self) -> None:
+        one_of("sweep.find", self.find, FINDS)
+        for name, value, wanted in (("margin", self.margin, "speedup"), ("at_least", self.at_least, "quality")):
+            if value is not None and self.find != wanted:
+                raise BildError(f"sweep.{name} has no effect here: leave it out, or search with sweep.find={wanted}.")
+        if self.margin is not None and not math.isfinite(self.margin):
+            raise BildError(f"sweep.margin={self.margin:g} is out of range: 1 allows a loss of one point of quality.")
+        if self.find == "quality" and not (self.at_least is not None and 0 < self.at_least < math.inf):
+            raise BildError("sweep.find=quality needs the speedup that must be kept, above 0: give sweep.at_least=1.8.")
+
     @property
     def goal(self) -> Goal | None:
         """What `find` asks for."""
-        return None if self.find is None else Goal.parse(self.find)
+        if self.find is None:
+            return None
+        bounds = {"speedup": 1.0 if self.margin is None else self.margin, "quality": self.at_least or 0.0}
+        return Goal(self.find, bounds.get(self.find, 0.0))
 
 
 def widest_draft(grid: GridConfig) -> int:

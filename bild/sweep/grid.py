@@ -1,19 +1,17 @@
-"""The points of a sweep: the grid, the baselines beside it, and the paper's settings for the task and pair."""
+"""The points of a sweep: baselines, the paper's settings for the task and pair, and the grid."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.methods import USED
 from bild.errors import BildError
 from bild.results import config_hash, label
+from bild.results.parts import Method, Threshold
 from bild.sweep.config import GridConfig
 from bild.tree.walk import Setting
 
@@ -26,7 +24,7 @@ class SweptPoint:
 
     method: MethodConfig
     threshold: ThresholdConfig
-    why: str
+    origin: str
 
     @property
     def label(self) -> str:
@@ -35,23 +33,32 @@ class SweptPoint:
 
     @property
     def key(self) -> str:
-        """Equal for two ways of writing one setting."""
-        return key_of(self.method, self.threshold)
+        """The hash of all that the method heeds: equal for two ways of writing one setting."""
+        return config_hash({"method": settings(self.method, self.threshold), "threshold": self._thresholds})
 
     @property
     def setting(self) -> Setting:
-        """What the tree and the bench take."""
+        """What trees and measurements take."""
         return self.method, self.threshold
 
+    def recorded(self) -> tuple[Method, Threshold]:
+        """Return method and thresholds as the records of measured points have them; null for what is not heeded."""
+        switches = dict.fromkeys(field.name for field in dataclasses.fields(Method))
+        method = Method(**(switches | settings(self.method, self.threshold)))  # type: ignore[arg-type]
+        return method, Threshold(**({"fb": None, "rb": None} | self._thresholds))
 
-def key_of(method: MethodConfig, threshold: ThresholdConfig) -> str:
-    """The hash of all that a method heeds."""
-    heeded = {name: getattr(threshold, name) for name in sorted(USED[method.name]["threshold"])}
-    return config_hash({"method": settings(method, threshold), "threshold": heeded})
+    @property
+    def _thresholds(self) -> dict[str, float]:
+        return {name: getattr(self.threshold, name) for name in sorted(USED[self.method.name]["threshold"])}
+
+
+def vanilla_point() -> SweptPoint:
+    """Return the baseline of every speedup."""
+    return SweptPoint(MethodConfig("vanilla"), ThresholdConfig(), BASELINE)
 
 
 def thresholds(grid: GridConfig, task: TaskConfig) -> tuple[list[float], list[float]]:
-    """(fallback, rollback) thresholds of a grid for a task. BildError where it has none for this kind of task."""
+    """Return a grid's (fallback, rollback) thresholds for a task. BildError where it has none for this kind of task."""
     usual = grid.kinds.get(task.kind)
     fb = grid.fb or (usual.fb if usual else [])
     rb = grid.rb or (usual.rb if usual else [])
@@ -65,12 +72,12 @@ def thresholds(grid: GridConfig, task: TaskConfig) -> tuple[list[float], list[fl
 def grid_points(
     grid: GridConfig, task: TaskConfig, base: MethodConfig, published: Iterable[Setting]
 ) -> list[SweptPoint]:
-    """All points of a sweep, each setting once: baselines first, then published settings, then the grid.
+    """Return all points of a sweep, each setting once: vanilla, other baselines, published settings, then the grid.
 
     `base` has the switches that all points of the grid share.
     """
     usual = ThresholdConfig()
-    found = [SweptPoint(MethodConfig(name), usual, BASELINE) for name in ("vanilla", "small")]
+    found = [vanilla_point(), SweptPoint(MethodConfig("small"), usual, BASELINE)]
     found += [SweptPoint(MethodConfig("speculative", max_draft=k), usual, BASELINE) for k in grid.windows]
     found += [SweptPoint(*setting, PUBLISHED) for setting in published]
     fbs, rbs = thresholds(grid, task)
@@ -80,18 +87,3 @@ def grid_points(
     for point in found:
         once.setdefault(point.key, point)
     return list(once.values())
-
-
-def published_settings(conf: Path, task: str, model: str) -> list[Setting]:
-    """The paper's settings for a task and a pair, from `conf/experiment/paper/`; none where it has none."""
-    found: list[Setting] = []
-    for path in sorted((conf / "experiment" / "paper").glob("*.yaml")):
-        plain: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        chosen: dict[str, str] = {}
-        for entry in plain.get("defaults", []):
-            if isinstance(entry, dict):
-                chosen |= {str(key).removeprefix("override /"): str(value) for key, value in entry.items()}
-        if (chosen.get("task"), chosen.get("model"), chosen.get("method")) != (task, model, "bild"):
-            continue
-        found.append((MethodConfig("bild", **plain.get("method", {})), ThresholdConfig(**plain.get("threshold", {}))))
-    return found

@@ -1,24 +1,24 @@
-"""How large a pair and its task are, known without loading either: for estimates only."""
+"""How large a pair and its data are, known without loading either: for estimates only."""
 
 from __future__ import annotations
 
-import json
+import copy
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from bild.bench.roofline import ELEMENT_BYTES, Decoder, floor_ms
 from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.errors import BildError
 from bild.models import EMBEDDED
+from bild.models.shapes import model_config
 from bild.sweep.config import LengthConfig, SweepConfig
 from bild.tasks import load_task
 
-_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
 _CHARACTERS_A_TOKEN = 4.0
+_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,80 +26,61 @@ class ModelSize:
     """One model's sizes."""
 
     decoder: Decoder
-    encoder_weights: int
+    encoder: int
+    """Weights of the encoder's layers."""
     weights: int
     """All of them."""
 
+    @staticmethod
+    def of(config: Any) -> ModelSize:
+        """Return the sizes of a model from the library's configuration, by the roofline's arithmetic."""
+        decoder = Decoder.of(config, config.vocab_size)
+        # A decoder's layer without cross-attention's q and o is an encoder's; its k and v are used once a source.
+        layer, half = (decoder.matrices - decoder.head) // decoder.layers, 2 * decoder.width * decoder.inner
+        encoder = config.num_layers * (layer - half)
+        # Only T5 v1.0 has a tied head; the library says so by this word alone (transformers 5).
+        embedding = 0 if getattr(config, "scale_decoder_outputs", False) else decoder.head
+        return ModelSize(decoder, encoder, decoder.matrices + decoder.layers * half + encoder + embedding)
+
     def text_ms(self, source: int, target: int, dtype: str, gb_per_s: float, gflop_per_s: float) -> float:
-        """The least that encoding a source and writing so many tokens one by one takes, in ms."""
-        encoding = 2 * self.encoder_weights * source / gflop_per_s / 1e6
+        """Return the least that encoding a source and writing so many tokens one by one takes, in ms."""
         step = self.decoder.work(1, source, target / 2, weights=dtype, states=dtype)
-        return encoding + target * floor_ms(step, gb_per_s, gflop_per_s)[0]
+        return 2 * self.encoder * source / gflop_per_s / 1e6 + target * floor_ms(step, gb_per_s, gflop_per_s)[0]
 
     def bytes(self, dtype: str) -> int:
-        """Of the weights in memory."""
+        """Return the bytes of the weights in memory."""
         return self.weights * ELEMENT_BYTES[dtype]
 
 
-def model_sizes(config: SweepConfig, checkpoints: Checkpoints, conf: Path) -> tuple[ModelSize, ModelSize] | None:
-    """(large, small), from the checkpoints' own configuration where they are folders, else from their names.
+def model_sizes(
+    checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]
+) -> tuple[ModelSize, ModelSize] | None:
+    """Return the sizes of (large, small), from the checkpoints' own configuration where they are folders, else by name.
 
     None where neither tells.
     """
-    large = _shape(checkpoints.large, "large", conf)
-    if large is None:
+    large = _config(checkpoints.large, "large", shapes)
+    small = _config(checkpoints.small or "", "small", shapes) if exit is None else copy.copy(large)
+    if large is None or small is None:
         return None
-    if config.model.exit is not None:
-        layers = config.model.exit
-        small: dict[str, Any] | None = large | {"decoder_layers": layers}
-    else:
-        small = _shape(checkpoints.small or "", "small", conf)
-    return None if small is None else (_size(large), _size(small))
+    if exit is not None:
+        small.num_decoder_layers = exit
+    return ModelSize.of(large), ModelSize.of(small)
 
 
-def _shape(name: str, role: str, conf: Path) -> dict[str, Any] | None:
+def _config(name: str, role: str, shapes: Mapping[str, ShapeConfig]) -> Any | None:
+    from transformers import AutoConfig
+
     folder = EMBEDDED / role if name == "embedded" else Path(name).expanduser()
     if (folder / "config.json").is_file():
-        plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return {
-            "d_model": plain["d_model"],
-            "d_kv": plain["d_kv"],
-            "d_ff": plain["d_ff"],
-            "heads": plain["num_heads"],
-            "encoder_layers": plain["num_layers"],
-            "decoder_layers": plain.get("num_decoder_layers") or plain["num_layers"],
-            "rows": plain["vocab_size"],
-            "gated": "gated" in plain.get("feed_forward_proj", ""),
-            "tied": plain.get("tie_word_embeddings", True),
-        }
+        return AutoConfig.from_pretrained(folder)
     found = _NAMED.search(name)
-    path = conf / "shape" / f"{found[0].lower()}.yaml" if found else None
-    if path is None or not path.is_file():
-        return None
-    shape: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    ShapeConfig(**shape)  # checks it
-    return shape
-
-
-def _size(shape: dict[str, Any]) -> ModelSize:
-    decoder = Decoder(
-        layers=shape["decoder_layers"],
-        width=shape["d_model"],
-        inner=shape["heads"] * shape["d_kv"],
-        feed_forward=shape["d_ff"],
-        matrices_in=2 if shape["gated"] else 1,
-        vocabulary=shape["rows"],
-    )
-    width, inner = decoder.width, decoder.inner
-    layer = 4 * width * inner + (decoder.matrices_in + 1) * width * decoder.feed_forward
-    encoder = shape["encoder_layers"] * layer
-    cross = decoder.layers * 2 * width * inner  # keys and values of the source, made once
-    embedding = 0 if shape["tied"] else decoder.head
-    return ModelSize(decoder, encoder, decoder.matrices + cross + encoder + embedding)
+    shape = shapes.get(found[0].lower()) if found else None
+    return None if shape is None else model_config(shape)
 
 
 def examples_of(task: TaskConfig) -> tuple[int, str]:
-    """(examples that a sweep decodes, where that is known from), without the network."""
+    """Return (examples that a sweep decodes, where that is known from), without the network."""
     if task.samples is not None:
         return task.samples, "task.samples"
     known = task.sizes.get(task.split)
@@ -114,7 +95,7 @@ def examples_of(task: TaskConfig) -> tuple[int, str]:
 
 
 def lengths_of(config: SweepConfig) -> tuple[LengthConfig, str]:
-    """(mean tokens of a source and of an output, where that is known from), without the network."""
+    """Return (mean tokens of a source and of an output, where that is known from), without the network."""
     task = config.task
     if task.name in config.lengths:
         return config.lengths[task.name], "conf/sweep.yaml"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bild.bench import roofline as rates
-from bild.cli import compose, conf_dir
+from bild.cli import compose
+from bild.cli.published import shapes
 from bild.sweep import plan, sizes
 from bild.sweep.config import SweepConfig
 from tests.cli.commands import call
@@ -55,7 +56,8 @@ def test_the_embedded_pair_needs_no_guess(tmp_path: Path) -> None:
 def test_sizes_follow_from_names(model: str, large: float, small: float) -> None:
     config = compose([f"model={model}"], "sweep", SweepConfig)
     checkpoints = config.model.fit(config.task)
-    found = sizes.model_sizes(config, checkpoints, conf_dir())
+    assert checkpoints is not None
+    found = sizes.model_sizes(checkpoints, None, shapes())
     assert found is not None
     assert [size.weights for size in found] == pytest.approx([large, small], rel=0.01)
 

@@ -1,4 +1,10 @@
-"""`python -m bild.sweep`: a grid of thresholds from one decision tree, its front measured live; `plan=only` plans."""
+"""`bild sweep` (or `python -m bild.sweep`): predict a grid of thresholds from one decision tree, and measure its front
+live. `plan=only` says what that would take. Stopped, the same command goes on.
+
+    bild sweep task=xsum plan=only
+    bild sweep task=xsum sweep=fine
+    bild sweep task=iwslt2017 sweep.find=speedup sweep.margin=1
+"""
 
 from __future__ import annotations
 

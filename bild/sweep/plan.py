@@ -160,7 +160,7 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
 def _stages(text: Span, source: str, config: SweepConfig, examples: int, measured: int, points: int) -> Stages:
     vanilla = text.times(examples)
     minutes = 60 * config.sweep.minutes
-    live = text.times(measured * config.sweep.least, measured * examples)
+    live = text.times(measured * min(config.sweep.least, examples), measured * examples)
     live = Span(min(minutes, live.low), min(minutes, live.high))
     return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), TREE_PASSES, live, vanilla.times(points))
 

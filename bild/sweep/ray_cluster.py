@@ -1,7 +1,7 @@
 """Ray, which runs workers on this machine or on others: who is asked for, the start of a cluster, and its end.
 
 Ray: Moritz et al., OSDI 2018. It is imported where workers are asked for, and nowhere else. This is the only file that
-touches a private part of it (`_patience`), as Ray 2.60 gives itself 30 seconds to start and has no option for more: too
+touches a private part of it (`patience`), as Ray 2.60 gives itself 30 seconds to start and has no option for more: too
 few on a busy machine. Where a version of Ray has no such part, that is said and its own patience holds.
 """
 
@@ -129,7 +129,7 @@ def _join(ray: Any, workers: Workers, resources: Resources, folder: str) -> Clus
     if workers.count is not None and count < workers.count:
         print(f"warning: sweep.workers={workers.count} is more than fits: {count} on this machine", file=sys.stderr)
     try:
-        with _patience(ray):
+        with patience(ray):
             ray.init(
                 address="local",
                 num_cpus=count * resources.processors,
@@ -147,12 +147,13 @@ def _join(ray: Any, workers: Workers, resources: Resources, folder: str) -> Clus
 
 
 @contextmanager
-def _patience(ray: Any) -> Iterator[None]:
+def patience(ray: Any) -> Iterator[None]:
     """Let Ray ask for its new node for more than the 30 seconds that its loop in `Node.__init__` has."""
     services: Any = getattr(getattr(ray, "_private", None), "services", None)
     look = getattr(services, "get_node", None)
     if look is None:
-        print(f"warning: Ray {getattr(ray, '__version__', '')} cannot be given more time to start", file=sys.stderr)
+        version = getattr(ray, "__version__", "")
+        print(f"warning: Ray {version} cannot be given more than its own 30 seconds to start", file=sys.stderr)
         yield
         return
 

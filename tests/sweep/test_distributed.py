@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from bild.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.sweep.config import GridConfig, SweepConfig
-from bild.sweep.ray_cluster import Resources, Workers, connected
+from bild.sweep.ray_cluster import Resources, Workers, connected, patience
 from bild.tree import Tree
 from tests.cli.commands import REPOSITORY
 
@@ -65,6 +66,27 @@ def test_absent_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         connected(Workers(count=2), Resources(1, 1, gpu=False)),
     ):
         pass
+
+
+def test_ray_is_given_more_time_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    tries = iter([RuntimeError("not there yet"), RuntimeError("not there yet"), None])
+
+    def get_node(address: str) -> str:
+        if (error := next(tries)) is not None:
+            raise error
+        return address
+
+    services = SimpleNamespace(get_node=get_node)
+    with patience(SimpleNamespace(_private=SimpleNamespace(services=services))):
+        assert services.get_node("here") == "here"
+    assert services.get_node is get_node
+    assert capsys.readouterr().err == ""
+
+
+def test_a_ray_that_cannot_be_given_more_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with patience(SimpleNamespace(__version__="9.9")):
+        pass
+    assert capsys.readouterr().err == "warning: Ray 9.9 cannot be given more than its own 30 seconds to start\n"
 
 
 class Lost(Exception):

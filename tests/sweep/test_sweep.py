@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +133,18 @@ def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peacef
     assert "Traceback" not in told
 
 
+def test_thresholds_are_found_on_the_same_tree(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
+    shutil.copytree(peaceful.cwd / "results", tmp_path / "results")
+    records_before = records(tmp_path)
+    child = mother.start(*OPTIONS, "sweep.find=speedup", "sweep.margin=2", cwd=tmp_path)
+    assert child.wait() == 0, child.log.read_text()
+    told = child.log.read_text()
+    assert "sweep.find=speedup sweep.margin=2: " in told
+    assert "chosen on 6 examples, reported on 6 others: threshold.fb=" in told
+    assert records(tmp_path) == records_before
+    assert len(find_predicted(tmp_path)) == 1
+
+
 def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Peaceful) -> None:
     before = {p: p.read_bytes() for p in peaceful.cwd.rglob("record.json")}
     samples = {p: p.read_bytes() for p in peaceful.cwd.rglob("samples.jsonl")}
@@ -168,8 +181,6 @@ def test_two_sweeps_at_once_end_with_one_set_of_results(mother: Zygote, peaceful
 
 def test_more_examples_go_on_from_those_measured(mother: Zygote, peaceful: Peaceful, tmp_path: Path) -> None:
     """A finer width grows the sub-sample in the same folders, and every record is of the larger one."""
-    import shutil
-
     shutil.copytree(peaceful.cwd / "results", tmp_path / "results")
     before = {path.name for path in tmp_path.rglob("*-*") if (path / "record.json").exists()}
     child = mother.start(*OPTIONS[:-2], "sweep.width=0.001", cwd=tmp_path)

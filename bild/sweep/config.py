@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bild.config import MAX_DRAFT, RULES, MethodConfig, RunConfig, ThresholdConfig, one_of
+from bild.config import MAX_DRAFT, RULES, MethodConfig, RunConfig, ThresholdConfig, at_least, one_of
 from bild.errors import BildError
 from bild.sweep.ray_cluster import Workers
 
@@ -34,7 +34,7 @@ class LengthConfig:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is searched for: the most "speedup" or "quality" while the other keeps its bound, or the whole "front".
+    """The goal of a search: the most "speedup" or "quality" while the other keeps its bound, or the whole "front".
 
     `bound` is the points of quality below vanilla that may be lost, or the speedup that must be kept.
     """
@@ -49,20 +49,20 @@ class Goal:
 
 @dataclass
 class GridConfig:
-    """Which points a sweep predicts, and how it measures those that matter."""
+    """The points that a sweep predicts, and how it measures those that matter."""
 
     fb: list[float] = field(default_factory=list)
     rb: list[float] = field(default_factory=list)
     max_draft: list[int] = field(default_factory=lambda: [MAX_DRAFT])
     rules: list[str] = field(default_factory=lambda: ["paper"])
     first: list[str] = field(default_factory=list)
-    """Who writes the first token, "large", "small" or both in turn; empty: as `method.first` says."""
+    """The model that writes the first token, "large", "small" or both in turn; empty: as `method.first` says."""
     kinds: dict[str, KindGrid] = field(default_factory=dict)
     """Thresholds by kind of task, where `fb` or `rb` is empty."""
     windows: list[int] = field(default_factory=lambda: [4, 10])
     """Drafts of exact speculative decoding, a baseline."""
     published: bool = True
-    """Whether the paper's settings for this task and pair are measured too."""
+    """Measure the paper's settings for this task and pair too."""
     front: int = 8
     """At most so many points of the predicted front are measured live; -1: every point of the grid."""
     width: float = 0.03
@@ -99,17 +99,17 @@ class GridConfig:
             raise BildError("sweep.max_draft and sweep.rules need at least one value each.")
         if not 0.001 <= self.width <= 1:
             raise BildError(f"sweep.width={self.width:g} is out of range: 0.03 asks for speedups known to 3 %.")
-        for name in ("front", "least"):
-            if getattr(self, name) < (2 if name == "least" else -1):
-                raise BildError(f"sweep.{name}={getattr(self, name)} is out of range: it is too small.")
-        if not self.minutes >= 0 or not self.calibration > 0:
-            raise BildError("sweep.minutes and sweep.calibration are times: give 0 or more, and more than 0.")
+        at_least("sweep.front", self.front, -1)
+        at_least("sweep.least", self.least, 2)
+        at_least("sweep.minutes", self.minutes, 0)
+        if not self.calibration > 0:
+            raise BildError(f"sweep.calibration={self.calibration:g} is out of range: give more than 0 seconds.")
         self._check_goal()
         if self.workers is not None:
             Workers.parse(self.workers)
 
     def variants(self, base: MethodConfig) -> list[MethodConfig]:
-        """The methods that the thresholds are swept for: every rule set, first writer and draft limit."""
+        """Return the methods that the thresholds are swept for: every rule set, first writer and draft limit."""
         writers: Sequence[str | None] = self.first or [base.first]
         return [
             dataclasses.replace(base, name="bild", rules=rules, first=first, max_draft=limit)
@@ -130,7 +130,7 @@ class GridConfig:
 
     @property
     def goal(self) -> Goal | None:
-        """What `find` asks for."""
+        """The goal that `find` and its bound ask for."""
         if self.find is None:
             return None
         bounds = {"speedup": 1.0 if self.margin is None else self.margin, "quality": self.at_least or 0.0}
@@ -144,7 +144,7 @@ def widest_draft(grid: GridConfig) -> int:
 
 @dataclass
 class SweepConfig(RunConfig):
-    """What `python -m bild.sweep` can be told: what a run can, a grid in the place of a point, and what to do."""
+    """The options of `python -m bild.sweep`: those of a run, with a grid in the place of a point."""
 
     GROUPS: ClassVar[tuple[str, ...]] = ("task", "model", "method", "threshold", "engine", "experiment", "sweep")
     OWN: ClassVar[dict[str, str]] = {
@@ -159,7 +159,7 @@ class SweepConfig(RunConfig):
 
     sweep: GridConfig = field(default_factory=GridConfig)
     lengths: dict[str, LengthConfig] = field(default_factory=dict)
-    """By task: what a plan assumes before it has seen any data."""
+    """Lengths that a plan assumes before it has seen any data, by task."""
     plan: str = "show"
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep works on: its examples in the order in which they are measured, the machine, the pair, and the tree.
+"""What a sweep has at hand: its examples in the order in which they are measured, the machine, the pair, the tree.
 
 The tree is grown as far as the sweep's points go, by this process or with workers, and replayed.
 """
@@ -43,7 +43,7 @@ class Work:
     config: SweepConfig
     checkpoints: Checkpoints
     data: Dataset
-    """What the tree holds: the split, or the `task.samples` of it."""
+    """The examples of the tree: the split, or the `task.samples` of it."""
     full: Dataset
     """The whole split: measured points are keyed by it, so that their sub-sample may grow."""
     device: torch.device
@@ -70,7 +70,7 @@ class Work:
 
     @property
     def measured_with(self) -> Setting:
-        """What all live decoding of the sweep shares."""
+        """The setting that all live decoding of the sweep shares."""
         config, task = self.config, self.config.task
         return Setting(self.pair, config.engine.name, task.prompt, task.source_limit, task.target_limit, config.measure)
 

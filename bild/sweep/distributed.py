@@ -203,7 +203,7 @@ def resources_of(pair: Pair, threads: int) -> Resources:
 
 
 class WorkerPool:
-    """The workers of one tree, and the shard that each of them has in hand."""
+    """The workers of one tree, and the shard that each of them is at."""
 
     def __init__(
         self,

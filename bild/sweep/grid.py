@@ -38,7 +38,7 @@ class SweptPoint:
 
     @property
     def setting(self) -> Setting:
-        """What trees and measurements take."""
+        """The pair that trees and measurements take."""
         return self.method, self.threshold
 
     def recorded(self) -> tuple[Method, Threshold]:

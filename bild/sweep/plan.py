@@ -37,7 +37,7 @@ PROBE_SLACK = (1.2, 2.5)
 """An engine takes this many times the least that the probe says (`python -m bild.bench` measures it)."""
 _PROBE_SECONDS = 1.5
 _PROBE_TEXTS, _PROBE_BYTES = 8, 1 << 30
-"""Texts that are decoded where a pair is at hand whose large model is no larger than this."""
+"""Texts that are decoded where a pair is local whose large model is no larger than this."""
 _NODES_A_TOKEN, _NODE_BYTES = 6, 40
 _SAMPLE_BYTES = 2500
 _STATE_BYTES = 1 << 30
@@ -66,7 +66,7 @@ class StoredTree:
 
 @dataclass(frozen=True)
 class Stored:
-    """What lies in the results folder; the sweeps are those of this machine."""
+    """The contents of the results folder; the sweeps are those of this machine."""
 
     trees: list[StoredTree]
     measured: int
@@ -76,12 +76,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Stages:
-    """How long each part of a sweep takes."""
+    """The time that each part of a sweep takes."""
 
     text: Span
     """One text by vanilla decoding."""
     source: str
-    """How that is known."""
+    """The source of that estimate."""
     vanilla: Span
     """All examples."""
     tree: Span
@@ -89,7 +89,7 @@ class Stages:
     """The tree in vanilla passes over all examples."""
     live: Span
     every: Span
-    """What the tree saves: every point decoded live on all examples."""
+    """Every point decoded live on all examples, which the tree saves."""
 
     @property
     def total(self) -> Span:
@@ -99,7 +99,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep would do and take."""
+    """Everything that a sweep would do and take."""
 
     config: SweepConfig
     points: Sequence[SweptPoint]
@@ -166,7 +166,7 @@ def _stages(text: Span, source: str, config: SweepConfig, examples: int, measure
 
 
 def look_into(folder: Path, config: SweepConfig) -> Stored | None:
-    """Return what lies in a results folder; None where it does not exist."""
+    """Return the contents of a results folder; None where it does not exist."""
     if not folder.is_dir():
         return None
     trees = [
@@ -227,7 +227,7 @@ def _known(config: SweepConfig, folder: Path, stored: Stored, lengths: LengthCon
 
 
 def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None:
-    """Return a text's seconds by vanilla decoding, where the pair and the data lie at hand and are small; else None."""
+    """Return a text's seconds by vanilla decoding, where the pair and the data are local and small; else None."""
     folder = EMBEDDED / "large" if checkpoints.large == "embedded" else Path(checkpoints.large).expanduser()
     files = list(folder.glob("*.safetensors"))
     if not files or sum(file.stat().st_size for file in files) > _PROBE_BYTES or config.task.data == "hub":

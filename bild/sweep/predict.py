@@ -52,7 +52,7 @@ class Candidate:
 
     @property
     def active(self) -> bool:
-        """Whether it is still measured."""
+        """True while it is measured."""
         return self.chosen is not None and self.given_up is None and self.failed is None
 
     @property

@@ -1,4 +1,4 @@
-"""Ray, which runs workers on this machine or on others: who is asked for, the start of a cluster, and its end.
+"""Ray, which runs workers on this machine or on others: how many are asked for, the start of a cluster, and its end.
 
 Ray: Moritz et al., OSDI 2018. It is imported where workers are asked for, and nowhere else. This is the only file that
 touches a private part of it (`patience`), as Ray 2.60 gives itself 30 seconds to start and has no option for more: too
@@ -36,7 +36,7 @@ _START_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Workers:
-    """Who is asked for: `count` workers of this machine (None: as many as fit), or all that fit into a cluster."""
+    """The workers asked for: `count` workers of this machine (None: as many as fit), or all that fit into a cluster."""
 
     count: int | None = None
     address: str | None = None

@@ -34,7 +34,7 @@ HALF, REST, ALL = "half", "rest", "all"
 _KEEP = 6
 _FRONT_KEEP = 24
 _ROUNDS = 3
-"""Of one step, as long as they find something better."""
+"""Repeats of one step, as long as they find something better."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How large a pair and its data are, known without loading either: for estimates only."""
+"""The sizes of a pair and of its data, known without loading either: for estimates only."""
 
 from __future__ import annotations
 

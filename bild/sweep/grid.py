@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import settings
@@ -31,7 +32,7 @@ class SweptPoint:
         """Its name for people."""
         return label(self.method, self.threshold)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The hash of all that the method heeds: equal for two ways of writing one setting."""
         return config_hash({"method": settings(self.method, self.threshold), "threshold": self._thresholds})

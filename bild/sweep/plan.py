@@ -68,6 +68,7 @@ class StoredTree:
 class Stored:
     """The contents of the results folder; the sweeps are those of this machine."""
 
+    folder: Path
     trees: list[StoredTree]
     measured: int
     begun: int
@@ -109,10 +110,7 @@ class Plan:
     examples_source: str
     lengths: LengthConfig
     lengths_source: str
-    stored: Stored | None
-    """None where there is no results folder yet."""
-    folder: Path
-    """The results folder."""
+    stored: Stored
     stages: Stages | None
     """None where nothing tells how large the pair is."""
     large: str
@@ -132,12 +130,11 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
     examples, examples_source = examples_of(config.task)
     lengths, lengths_source = lengths_of(config)
     sizes = model_sizes(checkpoints, config.model.exit, shapes)
-    folder = results_folder(config)
-    stored = look_into(folder, config)
+    stored = look_into(results_folder(config), config)
     swept = sum(point.origin == GRID for point in points)
     front = config.sweep.front
     measured = len(points) - swept + (swept if front < 0 else min(front, swept))
-    pace = _pace(config, folder, stored, checkpoints, sizes, lengths)
+    pace = _pace(config, stored, checkpoints, sizes, lengths)
     return Plan(
         config=config,
         points=points,
@@ -147,7 +144,6 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
         lengths=lengths,
         lengths_source=lengths_source,
         stored=stored,
-        folder=folder,
         stages=None if pace is None else _stages(*pace, config, examples, measured, len(points)),
         large=checkpoints.large,
         tree_bytes=examples * lengths.target * _NODES_A_TOKEN * _NODE_BYTES,
@@ -165,10 +161,8 @@ def _stages(text: Span, source: str, config: SweepConfig, examples: int, measure
     return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), TREE_PASSES, live, vanilla.times(points))
 
 
-def look_into(folder: Path, config: SweepConfig) -> Stored | None:
-    """Return the contents of a results folder; None where it does not exist."""
-    if not folder.is_dir():
-        return None
+def look_into(folder: Path, config: SweepConfig) -> Stored:
+    """Return the contents of a results folder, which need not exist."""
     trees = [
         StoredTree(
             name=path.parent.name,
@@ -180,7 +174,7 @@ def look_into(folder: Path, config: SweepConfig) -> Stored | None:
     records, samples = (len(list(folder.glob(f"*/{name}"))) for name in (RECORD, SAMPLES))
     machine = _machine(config)
     sweeps = [found for _, found in find_predicted(folder) if found.machine["fingerprint"] == machine]
-    return Stored(trees, records, max(0, samples - records), sweeps)
+    return Stored(folder, trees, records, max(0, samples - records), sweeps)
 
 
 def _machine(config: SweepConfig) -> str:
@@ -189,15 +183,14 @@ def _machine(config: SweepConfig) -> str:
 
 def _pace(
     config: SweepConfig,
-    folder: Path,
-    stored: Stored | None,
+    stored: Stored,
     checkpoints: Checkpoints,
     sizes: tuple[ModelSize, ModelSize] | None,
     lengths: LengthConfig,
 ) -> tuple[Span, str] | None:
     """Return (seconds of one vanilla text, how that is known) from the best source there is; None where none tells."""
-    if stored is not None and (seconds := _known(config, folder, stored, lengths)) is not None:
-        return Span(seconds[0], seconds[0]), seconds[1]
+    if (known := _known(config, stored, lengths)) is not None:
+        return Span(known[0], known[0]), known[1]
     if (decoded := decoded_probe(config, checkpoints)) is not None:
         return Span(decoded, decoded), f"{_PROBE_TEXTS} texts decoded just now"
     if sizes is None:
@@ -208,7 +201,7 @@ def _pace(
     return Span(least, least).times(*PROBE_SLACK), how
 
 
-def _known(config: SweepConfig, folder: Path, stored: Stored, lengths: LengthConfig) -> tuple[float, str] | None:
+def _known(config: SweepConfig, stored: Stored, lengths: LengthConfig) -> tuple[float, str] | None:
     engine = config.engine
     for sweep in stored.sweeps:
         if (sweep.engine.name, sweep.engine.dtype) == (engine.name, engine.dtype):
@@ -218,7 +211,7 @@ def _known(config: SweepConfig, folder: Path, stored: Stored, lengths: LengthCon
     machine = _machine(config)
     for tree in stored.trees:
         if tree.priced:
-            prices = read_prices(folder / "tree" / tree.name / PRICES)
+            prices = read_prices(stored.folder / "tree" / tree.name / PRICES)
             found = prices.identity.get("machine"), prices.identity.get("engine", {}).get("name")
             if found == (machine, engine.name):
                 seconds = prices.seconds(lengths.source, [], [1] * lengths.target)

@@ -47,8 +47,8 @@ def _what(plan: Plan) -> Iterator[str]:
 
 def _done(plan: Plan) -> Iterator[str]:
     stored = plan.stored
-    if stored is None:
-        yield f"nothing yet in {plan.folder}"
+    if not (stored.trees or stored.measured or stored.begun or stored.sweeps):
+        yield f"nothing yet in {stored.folder}"
         return
     for tree in stored.trees:
         yield f"tree {tree.name}: {_amount(tree.bytes)}{', with prices' if tree.priced else ''}"

@@ -14,7 +14,7 @@ from bild.config import Checkpoints
 from bild.sweep import plan, sizes
 from bild.sweep.config import SweepConfig
 from bild.sweep.grid import grid_points
-from bild.sweep.plan import Plan, Span
+from bild.sweep.plan import Plan, Span, Stored
 from tests.cli.commands import call
 
 EXAMPLES = {"iwslt2017": "888", "wmt14": "3,000", "xsum": "11,332", "cnndm": "13,368"}
@@ -76,7 +76,8 @@ def test_the_numbers_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     found = planned("task=xsum", "model=t5-large", "sweep=quick", f"results={tmp_path}/none")
     stages = found.stages
     assert stages is not None
-    assert (len(found.points), found.measured, found.examples, found.stored) == (24, 9, 11_332, None)
+    assert (len(found.points), found.measured, found.examples) == (24, 9, 11_332)
+    assert found.stored == Stored(tmp_path / "none" / "xsum" / "t5-large", [], 0, 0, [])
     # 28 tokens, each of which reads T5-large's decoder in fp32; and 302 M weights of an encoder by 540 source tokens.
     least = 28 * 0.174 + 2 * 302e6 * 540 / 100e9
     assert (stages.text.low, stages.text.high) == pytest.approx((1.2 * least, 2.5 * least), rel=0.05)

@@ -12,7 +12,7 @@ import sys
 
 from bild.cli import run_hydra
 from bild.cli.published import published_settings, shapes
-from bild.sweep.config import SweepConfig
+from bild.sweep.config import SweepConfig, grid_points
 
 
 def job(config: SweepConfig) -> None:
@@ -20,7 +20,6 @@ def job(config: SweepConfig) -> None:
     from bild.errors import BildError
     from bild.sweep.context import Work  # torch, after the options are known to be good
     from bild.sweep.drive import sweep
-    from bild.sweep.grid import grid_points
     from bild.sweep.plan import make_plan
     from bild.sweep.search import find
     from bild.sweep.show import show_answer, show_plan, show_swept

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.results.pareto import front
-from bild.sweep.config import Goal
+from bild.sweep.config import GRID, Goal, SweptPoint, vanilla_point
 from bild.sweep.context import GrownTree, Work
-from bild.sweep.grid import GRID, SweptPoint, vanilla_point
 from bild.sweep.predict import Candidate, Estimate, Predictor
 from bild.sweep.pricing import Pricing
 from bild.tasks.dataset import place

@@ -10,7 +10,7 @@ from bild.metrics.bootstrap import longer_side
 from bild.report.table import Table, show, wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import Predicted, PredictedPoint
-from bild.sweep.grid import BASELINE, GRID, PUBLISHED
+from bild.sweep.config import BASELINE, GRID, PUBLISHED
 
 if TYPE_CHECKING:
     from bild.sweep.drive import Swept

@@ -10,8 +10,17 @@ import pytest
 from bild.cli import compose, options
 from bild.cli.published import published_settings
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
-from bild.sweep.config import Goal, GridConfig, SweepConfig
-from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint, grid_points, thresholds
+from bild.sweep.config import (
+    BASELINE,
+    GRID,
+    PUBLISHED,
+    Goal,
+    GridConfig,
+    SweepConfig,
+    SweptPoint,
+    grid_points,
+    thresholds,
+)
 from tests.cli.commands import call
 
 

@@ -11,9 +11,8 @@ from bild.bench import roofline as rates
 from bild.cli import compose
 from bild.cli.published import shapes
 from bild.config import Checkpoints
-from bild.sweep import plan, sizes
-from bild.sweep.config import SweepConfig
-from bild.sweep.grid import grid_points
+from bild.sweep import plan
+from bild.sweep.config import SweepConfig, grid_points
 from bild.sweep.plan import Plan, Span, Stored
 from tests.cli.commands import call
 
@@ -60,7 +59,7 @@ def test_sizes_follow_from_names(model: str, large: float, small: float) -> None
     config = compose([f"model={model}"], "sweep", SweepConfig)
     checkpoints = config.model.fit(config.task)
     assert checkpoints is not None
-    found = sizes.model_sizes(checkpoints, None, shapes())
+    found = plan.model_sizes(checkpoints, None, shapes())
     assert found is not None
     assert [size.weights for size in found] == pytest.approx([large, small], rel=0.01)
 
@@ -99,7 +98,7 @@ def test_of_few_examples_no_more_are_planned_than_there_are(monkeypatch: pytest.
 
 def test_an_exit_is_the_first_layers_of_the_large_model() -> None:
     checkpoints = Checkpoints("google-t5/t5-large")
-    both = sizes.model_sizes(checkpoints, 6, shapes())
+    both = plan.model_sizes(checkpoints, 6, shapes())
     assert both is not None
     assert (both[0].decoder.layers, both[1].decoder.layers) == (24, 6)
     assert both[0].encoder == both[1].encoder

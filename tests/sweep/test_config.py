@@ -88,7 +88,7 @@ def test_goals(typed: str, goal: Goal, told: str) -> None:
 def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
     def firsts(grid: GridConfig, base: MethodConfig) -> list[str | None]:
         points = grid_points(grid, TaskConfig(), base, [])
-        assert len({point.label for point in points}) == len(points)
+        assert len({point.key for point in points}) == len(points)
         return [point.method.first for point in points if point.origin == "grid"]
 
     both = GridConfig(fb=[0.5], rb=[2, 5], first=["large", "small"])

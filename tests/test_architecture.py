@@ -191,6 +191,14 @@ def test_only_command_lines_at_the_top_know_hydra() -> None:
         assert 'if __name__ == "__main__":' in (REPOSITORY / module).read_text(), f"{module} is no command line"
 
 
+def test_only_command_lines_read_the_configuration_folder() -> None:
+    # A point's configuration is written as YAML, and the paper's figures are YAML: neither is an option.
+    assert {module.parts[1] for module in MODULES if "yaml" in outside(module)} <= {"results", "report"}
+    for module in MODULES:
+        if {"cli.conf_dir", "cli.groups.conf_dir"} & used(module):
+            assert module.parts[1] == "cli" or module.name == "__main__.py" or len(module.parts) == 2, module
+
+
 def test_decoding_does_no_input_and_output() -> None:
     standard = {name for module in modules_of("decoding") for name in outside(module)}
     assert standard <= {"__future__", "bild", "collections", "dataclasses", "functools", "math", "re", "typing"}

@@ -3,43 +3,43 @@ live. `plan=only` says what that would take. Stopped, the same command goes on.
 
     bild sweep task=xsum plan=only
     bild sweep task=xsum sweep=fine
-    bild sweep task=iwslt2017 sweep.find="speedup at -1.0"
+    bild sweep task=iwslt2017 sweep.find=speedup sweep.margin=1
 """
 
 from __future__ import annotations
 
 import sys
 
-from bild.cli import conf_dir, run_hydra
-from bild.sweep.config import SweepConfig
+from bild.cli import run_hydra
+from bild.cli.published import published_settings, shapes
+from bild.sweep.config import SweepConfig, grid_points
 
 
 def job(config: SweepConfig) -> None:
     """Plan, sweep, show; search where `sweep.find` asks for it."""
-    from bild.sweep.plan import make_plan  # torch, after the options are known to be good
+    from bild.errors import BildError
+    from bild.sweep.context import Work  # torch, after the options are known to be good
+    from bild.sweep.drive import sweep
+    from bild.sweep.plan import make_plan
+    from bild.sweep.search import find
     from bild.sweep.show import show_answer, show_plan, show_swept
 
+    if config.sweep.goal is not None and config.plan != "only":
+        show_answer(find(Work.open(config), config.sweep.goal))
+        return
+    published = published_settings(config.task.name, config.model.name) if config.sweep.published else []
+    points = grid_points(config.sweep, config.task, config.method, published)
+    show_plan(make_plan(config, points, shapes()))
     if config.plan == "only":
-        show_plan(make_plan(config, conf_dir()))
         return
-    from bild.errors import BildError
-    from bild.sweep.context import Work
-    from bild.sweep.drive import Sweep
-    from bild.sweep.search import find
-
-    sweep = Sweep(Work.open(config), conf_dir())
-    if config.sweep.goal is not None:
-        show_answer(find(sweep, config.sweep.goal), sweep.grown.scorer.name)
-        return
-    show_plan(make_plan(config, conf_dir()))
-    swept = sweep.run()
+    swept = sweep(Work.open(config), points)
     show_swept(swept)
     if swept.failed:
         raise BildError(f"Not everything was measured: {'; '.join(swept.failed)}; the same command tries again.")
 
 
 def main() -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     return run_hydra(job, "sweep", SweepConfig)
 
 

@@ -1,12 +1,13 @@
-"""What a sweep works on: the examples in the order in which they are measured, the identity of it all, and the pair.
+"""What a sweep has at hand: its examples in the order in which they are measured, the machine, the pair, the tree.
 
-The tree of a sweep: grown as far as its points go, by this process or with workers, and replayed.
+The tree is grown as far as the sweep's points go, by this process or with workers, and replayed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +18,21 @@ import torch
 from bild.config import Checkpoints
 from bild.errors import BildError
 from bild.measure.environment import describe
+from bild.measure.interleave import Measurement
 from bild.measure.session import load_once, shared_identity
 from bild.metrics.scorer import Scorer
 from bild.models import Pair, PairSpec, resolve_device
 from bild.progress import telling, track
 from bild.results.folder import slug
-from bild.sweep.config import SweepConfig, widest_draft
+from bild.results.locking import waiting_lock
+from bild.sweep.config import SweepConfig, SweptPoint, widest_draft
+from bild.sweep.predict import Predictor
 from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place
 from bild.tree import MissingNodes, Replay, Tree
-from bild.tree.walk import Setting
+from bild.tree.walk import Setting as Point
+
+_LOCK = ".sweep.lock"
 
 
 @dataclass
@@ -36,7 +42,7 @@ class Work:
     config: SweepConfig
     checkpoints: Checkpoints
     data: Dataset
-    """What the tree holds: the split, or the `task.samples` of it."""
+    """The examples of the tree: the split, or the `task.samples` of it."""
     full: Dataset
     """The whole split: measured points are keyed by it, so that their sub-sample may grow."""
     device: torch.device
@@ -46,14 +52,10 @@ class Work:
 
     @staticmethod
     def open(config: SweepConfig) -> Work:
-        """Load the data and look at the machine. BildError where the pair does not fit, or something is missing."""
-        checkpoints = config.model.fit(config.task)
-        if checkpoints is None:
-            raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
-        data = load_task(config.task)
-        full = data
-        if config.task.samples is not None:
-            full = load_task(dataclasses.replace(config.task, samples=None))
+        """Load the data and describe the machine. BildError where the pair does not fit, or something is missing."""
+        checkpoints = checkpoints_of(config)
+        full = load_task(dataclasses.replace(config.task, samples=None))
+        data = full if config.task.samples is None else load_task(config.task)
         device = resolve_device(config.engine.device)
         torch.set_num_threads(config.engine.threads)
         environment = describe(device)
@@ -67,6 +69,12 @@ class Work:
         spec = PairSpec.of(self.config.model, self.checkpoints, self.config.engine)
         return load_once(spec, self.identity["pair"])
 
+    @property
+    def measured_with(self) -> Measurement:
+        """The setting that all live decoding of the sweep shares."""
+        config, task = self.config, self.config.task
+        return Measurement(self.pair, config.engine.name, task, config.measure)
+
     @cached_property
     def queue(self) -> list[Example]:
         """The examples in the order in which they are measured: the first n are those of `task.samples=n`."""
@@ -75,24 +83,41 @@ class Work:
     @property
     def folder(self) -> Path:
         """Where points, sweeps and trees of this task and pair lie."""
-        return Path(self.config.results) / slug(self.config.task.name) / slug(self.config.model.pair_name)
+        return results_folder(self.config)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the results' folder against other sweeps; where one is at it, wait."""
+        return waiting_lock(self.folder / _LOCK, f"is sweeping in {self.folder}")
 
     def source(self, example: Example) -> list[int]:
-        """Token ids of an example as the models get them."""
+        """Return the token ids of an example as the models get them."""
         task = self.config.task
         return self.pair.encode(task.prompt + example.source, task.source_limit)[0]
 
     def sample(self, count: int) -> Dataset:
-        """The first `count` examples of the queue as a data set of their own, in the data's order."""
+        """Return the first `count` examples of the queue as a data set of their own, in the data's order."""
         chosen = {example.id for example in self.queue[:count]}
         examples = tuple(example for example in self.data.examples if example.id in chosen)
         return Dataset(examples, self.data.provenance | _provenance(examples))
 
     def price_identity(self) -> dict[str, Any]:
-        """What prices hold for: everything but the examples, and passes as wide as the sweep's drafts."""
+        """Return what prices hold for: everything but the examples, and passes as wide as the sweep's drafts."""
         names = ("pair", "engine", "machine", "packages", "python")
         widest = widest_draft(self.config.sweep)
         return {name: self.identity[name] for name in names} | {"task": self.identity["task"]["name"], "widest": widest}
+
+
+def results_folder(config: SweepConfig) -> Path:
+    """Return the folder of points, sweeps and trees of a task and pair."""
+    return Path(config.results) / slug(config.task.name) / slug(config.model.pair_name)
+
+
+def checkpoints_of(config: SweepConfig) -> Checkpoints:
+    """Return the pair's checkpoints for the task. BildError where the pair does not fit."""
+    found = config.model.fit(config.task)
+    if found is None:
+        raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
+    return found
 
 
 def _provenance(examples: Sequence[Example]) -> dict[str, Any]:
@@ -107,7 +132,7 @@ _AT_ONCE = 256
 """Points of one replay: enough to share their work, few enough to see it move on."""
 
 
-class Grown:
+class GrownTree:
     """One tree; it grows when points ask for what it lacks."""
 
     def __init__(self, work: Work) -> None:
@@ -121,13 +146,15 @@ class Grown:
         return self._tree
 
     @cached_property
-    def scorer(self) -> Scorer:
-        """Scores texts against the references of the tree's examples."""
-        references = [example.reference for example in self.tree.examples]
-        return Scorer(self.work.config.task.metric, references)
+    def predictor(self) -> Predictor:
+        """Predicts points over the tree's examples, scored against their references."""
+        config = self.work.config
+        scorer = Scorer(config.task.metric, [example.reference for example in self.tree.examples])
+        return Predictor(scorer, len(self.tree.examples), config.measure.confidence, config.measure.seed)
 
-    def replays(self, settings: Sequence[Setting]) -> list[Replay]:
-        """The points on every example, after growing what is missing. BildError where a method cannot be replayed."""
+    def replays(self, points: Sequence[SweptPoint]) -> list[Replay]:
+        """Replay points on every example, after growing what is missing. BildError where a method has no replay."""
+        settings = [point.setting for point in points]
         if self._tree is None:
             self._tree = self._grow(settings)
         try:
@@ -136,23 +163,21 @@ class Grown:
             self._tree = self._grow(settings)
             return self._replay(settings)
 
-    def _replay(self, settings: Sequence[Setting]) -> list[Replay]:
+    def _replay(self, settings: Sequence[Point]) -> list[Replay]:
         found: list[Replay] = []
         chunks = [settings[i : i + _AT_ONCE] for i in range(0, len(settings), _AT_ONCE)]
         for chunk in track(chunks, len(chunks), "replaying"):
             found += self.tree.replay_grid(chunk)
         return found
 
-    def _grow(self, settings: Sequence[Setting]) -> Tree:
+    def _grow(self, settings: Sequence[Point]) -> Tree:
         from bild.tree.grow import grow
 
-        work = self.work
-        engine = work.config.engine.name
-        with telling(f"{work.config.task.name}, decision trees") as said:
+        work, task = self.work, self.work.config.task
+        with telling(f"{task.name}, decision trees") as said:
             if work.config.sweep.workers is not None:
                 from bild.sweep.distributed import grow_with_workers
 
                 return grow_with_workers(work, settings, said)
-            return grow(
-                work.folder / "tree", work.pair, work.config.task, work.data, settings, engine=engine, progress=said
-            )
+            engine = work.config.engine.name
+            return grow(work.folder / "tree", work.pair, task, work.data, settings, engine=engine, progress=said)

@@ -1,11 +1,8 @@
-"""What a worker on some machine does: it loads the pair itself, and grows the trees of the examples that it is sent.
+"""A tree grown by workers: examples go out in shards, what comes back is stored here, a lost shard goes to another.
 
-It keeps nothing on its disk: what it grew goes back as columns, and the driver stores them.
-
-A tree grown by workers: examples go out in small parts, what comes back is stored here, a lost part goes to another.
-
-The tree's folder is this machine's, under the same lock and in the same blocks as without workers: a kill of this
-process loses the parts that are out, a kill of a worker the part that it has.
+A worker on some machine loads the pair itself and grows the trees of the examples that it is sent. It keeps nothing on
+its disk: what it grew goes back as columns. The tree's folder is this machine's, under the same lock and in the same
+blocks as without workers: a kill of this process loses the shards that are out, a kill of a worker the one that it has.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from bild.errors import BildError
 from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
 from bild.sweep.context import Work
-from bild.sweep.ray_cluster import Cluster, Need, Workforce, connected
+from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
 from bild.tree import Tree, store
 from bild.tree.grow import Grower, default_budget
@@ -39,8 +36,8 @@ from bild.tree.walk import Setting, group
 
 
 @dataclass(frozen=True)
-class Order:
-    """What all workers of a tree are to do."""
+class Job:
+    """The job that all workers of a tree share."""
 
     config: RunConfig
     checkpoints: Checkpoints
@@ -51,14 +48,14 @@ class Order:
 
 
 class Sent(NamedTuple):
-    """An example, and its nodes so far."""
+    """An example of a shard, and its nodes so far."""
 
     example: StoredExample
     nodes: Nodes
 
 
-class Returned(NamedTuple):
-    """The nodes of an example, and which of them the large model has spoken of since it was sent."""
+class Result(NamedTuple):
+    """The nodes of an example, and which of them the large model was asked about since it was sent."""
 
     nodes: Nodes
     heard: list[int]
@@ -78,55 +75,54 @@ class Worker:
         self.machine = socket.gethostname()
         self.grower: Grower | None = None
 
-    def open(self, order: Order) -> Ready:
+    def open(self, job: Job) -> Ready:
         """Load the pair. BildError, with the machine's name, where a checkpoint or a device is missing there."""
-        kind = order.head["identity"]["device"]
-        engine = dataclasses.replace(order.config.engine, device=kind)
-        config = dataclasses.replace(order.config, engine=engine)
+        kind = job.head["identity"]["device"]
+        engine = dataclasses.replace(job.config.engine, device=kind)
         torch.set_num_threads(engine.threads)
         try:
-            pair = load_once(PairSpec.of(config.model, order.checkpoints, engine), {})
-            found = identity_with(pair, order)
-            self.grower = Grower(pair, [], [], group(order.points), order.head, None)
+            pair = load_once(PairSpec.of(job.config.model, job.checkpoints, engine), {})
+            found = identity_with(pair, job)
+            self.grower = Grower(pair, [], [], group(job.points), job.head, None)
         except BildError as error:
             raise BildError(f"The worker on {self.machine} cannot grow trees: {error}") from None
         return Ready(self.machine, found)
 
-    def grow(self, part: Sequence[Sent]) -> list[Returned]:
+    def grow(self, shard: Sequence[Sent]) -> list[Result]:
         """Grow some examples. BildError, with the machine's name, where one does not fit into its memory."""
         assert self.grower is not None
-        growths = [growth_of(nodes, stored=len(nodes)) for _, nodes in part]
-        self.grower.examples = [example for example, _ in part]
+        growths = [growth_of(nodes, stored=len(nodes)) for _, nodes in shard]
+        self.grower.examples = [example for example, _ in shard]
         self.grower.growths = growths
         try:
-            for chunk in self.grower.chunks(range(len(part))):
+            for chunk in self.grower.chunks(range(len(shard))):
                 self.grower.grow(chunk, lambda _: None)  # the driver has the file
         except BildError as error:
             raise BildError(f"On {self.machine}: {error}") from None
-        return [Returned(growth.table.columns(), growth.heard) for growth in growths]
+        return [Result(growth.table.columns(), growth.heard) for growth in growths]
 
 
 def growth_of(nodes: Nodes, *, stored: int, heard: Sequence[int] = ()) -> Growth:
-    """A growth whose first `stored` nodes are in blocks, and some of whose nodes were heard of since."""
+    """Return a growth whose first `stored` nodes are in blocks, and the large model was asked about `heard` since."""
     growth = Growth(int(nodes.token[0]))
     growth.table, growth.stored, growth.heard = Table.of(nodes), stored, list(heard)
     return growth
 
 
-def identity_with(pair: Pair, order: Order) -> dict[str, Any]:
-    """The tree's identity as the pair of this process has it, with the device's name and the package's version."""
-    data = Dataset((), {"hash": order.data_hash})
+def identity_with(pair: Pair, job: Job) -> dict[str, Any]:
+    """Return the tree's identity for the pair of this process, with the device's name and the package's version."""
+    data = Dataset((), {"hash": job.data_hash})
     device = torch.cuda.get_device_name(pair.device) if pair.device.type == "cuda" else _instructions()
-    return identity_of(pair, order.config.task, data) | {"bild": bild.__version__, "processor": device}
+    return identity_of(pair, job.config.task, data) | {"bild": bild.__version__, "processor": device}
 
 
 def _instructions() -> str:
-    """Which vector instructions torch's kernels use: others round otherwise."""
+    """Name the vector instructions that torch's kernels use: others round otherwise."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """(name, its value in one, its value in the other) for all that differs, names of nested values with dots."""
+    """Return (name, its value in one, its value in the other) for all that differs; nested names have dots."""
     found: list[tuple[str, Any, Any]] = []
     for name in sorted(one.keys() | other.keys()):
         a, b = one.get(name), other.get(name)
@@ -137,16 +133,16 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
     return found
 
 
-PART = 64
-"""The most examples of a part: what is lost with a worker."""
+SHARD = 64
+"""The most examples of a shard: what is lost with a worker."""
 _SHARES = 4
-"""Parts for every worker, so that all end at about the same time."""
+"""Shards for every worker, so that all end at about the same time."""
 TRIES = 3
-"""Workers that a part may take with it, or that may end before they have begun."""
+"""Workers that a shard may take with it, or that may end before they have begun."""
 _PATIENCE = 600.0
 """Seconds in which a worker must have started where none is at work."""
 
-Part = tuple[int, ...]
+Shard = tuple[int, ...]
 """Examples by index."""
 
 
@@ -161,115 +157,115 @@ def grow_with_workers(
     """
     config, data = work.config, work.data
     assert config.sweep.workers is not None
-    workforce = Workforce.parse(config.sweep.workers)
+    workers = Workers.parse(config.sweep.workers)
     path = open_folder(work.folder / "tree", work.pair, config.task, data, config.engine.name)
     with store.BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         lacking = set(assemble(path, head, stored, growths).missing(points))
         todo = [i for i, example in enumerate(stored) if example.id in lacking]
         if todo:
-            order = Order(config, work.checkpoints, data.provenance["hash"], head, list(points))
+            job = Job(config, work.checkpoints, data.provenance["hash"], head, list(points))
             done = len(stored) - len(todo)
 
-            def send(part: Part) -> list[Sent]:
-                return [Sent(stored[i], growths[i].table.columns()) for i in part]
+            def send(shard: Shard) -> list[Sent]:
+                return [Sent(stored[i], growths[i].table.columns()) for i in shard]
 
-            def keep(part: Part, grown: Sequence[Returned]) -> None:
+            def keep(shard: Shard, grown: Sequence[Result]) -> None:
                 nonlocal done
-                for i, (nodes, heard) in zip(part, grown, strict=True):
+                for i, (nodes, heard) in zip(shard, grown, strict=True):
                     growths[i] = growth_of(nodes, stored=growths[i].stored, heard=heard)
-                block.append({i: growths[i] for i in part})
-                done += len(part)
+                block.append({i: growths[i] for i in shard})
+                done += len(shard)
                 if progress is not None:
                     progress(done, len(stored))
 
-            with connected(workforce, need_of(work.pair, config.engine.threads)) as cluster:
+            with connected(workers, resources_of(work.pair, config.engine.threads)) as cluster:
                 lengths = [len(example.source_tokens) for example in stored]
-                crew = Crew(cluster, order, identity_with(work.pair, order), send, keep)
-                crew.run(parts_of(todo, lengths, cluster.count))
+                pool = WorkerPool(cluster, job, identity_with(work.pair, job), send, keep)
+                pool.run(shards_of(todo, lengths, cluster.count))
         return assemble(path, head, stored, growths)
 
 
-def parts_of(todo: Sequence[int], lengths: Sequence[int], workers: int) -> list[Part]:
-    """Examples of about equal length together; the longest, which take most, go out first."""
-    size = min(PART, math.ceil(len(todo) / (_SHARES * workers)))
+def shards_of(todo: Sequence[int], lengths: Sequence[int], workers: int) -> list[Shard]:
+    """Put examples of about equal length together; the longest, which take most, go out first."""
+    size = min(SHARD, math.ceil(len(todo) / (_SHARES * workers)))
     ranked = sorted(todo, key=lambda i: (-lengths[i], i))
     return [tuple(ranked[at : at + size]) for at in range(0, len(ranked), size)]
 
 
-def need_of(pair: Pair, threads: int) -> Need:
-    """What a worker takes: the weights, once more as they are laid out for batches, and the keys and values."""
+def resources_of(pair: Pair, threads: int) -> Resources:
+    """Return what a worker takes: the weights, once more as they are laid out for batches, and the keys and values."""
     modules = {id(module): module for module in (pair.large.module, pair.small.module)}.values()
     weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
     gpu = pair.device.type == "cuda"
-    return Need(threads, weights if gpu else 2 * weights + default_budget(pair.device), gpu)
+    return Resources(threads, weights if gpu else 2 * weights + default_budget(pair.device), gpu)
 
 
-class Crew:
-    """The workers of one tree, and what each of them has in hand."""
+class WorkerPool:
+    """The workers of one tree, and the shard that each of them is at."""
 
     def __init__(
         self,
         cluster: Cluster,
-        order: Order,
+        job: Job,
         identity: dict[str, Any],
-        send: Callable[[Part], list[Sent]],
-        keep: Callable[[Part, Sequence[Returned]], None],
+        send: Callable[[Shard], list[Sent]],
+        keep: Callable[[Shard, Sequence[Result]], None],
     ) -> None:
         self.cluster = cluster
         self.ray = cluster.ray
-        self.order = self.ray.put(order)
+        self.job = self.ray.put(job)
         self.identity = identity
         self.send = send
         self.keep = keep
-        self.parts: deque[Part] = deque()
-        self.busy: dict[Any, tuple[Any, Part | None]] = {}
-        """By what a worker has promised: the worker, and the part; None while it loads the pair."""
-        self.lost: Counter[Part | None] = Counter()
+        self.shards: deque[Shard] = deque()
+        self.busy: dict[Any, tuple[Any, Shard | None]] = {}
+        """By the future of a result: the worker, and the shard; None while it loads the pair."""
+        self.lost: Counter[Shard | None] = Counter()
 
-    def run(self, parts: Sequence[Part]) -> None:
-        """Until every part is kept. BildError where that cannot be."""
-        self.parts.extend(parts)
-        while self.parts or any(part is not None for _, part in self.busy.values()):
-            self._hire()
+    def run(self, shards: Sequence[Shard]) -> None:
+        """Work until every shard is kept. BildError where that cannot be."""
+        self.shards.extend(shards)
+        while self.shards or any(shard is not None for _, shard in self.busy.values()):
+            self._start_workers()
             done, _ = self.ray.wait(list(self.busy), num_returns=1, timeout=_PATIENCE)
             if done:
-                self._hear(done[0])
-            elif all(part is None for _, part in self.busy.values()):
+                self._receive(done[0])
+            elif all(shard is None for _, shard in self.busy.values()):
                 raise BildError(
                     f"No worker has started on {self.cluster.where} within {_PATIENCE / 60:.0f} minutes: "
                     f"its processors are taken, or it has too few; run again with less in sweep.workers or without it."
                 )
 
-    def _hire(self) -> None:
-        """As many workers as there is work for, in the place of those that ended too."""
-        loading = sum(part is None for _, part in self.busy.values())
-        for _ in range(min(self.cluster.count - len(self.busy), len(self.parts) - loading)):
-            worker = self.cluster.hire(Worker)
-            self.busy[worker.open.remote(self.order)] = worker, None
+    def _start_workers(self) -> None:
+        """Start as many workers as there is work for, in the place of those that ended too."""
+        loading = sum(shard is None for _, shard in self.busy.values())
+        for _ in range(min(self.cluster.count - len(self.busy), len(self.shards) - loading)):
+            worker = self.cluster.start(Worker)
+            self.busy[worker.open.remote(self.job)] = worker, None
 
-    def _hear(self, promise: Any) -> None:
-        """Take what a worker brings, or take its part back; give it the next part."""
-        worker, part = self.busy.pop(promise)
+    def _receive(self, future: Any) -> None:
+        """Take a worker's result, or take its shard back; give it the next shard."""
+        worker, shard = self.busy.pop(future)
         errors = self.ray.exceptions
         try:
-            brought = self.ray.get(promise)
+            result = self.ray.get(future)
         except errors.RayTaskError as error:
-            raise _told(error.cause) from None
+            raise _one_sentence(error.cause) from None
         except errors.RayError as error:
-            self._ended(worker, part, error)
+            self._ended(worker, shard, error)
             return
-        if part is None:
-            self._check(brought)
+        if shard is None:
+            self._check(result)
             self.lost[None] = 0
         self._next(worker)
-        if part is not None:  # stored while the worker is at the next one
-            self.keep(part, brought)
+        if shard is not None:  # stored while the worker is at the next one
+            self.keep(shard, result)
 
     def _next(self, worker: Any) -> None:
-        if self.parts:
-            part = self.parts.popleft()
-            self.busy[worker.grow.remote(self.send(part))] = worker, part
+        if self.shards:
+            shard = self.shards.popleft()
+            self.busy[worker.grow.remote(self.send(shard))] = worker, shard
         else:
             self.ray.kill(worker)
 
@@ -280,24 +276,24 @@ class Crew:
                 f"{here}; one tree is of one kind of machine, with one set of versions."
             )
 
-    def _ended(self, worker: Any, part: Part | None, error: Exception) -> None:
-        self.lost[part] += 1
-        if part is not None:
-            self.parts.appendleft(part)
+    def _ended(self, worker: Any, shard: Shard | None, error: Exception) -> None:
+        self.lost[shard] += 1
+        if shard is not None:
+            self.shards.appendleft(shard)
         self.ray.kill(worker)
         why = type(error).__name__
-        if self.lost[part] >= TRIES:
-            doing = "loading the pair" if part is None else f"growing one part of {len(part)}"
+        if self.lost[shard] >= TRIES:
+            doing = "loading the pair" if shard is None else f"growing one shard of {len(shard)}"
             raise BildError(
                 f"{TRIES} workers on {self.cluster.where} ended while {doing} ({why}): look whether memory runs out "
                 "there, and run again with less in sweep.workers or without it; what was grown is kept."
             )
-        left = "" if part is None else f"; its {len(part)} examples go to another"
+        left = "" if shard is None else f"; its {len(shard)} examples go to another"
         print(f"warning: a worker ended ({why}){left}", file=sys.stderr, flush=True)
 
 
-def _told(cause: BaseException) -> BildError:
-    """A worker's own exception as one sentence."""
+def _one_sentence(cause: BaseException) -> BildError:
+    """Return a worker's own exception as one sentence."""
     if isinstance(cause, BildError):
         return cause
     text = " ".join(str(cause).split())[:200]

@@ -1,36 +1,37 @@
-"""The plan of a sweep: its points and examples, what is done and what is to do, hours, disk and memory.
+"""The plan of a sweep in numbers: its points and examples, what is done and what is to do, time, disk and memory.
 
-It needs neither data nor checkpoints: sizes and lengths come from `conf/`, times from an earlier sweep on this machine
-or, without one, from a probe of how fast it reads and multiplies.
+It needs neither data nor checkpoints: sizes and lengths come with the configuration, times from an earlier sweep on
+this machine or, without one, from a probe of how fast it reads and multiplies.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 
-from bild.bench.roofline import MatmulProbe, ReadProbe
-from bild.config import Checkpoints, MethodConfig, ThresholdConfig
+from bild.bench.roofline import ELEMENT_BYTES, Decoder, MatmulProbe, ReadProbe, roofline_ms
+from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.decoding import policy_for
 from bild.engines import DTYPES
 from bild.errors import BildError
 from bild.measure.environment import describe
-from bild.measure.live import run_live
 from bild.models import EMBEDDED, resolve_device
-from bild.results.folder import RECORD, slug
+from bild.models.shapes import model_config
+from bild.results.folder import RECORD
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.samples_log import SAMPLES
-from bild.sweep.config import LengthConfig, SweepConfig
-from bild.sweep.context import Work
-from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint, grid_points, published_settings
-from bild.sweep.sizes import ModelSize, examples_of, lengths_of, model_sizes
+from bild.sweep.config import GRID, LengthConfig, SweepConfig, SweptPoint, vanilla_point
+from bild.sweep.context import Work, checkpoints_of, results_folder
+from bild.tasks import load_task
 
 TREE_PASSES = (0.5, 4.0)
 """A tree for a grid takes this many vanilla passes over the examples. 180 points of the embedded pair on a CPU took up
@@ -39,143 +40,206 @@ PROBE_SLACK = (1.2, 2.5)
 """An engine takes this many times the least that the probe says (`python -m bild.bench` measures it)."""
 _PROBE_SECONDS = 1.5
 _PROBE_TEXTS, _PROBE_BYTES = 8, 1 << 30
-"""Texts that are decoded where a pair is at hand whose large model is no larger than this."""
+"""Texts that are decoded where a pair is local whose large model is no larger than this."""
 _NODES_A_TOKEN, _NODE_BYTES = 6, 40
 _SAMPLE_BYTES = 2500
 _STATE_BYTES = 1 << 30
-
-
-@dataclass
-class Plan:
-    """Lines of the plan, by heading."""
-
-    what: list[str] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
-    takes: list[str] = field(default_factory=list)
-
-    def sections(self) -> list[tuple[str, list[str]]]:
-        """(heading, lines)."""
-        return [("What", self.what), ("Done", self.done), ("Takes", self.takes)]
+_CHARACTERS_A_TOKEN = 4.0
+_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class _Pace:
-    """Seconds of one vanilla text, from and to, and how that is known."""
+class Span:
+    """Seconds, from and to."""
 
     low: float
     high: float
-    how: str
+
+    def times(self, low: float, high: float | None = None) -> Span:
+        """Return this span so many times over; from so many to so many where both are given."""
+        return Span(self.low * low, self.high * (low if high is None else high))
 
 
-def make_plan(config: SweepConfig, conf: Path) -> Plan:
-    """Look at what is there and estimate the rest. Runs nothing longer than the probe."""
-    checkpoints = config.model.fit(config.task)
-    if checkpoints is None:
-        raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
-    published = published_settings(conf, config.task.name, config.model.name) if config.sweep.published else []
-    points = grid_points(config.sweep, config.task, config.method, published)
-    examples, known = examples_of(config.task)
-    plan = Plan()
-    _what(plan, config, points, examples, known)
-    folder = Path(config.results) / slug(config.task.name) / slug(config.model.pair_name)
-    earlier = _done(plan, folder, config)
-    sizes = model_sizes(config, checkpoints, conf)
-    lengths, source = lengths_of(config)
-    pace = _pace(config, folder, earlier, checkpoints, sizes, lengths)
-    _takes(plan, config, points, examples, pace, lengths, source, sizes, checkpoints)
-    return plan
+@dataclass(frozen=True)
+class StoredTree:
+    """A tree that lies in the results folder."""
+
+    name: str
+    bytes: int
+    priced: bool
 
 
-def _what(plan: Plan, config: SweepConfig, points: Sequence[SweptPoint], examples: int, known: str) -> None:
-    why = Counter(point.why for point in points)
-    plan.what += [
-        f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}",
-        f"{len(points):,} points: {why[GRID]:,} of the grid, {why[BASELINE]} baselines, {why[PUBLISHED]} published",
-        f"{examples:,} examples ({known}) in the tree, for quality and counts of every point",
-        f"live: {_live_words(config.sweep.front)}, on a sub-sample that grows "
-        f"until every speedup is known to ±{config.sweep.width:.0%}, or {config.sweep.minutes:g} minutes are spent",
+@dataclass(frozen=True)
+class Stored:
+    """The contents of the results folder; the sweeps are those of this machine."""
+
+    folder: Path
+    trees: list[StoredTree]
+    measured: int
+    begun: int
+    sweeps: list[Predicted]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The time that each part of a sweep takes."""
+
+    text: Span
+    """One text by vanilla decoding."""
+    source: str
+    """The source of that estimate."""
+    vanilla: Span
+    """All examples."""
+    tree: Span
+    tree_passes: tuple[float, float]
+    """The tree in vanilla passes over all examples."""
+    live: Span
+    every: Span
+    """Every point decoded live on all examples, which the tree saves."""
+
+    @property
+    def total(self) -> Span:
+        """The tree and the measured front."""
+        return Span(self.tree.low + self.live.low, self.tree.high + self.live.high)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a sweep would do and take."""
+
+    config: SweepConfig
+    points: Sequence[SweptPoint]
+    measured: int
+    """Points that are measured live."""
+    examples: int
+    examples_source: str
+    lengths: LengthConfig
+    lengths_source: str
+    stored: Stored
+    stages: Stages | None
+    """None where nothing tells how large the pair is."""
+    large: str
+    """The large checkpoint's name."""
+    tree_bytes: int
+    samples_bytes: int
+    weights_bytes: int | None
+    batch_bytes: int = _STATE_BYTES
+
+
+def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Plan:
+    """Look at what is there and estimate the rest; `shapes` are those of published checkpoints, by name.
+
+    Runs nothing longer than the probe. BildError where the pair does not fit, or no size of the split is known.
+    """
+    checkpoints = checkpoints_of(config)
+    examples, examples_source = examples_of(config.task)
+    lengths, lengths_source = lengths_of(config)
+    sizes = model_sizes(checkpoints, config.model.exit, shapes)
+    stored = look_into(results_folder(config), config)
+    swept = sum(point.origin == GRID for point in points)
+    front = config.sweep.front
+    measured = len(points) - swept + (swept if front < 0 else min(front, swept))
+    pace = _pace(config, stored, checkpoints, sizes, lengths)
+    return Plan(
+        config=config,
+        points=points,
+        measured=measured,
+        examples=examples,
+        examples_source=examples_source,
+        lengths=lengths,
+        lengths_source=lengths_source,
+        stored=stored,
+        stages=None if pace is None else _stages(*pace, config, examples, measured, len(points)),
+        large=checkpoints.large,
+        tree_bytes=examples * lengths.target * _NODES_A_TOKEN * _NODE_BYTES,
+        samples_bytes=measured * examples * _SAMPLE_BYTES,
+        # As loaded, and laid out for an engine.
+        weights_bytes=None if sizes is None else 2 * sum(size.bytes(config.engine.dtype) for size in sizes),
+    )
+
+
+def _stages(text: Span, source: str, config: SweepConfig, examples: int, measured: int, points: int) -> Stages:
+    vanilla = text.times(examples)
+    minutes = 60 * config.sweep.minutes
+    live = text.times(measured * min(config.sweep.least, examples), measured * examples)
+    live = Span(min(minutes, live.low), min(minutes, live.high))
+    return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), TREE_PASSES, live, vanilla.times(points))
+
+
+def look_into(folder: Path, config: SweepConfig) -> Stored:
+    """Return the contents of a results folder, which need not exist."""
+    trees = [
+        StoredTree(
+            name=path.parent.name,
+            bytes=sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()),
+            priced=(path.parent / PRICES).is_file(),
+        )
+        for path in sorted(folder.glob("tree/*/tree.json"))
     ]
+    records, samples = (len(list(folder.glob(f"*/{name}"))) for name in (RECORD, SAMPLES))
+    machine = _machine(config)
+    sweeps = [found for _, found in find_predicted(folder) if found.machine["fingerprint"] == machine]
+    return Stored(folder, trees, records, max(0, samples - records), sweeps)
 
 
-def _live_words(front: int) -> str:
-    return "every point" if front < 0 else f"baselines, published settings and up to {front} of the front"
-
-
-def _done(plan: Plan, folder: Path, config: SweepConfig) -> list[Predicted]:
-    """What lies in the results folder; the earlier sweeps of this machine."""
-    if not folder.is_dir():
-        plan.done.append(f"nothing yet in {folder}")
-        return []
-    trees = sorted(path.parent for path in folder.glob("tree/*/tree.json"))
-    for tree in trees:
-        size = sum(file.stat().st_size for file in tree.iterdir() if file.is_file())
-        plan.done.append(f"tree {tree.name}: {_amount(size)}{', with prices' if (tree / PRICES).is_file() else ''}")
-    records = len(list(folder.glob(f"*/{RECORD}")))
-    halves = len(list(folder.glob(f"*/{SAMPLES}"))) - records
-    plan.done.append(f"{records} measured points, {max(0, halves)} begun")
-    machine = describe(resolve_device(config.engine.device))["machine"]["fingerprint"]
-    own = [p for _, p in find_predicted(folder) if p.machine["fingerprint"] == machine]
-    for found in own:
-        measured = sum(point.measured is not None for point in found.points)
-        state = "finished" if found.finished else "begun"
-        plan.done.append(f"sweep {found.hash[:10]}: {state}, {len(found.points):,} points, {measured} measured")
-    return [p for p in own if p.engine.name == config.engine.name and p.engine.dtype == config.engine.dtype]
+def _machine(config: SweepConfig) -> str:
+    return str(describe(resolve_device(config.engine.device))["machine"]["fingerprint"])
 
 
 def _pace(
     config: SweepConfig,
-    folder: Path,
-    earlier: Sequence[Predicted],
+    stored: Stored,
     checkpoints: Checkpoints,
     sizes: tuple[ModelSize, ModelSize] | None,
     lengths: LengthConfig,
-) -> _Pace | None:
-    for found in earlier:
-        for point in found.points:
-            if point.method.name == "vanilla":
-                seconds = point.seconds.mean
-                return _Pace(seconds, seconds, "an earlier sweep on this machine")
-    machine = describe(resolve_device(config.engine.device))["machine"]["fingerprint"]
-    for path in sorted(folder.glob(f"tree/*/{PRICES}")):
-        prices = read_prices(path)
-        if (
-            prices.identity.get("machine") == machine
-            and prices.identity.get("engine", {}).get("name") == config.engine.name
-        ):
-            seconds = prices.seconds(lengths.source, [], [1] * lengths.target)
-            return _Pace(seconds, seconds, "prices that were calibrated on this machine")
+) -> tuple[Span, str] | None:
+    """Return (seconds of one vanilla text, how that is known) from the best source there is; None where none tells."""
+    if (known := _known(config, stored, lengths)) is not None:
+        return Span(known[0], known[0]), known[1]
     if (decoded := decoded_probe(config, checkpoints)) is not None:
-        return _Pace(decoded, decoded, f"{_PROBE_TEXTS} texts decoded just now")
+        return Span(decoded, decoded), f"{_PROBE_TEXTS} texts decoded just now"
     if sizes is None:
         return None
     gb_per_s, gflop_per_s = probe(config, sizes[0])
-    dtype = config.engine.dtype
-    least = sizes[0].text_ms(lengths.source, lengths.target, dtype, gb_per_s, gflop_per_s) / 1e3
+    least = sizes[0].text_ms(lengths.source, lengths.target, config.engine.dtype, gb_per_s, gflop_per_s) / 1e3
     how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
-    return _Pace(least * PROBE_SLACK[0], least * PROBE_SLACK[1], how)
+    return Span(least, least).times(*PROBE_SLACK), how
+
+
+def _known(config: SweepConfig, stored: Stored, lengths: LengthConfig) -> tuple[float, str] | None:
+    engine = config.engine
+    for sweep in stored.sweeps:
+        if (sweep.engine.name, sweep.engine.dtype) == (engine.name, engine.dtype):
+            for point in sweep.points:
+                if point.method.name == "vanilla":
+                    return point.seconds.mean, "an earlier sweep on this machine"
+    machine = _machine(config)
+    for tree in stored.trees:
+        if tree.priced:
+            prices = read_prices(stored.folder / "tree" / tree.name / PRICES)
+            found = prices.identity.get("machine"), prices.identity.get("engine", {}).get("name")
+            if found == (machine, engine.name):
+                seconds = prices.seconds(lengths.source, [], [1] * lengths.target)
+                return seconds, "prices that were calibrated on this machine"
+    return None
 
 
 def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None:
-    """Seconds of a text by vanilla decoding, where the pair and the data lie at hand and are small; else None."""
-    folders = [EMBEDDED / "large" if checkpoints.large == "embedded" else Path(checkpoints.large).expanduser()]
-    files = [file for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors")]
+    """Return a text's seconds by vanilla decoding, where the pair and the data are local and small; else None."""
+    folder = EMBEDDED / "large" if checkpoints.large == "embedded" else Path(checkpoints.large).expanduser()
+    files = list(folder.glob("*.safetensors"))
     if not files or sum(file.stat().st_size for file in files) > _PROBE_BYTES or config.task.data == "hub":
         return None
     work = Work.open(config)
     texts = work.queue[:_PROBE_TEXTS]
-    pair, task = work.pair, config.task
-    make = policy_for(MethodConfig("vanilla"), ThresholdConfig())
-    engine = pair.engine("large", config.engine.name)
-    spent = []
-    with device_lock(str(work.device)):
-        for example in [texts[0], *texts]:  # the first one warms up
-            policy = make(start=pair.start, eos=pair.eos, max_length=task.target_limit)
-            spent.append(run_live(policy, work.source(example), engine, None).total_ns / 1e9)
-    return sum(spent[1:]) / len(texts)
+    measurement, make = work.measured_with, policy_for(*vanilla_point().setting)
+    with device_lock(str(work.device)):  # the first text warms up
+        runs = [measurement.decode(make, "vanilla", work.source(example)) for example in [texts[0], *texts]]
+    return sum(run.total_ns for run in runs[1:]) / len(texts) / 1e9
 
 
 def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
-    """(GB/s, GFLOP/s) at best, within a few seconds."""
+    """Return (GB/s, GFLOP/s) at best, within a few seconds."""
     device = resolve_device(config.engine.device)
     torch.set_num_threads(config.engine.threads)
     step = large.decoder.work(1, 1, 0, weights=config.engine.dtype, states=config.engine.dtype)
@@ -188,62 +252,89 @@ def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
     return best[0], best[1]
 
 
-def _takes(
-    plan: Plan,
-    config: SweepConfig,
-    points: Sequence[SweptPoint],
-    examples: int,
-    pace: _Pace | None,
-    lengths: LengthConfig,
-    lengths_known: str,
-    sizes: tuple[ModelSize, ModelSize] | None,
-    checkpoints: Checkpoints,
-) -> None:
-    others = sum(point.why == GRID for point in points)
-    chosen = len(points) - others + (min(config.sweep.front, others) if config.sweep.front >= 0 else others)
-    if pace is None:
-        plan.takes.append(f"hours: unknown, the sizes of {checkpoints.large} are not known here; fetch it first")
-    else:
-        one = (pace.low * examples, pace.high * examples)
-        tree = (one[0] * TREE_PASSES[0], one[1] * TREE_PASSES[1])
-        minutes = config.sweep.minutes * 60
-        live = (min(minutes, pace.low * chosen * config.sweep.least), min(minutes, pace.high * chosen * examples))
-        every = (one[0] * len(points), one[1] * len(points))
-        plan.takes += [
-            f"one vanilla pass: {_time(*one)} ({_time(pace.low, pace.high)} a text; from {pace.how})",
-            f"the tree: {_time(*tree)} ({TREE_PASSES[0]:g} to {TREE_PASSES[1]:g} vanilla passes, "
-            "by the grid and how well batches pay)",
-            f"live: {_time(*live)}, {chosen} points",
-            f"in all: {_time(tree[0] + live[0], tree[1] + live[1])}; every point decoded live: {_time(*every)}",
-            f"texts of {lengths.source} source and {lengths.target} output tokens on average ({lengths_known})",
-        ]
-    nodes = examples * lengths.target * _NODES_A_TOKEN
-    plan.takes.append(
-        f"disk: about {_amount(nodes * _NODE_BYTES)} for the tree, up to "
-        f"{_amount(chosen * examples * _SAMPLE_BYTES)} for measured examples"
-    )
-    if sizes is not None:
-        weights = 2 * sum(size.bytes(config.engine.dtype) for size in sizes)  # as loaded, and laid out for an engine
-        plan.takes.append(
-            f"memory: {_amount(weights)} of weights (loaded, and laid out), up to {_amount(_STATE_BYTES)} for a batch"
+@dataclass(frozen=True)
+class ModelSize:
+    """One model's sizes."""
+
+    decoder: Decoder
+    encoder: int
+    """Weights of the encoder's layers."""
+    weights: int
+    """All of them."""
+
+    @staticmethod
+    def of(config: Any) -> ModelSize:
+        """Return the sizes of a model from the library's configuration, by the roofline's arithmetic."""
+        decoder = Decoder.of(config, config.vocab_size)
+        # A decoder's layer without cross-attention's q and o is an encoder's; its k and v are used once a source.
+        layer, half = (decoder.matrices - decoder.head) // decoder.layers, 2 * decoder.width * decoder.inner
+        encoder = config.num_layers * (layer - half)
+        # Only T5 v1.0 has a tied head; the library says so by this word alone (transformers 5).
+        embedding = 0 if getattr(config, "scale_decoder_outputs", False) else decoder.head
+        return ModelSize(decoder, encoder, decoder.matrices + decoder.layers * half + encoder + embedding)
+
+    def text_ms(self, source: int, target: int, dtype: str, gb_per_s: float, gflop_per_s: float) -> float:
+        """Return the least that encoding a source and writing so many tokens one by one takes, in ms."""
+        step = self.decoder.work(1, source, target / 2, weights=dtype, states=dtype)
+        return 2 * self.encoder * source / gflop_per_s / 1e6 + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
+
+    def bytes(self, dtype: str) -> int:
+        """Return the bytes of the weights in memory."""
+        return self.weights * ELEMENT_BYTES[dtype]
+
+
+def model_sizes(
+    checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]
+) -> tuple[ModelSize, ModelSize] | None:
+    """Return the sizes of (large, small), from the checkpoints' own configuration where they are folders, else by name.
+
+    None where neither tells.
+    """
+    large = _config(checkpoints.large, "large", shapes)
+    small = _config(checkpoints.small or "", "small", shapes) if exit is None else copy.copy(large)
+    if large is None or small is None:
+        return None
+    if exit is not None:
+        small.num_decoder_layers = exit
+    return ModelSize.of(large), ModelSize.of(small)
+
+
+def _config(name: str, role: str, shapes: Mapping[str, ShapeConfig]) -> Any | None:
+    from transformers import AutoConfig
+
+    folder = EMBEDDED / role if name == "embedded" else Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return AutoConfig.from_pretrained(folder)
+    found = _NAMED.search(name)
+    shape = shapes.get(found[0].lower()) if found else None
+    return None if shape is None else model_config(shape)
+
+
+def examples_of(task: TaskConfig) -> tuple[int, str]:
+    """Return (examples that a sweep decodes, where that is known from), without the network."""
+    if task.samples is not None:
+        return task.samples, "task.samples"
+    known = task.sizes.get(task.split)
+    if known is not None:
+        return known, f"the published size of the split {task.split}"
+    if task.data == "hub":
+        raise BildError(
+            f"The size of the split {task.split} of {task.path} is not in conf/task/{task.name}.yaml: "
+            "give task.samples=..."
         )
+    return len(load_task(task)), "the data"
 
 
-def _time(low: float, high: float) -> str:
-    shown = [_span(low), _span(high)]
-    return shown[0] if shown[0] == shown[1] else f"{shown[0]} to {shown[1]}"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= size:
-            value = seconds / size
-            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
-    return f"{seconds * 1e3:.0f} ms"
-
-
-def _amount(size: float) -> str:
-    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= power:
-            return f"{size / power:.1f} {unit}"
-    return f"{size:.0f} B"
+def lengths_of(config: SweepConfig) -> tuple[LengthConfig, str]:
+    """Return (mean tokens of a source and of an output, where that is known from), without the network."""
+    task = config.task
+    if task.name in config.lengths:
+        return config.lengths[task.name], "conf/sweep.yaml"
+    if task.data == "hub":
+        return LengthConfig(64, 32), "a guess: conf/sweep.yaml has no lengths of this task"
+    examples = load_task(task).examples[:500]
+    source, target = (
+        max(2, round(sum(len(text) for text in texts) / len(examples) / _CHARACTERS_A_TOKEN))
+        for texts in ([e.source for e in examples], [e.reference for e in examples])
+    )
+    return LengthConfig(min(source, task.source_limit), min(target, task.target_limit)), "the length of the texts"

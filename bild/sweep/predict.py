@@ -1,57 +1,86 @@
-"""From replayed decoding and prices to predicted points: quality, counts, seconds, speedups, and the front of them."""
+"""From replayed points and prices to predicted ones: quality, counts, seconds, speedups, and the front of them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import settings, thresholds_of
 from bild.metrics.bootstrap import interval, multiplicities
 from bild.metrics.scorer import Scorer
 from bild.results.pareto import front
-from bild.results.parts import Counts, Interval, Method, Threshold
-from bild.results.predicted import PredictedPoint, PredictedScore, PredictedSeconds
-from bild.results.prices import Prices
-from bild.sweep.grid import SweptPoint
+from bild.results.parts import Interval
+from bild.results.predicted import Agreement, PredictedPoint, PredictedScore, PredictedSeconds
+from bild.results.prices import PriceError, Prices
+from bild.sweep.config import SweptPoint
+from bild.tree import Replay
 from bild.tree.outcome import DRAWS
+
+if TYPE_CHECKING:
+    from bild.measure.interleave import OpenPoint
+    from bild.results import PointFolder
 
 Floats = NDArray[np.float64]
 
 
-class ReplayLike(Protocol):
-    """What is used of a replayed point: per example, in one order."""
-
-    @property
-    def text(self) -> list[str]:
-        """Finished texts."""
-
-    @property
-    def counts(self) -> Counts:
-        """Summed over the examples."""
-
-    def priced(self, prices: Prices) -> Floats:
-        """Seconds of each example."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One point over all examples: additive statistics of its texts [examples, statistics], and seconds [examples]."""
+@dataclass(eq=False)
+class Candidate:
+    """A point of a sweep, and all that is known of it so far."""
 
     point: SweptPoint
-    table: Floats
-    seconds: Floats
-    counts: Counts
+    table: Floats = field(repr=False)
+    """[examples, statistics] of its texts, which add up."""
+    seconds: Floats = field(repr=False)
+    """[examples], by the prices so far."""
+    replay: Replay | None = field(default=None, repr=False)
+    """Absent in a search: thousands of replays would hold every walk in memory."""
+    predicted: PredictedPoint = field(init=False, repr=False)
+    """Once `Predictor.predict` has had all candidates."""
+    chosen: str | None = None
+    """Why it is measured: "baseline", "published", "front" or, where all are, "grid"; None: it is not."""
+    subject: OpenPoint | None = field(default=None, repr=False)
+    """Its measurement, where it is chosen and opened."""
+    given_up: str | None = None
+    """Why it is no longer measured."""
+    failed: str | None = None
+    """The example and the error that its measurement ended with."""
+    agreement: Agreement | None = None
+
+    @property
+    def active(self) -> bool:
+        """True while it is measured."""
+        return self.chosen is not None and self.given_up is None and self.failed is None
+
+    @property
+    def folder(self) -> PointFolder:
+        """The folder of its measurement, once that is opened."""
+        assert self.subject is not None
+        return self.subject.folder
+
+    def reprice(self, prices: Prices) -> None:
+        """Take its seconds from other prices."""
+        assert self.replay is not None
+        self.seconds = self.replay.priced(prices)
+
+    def to_record(self) -> PredictedPoint:
+        """Return the prediction together with what came of measuring it."""
+        finished = self.active and self.subject is not None and self.folder.record() is not None
+        return dataclasses.replace(
+            self.predicted,
+            chosen=self.chosen,
+            measured=self.folder.path.name if finished else None,
+            dropped=self.given_up or (f"failed on {self.failed}" if self.failed else None),
+            agreement=self.agreement,
+        )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Score, difference to vanilla and speedup of a point over some of the examples."""
+    """Score, difference to vanilla and speedup of a candidate over some of the examples."""
 
     score: float
     difference: float
@@ -61,7 +90,7 @@ class Estimate:
 
 
 class Predictor:
-    """Turns replays over fixed examples into outcomes, and outcomes into points with intervals."""
+    """Turns replays over fixed examples into candidates, and predicts these with intervals."""
 
     def __init__(self, scorer: Scorer, examples: int, confidence: float, seed: int = 0) -> None:
         self.scorer = scorer
@@ -70,50 +99,51 @@ class Predictor:
         # One set of resamples for all points, so that all comparisons are paired; a replay's own are the same.
         self.draws = multiplicities(self.examples, DRAWS, seed)
 
-    def outcome(self, point: SweptPoint, replay: ReplayLike, prices: Prices) -> Outcome:
-        """What a replayed point comes to."""
-        return Outcome(point, self.scorer.table(replay.text), replay.priced(prices), replay.counts)
+    def candidate(self, point: SweptPoint, replay: Replay, prices: Prices) -> Candidate:
+        """Return a replayed point as a candidate."""
+        return Candidate(point, self.scorer.table(replay.text), replay.priced(prices), replay)
 
-    def estimate(self, outcome: Outcome, vanilla: Outcome, part: NDArray[np.bool_] | None = None) -> Estimate:
-        """A point over part of the examples, without intervals."""
+    def estimate(self, candidate: Candidate, vanilla: Candidate, part: NDArray[np.bool_] | None = None) -> Estimate:
+        """Estimate a candidate over part of the examples, without intervals."""
         part = np.ones(self.examples, dtype=bool) if part is None else part
         count = int(part.sum())
-        score = self.scorer.score(outcome.table[part].sum(axis=0), count)
+        score = self.scorer.score(candidate.table[part].sum(axis=0), count)
         base = self.scorer.score(vanilla.table[part].sum(axis=0), count)
-        seconds, usual = outcome.seconds[part].sum(), vanilla.seconds[part].sum()
+        seconds, usual = candidate.seconds[part].sum(), vanilla.seconds[part].sum()
         return Estimate(score, score - base, float(seconds / count), float(usual / seconds))
 
-    def points(self, outcomes: Sequence[Outcome], prices: Prices) -> list[PredictedPoint]:
-        """All points with their intervals, and which of them make up the front. Vanilla must be among them."""
-        vanilla = next(o for o in outcomes if o.point.method.name == "vanilla")
-        base_scores = self._scores(vanilla)
-        base_sums = self.draws @ vanilla.seconds
-        found = [self._point(o, vanilla, base_scores, base_sums, prices) for o in outcomes]
-        best = set(front([(p.speedup.value, p.quality.score) for p in found]))
-        return [dataclasses.replace(p, front=i in best) for i, p in enumerate(found)]
+    def predict(self, candidates: Sequence[Candidate], prices: Prices) -> None:
+        """Predict all candidates, vanilla first among them, with their intervals; mark those that make up the front."""
+        vanilla = candidates[0]
+        base_scores, base_sums = self._scores(vanilla), self.draws @ vanilla.seconds
+        for candidate in candidates:
+            candidate.predicted = self._point(candidate, vanilla, base_scores, base_sums, prices)
+        for i in front([(c.predicted.speedup.value, c.predicted.quality.score) for c in candidates]):
+            candidates[i].predicted = dataclasses.replace(candidates[i].predicted, front=True)
 
-    def _scores(self, outcome: Outcome) -> Floats:
-        return self.scorer.scores(self.draws @ outcome.table, self.examples)
+    def _scores(self, candidate: Candidate) -> Floats:
+        return self.scorer.scores(self.draws @ candidate.table, self.examples)
 
     def _point(
-        self, outcome: Outcome, vanilla: Outcome, base_scores: Floats, base_sums: Floats, prices: Prices
+        self, candidate: Candidate, vanilla: Candidate, base_scores: Floats, base_sums: Floats, prices: Prices
     ) -> PredictedPoint:
-        count = self.examples
-        own = self.estimate(outcome, vanilla)
-        scores = self._scores(outcome)
-        sums = self.draws @ outcome.seconds
+        assert candidate.replay is not None
+        own = self.estimate(candidate, vanilla)
+        scores = self._scores(candidate)
+        sums = self.draws @ candidate.seconds
         quality = interval(own.score, scores, self.confidence)
         difference = interval(own.difference, scores - base_scores, self.confidence)
-        seconds = interval(own.seconds, sums / count, self.confidence)
+        seconds = interval(own.seconds, sums / self.examples, self.confidence)
         speedup = interval(own.speedup, base_sums / sums, self.confidence)
         # Vanilla's speedup over itself is no prediction.
-        off = 0.0 if outcome.point.method.name == "vanilla" else prices.error.speedup
+        off = 0.0 if candidate is vanilla else prices.error.speedup
+        method, threshold = candidate.point.recorded()
         return PredictedPoint(
-            label=outcome.point.label,
-            method=method_record(outcome.point.method, outcome.point.threshold),
-            threshold=threshold_record(outcome.point.method, outcome.point.threshold),
+            label=candidate.point.label,
+            method=method,
+            threshold=threshold,
             quality=PredictedScore(quality.value, quality.low, quality.high),
-            counts=outcome.counts,
+            counts=candidate.replay.counts,
             seconds=PredictedSeconds(
                 own.seconds, *_wider(own.seconds, seconds.low, seconds.high, prices.error.relative)
             ),
@@ -124,17 +154,26 @@ class Predictor:
 
 
 def _wider(value: float, low: float, high: float, relative: float) -> tuple[float, float]:
-    """An interval of the choice of examples, joined with a relative error of another origin."""
+    """Join an interval that comes from the choice of examples with a relative error of another origin."""
     off = relative * value
     return max(0.0, value - float(np.hypot(value - low, off))), value + float(np.hypot(high - value, off))
 
 
-def method_record(method: MethodConfig, threshold: ThresholdConfig) -> Method:
-    """The method with all its switches resolved, as in the records of measured points."""
-    switches = dict.fromkeys(field.name for field in dataclasses.fields(Method))
-    return Method(**(switches | settings(method, threshold)))  # type: ignore[arg-type]
-
-
-def threshold_record(method: MethodConfig, threshold: ThresholdConfig) -> Threshold:
-    """The thresholds that the method heeds, null for the others."""
-    return Threshold(**({"fb": None, "rb": None} | thresholds_of(method, threshold)))
+def agreement(
+    predicted: Sequence[float] | Floats,
+    predicted_vanilla: Sequence[float] | Floats,
+    measured: Sequence[float],
+    speedup: Interval,
+    error: PriceError,
+) -> Agreement:
+    """Compare a prediction with its measurement: seconds of each of the same examples, and the measured speedup."""
+    own = float(np.sum(predicted_vanilla) / np.sum(predicted))
+    low, high = own * (1 - error.speedup), own * (1 + error.speedup)
+    return Agreement(
+        examples=len(measured),
+        predicted=own,
+        measured=speedup,
+        predicted_seconds=float(np.mean(predicted)),
+        measured_seconds=float(np.mean(measured)),
+        inside=low <= speedup.high and speedup.low <= high,
+    )

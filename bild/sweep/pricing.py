@@ -1,199 +1,237 @@
-"""The prices of a sweep: read where they hold, else calibrated; and how far they were off, from measured points.
+"""The prices of a sweep: read where they hold, else calibrated, and taken anew beside the measurement.
 
-Calibration: short live decodings in many settings, by the very engines that are measured, and prices from them.
+Calibration: short live decodings in many settings, by the very engines that are measured, with every pass timed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import json
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from time import perf_counter
-from typing import Any
-
-import numpy as np
+from time import perf_counter, perf_counter_ns
+from typing import NamedTuple
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
+from bild.engines import Engine, Summary
 from bild.errors import BildError
 from bild.measure.environment import busy_warning, state
+from bild.measure.live import run_live
 from bild.models import Pair
 from bild.results import config_hash
 from bild.results.folder import write_atomically
 from bild.results.locking import device_lock
-from bild.results.parts import Interval
-from bild.results.predicted import Agreement
-from bild.results.prices import PRICES, PriceError, Prices, prices_to_json, read_prices
+from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
 from bild.sweep.config import widest_draft
 from bild.sweep.context import Work
-from bild.sweep.cost_model import fit_prices, spread
-from bild.sweep.timing import Timed, Timer
+from bild.sweep.cost_model import Call, Timed, fit_prices
 
+_LEAST_TEXTS = 48
 _CALIBRATION_TEXTS = 64
 _BESIDE, _ENOUGH = 2, 3000
 """Texts after each measured example, and in all."""
-_FEW = 3
-"""Measured points from which their own errors are better known than those of calibration texts."""
 
 
-def stored_prices(folder: Path, work: Work) -> Prices | None:
-    """The prices in a folder, where they hold for this pair, engine, machine and versions."""
-    path = folder / PRICES
-    if not path.is_file():
-        return None
-    try:
-        prices = read_prices(path)
-    except BildError as error:
-        print(f"warning: {error}", file=sys.stderr)
-        return None
-    return prices if config_hash(prices.identity) == config_hash(work.price_identity()) else None
+class TimedEngine(Engine):
+    """Wraps another engine, and notes every call."""
 
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name = engine.name
+        self.eos = engine.eos
+        self.starts_together = engine.starts_together
+        self.calls: list[Call] = []
 
-def calibrator_for(work: Work) -> Calibrator:
-    """A calibrator over the pair's engines, for all widths of the sweep."""
-    config = work.config
-    widest = widest_draft(config.sweep)
-    return Calibrator(work.pair, config.engine.name, config.task.target_limit, widest, config.measure.seed)
+    @property
+    def length(self) -> int:  # type: ignore[override]
+        """See `Engine`."""
+        return self.engine.length
 
+    def start(self, source: Sequence[int]) -> None:
+        """See `Engine.start`."""
+        self.engine.start(source)
+        self.calls = []
 
-def calibrate(folder: Path, work: Work, calibrator: Calibrator) -> Prices:
-    """Take prices for `sweep.calibration` seconds and store them in the folder."""
-    config = work.config
-    sources = [work.source(example) for example in work.queue[:_CALIBRATION_TEXTS]]
-    warning = busy_warning(state(work.device))
-    if warning:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"Calibrating prices for {config.sweep.calibration:g} s", file=sys.stderr)
-    with device_lock(str(work.device)):
-        calibrator.run(sources, config.sweep.calibration)
-    prices = calibrator.prices(_plain(work.price_identity()))
-    save(folder, prices)
-    return prices
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
+        """See `Engine.step`."""
+        before = self.engine.length
+        began = perf_counter_ns()
+        summary = self.engine.step(tokens, want, ranks)
+        self.calls.append(Call(len(tokens), 1, before, perf_counter_ns() - began))
+        return summary
 
+    def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
+        """See `Engine.draft`."""
+        before = self.engine.length
+        began = perf_counter_ns()
+        found = self.engine.draft(tokens, limit, stop_below)
+        self.calls.append(Call(len(tokens), len(found[0]), before, perf_counter_ns() - began))
+        return found
 
-def save(folder: Path, prices: Prices) -> None:
-    """Write `prices.json`, in one step."""
-    write_atomically(folder / PRICES, prices_to_json(prices))
+    def rewind(self, length: int) -> None:
+        """See `Engine.rewind`."""
+        self.engine.rewind(length)
 
-
-class Beside:
-    """Calibration next to a measurement: a few texts after every example that is measured."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self._calibrator: Calibrator | None = None
-
-    def __call__(self, source: list[int]) -> None:
-        """Decode the source in the next settings of the cycle."""
-        if self._calibrator is None:
-            self._calibrator = calibrator_for(self.work)
-        if len(self._calibrator.timer.texts) < _ENOUGH:
-            for _ in range(_BESIDE):
-                self._calibrator.one(source)
-
-    def prices(self, before: Sequence[Timed]) -> Prices | None:
-        """Prices from these texts, with those of `before` where they are few; None where nothing was measured."""
-        if self._calibrator is None:
-            return None
-        texts = self._calibrator.timer.texts
-        if len(texts) < _CALIBRATION_TEXTS:
-            texts = [*before, *texts]
-        try:
-            return fit_prices(texts, _plain(self.work.price_identity()))
-        except BildError:
-            return None
-
-
-def _plain(identity: Mapping[str, object]) -> dict[str, object]:
-    found: dict[str, object] = json.loads(json.dumps(identity))
-    return found
-
-
-def agreement(
-    predicted: Sequence[float],
-    predicted_vanilla: Sequence[float],
-    measured: Sequence[float],
-    speedup: Interval,
-    error: PriceError,
-) -> Agreement:
-    """A point's prediction beside its measurement: seconds of each of the same examples, and the measured speedup."""
-    own = float(np.sum(predicted_vanilla) / np.sum(predicted))
-    low, high = own * (1 - error.speedup), own * (1 + error.speedup)
-    return Agreement(
-        examples=len(measured),
-        predicted=own,
-        measured=speedup,
-        predicted_seconds=float(np.mean(predicted)),
-        measured_seconds=float(np.mean(measured)),
-        inside=low <= speedup.high and speedup.low <= high,
-    )
-
-
-def with_measured_error(prices: Prices, found: Sequence[Agreement]) -> Prices:
-    """The prices with an error bar from measured points, where there are enough of them."""
-    if len(found) < _FEW:
-        return prices
-    seconds = [a.predicted_seconds / a.measured_seconds - 1 for a in found]
-    speedups = [a.predicted / a.measured.value - 1 for a in found]
-    return dataclasses.replace(prices, error=PriceError(spread(seconds), spread(speedups), len(found)))
-
-
-_LEAST_TEXTS = 48
-
-
-def calibration_settings(widest: int) -> list[tuple[str, MethodConfig, ThresholdConfig]]:
-    """A cycle of settings with passes of all widths up to `widest` drafted tokens, in many mixtures of the models."""
-    # Vanilla more often than any other: every speedup hangs on it.
-    found = [("vanilla", MethodConfig("vanilla"), ThresholdConfig())] * 3
-    limits = sorted({1, 2, 3, max(1, widest // 2), max(1, 3 * widest // 4), widest})
-    thresholds = [(0.0, 3.0), (0.3, 6.0), (0.5, 2.0), (0.6, 5.0), (0.7, 3.0), (0.9, 1.0), (0.8, float("inf"))]
-    for n, (fb, rb) in enumerate(thresholds):
-        limit = widest if n % 2 else limits[n % len(limits)]
-        found.append((f"fb{fb}-rb{rb}-k{limit}", MethodConfig("bild", max_draft=limit), ThresholdConfig(fb, rb)))
-    found += [(f"window{k}", MethodConfig("speculative", max_draft=k), ThresholdConfig()) for k in limits]
-    found.append(("small", MethodConfig("small"), ThresholdConfig()))
-    return found
+    def synchronize(self) -> None:
+        """See `Engine.synchronize`."""
+        self.engine.synchronize()
 
 
 class Calibrator:
-    """Takes turns through the settings, one text each time it is asked, and fits prices to all it has seen."""
+    """Decodes texts in a cycle of settings by the very engines that are measured, and keeps the times of all passes."""
 
     def __init__(self, pair: Pair, engine: str, max_length: int, widest: int, seed: int = 0) -> None:
-        self.timer = Timer(pair.engine("large", engine), pair.engine("small", engine), pair.start, pair.eos, max_length)
-        self.settings = [
-            (name, method.name, policy_for(method, threshold))
-            for name, method, threshold in calibration_settings(widest)
-        ]
+        self.pair = pair
+        self.large, self.small = pair.engine("large", engine), pair.engine("small", engine)
+        self.max_length = max_length
+        self.settings = calibration_settings(widest)
         self.random = random.Random(seed)
-        self.queue: list[int] = []
+        self.queue: list[CalibrationSetting] = []
+        self.texts: list[Timed] = []
 
-    def one(self, source: Sequence[int]) -> None:
+    def next(self, source: Sequence[int]) -> None:
         """Decode one source in the setting whose turn it is; a cycle has them all in random order."""
         if not self.queue:
-            self.queue = list(range(len(self.settings)))
+            self.queue = list(self.settings)
             self.random.shuffle(self.queue)
-        name, method, make = self.settings[self.queue.pop()]
-        self.timer.decode(name, make, method, source)
+        self._decode(self.queue.pop(), source)
 
     def run(self, sources: Sequence[Sequence[int]], seconds: float) -> None:
         """Warm up, then go on for so many seconds, and for whole cycles enough to fit."""
-        for name, method, make in self.settings:
-            self.timer.decode(name, make, method, sources[0])
-        self.timer.texts.clear()
+        for setting in self.settings:
+            self._decode(setting, sources[0])
+        self.texts.clear()
         gc.collect()
         gc.disable()  # as in a measurement
         try:
             began, n = perf_counter(), 0
             while perf_counter() - began < seconds or n < max(_LEAST_TEXTS, 2 * len(self.settings)):
-                self.one(sources[n % len(sources)])
+                self.next(sources[n % len(sources)])
                 n += 1
         finally:
             gc.enable()
 
-    def prices(self, identity: dict[str, Any]) -> Prices:
-        """Prices from everything seen so far. BildError where it was too little."""
-        return fit_prices(self.timer.texts, identity)
+    def _decode(self, setting: CalibrationSetting, source: Sequence[int]) -> None:
+        engines = {
+            "large": None if setting.method.name == "small" else TimedEngine(self.large),
+            "small": None if setting.method.name == "vanilla" else TimedEngine(self.small),
+        }
+        make = policy_for(setting.method, setting.threshold)
+        policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.max_length)
+        run = run_live(policy, source, engines["large"], engines["small"])
+        calls = {role: engine.calls if engine else [] for role, engine in engines.items()}
+        encode = {role: run.phases_ns[f"encode_{role}"] for role in engines}
+        inside = sum(call.ns for own in calls.values() for call in own)
+        self.texts.append(
+            Timed(
+                setting=setting.name,
+                source=len(source),
+                total_ns=run.total_ns,
+                encode_ns=encode,
+                rest_ns=run.total_ns - sum(encode.values()) - inside,
+                calls=calls,
+                small_passes=run.small_passes,
+                large_passes=run.large_passes,
+                length=len(run.decoded.tokens),
+            )
+        )
+
+
+class CalibrationSetting(NamedTuple):
+    """A method at a setting, and what it is called among the times."""
+
+    name: str
+    method: MethodConfig
+    threshold: ThresholdConfig
+
+
+def calibration_settings(widest: int) -> list[CalibrationSetting]:
+    """Return settings with passes of all widths up to `widest` drafted tokens, in many mixtures of the models."""
+    usual = ThresholdConfig()
+    # Vanilla more often than any other: every speedup hangs on it.
+    found = [CalibrationSetting("vanilla", MethodConfig("vanilla"), usual)] * 3
+    limits = sorted({1, 2, 3, max(1, widest // 2), max(1, 3 * widest // 4), widest})
+    thresholds = [(0.0, 3.0), (0.3, 6.0), (0.5, 2.0), (0.6, 5.0), (0.7, 3.0), (0.9, 1.0), (0.8, float("inf"))]
+    for n, (fb, rb) in enumerate(thresholds):
+        limit = widest if n % 2 else limits[n % len(limits)]
+        name = f"fb{fb}-rb{rb}-k{limit}"
+        found.append(CalibrationSetting(name, MethodConfig("bild", max_draft=limit), ThresholdConfig(fb, rb)))
+    found += [CalibrationSetting(f"window{k}", MethodConfig("speculative", max_draft=k), usual) for k in limits]
+    found.append(CalibrationSetting("small", MethodConfig("small"), usual))
+    return found
+
+
+class Pricing:
+    """The prices of a sweep: those for one pair, engine, machine and set of versions, kept in the tree's folder."""
+
+    def __init__(self, work: Work, folder: Path) -> None:
+        self.work = work
+        self.path = folder / PRICES
+        # As it comes back from the file.
+        self.identity = json.loads(json.dumps(work.price_identity()))
+        self._earlier = 0
+        """Texts that were decoded before the measurement began."""
+
+    @cached_property
+    def _calibrator(self) -> Calibrator:
+        config = self.work.config
+        widest = widest_draft(config.sweep)
+        return Calibrator(self.work.pair, config.engine.name, config.task.target_limit, widest, config.measure.seed)
+
+    def prices(self) -> Prices:
+        """Return the stored prices where they hold, else calibrate for `sweep.calibration` seconds and store those."""
+        stored = self._stored() if self.work.config.resume else None
+        return stored or self._calibrate()
+
+    def save(self, prices: Prices) -> None:
+        """Write `prices.json`, in one step."""
+        write_atomically(self.path, prices_to_json(prices))
+
+    def beside(self, source: list[int]) -> None:
+        """Decode a source in the next settings of the cycle; called after each example that is measured."""
+        if len(self._calibrator.texts) - self._earlier < _ENOUGH:
+            for _ in range(_BESIDE):
+                self._calibrator.next(source)
+
+    def renewed(self, prices: Prices) -> Prices:
+        """Return prices from the texts beside the measurement, those before it too where they are few.
+
+        The prices as they are where nothing was measured.
+        """
+        texts = self._calibrator.texts
+        if len(texts) - self._earlier >= _CALIBRATION_TEXTS:
+            texts = texts[self._earlier :]
+        elif len(texts) == self._earlier:
+            return prices
+        try:
+            return fit_prices(texts, self.identity)
+        except BildError:
+            return prices
+
+    def _stored(self) -> Prices | None:
+        if not self.path.is_file():
+            return None
+        try:
+            prices = read_prices(self.path)
+        except BildError as error:
+            print(f"warning: {error}", file=sys.stderr)
+            return None
+        return prices if config_hash(prices.identity) == config_hash(self.identity) else None
+
+    def _calibrate(self) -> Prices:
+        work, seconds = self.work, self.work.config.sweep.calibration
+        sources = [work.source(example) for example in work.queue[:_CALIBRATION_TEXTS]]
+        warning = busy_warning(state(work.device))
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
+        print(f"Calibrating prices for {seconds:g} s", file=sys.stderr)
+        with device_lock(str(work.device)):
+            self._calibrator.run(sources, seconds)
+        self._earlier = len(self._calibrator.texts)
+        prices = fit_prices(self._calibrator.texts, self.identity)
+        self.save(prices)
+        return prices

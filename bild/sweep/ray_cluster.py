@@ -1,6 +1,8 @@
-"""Ray, which runs workers on this machine or on others: who is asked for, the start of a cluster, and its end.
+"""Ray, which runs workers on this machine or on others: how many are asked for, the start of a cluster, and its end.
 
-Ray: Moritz et al., OSDI 2018. It is imported where workers are asked for, and nowhere else.
+Ray: Moritz et al., OSDI 2018. It is imported where workers are asked for, and nowhere else. This is the only file that
+touches a private part of it (`patience`), as Ray 2.60 gives itself 30 seconds to start and has no option for more: too
+few on a busy machine. Where a version of Ray has no such part, that is said and its own patience holds.
 """
 
 from __future__ import annotations
@@ -33,21 +35,21 @@ _START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Workforce:
-    """Who is asked for: `count` workers of this machine (None: as many as fit), or all that fit into a cluster."""
+class Workers:
+    """The workers asked for: `count` workers of this machine (None: as many as fit), or all that fit into a cluster."""
 
     count: int | None = None
     address: str | None = None
 
     @staticmethod
-    def parse(text: str) -> Workforce:
-        """From `ray`, `2`, or `ray://host:10001`. BildError for anything else."""
+    def parse(text: str) -> Workers:
+        """Read `ray`, `2`, or `ray://host:10001`. BildError for anything else."""
         if text == "ray":
-            return Workforce()
+            return Workers()
         if re.fullmatch(r"[1-9]\d*", text):
-            return Workforce(count=int(text))
+            return Workers(count=int(text))
         if re.fullmatch(r"ray://[^\s/]+:\d+", text):
-            return Workforce(address=text)
+            return Workers(address=text)
         raise BildError(
             f"sweep.workers={text} is not known: give a number of worker processes on this machine, ray for as many as "
             "fit on it, or ray://host:10001, the address of a Ray cluster."
@@ -55,37 +57,37 @@ class Workforce:
 
 
 @dataclass(frozen=True)
-class Need:
-    """What one worker takes."""
+class Resources:
+    """The resources that one worker takes."""
 
     processors: int
     bytes: int
     gpu: bool
 
     def fitting(self, processors: float, memory: float, gpus: float) -> int:
-        """How many workers find room, at least one."""
+        """Return how many workers find room, at least one."""
         room = min(processors // self.processors, memory // self.bytes, gpus if self.gpu else processors)
         return max(1, int(room))
 
 
 class Cluster:
-    """A cluster that this process is connected to, and how many workers it is to have."""
+    """A cluster that this process is connected to, and how many workers may run there."""
 
-    def __init__(self, ray: Any, need: Need, count: int, where: str) -> None:
+    def __init__(self, ray: Any, resources: Resources, count: int, where: str) -> None:
         self.ray = ray
-        self.need = need
+        self.resources = resources
         self.count = count
         self.where = where
 
-    def hire(self, kind: type) -> Any:
-        """An object of a class, in a process of its own."""
-        options = {"num_cpus": self.need.processors, "num_gpus": int(self.need.gpu), "max_restarts": 0}
+    def start(self, kind: type) -> Any:
+        """Start a process with an object of a class, and return the handle of that object."""
+        options = {"num_cpus": self.resources.processors, "num_gpus": int(self.resources.gpu), "max_restarts": 0}
         return self.ray.remote(kind).options(**options).remote()
 
 
 @contextmanager
-def connected(workforce: Workforce, need: Need) -> Iterator[Cluster]:
-    """A cluster for as long as it is used; one of this machine is started, and gone afterwards.
+def connected(workers: Workers, resources: Resources) -> Iterator[Cluster]:
+    """Connect to a cluster for as long as it is used; one of this machine is started, and gone afterwards.
 
     BildError where Ray is not installed, cannot start, or does not answer at the address.
     """
@@ -98,7 +100,7 @@ def connected(workforce: Workforce, need: Need) -> Iterator[Cluster]:
         raise BildError("This process is connected to a Ray cluster already: call ray.shutdown() first.")
     with tempfile.TemporaryDirectory(prefix="bild-ray-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
         try:
-            cluster = _join(ray, workforce, need, folder)
+            cluster = _join(ray, workers, resources, folder)
             yield cluster
         except ConnectionError as error:
             raise BildError(
@@ -109,28 +111,28 @@ def connected(workforce: Workforce, need: Need) -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def _join(ray: Any, workforce: Workforce, need: Need, folder: str) -> Cluster:
+def _join(ray: Any, workers: Workers, resources: Resources, folder: str) -> Cluster:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if workforce.address is not None:
+    if workers.address is not None:
         try:
-            ray.init(workforce.address, **quiet)
+            ray.init(workers.address, **quiet)
             has = ray.cluster_resources()
         except Exception as error:  # Ray has no class of its own for any of this
             raise BildError(
-                f"sweep.workers={workforce.address} cannot be joined ({_first_line(error)}): "
+                f"sweep.workers={workers.address} cannot be joined ({_first_line(error)}): "
                 "start Ray there (ray start --head) with the same Ray, Python and RAY_AUTH_TOKEN as here."
             ) from error
-        count = need.fitting(has.get("CPU", 0), has.get("memory", 0), has.get("GPU", 0))
-        return Cluster(ray, need, count, workforce.address)
-    fits = need.fitting(*_room())
-    count = min(workforce.count or fits, fits)
-    if workforce.count is not None and count < workforce.count:
-        print(f"warning: sweep.workers={workforce.count} is more than fits: {count} on this machine", file=sys.stderr)
+        count = resources.fitting(has.get("CPU", 0), has.get("memory", 0), has.get("GPU", 0))
+        return Cluster(ray, resources, count, workers.address)
+    fits = resources.fitting(*_room())
+    count = min(workers.count or fits, fits)
+    if workers.count is not None and count < workers.count:
+        print(f"warning: sweep.workers={workers.count} is more than fits: {count} on this machine", file=sys.stderr)
     try:
-        with _patience(ray):
+        with patience(ray):
             ray.init(
                 address="local",
-                num_cpus=count * need.processors,
+                num_cpus=count * resources.processors,
                 include_dashboard=False,
                 object_store_memory=_STORE_BYTES,
                 _temp_dir=folder,
@@ -141,15 +143,17 @@ def _join(ray: Any, workforce: Workforce, need: Need, folder: str) -> Cluster:
             f"Ray cannot start workers on this machine ({_first_line(error)}): "
             "run again when the machine is less busy, or without sweep.workers."
         ) from error
-    return Cluster(ray, need, count, "this machine")
+    return Cluster(ray, resources, count, "this machine")
 
 
 @contextmanager
-def _patience(ray: Any) -> Iterator[None]:
-    """More than the 30 seconds that Ray gives itself to start, which it has no option for."""
+def patience(ray: Any) -> Iterator[None]:
+    """Let Ray ask for its new node for more than the 30 seconds that its loop in `Node.__init__` has."""
     services: Any = getattr(getattr(ray, "_private", None), "services", None)
     look = getattr(services, "get_node", None)
     if look is None:
+        version = getattr(ray, "__version__", "")
+        print(f"warning: Ray {version} cannot be given more than its own 30 seconds to start", file=sys.stderr)
         yield
         return
 
@@ -171,7 +175,7 @@ def _patience(ray: Any) -> Iterator[None]:
 
 
 def _room() -> tuple[float, float, float]:
-    """(processors, bytes of memory, GPUs) of this machine that are there for workers."""
+    """Return (processors, bytes of memory, GPUs) of this machine that are there for workers."""
     import psutil
     import torch
 
@@ -183,7 +187,7 @@ def _processors() -> int:
 
 
 def _short_folder() -> str | None:
-    """Where the names of Ray's sockets stay within the 107 bytes that the system allows."""
+    """Return a folder where the names of Ray's sockets stay within the 107 bytes that the system allows."""
     return None if len(tempfile.gettempdir()) <= 24 or not os.path.isdir("/tmp") else "/tmp"  # noqa: PTH112
 
 

@@ -1,9 +1,8 @@
-"""The best thresholds under a bound, or the whole front, by a grid that is refined where it matters, down to 0.01.
+"""`sweep.find`: the best thresholds under a bound, or the whole front, by a grid that is refined down to 0.01.
 
 A replayed point is a step function of its thresholds, exact and cheap, so a grid that is refined around its best cells
 finds the same point in every run, which a sampler would not. Chosen on one half of the examples, reported on the other.
-
-`sweep.find`: a search over the replays of a sweep's tree, which grows where the search goes.
+The tree grows where the search goes.
 """
 
 from __future__ import annotations
@@ -17,39 +16,41 @@ from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.results.pareto import front
-from bild.sweep.config import Goal
-from bild.sweep.drive import Sweep
-from bild.sweep.grid import BASELINE, GRID, SweptPoint
-from bild.sweep.predict import Estimate, Outcome, Predictor
+from bild.sweep.config import GRID, Goal, SweptPoint, vanilla_point
+from bild.sweep.context import GrownTree, Work
+from bild.sweep.predict import Candidate, Estimate, Predictor
+from bild.sweep.pricing import Pricing
 from bild.tasks.dataset import place
 
-Evaluate = Callable[[Sequence[SweptPoint]], list[Outcome]]
+Evaluate = Callable[[Sequence[SweptPoint]], list[Candidate]]
 
 COARSE_FB = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 COARSE_RB = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 STEPS = ((0.05, 0.5), (0.02, 0.2), (0.01, 0.1), (0.01, 0.05), (0.01, 0.01))
 """(fallback, rollback) steps of the refinements."""
+HALF, REST, ALL = "half", "rest", "all"
+"""The examples that thresholds are chosen on, those that they are reported on, and both."""
 _KEEP = 6
 _FRONT_KEEP = 24
 _ROUNDS = 3
-"""Of one step, as long as they find something better."""
+"""Repeats of one step, as long as they find something better."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A point, on the half that it was chosen on, on the other one, and on all examples."""
+    """A point, on the examples that it was chosen on and on those that it is reported on."""
 
     point: SweptPoint
     chosen_on: Estimate
     reported_on: Estimate
-    whole: Estimate
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search came to."""
+    """The outcome of a search."""
 
     goal: Goal
+    metric: str
     split: Found | None
     """Chosen on one half, reported on the other; None where no point keeps the bound."""
     same: Found | None
@@ -61,107 +62,99 @@ class Answer:
 
 
 class Search:
-    """Refines a grid towards a goal."""
+    """Refines a grid towards a goal, once for one half of the examples and once for all."""
 
     def __init__(
-        self, goal: Goal, evaluate: Evaluate, predictor: Predictor, vanilla: Outcome, half: NDArray[np.bool_]
+        self, goal: Goal, evaluate: Evaluate, predictor: Predictor, vanilla: Candidate, half: NDArray[np.bool_]
     ) -> None:
         self.goal = goal
         self.evaluate = evaluate
         self.predictor = predictor
         self.vanilla = vanilla
-        self.half = half
-        self.seen: dict[str, Outcome] = {}
-        self._estimates: dict[tuple[str, int], Estimate] = {}
+        self.parts = {HALF: half, REST: ~half, ALL: np.ones(len(half), dtype=bool)}
+        self.seen: dict[str, Candidate] = {}
+        self._estimates: dict[tuple[int, str], Estimate] = {}
 
     def run(self, bases: Sequence[MethodConfig]) -> Answer:
         """Search over the thresholds of each of these methods."""
-        everything = np.ones(len(self.half), dtype=bool)
         for base in bases:
-            for part in (self.half, everything):
+            for part in (HALF, ALL):
                 self._refine(base, part)
-        split, same = self._best(self.half), self._best(everything)
+        split, same = self._best(HALF), self._best(ALL)
         return Answer(
             self.goal,
-            None if split is None else self._found(split, self.half),
-            None if same is None else self._found(same, everything),
-            [self._found(outcome, self.half) for outcome in self._front(list(self.seen.values()), self.half)],
+            self.predictor.scorer.name,
+            None if split is None else self._found(split, HALF, REST),
+            None if same is None else self._found(same, ALL, ALL),
+            [self._found(candidate, HALF, REST) for candidate in self._front(list(self.seen.values()), HALF)],
             len(self.seen),
-            (int(self.half.sum()), int((~self.half).sum())),
+            (int(self.parts[HALF].sum()), int(self.parts[REST].sum())),
         )
 
-    def _refine(self, base: MethodConfig, part: NDArray[np.bool_]) -> None:
+    def _refine(self, base: MethodConfig, part: str) -> None:
         self._try(base, [(fb, rb) for fb in COARSE_FB for rb in COARSE_RB])
         for step in STEPS:
             for _ in range(_ROUNDS):
                 around = self._promising(base, part)
                 before = len(self.seen)
-                self._try(base, [place for outcome in around for place in _neighbours(outcome.point.threshold, step)])
+                self._try(base, [near for c in around for near in _neighbours(c.point.threshold, step)])
                 if len(self.seen) == before:
                     break
 
-    def _try(self, base: MethodConfig, places: Sequence[tuple[float, float]]) -> None:
+    def _try(self, base: MethodConfig, settings: Sequence[tuple[float, float]]) -> None:
         points: dict[str, SweptPoint] = {}
-        for fb, rb in places:
-            point = SweptPoint(dataclasses.replace(base, name="bild"), ThresholdConfig(fb, rb), GRID)
-            if point.key not in self.seen:
-                points.setdefault(point.key, point)
+        for fb, rb in settings:
+            point = SweptPoint(base, ThresholdConfig(fb, rb), GRID)
+            if (key := point.key) not in self.seen:
+                points.setdefault(key, point)
         if points:
             self.seen.update(zip(points, self.evaluate(list(points.values())), strict=True))
 
-    def _promising(self, base: MethodConfig, part: NDArray[np.bool_]) -> list[Outcome]:
-        """The best points, and those just beyond the bound: the best neighbour may lie on either side of it."""
-        own = [
-            outcome for outcome in self.seen.values() if outcome.point.method == dataclasses.replace(base, name="bild")
-        ]
-        if self.goal.bound is None:
+    def _promising(self, base: MethodConfig, part: str) -> list[Candidate]:
+        """Return the best points, and those just beyond the bound: the best neighbour may lie on either side of it."""
+        own = [c for c in self.seen.values() if c.point.method == base]
+        if self.goal.wanted == "front":
             edge = self._front(own, part)
             if len(edge) <= _FRONT_KEEP:
                 return edge
             return [edge[round(i)] for i in np.linspace(0, len(edge) - 1, _FRONT_KEEP)]
-        within = [o for o in own if self._slack(o, part) >= 0]
-        beyond = [o for o in own if self._slack(o, part) < 0]
-        within.sort(key=lambda o: -self._value(o, part))
-        beyond.sort(key=lambda o: -self._slack(o, part))
+        within = [c for c in own if self._slack(c, part) >= 0]
+        beyond = [c for c in own if self._slack(c, part) < 0]
+        within.sort(key=lambda c: -self._value(c, part))
+        beyond.sort(key=lambda c: -self._slack(c, part))
         return within[:_KEEP] + beyond[:_KEEP]
 
-    def _best(self, part: NDArray[np.bool_]) -> Outcome | None:
-        within = [o for o in self.seen.values() if self.goal.bound is not None and self._slack(o, part) >= 0]
-        return max(within, key=lambda o: (self._value(o, part), self._slack(o, part)), default=None)
+    def _best(self, part: str) -> Candidate | None:
+        if self.goal.wanted == "front":
+            return None
+        within = [c for c in self.seen.values() if self._slack(c, part) >= 0]
+        return max(within, key=lambda c: (self._value(c, part), self._slack(c, part)), default=None)
 
-    def _estimate(self, outcome: Outcome, part: NDArray[np.bool_]) -> Estimate:
-        key = (outcome.point.key, hash(part.tobytes()))
+    def _estimate(self, candidate: Candidate, part: str) -> Estimate:
+        key = (id(candidate), part)
         if key not in self._estimates:
-            self._estimates[key] = self.predictor.estimate(outcome, self.vanilla, part)
+            self._estimates[key] = self.predictor.estimate(candidate, self.vanilla, self.parts[part])
         return self._estimates[key]
 
-    def _value(self, outcome: Outcome, part: NDArray[np.bool_]) -> float:
-        own = self._estimate(outcome, part)
+    def _value(self, candidate: Candidate, part: str) -> float:
+        own = self._estimate(candidate, part)
         return own.speedup if self.goal.wanted == "speedup" else own.score
 
-    def _slack(self, outcome: Outcome, part: NDArray[np.bool_]) -> float:
-        """By how much a point keeps the bound; negative where it does not."""
-        assert self.goal.bound is not None
-        own = self._estimate(outcome, part)
-        bounded = own.difference if self.goal.wanted == "speedup" else own.speedup
-        return bounded - self.goal.bound + 1e-9
+    def _slack(self, candidate: Candidate, part: str) -> float:
+        """Return by how much a point keeps the bound; negative where it does not."""
+        own = self._estimate(candidate, part)
+        slack = own.difference + self.goal.bound if self.goal.wanted == "speedup" else own.speedup - self.goal.bound
+        return slack + 1e-9
 
-    def _front(self, outcomes: Sequence[Outcome], part: NDArray[np.bool_]) -> list[Outcome]:
-        own = [self._estimate(outcome, part) for outcome in outcomes]
-        taken: dict[tuple[float, float], Outcome] = {}
+    def _front(self, candidates: Sequence[Candidate], part: str) -> list[Candidate]:
+        own = [self._estimate(candidate, part) for candidate in candidates]
+        taken: dict[tuple[float, float], Candidate] = {}
         for i in front([(e.speedup, e.score) for e in own]):
-            taken.setdefault((own[i].speedup, own[i].score), outcomes[i])  # equal points once
+            taken.setdefault((own[i].speedup, own[i].score), candidates[i])  # equal points once
         return list(taken.values())
 
-    def _found(self, outcome: Outcome, part: NDArray[np.bool_]) -> Found:
-        rest = ~part if not part.all() else part
-        everything = np.ones(len(part), dtype=bool)
-        return Found(
-            outcome.point,
-            self._estimate(outcome, part),
-            self._estimate(outcome, rest),
-            self._estimate(outcome, everything),
-        )
+    def _found(self, candidate: Candidate, chosen_on: str, reported_on: str) -> Found:
+        return Found(candidate.point, self._estimate(candidate, chosen_on), self._estimate(candidate, reported_on))
 
 
 def _neighbours(threshold: ThresholdConfig, step: tuple[float, float]) -> list[tuple[float, float]]:
@@ -179,23 +172,22 @@ def _neighbours(threshold: ThresholdConfig, step: tuple[float, float]) -> list[t
 _SPLIT_SEED = -1
 
 
-def find(sweep: Sweep, goal: Goal) -> Answer:
-    """Search over the thresholds of every rule set and draft limit of the sweep."""
-    work, grown = sweep.work, sweep.grown
-    with sweep.locked():
-        usual = SweptPoint(MethodConfig("vanilla"), ThresholdConfig(), BASELINE)
-        replay = grown.replays([usual.setting])[0]
-        prices = sweep.prices()
-        predictor = sweep.predictor()
-        vanilla = predictor.outcome(usual, replay, prices)
+def find(work: Work, goal: Goal) -> Answer:
+    """Search over the thresholds of every rule set and draft limit of a sweep, on its tree."""
+    grown = GrownTree(work)
+    with work.locked():
+        usual = vanilla_point()
+        replay = grown.replays([usual])[0]
+        prices = Pricing(work, grown.tree.path).prices()
+        predictor = grown.predictor
 
-        def evaluate(points: Sequence[SweptPoint]) -> list[Outcome]:
-            replays = grown.replays([point.setting for point in points])
-            return [predictor.outcome(p, r, prices) for p, r in zip(points, replays, strict=True)]
+        def evaluate(points: Sequence[SweptPoint]) -> list[Candidate]:
+            found = [predictor.candidate(p, r, prices) for p, r in zip(points, grown.replays(points), strict=True)]
+            return [dataclasses.replace(candidate, replay=None) for candidate in found]
 
         # By the ids alone, so a half does not change with the version of a random generator.
         order = sorted(range(len(grown.tree.examples)), key=lambda i: place(grown.tree.examples[i].id, _SPLIT_SEED))
         half = np.zeros(len(order), dtype=bool)
         half[order[: (len(order) + 1) // 2]] = True
-        bases = work.config.sweep.variants(work.config.method)
-        return Search(goal, evaluate, predictor, vanilla, half).run(bases)
+        vanilla = predictor.candidate(usual, replay, prices)
+        return Search(goal, evaluate, predictor, vanilla, half).run(work.config.sweep.variants(work.config.method))

@@ -1,100 +1,163 @@
-"""A sweep on the terminal: predicted and measured side by side, where the files are, and what comes next."""
+"""A sweep on the terminal: its plan, predicted and measured figures side by side, and what a search found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from bild.metrics.bootstrap import longer_side
-from bild.report.table import wide_console
+from bild.report.table import Table, show_tables, wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import Predicted, PredictedPoint
-from bild.sweep.search import Answer, Found
+from bild.sweep.config import BASELINE, GRID, PUBLISHED
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bild.sweep.drive import Swept
-    from bild.sweep.plan import Plan
+    from bild.sweep.plan import Plan, Span
+    from bild.sweep.search import Answer, Found
 
 
 def show_plan(plan: Plan) -> None:
-    """What is done, what is to do, and what it takes."""
+    """Print what a sweep would do, what is done already, and what the rest takes."""
     out = wide_console()
-    for title, lines in plan.sections():
-        out.print(Text(title, style="bold"))
+    for title, lines in (("What", _what(plan)), ("Done", _done(plan)), ("Takes", _takes(plan))):
+        out.print(f"[bold]{title}[/bold]")
         for line in lines:
             out.print(f"  {line}", markup=False, soft_wrap=True)
 
 
+def _what(plan: Plan) -> Iterator[str]:
+    config, sweep = plan.config, plan.config.sweep
+    origins = Counter(point.origin for point in plan.points)
+    live = "every point"
+    if sweep.front >= 0:
+        live = f"baselines, published settings and up to {sweep.front} of the front"
+    yield f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}"
+    yield (
+        f"{len(plan.points):,} points: {origins[GRID]:,} of the grid, {origins[BASELINE]} baselines, "
+        f"{origins[PUBLISHED]} published"
+    )
+    yield f"{plan.examples:,} examples ({plan.examples_source}) in the tree, for quality and counts of every point"
+    yield (
+        f"live: {live}, on a sub-sample that grows until every speedup is known to ±{sweep.width:.0%}, "
+        f"or {sweep.minutes:g} minutes are spent"
+    )
+
+
+def _done(plan: Plan) -> Iterator[str]:
+    stored = plan.stored
+    if not (stored.trees or stored.measured or stored.begun or stored.sweeps):
+        yield f"nothing yet in {stored.folder}"
+        return
+    for tree in stored.trees:
+        yield f"tree {tree.name}: {_amount(tree.bytes)}{', with prices' if tree.priced else ''}"
+    yield f"{stored.measured} measured points, {stored.begun} begun"
+    for sweep in stored.sweeps:
+        measured = sum(point.measured is not None for point in sweep.points)
+        state = "finished" if sweep.finished else "begun"
+        yield f"sweep {sweep.hash[:10]}: {state}, {len(sweep.points):,} points, {measured} measured"
+
+
+def _takes(plan: Plan) -> Iterator[str]:
+    stages = plan.stages
+    if stages is None:
+        yield f"hours: unknown, the sizes of {plan.large} are not known here; fetch it first"
+    else:
+        least, most = stages.tree_passes
+        yield f"one vanilla pass: {_time(stages.vanilla)} ({_time(stages.text)} a text; from {stages.source})"
+        passes = f"{least:g} to {most:g} vanilla passes, by the grid and how well batches pay"
+        yield f"the tree: {_time(stages.tree)} ({passes})"
+        yield f"live: {_time(stages.live)}, {plan.measured} points"
+        yield f"in all: {_time(stages.total)}; every point decoded live: {_time(stages.every)}"
+        yield (
+            f"texts of {plan.lengths.source} source and {plan.lengths.target} output tokens on average "
+            f"({plan.lengths_source})"
+        )
+    samples = f"up to {_amount(plan.samples_bytes)} for measured examples"
+    yield f"disk: about {_amount(plan.tree_bytes)} for the tree, {samples}"
+    if plan.weights_bytes is not None:
+        yield (
+            f"memory: {_amount(plan.weights_bytes)} of weights (loaded, and laid out), "
+            f"up to {_amount(plan.batch_bytes)} for a batch"
+        )
+
+
+def _time(span: Span) -> str:
+    low, high = _duration(span.low), _duration(span.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            value = seconds / size
+            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+    return f"{seconds * 1e3:.0f} ms"
+
+
+def _amount(size: float) -> str:
+    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= power:
+            return f"{size / power:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
 def show_swept(swept: Swept) -> None:
-    """The points that were measured and the predicted front, then words."""
-    predicted = swept.predicted
-    out = wide_console()
-    out.print(front_table(predicted))
-    for line in footer(swept):
-        out.print(line, markup=False, soft_wrap=True)
+    """Print the points that were measured and the predicted front, then words."""
+    show_tables([front_table(swept.predicted)], footer(swept))
 
 
 def front_table(predicted: Predicted) -> Table:
-    """Measured points and the predicted front, from slow to fast."""
+    """Return measured points and the predicted front, from slow to fast."""
     title = f"{predicted.task}, {predicted.pair}, {predicted.engine.name} {predicted.engine.dtype}"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    shown.add_column("", width=1)
-    shown.add_column("method", overflow="fold")  # the only one that gives way: no figure is cut
-    for heading in (predicted.metric.name, "Δ to vanilla", "predicted", "measured", "examples"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    rows = [point for point in predicted.points if point.front or point.chosen]
-    for point in sorted(rows, key=lambda p: p.speedup.value):
-        shown.add_row(*_row(point))
-    return shown
+    headings = ("", "method", predicted.metric.name, "Δ to vanilla", "predicted", "measured", "examples")
+    points = [point for point in predicted.points if point.front or point.chosen]
+    rows = tuple(map(_row, sorted(points, key=lambda point: point.speedup.value)))
+    # Predicted figures are never written as measured ones are.
+    return Table("sweep", title, headings, rows, names=2, styles=("", "", "", "", "dim italic", "bold"))
 
 
-def _row(point: PredictedPoint) -> tuple[Text, ...]:
-    mark = "*" if point.front else " "
-    difference = "" if point.difference is None else f"{point.difference.value:+.2f}"
+def _row(point: PredictedPoint) -> tuple[str, ...]:
     agreement = point.agreement
-    off = agreement is not None and not agreement.inside
-    live = agreement.measured if agreement is not None else Interval(1.0, 1.0, 1.0)
-    known = agreement is not None or (point.measured is not None and point.method.name == "vanilla")
-    measured = (
-        f"{live.value:.2f}x ±{longer_side(live.value, live.low, live.high):.2f}{' !' if off else ''}" if known else "-"
-    )
-    speedup = point.speedup
-    count = "" if agreement is None else str(agreement.examples)
+    measured, examples = "-", ""
+    if agreement is not None:
+        measured = f"{_speedup(agreement.measured)}{'' if agreement.inside else ' !'}"
+        examples = str(agreement.examples)
+    elif point.measured is not None and point.method.name == "vanilla":
+        measured = _speedup(Interval(1.0, 1.0, 1.0))
     return (
-        Text(mark),
-        Text(point.label),
-        Text(f"{point.quality.score:.2f}"),
-        Text(difference),
-        # Predicted figures are never written as measured ones are.
-        Text(f"~{speedup.value:.2f}x ±{longer_side(speedup.value, speedup.low, speedup.high):.2f}", style="dim italic"),
-        Text(measured, style="bold" if known and point.dropped is None else "dim"),
-        Text(count + (" given up" if point.dropped else "")),
+        "*" if point.front else " ",
+        point.label,
+        f"{point.quality.score:.2f}",
+        "" if point.difference is None else f"{point.difference.value:+.2f}",
+        f"~{_speedup(point.speedup)}",
+        measured,
+        f"{examples} given up" if point.dropped else examples,
     )
+
+
+def _speedup(speedup: Interval) -> str:
+    return f"{speedup.value:.2f}x ±{longer_side(speedup.value, speedup.low, speedup.high):.2f}"
 
 
 def footer(swept: Swept) -> list[str]:
-    """What a reader must know, where the files are, and what to type next."""
+    """Say what a reader must know, where the files are, and what to type next."""
     predicted = swept.predicted
+    points = predicted.prices.points
+    error = f"from {points} measured points" if points else "from calibration texts"
     lines = [
         f"* on the predicted front of {len(predicted.points)} points. {predicted.metric.name} and its difference are "
         f"exact, over {predicted.examples} examples.",
         f"~ predicted speedup over vanilla, ± sampling and {predicted.prices.speedup:.0%} error of the prices "
-        f"({_told(predicted)}); measured: live at batch 1 beside vanilla, on {swept.examples} examples.",
+        f"({error}); measured: live at batch 1 beside vanilla, on {swept.examples} examples.",
     ]
-    off = [point for point in predicted.points if point.agreement is not None and not point.agreement.inside]
-    for point in off:
-        a = point.agreement
-        assert a is not None
-        lines.append(
-            f"! {point.label}: predicted {a.predicted:.2f}x, measured {a.measured.value:.2f}x "
-            f"({a.measured.low:.2f} to {a.measured.high:.2f}) on the same examples: trust the measurement."
-        )
+    for point in predicted.points:
+        if (a := point.agreement) is not None and not a.inside:
+            lines.append(
+                f"! {point.label}: predicted {a.predicted:.2f}x, measured {a.measured.value:.2f}x "
+                f"({a.measured.low:.2f} to {a.measured.high:.2f}) on the same examples: trust the measurement."
+            )
     lines += [f"Given up: {p.label}: {p.dropped}." for p in predicted.points if p.dropped]
     if predicted.marked:
         lines.append(
@@ -109,43 +172,34 @@ def footer(swept: Swept) -> list[str]:
     return lines
 
 
-def _told(predicted: Predicted) -> str:
-    if predicted.prices.points:
-        return f"from {predicted.prices.points} measured points"
-    return "from calibration texts"
-
-
-def show_answer(answer: Answer, metric: str) -> None:
-    """What a search found, chosen and reported apart, and as the paper does it."""
-    out = wide_console()
+def show_answer(answer: Answer) -> None:
+    """Print what a search found, chosen and reported apart, and as the paper does it."""
     first, second = answer.halves
-    out.print(Text(f"{answer.goal}: {answer.tried} settings replayed", style="bold"))
-    if answer.goal.bound is not None:
-        if answer.split is None:
-            out.print("  No setting keeps to that.")
-        else:
-            _say(out, f"chosen on {first} examples, reported on {second} others", answer.split, metric)
+    title = f"{answer.goal}: {answer.tried} settings replayed"
+    if answer.goal.wanted == "front":
+        show_tables([_front(answer, f"{title}; chosen on {first} examples, reported on {second} others; predicted")])
+    elif answer.split is None:
+        show_tables([], [title, "  No setting keeps to that."])
+    else:
+        lines = _found(f"chosen on {first} examples, reported on {second} others", answer.split, answer.metric)
         if answer.same is not None:
-            _say(out, f"chosen and reported on all {first + second}, as the paper does", answer.same, metric)
-        return
-    out.print(front_of(answer.front, metric, first, second))
+            how = f"chosen and reported on all {first + second}, as the paper does"
+            lines += _found(how, answer.same, answer.metric)
+        show_tables([], [title, *lines])
 
 
-def _say(out: Console, how: str, found: Found, metric: str) -> None:
-    own, told = found.chosen_on, found.reported_on
-    out.print(f"  {how}: {setting_words(found)}", markup=False, soft_wrap=True)
-    out.print(
-        f"    reported {metric} {told.score:.2f} ({told.difference:+.2f}), ~{told.speedup:.2f}x"
-        + (
-            "" if own == told else f"; where it was chosen {own.score:.2f} ({own.difference:+.2f}), ~{own.speedup:.2f}x"
-        ),
-        markup=False,
-        soft_wrap=True,
-    )
+def _found(how: str, found: Found, metric: str) -> list[str]:
+    own, reported = found.chosen_on, found.reported_on
+    where_chosen = f"; where it was chosen {own.score:.2f} ({own.difference:+.2f}), ~{own.speedup:.2f}x"
+    return [
+        f"  {how}: {setting_words(found)}",
+        f"    reported {metric} {reported.score:.2f} ({reported.difference:+.2f}), ~{reported.speedup:.2f}x"
+        + ("" if own == reported else where_chosen),
+    ]
 
 
 def setting_words(found: Found) -> str:
-    """A setting as options that can be typed."""
+    """Return a setting as options that can be typed."""
     method, threshold = found.point.method, found.point.threshold
     return (
         f"threshold.fb={threshold.fb:g} threshold.rb={threshold.rb:g} method.rules={method.rules} "
@@ -153,23 +207,20 @@ def setting_words(found: Found) -> str:
     )
 
 
-def front_of(found: Sequence[Found], metric: str, first: int, second: int) -> Table:
-    """The front over continuous thresholds."""
-    title = f"chosen on {first} examples, reported on {second} others; predicted"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("fb", "rb", "rules", "first", "max draft", metric, "Δ to vanilla", "speedup", "where chosen"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    for one in found:
-        method, threshold, told, own = one.point.method, one.point.threshold, one.reported_on, one.chosen_on
-        shown.add_row(
-            f"{threshold.fb:g}",
-            f"{threshold.rb:g}",
-            method.rules,
-            method.first or "large",
-            str(method.max_draft),
-            f"{told.score:.2f}",
-            f"{told.difference:+.2f}",
-            f"~{told.speedup:.2f}x",
-            f"{own.difference:+.2f}, ~{own.speedup:.2f}x",
+def _front(answer: Answer, title: str) -> Table:
+    headings = ("fb", "rb", "rules", "first", "max draft", answer.metric, "Δ to vanilla", "speedup", "where chosen")
+    rows = tuple(
+        (
+            f"{found.point.threshold.fb:g}",
+            f"{found.point.threshold.rb:g}",
+            found.point.method.rules,
+            found.point.method.first or "large",
+            str(found.point.method.max_draft),
+            f"{found.reported_on.score:.2f}",
+            f"{found.reported_on.difference:+.2f}",
+            f"~{found.reported_on.speedup:.2f}x",
+            f"{found.chosen_on.difference:+.2f}, ~{found.chosen_on.speedup:.2f}x",
         )
-    return shown
+        for found in answer.front
+    )
+    return Table("front", title, headings, rows, names=0)

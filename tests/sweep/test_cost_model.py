@@ -8,8 +8,7 @@ import pytest
 
 from bild.errors import BildError
 from bild.results.prices import PassPrice, Prices
-from bild.sweep.cost_model import fit_prices, relative_errors, spread
-from bild.sweep.timing import Call, Timed
+from bild.sweep.cost_model import Call, Timed, fit_prices, relative_errors, spread
 
 LARGE = {1: 10e6, 2: 14e6, 3: 16e6, 5: 20e6, 8: 22e6, 11: 25e6}
 SMALL, LARGE_ALONE, SMALL_ALONE, ENTRY, REST = 2e6, 9e6, 1.8e6, 0.3e6, 0.1e6  # ns

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from bild.bench import roofline as rates
-from bild.cli import compose, conf_dir
-from bild.sweep import plan, sizes
-from bild.sweep.config import SweepConfig
+from bild.cli import compose
+from bild.cli.published import shapes
+from bild.config import Checkpoints
+from bild.sweep import plan
+from bild.sweep.config import SweepConfig, grid_points
+from bild.sweep.plan import Plan, Span, Stored
 from tests.cli.commands import call
 
 EXAMPLES = {"iwslt2017": "888", "wmt14": "3,000", "xsum": "11,332", "cnndm": "13,368"}
@@ -55,9 +58,50 @@ def test_the_embedded_pair_needs_no_guess(tmp_path: Path) -> None:
 def test_sizes_follow_from_names(model: str, large: float, small: float) -> None:
     config = compose([f"model={model}"], "sweep", SweepConfig)
     checkpoints = config.model.fit(config.task)
-    found = sizes.model_sizes(config, checkpoints, conf_dir())
+    assert checkpoints is not None
+    found = plan.model_sizes(checkpoints, None, shapes())
     assert found is not None
     assert [size.weights for size in found] == pytest.approx([large, small], rel=0.01)
+
+
+def planned(*overrides: str) -> Plan:
+    config = compose(list(overrides), "sweep", SweepConfig)
+    points = grid_points(config.sweep, config.task, config.method, [])
+    return plan.make_plan(config, points, shapes())
+
+
+def test_the_numbers_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan, "probe", lambda *_: (10.0, 100.0))
+    found = planned("task=xsum", "model=t5-large", "sweep=quick", f"results={tmp_path}/none")
+    stages = found.stages
+    assert stages is not None
+    assert (len(found.points), found.measured, found.examples) == (24, 9, 11_332)
+    assert found.stored == Stored(tmp_path / "none" / "xsum" / "t5-large", [], 0, 0, [])
+    # 28 tokens, each of which reads T5-large's decoder in fp32; and 302 M weights of an encoder by 540 source tokens.
+    least = 28 * 0.174 + 2 * 302e6 * 540 / 100e9
+    assert (stages.text.low, stages.text.high) == pytest.approx((1.2 * least, 2.5 * least), rel=0.05)
+    assert stages.vanilla.low == pytest.approx(11_332 * stages.text.low)
+    assert stages.tree.high == pytest.approx(4 * stages.vanilla.high)
+    assert stages.live == Span(900.0, 900.0)  # the quarter of an hour that sweep=quick gives it
+    assert stages.total.high == stages.tree.high + 900.0
+    assert stages.every.low == pytest.approx(24 * stages.vanilla.low)
+    assert found.weights_bytes == pytest.approx(2 * 4 * (738e6 + 60.5e6), rel=0.01)
+    assert found.lengths_source == "conf/sweep.yaml"
+
+
+def test_of_few_examples_no_more_are_planned_than_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan, "decoded_probe", lambda *_: 0.5)
+    found = planned("task.samples=10", "sweep=quick", f"results={tmp_path}/none")
+    assert found.stages is not None
+    assert found.stages.live == Span(0.5 * 9 * 10, 0.5 * 9 * 10)
+
+
+def test_an_exit_is_the_first_layers_of_the_large_model() -> None:
+    checkpoints = Checkpoints("google-t5/t5-large")
+    both = plan.model_sizes(checkpoints, 6, shapes())
+    assert both is not None
+    assert (both[0].decoder.layers, both[1].decoder.layers) == (24, 6)
+    assert both[0].encoder == both[1].encoder
 
 
 def test_a_pair_whose_sizes_nothing_tells_is_planned_without_hours(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from bild.metrics import quality
 from bild.metrics.scorer import Scorer
 from bild.results.parts import Counts, Interval
 from bild.results.prices import PassPrice, PriceError, Prices
-from bild.sweep.grid import BASELINE, GRID, SweptPoint
-from bild.sweep.predict import Predictor
-from bild.sweep.pricing import agreement, with_measured_error
+from bild.sweep.config import BASELINE, GRID, SweptPoint
+from bild.sweep.cost_model import with_measured_error
+from bild.sweep.predict import Predictor, agreement
+from bild.tree import Replay
 from tests.metrics.texts import references, worsened
 from tests.records import make_record
 
@@ -70,8 +72,9 @@ def predictor() -> Predictor:
 
 
 def test_predicted_points(predictor: Predictor) -> None:
-    outcomes = [predictor.outcome(p, r, PRICES) for p, r in zip(POINTS, REPLAYS, strict=True)]
-    vanilla, fast, slow = predictor.points(outcomes, PRICES)
+    candidates = [predictor.candidate(p, cast(Replay, r), PRICES) for p, r in zip(POINTS, REPLAYS, strict=True)]
+    predictor.predict(candidates, PRICES)
+    vanilla, fast, slow = (candidate.predicted for candidate in candidates)
     usual, own = 0.02 + 12 * 0.010, 0.025 + 9 * 0.002 + 3 * (0.016 + 0.001)
     assert vanilla.seconds.mean == pytest.approx(usual)
     assert fast.seconds.mean == pytest.approx(own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ OPTIONS = (
     "sweep.width=1",
     "sweep.minutes=0.0001",  # one stage, however wide a busy machine makes the intervals
 )
-LABELS = {"vanilla", "small", "speculative-k3", "bild-authors-fb0.3-rb2", "bild-authors-fb0.8-rb2"}
+LABELS = {"vanilla", "small", "speculative k3", "BiLD-A 0.3/2", "BiLD-A 0.8/2"}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -104,7 +105,7 @@ def test_predicted_quality_and_counts_are_those_of_the_live_points(peaceful: Pat
     """On the same examples the tree tells the very tokens that a live run writes."""
     tree = open_tree(peaceful / "results" / "embedded" / "embedded" / "tree")
     for fb in (0.3, 0.8):
-        name = f"bild-authors-fb{fb}-rb2"
+        name = f"BiLD-A {fb}/2"
         (point,) = [kept for kept in records(peaceful).values() if kept["label"] == name]
         replay = tree.take(point["tokens"]).replay(fb, 2.0, rules="authors")
         assert dict(zip(point["tokens"], replay.tokens, strict=True)) == point["tokens"]
@@ -123,6 +124,18 @@ def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peacef
     for words in ("What", "Takes", "predicted", "measured", "~", "Next: python -m bild.report", ".replay(fb="):
         assert words in told, words
     assert "Traceback" not in told
+
+
+def test_thresholds_are_found_on_the_same_tree(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
+    shutil.copytree(peaceful / "results", tmp_path / "results")
+    before = records(tmp_path)
+    child = mother.start(SWEEP, *OPTIONS, "sweep.find=speedup", "sweep.margin=2", cwd=tmp_path)
+    assert child.wait() == 0, child.log.read_text()
+    told = child.log.read_text()
+    assert "sweep.find=speedup sweep.margin=2: " in told
+    assert "chosen on 6 examples, reported on 6 others: threshold.fb=" in told
+    assert records(tmp_path) == before
+    assert len(find_predicted(tmp_path)) == 1
 
 
 def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Path) -> None:
@@ -164,8 +177,6 @@ def test_two_sweeps_at_once_end_with_one_set_of_results(mother: Zygote, peaceful
 
 def test_more_examples_go_on_from_those_measured(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
     """A finer width grows the sub-sample in the same folders, and every record is of the larger one."""
-    import shutil
-
     shutil.copytree(peaceful / "results", tmp_path / "results")
     before = {path.name for path in tmp_path.rglob("*-*") if (path / "record.json").exists()}
     child = mother.start(SWEEP, *OPTIONS[:-2], "sweep.width=0.001", cwd=tmp_path)

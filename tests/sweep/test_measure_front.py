@@ -94,7 +94,7 @@ def test_a_point_that_is_surely_slower_and_no_better_is_given_up() -> None:
     better = contender("bild", "front", 39.5, 0.82)
     play([vanilla(), slow, fast, better], width=0.01)
     assert slow.gone is not None
-    assert "surely slower than bild-fb0.5-rb5" in slow.gone
+    assert "surely slower than BiLD 0.5/5" in slow.gone
     assert len(slow.subject.folder.samples()) == 32
     assert fast.gone is None
     assert better.gone is None

@@ -1,7 +1,7 @@
 """The protocol of every engine: start on a source, step over tokens, rewind, length. Batch size 1, greedy.
 
-An engine never hands logits to the host: a step returns a `Summary` per position, made on the device and copied once.
-Its state is what the decoder has cached, and an integer; so taking tokens back is setting that integer.
+An engine never hands logits to the host: a step returns a `Summary`, made on the device and copied once. Its state is
+the decoder's cache and an integer, so taking tokens back means setting that integer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Summary(NamedTuple):
-    """What one forward step says of its last `want` positions."""
+    """The result of one forward step for its last `want` positions."""
 
     choice: list[int]
     """want token ids: the greedy choice that follows each position."""
@@ -73,7 +73,7 @@ def check_finite(values: Sequence[float]) -> None:
 
 
 def stop_of(token: int, prob: float, drafted: int, limit: int, stop_below: float, eos: int) -> str | None:
-    """Why a draft ends with this token, its `drafted`-th, or None where it goes on."""
+    """Return why a draft ends with this token, its `drafted`-th, or None where it goes on."""
     if prob < stop_below:
         return "unsure"
     if token == eos:
@@ -87,30 +87,33 @@ class Engine(ABC):
     name: str
     length: int
     eos: int
+    device: torch.device
     starts_together: bool = False
     """Whether it shares an encoder pass with another engine, which must start before either is fed."""
 
     @abstractmethod
     def start(self, source: Sequence[int]) -> None:
-        """Encode a source (token ids, end token included) and forget the former one. Afterwards `length` is 0."""
+        """Encode a source (token ids, end token included) and forget the one before. Afterwards `length` is 0."""
 
     @abstractmethod
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """Feed `tokens` (at least one) after the cached ones; report on the last `want` of their positions.
 
-        `ranks` asks for the ranks of the tokens besides, which costs one more look at every score.
+        `ranks` asks for the ranks of the tokens, too, which costs one more pass over every score.
         """
 
-    @abstractmethod
     def rewind(self, length: int) -> None:
         """Forget all cached positions from `length` on, 0 <= length <= self.length."""
+        check_rewind(self, length)
+        self.length = length
 
-    @abstractmethod
     def synchronize(self) -> None:
-        """Wait until the device has done all it was given. Nothing to do on a CPU."""
+        """Wait until the device has done all that it was given; on a CPU there is nothing to wait for."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
-        """Write on greedily after `tokens`: (token ids, their probabilities, why it stopped).
+        """Continue greedily after `tokens`: return (token ids, their probabilities, why it stopped).
 
         Stops after `limit` tokens ("limit"), at the end token ("eos"), or at a token whose probability is below
         `stop_below` ("unsure"; that token is the last one returned). The last token returned is not cached.
@@ -130,7 +133,7 @@ class Engine(ABC):
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading items two sequences share."""
+    """Count the leading items that two sequences share."""
     n = min(len(a), len(b))
     if a[:n] == b[:n]:
         return n
@@ -138,6 +141,6 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def check_rewind(engine: Engine, length: int) -> None:
-    """Refuse a rewind to a place that the engine has not reached (a bug of the caller)."""
+    """Raise ValueError for a rewind to a position that the engine has not reached (a bug of the caller)."""
     if not 0 <= length <= engine.length:
         raise ValueError(f"rewind to {length}: only 0 to {engine.length} are cached")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Engine, Summary, check_finite, check_rewind, summarise
+from bild.engines.base import Engine, Summary, check_finite, summarise
 from bild.engines.early_exit import ViewEngine
 from bild.engines.fused import FusedEngine
 from bild.errors import BildError
@@ -37,30 +37,22 @@ class CalmEngine(Engine):
         self.engine = engine
         self.name = engine.name
         self.eos = engine.eos
+        self.device = engine.device
         self.length = 0
         self.layers = len(engine.weights.decoder)
         self._filled = [0] * self.layers
         """Per layer: how many positions, from the first on, have their keys and values there."""
-        self._states = self._rows()
+        self._states = engine.states()
         """[capacity, D]: the RMS norm of each position's last state."""
-
-    def _rows(self) -> Tensor:
-        embed = self.engine.weights.embed
-        return torch.empty(self.engine.cache.shape[3], embed.shape[1], device=embed.device)
 
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`."""
         self.engine.start(source)
         self.rewind(0)
 
-    def synchronize(self) -> None:
-        """See `Engine.synchronize`."""
-        self.engine.synchronize()
-
     def rewind(self, length: int) -> None:
         """See `Engine.rewind`."""
-        check_rewind(self, length)
-        self.length = length
+        super().rewind(length)
         self._filled = [min(filled, length) for filled in self._filled]
 
     @torch.inference_mode()
@@ -163,8 +155,7 @@ class CalmEngine(Engine):
             engine.length = self.length
             engine.grow(end)
         if end > self._states.shape[0]:
-            kept, self._states = self._states, self._rows()
-            self._states[: kept.shape[0]] = kept
+            self._states = engine.states(self._states)
 
 
 def calm_engine(engine: Engine) -> CalmEngine:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from bild.engines.base import Engine, Summary, check_rewind, common_prefix, summarise
 from bild.engines.fused import FusedEngine
@@ -91,11 +90,7 @@ class FusedSharedLayers(SharedLayers):
     def __init__(self, engine: FusedEngine, exit_layer: int) -> None:
         super().__init__(engine)
         self.exit = exit_layer
-        self.residuals = self._rows()
-
-    def _rows(self) -> Tensor:
-        embed = self.engine.weights.embed
-        return torch.empty(self.engine.cache.shape[3], embed.shape[1], device=embed.device)
+        self.residuals = engine.states()
 
     @torch.inference_mode()
     def _lower(self, n: int, tokens: list[int]) -> None:
@@ -103,8 +98,7 @@ class FusedSharedLayers(SharedLayers):
         if end > self.residuals.shape[0]:
             self.engine.length = len(self.tokens)
             self.engine.grow(end)
-            kept, self.residuals = self.residuals, self._rows()
-            self.residuals[: kept.shape[0]] = kept
+            self.residuals = self.engine.states(self.residuals)
         self.residuals[n:end] = self.engine.run_layers(self.engine.embed(tokens), n, 0, self.exit)
 
     @torch.inference_mode()
@@ -125,6 +119,7 @@ class ViewEngine(Engine):
         self.view = view
         self.name = shared.engine.name
         self.eos = shared.engine.eos
+        self.device = shared.engine.device
         self.fed: list[int] = []
 
     @property
@@ -162,10 +157,6 @@ class ViewEngine(Engine):
         """See `Engine.rewind`."""
         check_rewind(self, length)
         del self.fed[length:]
-
-    def synchronize(self) -> None:
-        """See `Engine.synchronize`."""
-        self.shared.engine.synchronize()
 
 
 def early_exit(shared: SharedLayers) -> tuple[ViewEngine, ViewEngine]:

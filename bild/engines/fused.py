@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Engine, Summary, check_rewind, summarise
+from bild.engines.base import Engine, Summary, summarise
 from bild.engines.kernels import kernels_for
 from bild.engines.t5_host import HostDecoder
-from bild.engines.t5_row import RowDecoder
+from bild.engines.t5_row import TorchDecoder
 
 _SOURCE_BIASES = 64
 """How many source lengths keep their bias matrix; captions repeat a few dozen lengths, articles none."""
@@ -21,7 +21,7 @@ _SOURCE_BIAS_MAX = 256
 
 
 class FusedEngine(Engine):
-    """The functions of `bild.engines.t5` with their state."""
+    """A decoder over torch tensors or NumPy arrays, and its state."""
 
     name = "fused"
     state: t5.State
@@ -35,9 +35,7 @@ class FusedEngine(Engine):
         self.eos = eos
         self.length = 0
         self._source_biases: dict[int, Tensor] = {}
-        fast = self.device.type == "cpu" and dtype == torch.float32
-        self.host = HostDecoder(self.weights) if in_panels else None
-        self.row = RowDecoder(self.weights) if fast and self.host is None else None
+        self.decoder = HostDecoder(self.weights) if in_panels else TorchDecoder(self.weights)
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -71,12 +69,7 @@ class FusedEngine(Engine):
     @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`."""
-        bias = self._source_bias(len(source))
-        if self.host is not None:
-            keys, values = self.host.encode(source, bias)
-        else:
-            states = t5.encode(self.weights, torch.tensor(source, device=self.device), bias)
-            keys, values = t5.cross_attention(self.weights, states)
+        keys, values = self.decoder.encode(source, self._source_bias(len(source)))
         self.state = t5.State(self.cache, keys, values, self.bias)
         self.length = 0
 
@@ -86,45 +79,27 @@ class FusedEngine(Engine):
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
             self.grow(end)
-        if self.host is not None:
-            logits = self.host.decode(self.state, tokens, n, want)
-        elif self.row is not None and len(tokens) == 1:
-            logits = self.row.decode(self.state, tokens[0], n)[None]
-        else:
-            logits = t5.decode(self.weights, self.state, torch.tensor(tokens, device=self.device), n, want)
+        logits = self.decoder.decode(self.state, tokens, n, want)
         self.length = end
         return summarise(logits, tokens, ranks)
 
     # The parts of a step, for engines that stop between layers
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
-        """The residuals [k, D] of tokens."""
-        if self.host is not None:
-            return self.host.embed(tokens)
-        return t5.embed(self.weights, torch.tensor(tokens, device=self.device))
+        """Return the residuals [k, D] of tokens."""
+        return self.decoder.embed(tokens)
 
     def run_layers(self, x: Tensor, n: int, first: int, last: int) -> Tensor:
         """Take the residuals x [k, D] of positions n.. through the decoder layers first..last-1."""
-        if self.host is not None:
-            return self.host.run_layers(self.state, x, n, first, last)
-        if self.row is not None and x.shape[0] == 1:
-            return self.row.run_layers(self.state, x[0], n, first, last)[None]
-        return t5.run_layers(self.weights, self.state, x, n, first, last)
+        return self.decoder.run_layers(self.state, x, n, first, last)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Final norm and head of residuals x [k, D]: [k, V]. The next step may write to the same memory."""
-        if self.host is not None:
-            return self.host.logits(x)
-        if self.row is not None and x.shape[0] == 1:
-            return self.row.logits(x[0])[None]
-        return t5.logits(self.weights, x)
+        """Take residuals x [k, D] through the final norm and the head: [k, V]; the next step may reuse the memory."""
+        return self.decoder.logits(x)
 
-    def rewind(self, length: int) -> None:
-        """See `Engine.rewind`."""
-        check_rewind(self, length)
-        self.length = length
-
-    def synchronize(self) -> None:
-        """See `Engine.synchronize`."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def states(self, kept: Tensor | None = None) -> Tensor:
+        """Make room for one state of each position that fits, [capacity, D]; the first rows are those of `kept`."""
+        made = torch.empty(self.cache.shape[3], self.weights.embed.shape[1], device=self.device)
+        if kept is not None:
+            made[: kept.shape[0]] = kept
+        return made

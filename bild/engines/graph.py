@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Engine, Summary, check_finite, check_rewind, stop_of
+from bild.engines.base import Engine, Summary, check_finite, stop_of
 from bild.errors import BildError
 
 WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
@@ -154,16 +154,6 @@ class GraphEngine(Engine):
         fits = [n for n in AHEAD if n <= limit] or [1]
         return min(fits, key=lambda n: abs(n - self.mean_draft))
 
-    def rewind(self, length: int) -> None:
-        """See `Engine.rewind`."""
-        check_rewind(self, length)
-        self.length = length
-
-    def synchronize(self) -> None:
-        """See `Engine.synchronize`."""
-        if self.captures:
-            torch.cuda.synchronize(self.device)
-
     def _width(self, k: int) -> int:
         width = next((w for w in WIDTHS if w >= k), None)
         if width is None:
@@ -216,38 +206,46 @@ class GraphEngine(Engine):
 
     def _plain(self, kind: str, source: Source, width: int, ahead: int) -> None:
         """Feed `width` tokens (some of them padding): "step" summarises every position, "draft" goes on greedily."""
-        ids, position, count = self.inputs[2 : 2 + width], self.inputs[0], self.inputs[1]
-        x = self._layers(source, t5.embed(self.weights, ids), position, 0, len(self.weights.decoder))
-        if kind.startswith("step"):
-            self._summarise(x, ids, ranks=kind != "step")
-            return
-        x = x.index_select(0, (count - 1)[None])
+        ids = self.inputs[2 : 2 + width]
+
+        def all_layers(ids: Tensor, position: Tensor) -> Tensor:
+            return self._layers(source, t5.embed(self.weights, ids), position, 0, len(self.weights.decoder))
+
+        if kind == "draft":
+            self._draft(all_layers, ids, ahead)
+        else:
+            self._summarise(all_layers(ids, self.inputs[0]), ids, ranks=kind != "step")
+
+    def _draft(self, layers: Callable[[Tensor, Tensor], Tensor], ids: Tensor, ahead: int) -> None:
+        """Output `ahead` greedy choices after ids [width]; `layers` takes ids and their position to residuals."""
+        position, count = self.inputs[0], self.inputs[1]
+        x = layers(ids, position).index_select(0, (count - 1)[None])
         for i in range(ahead):
-            choice = self._choose(x, i)
+            choice, _ = self._choose(x, i)
             if i + 1 < ahead:
-                x = t5.embed(self.weights, choice)
-                x = self._layers(source, x, position + count + i, 0, len(self.weights.decoder))
+                x = layers(choice, position + count + i)
 
     def _summarise(self, x: Tensor, ids: Tensor, ranks: bool) -> None:
         """Output every choice behind residuals x [width, D] of ids [width], its nll, and that of the token fed next."""
         width = ids.shape[0]
-        logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
-        best, choice = logp.max(dim=-1)
-        self.outputs[0, :width] = choice
-        self.outputs[1, :width] = -best
+        _, logp = self._choose(x)
         if width > 1:
             given = logp[:-1].gather(1, ids[1:, None])
             self.outputs[2, : width - 1] = -given[:, 0]
             if ranks:
                 self.outputs[3, : width - 1] = (logp[:-1] > given).sum(-1) + 1
 
-    def _choose(self, x: Tensor, i: int) -> Tensor:
-        """The greedy choice [1] behind residual x [1, D]; it and its nll are the i-th output."""
+    def _choose(self, x: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Output the greedy choices behind residuals x [k, D] and their nlls, from place `first` on.
+
+        Return the choices [k] and all log-probabilities [k, V].
+        """
         logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
         best, choice = logp.max(dim=-1)
-        self.outputs[0, i : i + 1] = choice
-        self.outputs[1, i : i + 1] = -best
-        return choice
+        end = first + x.shape[0]
+        self.outputs[0, first:end] = choice
+        self.outputs[1, first:end] = -best
+        return choice, logp
 
     def _layers(self, source: Source, x: Tensor, position: Tensor, first: int, last: int) -> Tensor:
         """Residuals x [width, D] at position.. through layers first..last-1. `t5.run_layers` with fixed shapes."""

@@ -8,6 +8,7 @@ So a verification is at most two launches ("lower" for the tokens that the small
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,15 +57,11 @@ class GraphExitEngine(GraphEngine):
         if program not in ("lower", "exit", "upper", "exit-draft"):
             super()._plain(kind, source, width, ahead)
             return
-        ids, position, count = self.inputs[2 : 2 + width], self.inputs[0], self.inputs[1]
+        ids, position = self.inputs[2 : 2 + width], self.inputs[0]
         if program == "lower":
             self._to_exit(source, ids, position)
         elif program == "exit-draft":
-            x = self._to_exit(source, ids, position).index_select(0, (count - 1)[None])
-            for i in range(ahead):
-                choice = self._choose(x, i)
-                if i + 1 < ahead:
-                    x = self._to_exit(source, choice, position + count + i)
+            self._draft(partial(self._to_exit, source), ids, ahead)
         else:
             x = self.residuals.index_select(0, position + self.offsets[:width])
             if program == "upper":

@@ -9,7 +9,7 @@ import torch
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from bild.engines.base import Engine, Summary, check_rewind, summarise
+from bild.engines.base import Engine, Summary, summarise
 
 
 class HfEngine(Engine):
@@ -47,12 +47,7 @@ class HfEngine(Engine):
 
     def rewind(self, length: int) -> None:
         """See `Engine.rewind`."""
-        check_rewind(self, length)
-        if length < self.length:  # crop takes how many to remove, as a negative number; 0 would remove nothing
-            self.cache.self_attention_cache.crop(length - self.length)
-            self.length = length
-
-    def synchronize(self) -> None:
-        """See `Engine.synchronize`."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        surplus = self.length - length
+        super().rewind(length)
+        if surplus:
+            self.cache.self_attention_cache.crop(-surplus)

@@ -1,25 +1,66 @@
-"""One token at a time on a CPU in fp32: `t5.decode` for k = 1, with vectors in the place of one-row matrices.
+"""The decoder of engine `fused` over torch tensors: the functions of `bild.engines.t5`, and a quick form for one token.
 
-At this width the time goes to dispatching small operations, so there are as few as the arithmetic allows: a norm is one
-dot product whose result scales the next matrix product as a scalar, heads are split by views, and slices of the cache
-are taken once per step for all layers. `t5.decode` is its oracle.
+One token on a CPU in fp32 spends its time on dispatching small operations, so `RowDecoder` has as few as the arithmetic
+allows, over vectors in the place of one-row matrices: a norm is one dot product whose result scales the next matrix
+product, heads are split by views, and slices of the cache are taken once per step for all layers. `t5.decode` is its
+oracle; docs/measurement.md says what it gains.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 
 import torch
 from torch import Tensor
 
+from bild.engines import t5
 from bild.engines.base import check_finite
-from bild.engines.t5 import State, Weights, views
+
+
+class TorchDecoder:
+    """A model on any device, in any dtype. `HostDecoder` has the same methods."""
+
+    def __init__(self, weights: t5.Weights, *, by_row: bool = True) -> None:
+        """`by_row`: take single tokens through `RowDecoder` where it can run."""
+        self.weights = weights
+        fits = weights.device.type == "cpu" and weights.embed.dtype == torch.float32
+        self._row = RowDecoder(weights) if by_row and fits else None
+
+    def _ids(self, tokens: Sequence[int]) -> Tensor:
+        return torch.tensor(tokens, device=self.weights.device)
+
+    def encode(self, source: Sequence[int], bias: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the cross-attention's (keys, values) of a source; bias [H, S, S]."""
+        return t5.cross_attention(self.weights, t5.encode(self.weights, self._ids(source), bias))
+
+    def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
+        """See `t5.decode`."""
+        if self._row is not None and len(tokens) == 1:
+            return self._row.decode(state, tokens[0], n)[None]
+        return t5.decode(self.weights, state, self._ids(tokens), n, want)
+
+    def embed(self, tokens: Sequence[int]) -> Tensor:
+        """See `t5.embed`."""
+        return t5.embed(self.weights, self._ids(tokens))
+
+    def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
+        """See `t5.run_layers`."""
+        if self._row is not None and x.shape[0] == 1:
+            return self._row.run_layers(state, x[0], n, first, last)[None]
+        return t5.run_layers(self.weights, state, x, n, first, last)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """See `t5.logits`."""
+        if self._row is not None and x.shape[0] == 1:
+            return self._row.logits(x[0])[None]
+        return t5.logits(self.weights, x)
 
 
 class RowDecoder:
-    """`decode` of one token. Keeps transposed views of the weights (no copies)."""
+    """`t5.decode` of one token. Keeps transposed views of the weights (no copies)."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: t5.Weights) -> None:
         self.weights = weights
         self.layers = []
         for layer in weights.decoder:
@@ -28,16 +69,11 @@ class RowDecoder:
         self.head = weights.head.plain.t()
         self.zero = torch.zeros(())
 
-    def decode(self, state: State, token: int, n: int) -> Tensor:
-        """Feed one token at position n and return the logits [V] after it; see `t5.decode`."""
-        x = self.run_layers(state, self.embed(token), n, 0, len(self.layers))
-        return self.logits(x)
+    def decode(self, state: t5.State, token: int, n: int) -> Tensor:
+        """Feed one token at position n and return the logits [V] after it."""
+        return self.logits(self.run_layers(state, self.weights.embed[token], n, 0, len(self.layers)))
 
-    def embed(self, token: int) -> Tensor:
-        """The residual [D] of a token."""
-        return self.weights.embed[token]
-
-    def run_layers(self, state: State, x: Tensor, n: int, first: int, last: int) -> Tensor:
+    def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
         """Take the residual x [D] of position n through the decoder layers first..last-1."""
         shape, zero = self.weights.shape, self.zero
         heads, size, eps, width = shape.heads, shape.key_size, shape.eps, x.shape[0]
@@ -47,7 +83,7 @@ class RowDecoder:
         bias = state.bias[:, n:end, :end]
         cache = state.cache if last - first == len(self.layers) else state.cache[first:last]
         across = zip(state.cross_keys[first:last], state.cross_values[first:last], strict=True)
-        rows = zip(self.layers[first:last], *views(cache, n, end), across, strict=True)
+        rows = zip(self.layers[first:last], *t5.views(cache, n, end), across, strict=True)
         for (w_qkv, w_o, w_cross_q, w_cross_o, w_in, w_out), new, keys, values, (cross_keys, cross_values) in rows:
             scale = 1.0 / sqrt(dot(x, x).item() / width + eps)
             qkv = addmv(zero, w_qkv, x, beta=0, alpha=scale).view(3, heads, 1, size)

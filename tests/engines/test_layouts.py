@@ -14,6 +14,7 @@ from bild.engines import fused
 from bild.engines.fused import FusedEngine
 from bild.engines.kernels import CLEARLY, Kernels, kernels_for, kernels_told
 from bild.engines.layouts import PANEL, Matrix, Panels, Rows, empty
+from bild.engines.t5_host import HostDecoder
 from tests.engines.tiny import EOS, engine, ids, model
 
 # [in, out]: less than a panel, not whole panels, so deep that a panel is cut, so large that it gets pages of its own
@@ -117,7 +118,7 @@ def test_both_kinds_of_kernels_say_the_same(make: str, monkeypatch: pytest.Monke
         monkeypatch.setattr(fused, "kernels_for", lambda *_, name=name: Kernels(name, "told so"))
         made = engine("fused", model(make))
         assert isinstance(made, FusedEngine)
-        assert (made.host is not None) == (name == "panels")
+        assert isinstance(made.decoder, HostDecoder) == (name == "panels")
         made.start([*ids(9), EOS])
         summaries = [made.step(ids(width, seed=width), want=width) for width in (1, 5, 1, 17, 2)]
         made.rewind(3)

@@ -125,7 +125,7 @@ def all_of(*rooms: str) -> str:
 
 def test_the_reader_of_imports_sees_them() -> None:
     assert {"torch", "bild.errors.BildError"} <= imports(Path("bild/models/loading.py"))
-    assert "transformers.AutoTokenizer" in imports(Path("bild/models/agreement.py"))  # inside a function
+    assert "transformers.AutoTokenizer" in imports(Path("bild/models/pair_spec.py"))  # inside a function
     assert {"models", "decoding.policy_for"} <= used(Path("bild/measure/interleave.py"))
     assert is_of("measure.live.Run", {"measure.live"})
     assert not is_of("measure.lively", {"measure.live"})

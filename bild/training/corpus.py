@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError
-from bild.models.agreement import prefix_of
+from bild.models.pair_spec import prefix_of
 from bild.tasks import Dataset
 
 IGNORED = -100

@@ -14,7 +14,7 @@ import bild
 from bild.errors import BildError
 from bild.measure.interleave import library_generate
 from bild.models import Pair, load_pair, resolve_device
-from bild.models.agreement import shared_vocabulary
+from bild.models.pair_spec import shared_vocabulary
 from bild.models.source import Source
 from tests import hubcache
 from tests.cli.commands import REPOSITORY

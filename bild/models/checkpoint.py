@@ -1,23 +1,34 @@
-"""One checkpoint: its configuration and its weights, which are what its files say, or are refused."""
+"""One checkpoint's weights, which must be those of its configuration; pickles are read without running their code."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import pickle
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
+from huggingface_hub import constants
 from torch import Tensor
 
 from bild.errors import BildError, told
-from bild.models.convert import converted
-from bild.models.source import Source, fingerprint, generation_ids, weight_files
+from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _HEAD = "lm_head.weight"
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 """T5 v1.0 was published with it; no position bias has ever been added in its cross-attention."""
+_SAFE_SINCE = (2, 6)
+"""Before this version of torch, a pickle could run code although `weights_only=True` was asked for."""
+_MARGIN = 64 << 20
+_MAY_BE_TIED = re.compile(r"(encoder\.embed_tokens|decoder\.embed_tokens|lm_head)\.weight")
 
 
 @dataclass
@@ -37,43 +48,6 @@ class Model:
             "fingerprint": self.fingerprint,
             "parameters": self.parameters,
         }
-
-
-def read_config(source: Source) -> Any:
-    """Read the configuration of a checkpoint, with the start and end tokens as the library's `generate()` heeds them.
-
-    Raises BildError for what is no T5 or mT5, and for texts that could end at several tokens.
-    """
-    from transformers import AutoConfig
-
-    plain = _plain_config(source)
-    kind = plain.get("model_type")
-    if kind not in ("t5", "mt5"):
-        what = f"is a {kind} checkpoint" if isinstance(kind, str) else "has a config.json without a model_type"
-        raise BildError(f"{source.name} {what}: only T5 and mT5 encoder-decoders can be paired.")
-    try:
-        config = AutoConfig.from_pretrained(source.folder)
-    except Exception as error:  # the library checks the values, and raises all kinds
-        raise BildError(f"{source.name} has a config.json that is not a {kind}'s ({told(error)}).") from error
-    for name, value in generation_ids(source.folder).items():
-        setattr(config, name, value)
-    end = config.eos_token_id
-    if isinstance(end, list):
-        if len(end) != 1:
-            raise BildError(
-                f"{source.name} ends a text at any of the tokens {', '.join(map(str, end))}: BiLD knows one end token; "
-                "set eos_token_id to one of them in its config.json or generation_config.json."
-            )
-        config.eos_token_id = end[0]
-    return config
-
-
-def _plain_config(source: Source) -> dict[str, Any]:
-    try:
-        plain = json.loads((source.folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
-    return plain if isinstance(plain, dict) else {}
 
 
 def load_model(source: Source, config: Any, dtype: torch.dtype, device: torch.device) -> Model:
@@ -129,7 +103,7 @@ def _fitting(state: dict[str, Tensor], wanted: dict[str, torch.Size], source: So
                     f"{found[0]}): only checkpoints that share one are supported."
                 )
         state = {name: weight for name, weight in state.items() if name not in found} | {_EMBEDDINGS[0]: embedding}
-    plain = _plain_config(source)
+    plain = plain_config(source)
     tied = plain.get("tie_word_embeddings", plain.get("model_type") == "t5")  # the library's object says true of any
     if _HEAD not in state and _EMBEDDINGS[0] in state and not tied:
         say(f"warning: {source.name} has no {_HEAD}: its input embedding is the head, too")
@@ -160,3 +134,95 @@ def first_layers(whole: Model, exit_layer: int) -> Model:
     beyond = tuple(f"decoder.block.{i}." for i in range(exit_layer, whole.module.config.num_decoder_layers))
     parameters = sum(p.numel() for name, p in whole.module.named_parameters() if not name.startswith(beyond))
     return Model(whole.module, whole.source, f"{whole.fingerprint}-exit{exit_layer}", parameters)
+
+
+def converted(file: Path, name: str) -> Path:
+    """Return the safetensors file with the weights of `file`, a pickle of the checkpoint `name`; made at first use.
+
+    It lies in `bild-converted` beside the hub's cache, under the hash of the pickle's bytes: a changed pickle is
+    another file, and a conversion that was killed leaves nothing that would be taken for one. Raises BildError for a
+    pickle that holds more than tensors, that is damaged, or for which there is no room.
+    """
+    folder = Path(constants.HF_HUB_CACHE).with_name("bild-converted")
+    target = folder / f"{_digest(file)}.safetensors"
+    if target.is_file():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if not target.is_file():
+                _convert(file, name, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BildError(
+            f"{file.name} of {name} cannot be converted in {folder} ({reason}): set HF_HOME to a folder with room."
+        ) from error
+    return target
+
+
+def _convert(file: Path, name: str, target: Path) -> None:
+    from safetensors.torch import save_file
+
+    needed, free = file.stat().st_size + _MARGIN, shutil.disk_usage(target.parent).free
+    if free < needed:
+        raise BildError(
+            f"{file.name} of {name} is converted to safetensors, for which {target.parent} needs "
+            f"{needed / 1e9:.1f} GB and has {free / 1e9:.1f} GB: make room, or set HF_HOME to a larger disk."
+        )
+    say(f"{name}: {file.name} is converted to safetensors, once ({target})")
+    state = _apart(_read(file, name))
+    unfinished = target.with_suffix(".unfinished")
+    try:
+        save_file(state, unfinished, metadata={"format": "pt"})
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _read(file: Path, name: str) -> dict[str, Tensor]:
+    """Read a pickle by torch's restricted reader, which knows tensors and nothing else."""
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < _SAFE_SINCE:
+        raise BildError(
+            f"{file.name} of {name} is a pickle, which torch {torch.__version__} cannot read safely: install 2.6."
+        )
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))\W+([A-Za-z_][\w.]*)", str(error))
+        what = f" ({found[1]})" if found else ""
+        raise BildError(
+            f"{file.name} of {name} is not read: it holds more than tensors{what} and may run code; ask for "
+            "model.safetensors in its place."
+        ) from error
+    except Exception as error:  # torch raises all kinds for a damaged file
+        raise BildError(f"The weights of {name} cannot be loaded: {told(error)}.") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BildError(f"The weights of {name} cannot be loaded: {file.name} is no mapping of names to tensors.")
+    return dict(state)
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give every weight memory of its own, which safetensors asks for; a second name of the embedding is left out."""
+    found: dict[str, Tensor] = {}
+    owners: set[int] = set()
+    for name, tensor in sorted(state.items(), key=lambda item: _MAY_BE_TIED.fullmatch(item[0]) is not None):
+        storage = tensor.untyped_storage().data_ptr()
+        if storage in owners and _MAY_BE_TIED.fullmatch(name) and _is_whole(tensor, found.get("shared.weight")):
+            continue
+        found[name] = tensor.clone().contiguous() if storage in owners else tensor.contiguous()
+        owners.add(storage)
+    return found
+
+
+def _is_whole(tensor: Tensor, shared: Tensor | None) -> bool:
+    return shared is not None and tensor.data_ptr() == shared.data_ptr() and tensor.shape == shared.shape
+
+
+def _digest(file: Path) -> str:
+    """Return the sha256 of a file; the hub's cache names large files by it."""
+    blob = file.resolve()
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return blob.name
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -13,8 +13,9 @@ from bild.engines.early_exit import truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.kernels import kernels_for
 from bild.errors import BildError
-from bild.models.checkpoint import Model, first_layers, load_model, read_config
+from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
+from bild.models.source import read_config
 from bild.progress import say
 
 

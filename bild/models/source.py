@@ -1,4 +1,4 @@
-"""The source of a checkpoint: a local folder or the hub's cache, its revision, its files, and their fingerprint."""
+"""A checkpoint on disk: where it lies, its files, its configuration, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError
+from bild.errors import BildError, told
 from bild.hub import cached_snapshot, is_name
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
@@ -108,6 +108,44 @@ def _is_whole(folder: Path) -> bool:
         return bool(weight_files(folder))
     except BildError:
         return False
+
+
+def read_config(source: Source) -> Any:
+    """Read the configuration of a checkpoint, with the start and end tokens as the library's `generate()` heeds them.
+
+    Raises BildError for what is no T5 or mT5, and for texts that could end at several tokens.
+    """
+    from transformers import AutoConfig
+
+    plain = plain_config(source)
+    kind = plain.get("model_type")
+    if kind not in ("t5", "mt5"):
+        what = f"is a {kind} checkpoint" if isinstance(kind, str) else "has a config.json without a model_type"
+        raise BildError(f"{source.name} {what}: only T5 and mT5 encoder-decoders can be paired.")
+    try:
+        config = AutoConfig.from_pretrained(source.folder)
+    except Exception as error:  # the library checks the values, and raises all kinds
+        raise BildError(f"{source.name} has a config.json that is not a {kind}'s ({told(error)}).") from error
+    for name, value in generation_ids(source.folder).items():
+        setattr(config, name, value)
+    end = config.eos_token_id
+    if isinstance(end, list):
+        if len(end) != 1:
+            raise BildError(
+                f"{source.name} ends a text at any of the tokens {', '.join(map(str, end))}: BiLD knows one end token; "
+                "set eos_token_id to one of them in its config.json or generation_config.json."
+            )
+        config.eos_token_id = end[0]
+    return config
+
+
+def plain_config(source: Source) -> dict[str, Any]:
+    """Read config.json without a check of its values. BildError where it is no JSON."""
+    try:
+        plain = json.loads((source.folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
+    return plain if isinstance(plain, dict) else {}
 
 
 def generation_ids(folder: Path) -> dict[str, Any]:

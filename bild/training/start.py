@@ -12,10 +12,18 @@ import torch
 from bild.config import ModelConfig, TaskConfig
 from bild.errors import BildError
 from bild.models import resolve_device
-from bild.models.checkpoint import load_model, read_config
+from bild.models.checkpoint import load_model
 from bild.models.pair_spec import load_tokenizer
 from bild.models.shapes import model_config
-from bild.models.source import EMBEDDED, Source, embedded_folder, locate, locate_tokenizer, tokenizer_fingerprint
+from bild.models.source import (
+    EMBEDDED,
+    Source,
+    embedded_folder,
+    locate,
+    locate_tokenizer,
+    read_config,
+    tokenizer_fingerprint,
+)
 from bild.tasks import Dataset
 from bild.training.config import CommonConfig, TokenizerSettings
 

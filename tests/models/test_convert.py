@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bild.errors import BildError
-from bild.models import Pair, PairSpec, convert, load_pair
+from bild.models import Pair, PairSpec, checkpoint, load_pair
 from tests import hubcache
 from tests.models.checkpoints import pickled, tiny_shape, write_checkpoint
 from tests.tinymodels import random_weights, weight_files
@@ -193,7 +193,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, good: Path, cache: Path)
 
 def test_an_old_torch_reads_no_pickle(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = published(tmp_path / "old", "pickle")
-    monkeypatch.setattr(convert.torch, "__version__", "2.5.1+cpu")
+    monkeypatch.setattr(checkpoint.torch, "__version__", "2.5.1+cpu")
     assert refusal(old, good) == (
         f"pytorch_model.bin of {old} is a pickle, which torch 2.5.1+cpu cannot read safely: install 2.6."
     )

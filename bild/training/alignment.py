@@ -1,23 +1,32 @@
-"""Alignment (paper 3.5.1): the large model writes outputs for the training inputs, the small one learns them."""
+"""Alignment (paper 3.5.1): the large model writes outputs for the training inputs, the small one learns them.
+
+The outputs are stored batch by batch, so a kill loses one batch at most.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
+from bild.results.folder import write_atomically
+from bild.results.samples_log import write_error
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
-from bild.training.corpus import Corpus
-from bild.training.folder import training_folder
+from bild.training.corpus import Corpus, by_length
+from bild.training.folder import HEAD, LINES, training_folder
 from bild.training.job import Job, encode, load_split
+from bild.training.judge import greedy_batch
 from bild.training.loop import Loss
 from bild.training.optimization import divergence_loss, likelihood_loss
-from bild.training.outputs import TargetFile, write_targets
 from bild.training.start import Start, from_checkpoint, from_scratch, identify
 
 
@@ -85,3 +94,115 @@ def _loss(config: AlignConfig, teacher: Start, student: Start) -> Loss:
         return lambda module, batch: likelihood_loss(module, batch, settings.exit, settings.label_smoothing)
     vocabulary = min(teacher.vocabulary, student.vocabulary)
     return lambda module, batch: divergence_loss(kind, module, teacher.module, batch, vocabulary)
+
+
+class TargetFile:
+    """`targets.jsonl`: one line per example ({"batch", "id", "tokens"}), whole batches only.
+
+    The batches are those of an uninterrupted run, so a resumed one writes the same lines: an output may hang on what it
+    is padded beside, in the last bits.
+    """
+
+    def __init__(self, folder: Path, identity: str, ids: Sequence[str], lengths: Sequence[int], batch: int) -> None:
+        """Open the file, cut off what a kill left behind; BildError where it belongs to other outputs."""
+        self.path = folder / LINES
+        self.ids = ids
+        self.batches = by_length(len(ids), lambda i: lengths[i], batch)
+        head = {"schema": 1, "identity": identity, "examples": len(ids), "batch": batch}
+        found = _read_head(folder / HEAD)
+        if found is not None and found != head:
+            raise BildError(
+                f"{folder} holds the outputs of another model, or for other sources: choose another folder with "
+                "out=..., or start anew with resume=false."
+            )
+        if found is None:
+            self.path.unlink(missing_ok=True)
+            text = json.dumps(head) + "\n"
+            write_atomically(folder / HEAD, text)
+        self.done = self._cut()
+
+    def _cut(self) -> int:
+        """Count the whole batches, and drop what follows them."""
+        if not self.path.exists():
+            self.path.touch()
+        data = self.path.read_bytes()
+        end = count = at = 0
+        lines = data.split(b"\n")[:-1]  # empty, or torn: what follows the last newline
+        for number, chosen in enumerate(self.batches):
+            rows = lines[at : at + len(chosen)]
+            wanted = [(number, self.ids[i]) for i in chosen]
+            if [_key(row) for row in rows] != wanted:
+                break
+            at += len(rows)
+            end += sum(len(row) + 1 for row in rows)
+            count += 1
+        if end < len(data):
+            with self.path.open("r+b") as file:
+                file.truncate(end)
+        return count
+
+    def append(self, number: int, outputs: Sequence[list[int]]) -> None:
+        """Add the outputs of one batch. BildError where the disk does not take them; what was there is kept."""
+        rows = [
+            json.dumps({"batch": number, "id": self.ids[i], "tokens": tokens})
+            for i, tokens in zip(self.batches[number], outputs, strict=True)
+        ]
+        before = self.path.stat().st_size
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(("\n".join(rows) + "\n").encode())
+        except BaseException as error:
+            with self.path.open("r+b") as file:
+                file.truncate(before)
+            if isinstance(error, OSError):
+                raise write_error(self.path, error, f"the {number} batches before are kept") from None
+            raise
+        self.done = number + 1
+
+    def read(self) -> list[list[int]]:
+        """The outputs in the order of the data. BildError while some are missing."""
+        by_id = {row["id"]: row["tokens"] for row in map(json.loads, self.path.read_bytes().splitlines())}
+        if len(by_id) != len(self.ids):
+            raise BildError(f"{self.path} has {len(by_id)} of {len(self.ids)} outputs: run the command again.")
+        return [by_id[name] for name in self.ids]
+
+    def digest(self) -> str:
+        """Changes with any of the outputs."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def write_targets(
+    file: TargetFile, module: Any, sources: Sequence[list[int]], *, vocabulary: int, max_length: int
+) -> Iterator[int]:
+    """Decode what is still missing, batch by batch; yields the index of each example that is written."""
+    config = module.config
+    for number in range(file.done, len(file.batches)):
+        chosen = [sources[i] for i in file.batches[number]]
+        outputs = greedy_batch(
+            module,
+            chosen,
+            vocabulary=vocabulary,
+            start=config.decoder_start_token_id,
+            eos=config.eos_token_id,
+            max_length=max_length,
+        )
+        file.append(number, outputs)
+        yield from file.batches[number]
+
+
+def _key(row: bytes) -> tuple[int, str] | None:
+    try:
+        plain = json.loads(row)
+        return plain["batch"], plain["id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_head(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BildError(f"{path} cannot be read ({error}): start anew with resume=false.") from error
+    return found

@@ -1,7 +1,8 @@
 """`python -m scripts.time_layouts`: what the layouts in `bild.engines.layouts` rest on, measured on this machine's CPU.
 
-Products of 1 to 16 rows with a matrix in five layouts, and ways to summarise a wide head. The ways take turns, and each
-goes round copies of its matrix that no cache can hold together, as the layers of a large model do.
+Products of 1 to 16 rows with a matrix in five layouts, ways to summarise a wide head, and one-token steps with and
+without the form of `bild.engines.t5_row`. The ways take turns, and each product goes round copies of its matrix that no
+cache can hold together, as the layers of a large model do.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bild.config import ShapeConfig
+from bild.engines.fused import FusedEngine
 from bild.engines.kernels import kernels_for
 from bild.engines.layouts import Panels, Rows, product_buffer
+from bild.engines.t5_row import TorchDecoder
+from bild.models import load_pair
+from bild.models.shapes import random_model
 
 MATRICES = {
     "T5-small qkv": (512, 1536),
@@ -107,6 +114,26 @@ def in_turn(ways: Mapping[str, Callable[..., object]], passes: int, *arguments: 
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def steps(module: Any, repeats: int = 70) -> str:
+    """Tell what a one-token step takes by the plain functions and by the form for one row, by the thread's CPU time."""
+    engine = FusedEngine(module, dtype=torch.float32, eos=1, vocabulary=module.config.vocab_size)
+    ways = [TorchDecoder(engine.weights, by_row=by_row) for by_row in (False, True)]
+    engine.start([*range(3, 35), 1])
+    taken: list[list[float]] = [[], []]
+    for repeat in range(repeats + 10):
+        for i in (0, 1) if repeat % 2 else (1, 0):
+            engine.decoder = ways[i]
+            engine.rewind(min(engine.length, 20))
+            began = thread_time_ns()
+            engine.step([7])
+            if repeat >= 10:
+                taken[i].append((thread_time_ns() - began) / 1e3)
+    ratios = [plain / row for plain, row in zip(*taken, strict=True)]
+    low, *_, high = statistics.quantiles(ratios, n=10)
+    plain, row, ratio = map(statistics.median, (*taken, ratios))
+    return f"plain {plain:8.1f}  one row {row:8.1f}  ratio {ratio:.2f} ({low:.2f} to {high:.2f})"
+
+
 def line(what: str, us: Mapping[str, float]) -> str:
     """One line of a table."""
     return f"{what}:  " + "  ".join(f"{way} {value:8.1f}" for way, value in us.items())
@@ -129,6 +156,12 @@ def main() -> int:
         for vocabulary in VOCABULARIES:
             found = in_turn(summaries(), 20, torch.randn(rows, vocabulary))
             print(line(f"{rows} x {vocabulary:6}", found), flush=True)
+    print("us of a one-token step over the torch kernels")
+    pair = load_pair("embedded", device="cpu")
+    modules = {"embedded small": pair.small.module, "embedded large": pair.large.module}
+    modules["T5-small's shape"] = random_model(ShapeConfig(), torch.float32, torch.device("cpu"), 0)
+    for name, module in modules.items():
+        print(f"{name}:  {steps(module)}", flush=True)
     return 0
 
 

@@ -35,7 +35,9 @@ class FusedEngine(Engine):
         self.eos = eos
         self.length = 0
         self._source_biases: dict[int, Tensor] = {}
-        self.decoder = HostDecoder(self.weights) if in_panels else TorchDecoder(self.weights)
+        self.decoder: HostDecoder | TorchDecoder = (
+            HostDecoder(self.weights) if in_panels else TorchDecoder(self.weights)
+        )
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:

@@ -1,6 +1,6 @@
-"""The policies themselves over a tree: a driver that answers from the nodes as the live one does from two engines.
+"""Run the policies themselves over a tree: a driver that answers from the nodes as the live one does from two engines.
 
-Slow and plain: it is the oracle of `bild.tree.walk`, and fills in the rounds of a text when they are asked for.
+It is slow and plain: the oracle of `bild.tree.walk`, and the source of a text's rounds when they are asked for.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Decoded, Draft, Drafted, Verdict, Verify, policy_for
@@ -36,8 +37,8 @@ class Replayed:
     large_passes: list[int] = field(default_factory=list)
 
 
-class _Hand:
-    """One model as the tree knows it: what its cache would hold, and the passes it would have made."""
+class CachedModel:
+    """One model as the tree knows it: the tokens that its cache would hold, and the passes it would have made."""
 
     def __init__(self, table: Table, author: str, eos: int) -> None:
         self.table, self.eos = table, eos
@@ -48,12 +49,9 @@ class _Hand:
         self.passes: list[int] = []
 
     def missing(self, prefix: list[int]) -> int:
-        """How many tokens of a prefix the cache lacks; at least the last."""
-        shared = 0
-        for a, b in zip(self.fed, prefix, strict=False):
-            if a != b:
-                break
-            shared += 1
+        """Count the tokens of a prefix that the cache lacks; at least the last."""
+        pairs = zip(self.fed, prefix, strict=False)
+        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
         return len(prefix) - min(shared, len(prefix) - 1)
 
     def draft(self, ask: Draft) -> Drafted:
@@ -118,7 +116,7 @@ def evidence(table: Table, node: int) -> tuple[bool, float, float, float, int]:
 
 
 def find(table: Table, prefix: Sequence[int]) -> int:
-    """The node of a prefix."""
+    """Return the node of a prefix."""
     node = 0
     for token in prefix[1:]:
         node = follow(table, node, token)
@@ -126,7 +124,7 @@ def find(table: Table, prefix: Sequence[int]) -> int:
 
 
 def follow(table: Table, node: int, token: int) -> int:
-    """The child that a token leads to."""
+    """Return the child that a token leads to."""
     found = table.child(node, token)
     if found < 0:
         raise MissingNodes
@@ -136,20 +134,20 @@ def follow(table: Table, node: int, token: int) -> int:
 def run_policy(
     table: Table, method: MethodConfig, threshold: ThresholdConfig, *, start: int, eos: int, max_length: int
 ) -> Replayed:
-    """One text by a method at its thresholds. MissingNodes where the tree does not reach."""
-    hands = {author: _Hand(table, author, eos) for author in ("small", "large")}
+    """Decode one text by a method at its thresholds. MissingNodes where the tree does not reach."""
+    models = {author: CachedModel(table, author, eos) for author in ("small", "large")}
     policy = policy_for(method, threshold)(start=start, eos=eos, max_length=max_length)
     try:
         ask = next(policy)
         while True:
             if isinstance(ask, Draft):
-                ask = policy.send(hands[ask.author].draft(ask))
+                ask = policy.send(models[ask.author].draft(ask))
             elif isinstance(ask, Verify):
-                ask = policy.send(hands["large"].verify(ask))
+                ask = policy.send(models["large"].verify(ask))
             else:
                 raise BildError(f"method={method.name} cannot be replayed: a decision tree knows whole models only.")
     except StopIteration as stop:
         decoded: Decoded = stop.value
     if any(token < 0 for token in decoded.tokens):
         raise MissingNodes
-    return Replayed(decoded, hands["small"].passes, hands["large"].passes)
+    return Replayed(decoded, models["small"].passes, models["large"].passes)

@@ -1,11 +1,12 @@
-"""Replaying points: every distinct walk of an example once, shared by all the points that take it.
+"""Replay points: each distinct walk of an example once, shared by all the points that take it.
 
-The rounds of many walks as a tree of their own: those that part share what they have in common.
+The rounds of many walks form a tree of their own (`History`): walks that part share what they have in common.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -41,9 +42,9 @@ class Sums(NamedTuple):
 class Walk:
     """One finished text of one example, and the rounds that led to it."""
 
-    def __init__(self, table: Table, trail: Trail | None, anchor: int, tail: int) -> None:
+    def __init__(self, table: Table, history: History | None, anchor: int, tail: int) -> None:
         self.table = table
-        self.trail = trail
+        self.history = history
         self.anchor = anchor
         self.tail = tail
         self.text: str | None = None
@@ -52,7 +53,7 @@ class Walk:
     @cached_property
     def edges(self) -> list[Edge]:
         """The rounds."""
-        return [] if self.trail is None else [trail.edge for trail in self.trail.all()]
+        return [] if self.history is None else self.history.edges()
 
     @cached_property
     def tokens(self) -> list[int]:
@@ -83,16 +84,16 @@ class Walk:
     @cached_property
     def sums(self) -> Sums:
         """Calls and their fates."""
-        trail, tokens = self.trail, self.length - 1
-        if trail is None:
+        history, tokens = self.history, self.length - 1
+        if history is None:
             small, large = len(self.small_passes), len(self.large_passes)
             return Sums(tokens, 0, small, large, small, large, 0, 0, 0, 0, 0)
-        return Sums(tokens, len(self.edges), *(trail.sums or trail.add_up(self.table)))
+        return Sums(tokens, len(self.edges), *(history.sums or history.add_up(self.table)))
 
     @property
     def within(self) -> tuple[float, float, float, float, float]:
         """(fb above this, up to this, keep threshold from this, below this, least gap): where the walk is the same."""
-        return EVERYWHERE if self.trail is None else self.trail.narrow()
+        return EVERYWHERE if self.history is None else self.history.narrow()
 
 
 class AloneWalk(Walk):
@@ -140,9 +141,9 @@ def family_walks(walker: Walker) -> tuple[list[tuple[Walk, int]], int]:
     table, start = walker.table, walker.start()
     found: list[tuple[Walk, int]] = []
     missing = 0
-    comers: list[dict[State, list[tuple[int, Trail | None]]]] = [{} for _ in range(walker.max_length)]
-    comers[0][start] = [(walker.family.everyone, None)]
-    for here in comers:
+    arrivals: list[dict[State, list[tuple[int, History | None]]]] = [{} for _ in range(walker.max_length)]
+    arrivals[0][start] = [(walker.family.everyone, None)]
+    for here in arrivals:
         for state, groups in here.items():
             everyone = 0
             for points, _ in groups:
@@ -154,13 +155,13 @@ def family_walks(walker: Walker) -> tuple[list[tuple[Walk, int]], int]:
                     mine = points & edge.points
                     if not mine:
                         continue
-                    trail = Trail(before, edge)
+                    history = History(before, edge)
                     if edge.state is None:
-                        found.append((Walk(table, trail, edge.anchor, edge.tail), mine))
+                        found.append((Walk(table, history, edge.anchor, edge.tail), mine))
                     elif edge.state[0] < 0:
                         missing |= mine
                     else:
-                        comers[table.depth[edge.state[0]]].setdefault(edge.state, []).append((mine, trail))
+                        arrivals[table.depth[edge.state[0]]].setdefault(edge.state, []).append((mine, history))
     return found, missing
 
 
@@ -179,12 +180,12 @@ def alone_walk(table: Table, author: str, eos: int, max_length: int) -> Walk | N
             return None
 
 
-class Trail:
-    """A round, and the rounds before it; trails that part share what they have in common, sums included."""
+class History:
+    """A round, and the rounds before it; histories that part share what they have in common, sums included."""
 
     __slots__ = ("before", "edge", "fed", "sums", "within")
 
-    def __init__(self, before: Trail | None, edge: Edge) -> None:
+    def __init__(self, before: History | None, edge: Edge) -> None:
         self.before = before
         self.edge = edge
         self.sums: tuple[int, ...] | None = None
@@ -194,26 +195,26 @@ class Trail:
         self.within: tuple[float, float, float, float, float] | None = None
         """See `Walk.within`; None: not yet."""
 
-    def all(self) -> list[Trail]:
-        """From the first round on."""
-        found: list[Trail] = []
-        at: Trail | None = self
-        while at is not None:
+    def edges(self) -> list[Edge]:
+        """Return the rounds in their order."""
+        return [history.edge for history in self._since(lambda _: False)[0]]
+
+    def _since(self, known: Callable[[History], bool]) -> tuple[list[History], History | None]:
+        """Return the histories after the last one that is known, in their order, and that one; None where there is none."""
+        found: list[History] = []
+        at: History | None = self
+        while at is not None and not known(at):
             found.append(at)
             at = at.before
-        return found[::-1]
+        return found[::-1], at
 
     def add_up(self, table: Table) -> tuple[int, ...]:
         """`sums` and `fed`, of all rounds up to this one."""
-        todo: list[Trail] = []
-        at: Trail | None = self
-        while at is not None and at.sums is None:
-            todo.append(at)
-            at = at.before
+        todo, at = self._since(lambda history: history.sums is not None)
         sums, fed = (_NOTHING, -1) if at is None else (at.sums or _NOTHING, at.fed)
         small, large, small_new, large_new, drafted, kept, unsure, full, taken_back = sums
-        for trail in reversed(todo):
-            edge = trail.edge
+        for history in todo:
+            edge = history.edge
             if edge.made:
                 small += edge.made
                 small_new += edge.made - 1 + lacking(table, fed, edge.node)
@@ -227,19 +228,15 @@ class Trail:
             full += edge.stop == "limit"
             taken_back += edge.kept < edge.drafted
             sums = (small, large, small_new, large_new, drafted, kept, unsure, full, taken_back)
-            trail.sums, trail.fed = sums, fed
+            history.sums, history.fed = sums, fed
         return sums
 
     def narrow(self) -> tuple[float, float, float, float, float]:
         """`within`, of all rounds up to this one."""
-        todo: list[Trail] = []
-        at: Trail | None = self
-        while at is not None and at.within is None:
-            todo.append(at)
-            at = at.before
+        todo, at = self._since(lambda history: history.within is not None)
         found = EVERYWHERE if at is None or at.within is None else at.within
-        for trail in reversed(todo):
-            (fb_low, fb_high), (least, most), gap = trail.edge.fb, trail.edge.threshold, trail.edge.gap
+        for history in todo:
+            (fb_low, fb_high), (least, most), gap = history.edge.fb, history.edge.threshold, history.edge.gap
             found = (
                 max(found[0], fb_low),
                 min(found[1], fb_high),
@@ -247,7 +244,7 @@ class Trail:
                 min(found[3], most),
                 min(found[4], gap),
             )
-            trail.within = found
+            history.within = found
         return found
 
 

@@ -8,6 +8,8 @@ import torch
 
 from bild.engines import t5
 from bild.models import Model, Pair
+from bild.tree import forward
+from bild.tree import forward_host as host
 from bild.tree.forward import Branches, OverBudget, TorchBranches
 from bild.tree.forward_host import HostBranches
 from bild.tree.paths import Paths
@@ -113,3 +115,21 @@ def test_paths_lead_to_the_root_however_rows_come() -> None:
                 at, steps = parents[at], steps + 1
             assert not back
     assert paths.deepest > 32
+
+
+@pytest.mark.parametrize("way", ["torch", "host"])
+def test_ranks_and_entropies_are_those_of_a_plain_computation(way: str) -> None:
+    logits = 3 * torch.randn(40, 150, generator=torch.Generator().manual_seed(0))
+    given = torch.randint(0, 150, (40,), generator=torch.Generator().manual_seed(1))
+    given[:8] = logits[:8].argmax(-1)
+    given[8:16] = logits[8:16].topk(2).indices[:, 1]
+    logp = torch.log_softmax(logits.double(), -1)
+    own = logits.gather(1, given[:, None])
+    away = (logits - own).abs().scatter(1, given[:, None], torch.inf).amin(-1)
+    gaps = torch.where(given == logits.argmax(-1), torch.inf, away)
+    fresh = logits.clone()
+    told = forward.summarise(fresh, given.tolist()) if way == "torch" else host.summarise(fresh.numpy(), given.numpy())
+    assert told.rank == ((logits > own).sum(-1) + 1).tolist()
+    assert told.rank[:16] == [1] * 8 + [2] * 8
+    assert told.entropy == pytest.approx((-(logp.exp() * logp).sum(-1)).tolist(), abs=1e-5)
+    assert told.rank_gap == pytest.approx(gaps.tolist(), abs=1e-5)

@@ -10,6 +10,7 @@ import pytest
 
 from bild import open_tree
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
+from bild.decoding import setting
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError
 from bild.metrics import quality
@@ -55,6 +56,19 @@ def test_replays_are_what_the_live_driver_does(grown: tuple[Tree, list[Setting]]
             continue
         for told in settle(tree, embedded_pair, replay, ids=ids):
             assert told.same or told.id in replay.marked, (point, told)
+
+
+@pytest.mark.parametrize("engine", ["graph", "hf"])
+def test_ranks_lead_to_the_same_walks_on_other_engines(engine: str, embedded_pair: Pair, tmp_path: Path) -> None:
+    task = TaskConfig(samples=3, target_limit=12)
+    points = [setting("bild", keep="top", top=top, fb=0.5) for top in (1, 2, 5)]
+    tree = grow(tmp_path, embedded_pair, task, load_task(task), points, engine=engine)
+    replays = tree.replay_grid(points)
+    for replay in replays:
+        for told in settle(tree, embedded_pair, replay, engine=engine, ids=[example.id for example in tree.examples]):
+            assert told.same or told.id in replay.marked, (replay, told)
+    rollbacks = [replay.counts.rollbacks for replay in replays]
+    assert rollbacks[0] > rollbacks[2], "the case is of no use: the rank decides nothing"
 
 
 def test_texts_scores_and_the_file_are_those_of_the_pair_and_the_metric(

@@ -1,16 +1,15 @@
-"""A weight matrix in the layouts that its products are fastest in, by the number of rows that they have.
+"""A weight matrix in the layouts in which its products are fastest, by the number of rows.
 
-On one CPU core in fp32, where NumPy's BLAS has a kernel for small products (`bild.engines.kernels` finds out), a matrix
-is cut into `Panels`, which serve any number of rows. Elsewhere on a CPU two layouts are kept, in twice the memory: one
-row is quickest over [in, out], and more of them over weights that oneDNN has packed, unless the matrix is small.
+On a CPU in fp32 there are two sets of layouts, of which `bild.engines.kernels` picks one:
+
+- Panels of 64 columns, for one core where NumPy's BLAS (OpenBLAS) has a kernel for small products that packs nothing:
+  rows x inner x columns of at most a million. One panel and a few rows make such a product, and a panel is read from
+  its first byte to its last, as fast as the memory allows. So one layout serves a single row (fed as two, because one
+  row would go to a slower kernel) and a verification pass, and a wider pass is cut into blocks of rows.
+- Two layouts, in twice the memory: one row is quickest over [in, out], and several rows over weights that oneDNN has
+  packed, unless the matrix is small.
+
 docs/measurement.md has the figures.
-
-A weight matrix cut into panels of 64 columns, for NumPy's products of a few rows on one CPU core in fp32.
-
-NumPy's BLAS (OpenBLAS) has a kernel for small products that packs nothing: rows x inner x columns of at most a million.
-One panel and a few rows make such a product, and a panel is read from its first byte to its last, as fast as the memory
-allows. So the same layout serves one row (fed as two: one row would go to a slower kernel) and a verification, and what
-an encoder needs beyond that is cut into blocks of rows. docs/measurement.md has the figures.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Matrix:
     packed: Tensor | None
     """The same in oneDNN's own layout; None where that cannot be had (not fp32, not a CPU), or is not worth it."""
     panels: Panels | None = None
-    """The same in panels, in the place of the others; fp32 on a CPU only."""
+    """The same in panels, instead of the others; fp32 on a CPU only."""
 
     @staticmethod
     def of(rows: Tensor, *, in_panels: bool = False) -> Matrix:
@@ -93,7 +92,7 @@ _HUGE_PAGE = 2 << 20
 
 @dataclass(frozen=True)
 class Rows:
-    """How many rows a product of `count` rows is fed: `blocks` of `block` each, the surplus ones of no meaning."""
+    """The rows that a product of `count` rows is fed: `blocks` of `block` each; the surplus rows mean nothing."""
 
     blocks: int
     block: int
@@ -107,7 +106,7 @@ class Rows:
 
     @property
     def fed(self) -> int:
-        """Rows in all, those without meaning included."""
+        """All rows, surplus ones included."""
         return self.blocks * self.block
 
 
@@ -133,7 +132,7 @@ class Panels:
         return Panels(data, out)
 
     def plain(self) -> Tensor:
-        """A copy as one [in, out]."""
+        """Return a copy as one [in, out]."""
         return torch.from_numpy(self.data.transpose(1, 0, 2).reshape(self.data.shape[1], -1)[:, : self.out].copy())
 
     def times(self, x: Floats, rows: Rows, product: Floats) -> None:
@@ -155,7 +154,7 @@ class Panels:
                 target += one
 
     def multiply(self, x: Tensor) -> Tensor:
-        """x [k, in] times this: [k, out], for those who keep no buffers."""
+        """Return x [k, in] times this, [k, out], in memory of its own."""
         count, inner = x.shape
         rows = Rows.of(count, inner)
         fed = np.zeros((rows.fed, inner), np.float32)
@@ -164,21 +163,21 @@ class Panels:
 
 
 def columns(matrix: Panels, x: Floats, rows: Rows) -> Floats:
-    """x [rows.fed, in] times a matrix: [rows.fed, out]."""
+    """Return x [rows.fed, in] times a matrix: [rows.fed, out]."""
     product, panels = product_buffer(rows, matrix)
     matrix.times(x, rows, panels)
     return product[:, : matrix.out]
 
 
 def product_buffer(rows: Rows, matrix: Panels) -> tuple[Floats, Floats]:
-    """Room for a product, [rows.fed, padded out], and the same seen as [panels, rows.fed, PANEL]."""
+    """Make room for a product, [rows.fed, padded out], and a view of it as [panels, rows.fed, PANEL]."""
     panels = matrix.data.shape[0]
     whole = np.empty((rows.fed, panels * PANEL), np.float32)
     return whole, whole.reshape(rows.fed, panels, PANEL).transpose(1, 0, 2)
 
 
 def empty(shape: tuple[int, ...]) -> Floats:
-    """An array that begins at a cache line, on huge pages where it is large and the system has them."""
+    """Make an array that begins at a cache line, on huge pages where it is large and the system has them."""
     size = 4 * prod(shape)
     if size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         memory = np.empty(size + 64, np.uint8)

@@ -1,10 +1,9 @@
 """T5 on one CPU core in fp32: the functions of `bild.engines.t5` over NumPy arrays. Those are its oracle.
 
 At batch size 1 the time goes to reading matrices and to dispatching small operations. The matrices are `Panels`; the
-small operations are NumPy's, which take a third of torch's time to dispatch, or torch's where its loops are the faster
-ones (softmax, activations), over the same memory. What a pass works in is allocated once for a number of rows (`Room`).
-
-What a pass of `bild.engines.t5_host` works in: arrays for a number of rows, and views of them, made once.
+small operations are NumPy's, which take half of torch's time to dispatch, or torch's where its loops are faster
+(softmax, activations), over the same memory. The arrays of a pass, and views of them, are made once for a number of
+rows (`Room`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from bild.engines.base import check_finite
 from bild.engines.layouts import PANEL, Floats, Matrix, Panels, Rows, columns, empty, product_buffer
 
 _ROOMS = 32
-"""How many numbers of rows keep their rooms."""
+"""Numbers of rows that keep their rooms."""
 QUIET = np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by `check_finite`, in words
 _ROOM_MAX = 64
 
@@ -54,15 +53,15 @@ class HostDecoder:
         self._logits = empty((0,))
         self._state: t5.State | None = None
 
-    # Through the public door: torch tensors
+    # The methods of `TorchDecoder`, over torch tensors
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
-        """The residuals [k, D] of tokens."""
+        """See `t5.embed`."""
         return torch.from_numpy(self.embeddings.take(tokens, 0))
 
     @QUIET
     def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
-        """`t5.run_layers`."""
+        """See `t5.run_layers`."""
         count = x.shape[0]
         room = self.room(count)
         room.fill(x.numpy())
@@ -71,14 +70,14 @@ class HostDecoder:
 
     @QUIET
     def logits(self, x: Tensor) -> Tensor:
-        """`t5.logits`. The next call writes to the same memory."""
+        """See `t5.logits`. The next call writes to the same memory."""
         room = self.room(x.shape[0])
         room.fill(x.numpy())
         return self.score(room)
 
     @QUIET
     def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
-        """`t5.decode`. The next call writes to the same memory."""
+        """See `t5.decode`. The next call writes to the same memory."""
         count = len(tokens)
         room = self.room(count)
         room.fill(self.embeddings[tokens[0]] if count == 1 else self.embeddings.take(tokens, 0))
@@ -91,7 +90,7 @@ class HostDecoder:
 
     @QUIET
     def encode(self, source: Sequence[int], bias: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Cross-attention's (keys, values) of a source, as `t5.cross_attention` of `t5.encode`."""
+        """Return the cross-attention's (keys, values) of a source; bias [H, S, S]."""
         shape, count = self.weights.shape, len(source)
         room = self.room(count)
         room.fill(self.embeddings.take(source, 0))
@@ -113,10 +112,10 @@ class HostDecoder:
         split = torch.from_numpy(rows).view(len(self.decoder), 2, shape.heads, count, shape.key_size)
         return split[:, 0].transpose(2, 3).unbind(0), split[:, 1].unbind(0)
 
-    # Over rooms, for those that attend to more than one text (`bild.tree.forward_host`)
+    # Over rooms, also for `bild.tree.forward_host`, which attends to more than one text
 
     def room(self, count: int) -> Room:
-        """The room for passes of `count` rows; what it holds stays until the next pass of as many."""
+        """Return the room for passes of `count` rows; its content stays until the next pass of as many."""
         room = self._rooms.get(count)
         if room is None:
             room = Room(self.weights, count)
@@ -178,7 +177,7 @@ class HostDecoder:
         room.x += room.added
 
     def score(self, room: Room) -> Tensor:
-        """The residuals in the room through the final norm and the head: [count, V], in memory of the next call too."""
+        """Take the residuals in the room through the final norm and the head: [count, V]; the next call reuses it."""
         # Infinite squares make a norm of 0, which would hide that anything is wrong.
         check_finite(np.vecdot(room.x, room.x).tolist())
         room.normalise(self.weights.shape.eps)

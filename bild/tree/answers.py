@@ -48,16 +48,17 @@ class CachedModel:
         self.fed: list[int] = []
         self.passes: list[int] = []
 
-    def missing(self, prefix: list[int]) -> int:
+    def lacking(self, prefix: list[int]) -> int:
         """Count the tokens of a prefix that the cache lacks; at least the last."""
         pairs = zip(self.fed, prefix, strict=False)
         shared = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
         return len(prefix) - min(shared, len(prefix) - 1)
 
     def draft(self, ask: Draft) -> Drafted:
+        """Draft as asked, from the nodes."""
         tokens, probs, stop = self._draft(ask)
         if tokens:
-            self.passes += [self.missing(ask.prefix), *([1] * (len(tokens) - 1))]
+            self.passes += [self.lacking(ask.prefix), *([1] * (len(tokens) - 1))]
             self.fed = ask.prefix + tokens[:-1]
         return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
 
@@ -80,6 +81,7 @@ class CachedModel:
             node = follow(self.table, node, choice)
 
     def verify(self, ask: Verify) -> Verdict:
+        """Verify as asked, from the nodes."""
         table, node = self.table, find(self.table, ask.prefix)
         choice, choice_nll, token_nll, ranks = list[int](), list[float](), list[float](), list[int]()
         for i in range(len(ask.tokens) + 1):
@@ -101,7 +103,7 @@ class CachedModel:
                 node = table.child(node, ask.tokens[i])
                 if node < 0 and i + 1 < len(ask.tokens):
                     raise MissingNodes
-        self.passes.append(self.missing(ask.prefix) + len(ask.tokens))
+        self.passes.append(self.lacking(ask.prefix) + len(ask.tokens))
         self.fed = ask.prefix + ask.tokens
         return Verdict(choice, choice_nll, token_nll, ranks)
 

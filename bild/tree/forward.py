@@ -42,7 +42,7 @@ class OverBudget(Exception):
 
 
 class Told(NamedTuple):
-    """What a model says after each of M nodes; see `Nodes` for the terms.
+    """A model's answers after each of M nodes; see `Nodes` for the terms.
 
     Where no token was given, `given_nll` is NaN; there, and where it is the model's choice, its rank is 1 and the gap
     to its neighbour infinite.
@@ -58,11 +58,11 @@ class Told(NamedTuple):
 
     @staticmethod
     def nothing() -> Told:
-        """Return what is said after no nodes."""
+        """Return the answers after no nodes."""
         return Told([], [], [], [], [], [], [])
 
     def extend(self, more: Told) -> None:
-        """Add what was said after other nodes."""
+        """Add the answers after other nodes."""
         for mine, theirs in zip(self, more, strict=True):
             mine.extend(theirs)  # type: ignore[attr-defined]
 
@@ -82,12 +82,12 @@ class Branches(ABC):
         self.dtype = weights.embed.dtype
 
     def source_bytes(self, positions: int) -> int:
-        """Of the cross-attention's keys and values of one source."""
+        """Count the bytes of the cross-attention's keys and values of one source."""
         return 2 * self.layers * positions * self.inner * self.dtype.itemsize
 
     @property
     def row_bytes(self) -> int:
-        """Of one node."""
+        """Bytes of one node's keys and values."""
         return 2 * self.layers * self.inner * self.dtype.itemsize
 
     @property
@@ -112,7 +112,7 @@ class Branches(ABC):
     def feed(
         self, examples: Sequence[int], parents: Sequence[int], tokens: Sequence[int], given: Sequence[int]
     ) -> Told:
-        """Feed M nodes, which take the next rows from `count` on: what the model says after each.
+        """Feed M nodes, which take the next rows from `count` on, and return the model's answers after each.
 
         `examples` index the sources, `parents` are rows (-1 for a first token), which may lie earlier in this batch;
         `given` are tokens whose nll is wanted, -1 for none. Raises OverBudget, and BildError where logits are not
@@ -136,7 +136,7 @@ class Branches(ABC):
             self._grow(self.capacity)
 
     def _at_once(self) -> int:
-        """How many nodes to feed at a time."""
+        """Return the number of nodes to feed at a time."""
         return _BLOCK
 
     @abstractmethod

@@ -1,9 +1,8 @@
 """`bild.tree.forward` on one CPU core in fp32, over NumPy arrays and the parts of `bild.engines.t5_host`.
 
 The products are those of the live engine; attention is a NumPy product per example and head, over views of the keys
-and values. Wide passes save copies and padding this way, narrow ones most of the time of dispatching.
-
-Which of the two ways runs a model over branches: NumPy where the weights are in panels, torch everywhere else.
+and values. Passes over many nodes save copies and padding this way, those over a few nodes most of the dispatching.
+`branches_of` takes NumPy where the weights are in panels, and torch everywhere else.
 """
 
 from __future__ import annotations
@@ -175,7 +174,7 @@ def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int
 
 
 def branches_of(pair: Pair, role: str) -> Branches:
-    """A pair's large or small model over branches."""
+    """Return a pair's large or small model over branches."""
     weights = pair.weights(role)
     kind = TorchBranches if weights.head.panels is None else HostBranches
     return kind(weights, pair.vocabulary)

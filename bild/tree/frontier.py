@@ -1,4 +1,4 @@
-"""How far the walks of all points have come in one growing tree, and which nodes they wait for."""
+"""The state of all points' walks in one growing tree: how far they have come, and which nodes they wait for."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Frontier:
 
     @property
     def fresh(self) -> bool:
-        """Whether it has not begun yet."""
+        """Tell whether it has not begun yet."""
         return bool(self._fresh)
 
 
@@ -63,7 +63,7 @@ class Growing:
         ]
         self.alone = list(grouped.alone)
         self.heads = dict.fromkeys(grouped.alone, 0)
-        """Where each model's own text has come to."""
+        """The node that each model's own text has come to."""
 
     def wants_small(self) -> tuple[list[int], list[int]]:
         """Go on wherever the small model was waited for: (nodes to ask it about, the large one)."""

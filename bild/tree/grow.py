@@ -1,4 +1,4 @@
-"""Growing decision trees: the walks of all points ask, both models answer in batches over examples and branches.
+"""Grow decision trees: the walks of all points ask, both models answer in batches over examples and branches.
 
 Examples are taken in chunks that fit the memory allowed, shortest sources first; a chunk is stored when all its walks
 have ended, so a kill loses one chunk, and the next run grows the same one from the same state.
@@ -71,7 +71,7 @@ def grow(
 
 
 Keep = Callable[[Mapping[int, Growth]], None]
-"""What becomes of grown examples, by index: stored, or nothing."""
+"""Take grown examples by index, to store them or not."""
 
 
 class Grower:
@@ -112,7 +112,7 @@ class Grower:
 
     def grow(self, chunk: Sequence[int], keep: Keep) -> int:
         """Grow some examples and hand them to `keep`, in halves where they do not fit; returns how many."""
-        before = {i: _Mark(self.growths[i]) for i in chunk}
+        before = {i: _Snapshot(self.growths[i]) for i in chunk}
         try:
             Wave(self, chunk).run()
         except (OverBudget, torch.OutOfMemoryError) as error:
@@ -129,8 +129,8 @@ class Grower:
         return len(chunk)
 
 
-class _Mark:
-    """How far a tree had come."""
+class _Snapshot:
+    """An example's nodes before a chunk, to go back to."""
 
     def __init__(self, growth: Growth) -> None:
         self.columns = growth.table.columns()
@@ -156,7 +156,7 @@ class Wave:
         """By model and example, the row of each node that was fed; -1 for the others."""
 
     def run(self) -> None:
-        """Until no walk waits any more."""
+        """Ask and answer until no walk waits any more."""
         self.large: list[set[int]] = [set() for _ in self.trees]
         """By example, the nodes that the large model will be asked about when no draft waits any more."""
         small = self._wants({e: tree.wants_small() for e, tree in enumerate(self.trees)})
@@ -227,7 +227,7 @@ class Wave:
 
 
 def default_budget(device: torch.device) -> int:
-    """Bytes for keys and values: 1 GiB on a CPU, half of what is free on a GPU."""
+    """Return the bytes to allow for keys and values: 1 GiB on a CPU, half of what is free on a GPU."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 2
     return 1 << 30

@@ -1,4 +1,4 @@
-"""What makes two trees one: pair, data, dtype, limits, device and versions; and making the folder of a new one."""
+"""The identity of a tree (pair, data, dtype, limits, device and versions), and the folder of a new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bild.tasks import Dataset
 from bild.tree import store
 
 FORWARD = 2
-"""Raised when `bild.tree.forward` computes anything else than before."""
+"""Count this up when `bild.tree.forward` computes anything else than before."""
 _PACKAGES = ("torch", "tokenizers", "transformers")
 
 

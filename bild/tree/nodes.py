@@ -2,8 +2,6 @@
 
 Greedy decoding is deterministic: after a given prefix the small model has one choice and one probability for it, the
 large one has one choice and one nll for the small one's. Every setting of every method is a walk over these numbers.
-
-Python's cyclic garbage collector, put off while very many small objects are made that hold no cycles.
 """
 
 from __future__ import annotations
@@ -94,7 +92,7 @@ class Table:
 
     @classmethod
     def of(cls, nodes: Nodes) -> Self:
-        """From columns."""
+        """Make the table of some columns."""
         table = cls(int(nodes.token[0]))
         parents, tokens = nodes.parent.tolist(), nodes.token.tolist()
         for parent, token in zip(parents[1:], tokens[1:], strict=True):
@@ -110,14 +108,14 @@ class Table:
         return len(self.parent)
 
     def add(self, parent: int, token: int) -> int:
-        """A new node, which must be one of the two choices at its parent."""
+        """Add a node, which must be one of the two choices at its parent."""
         node = len(self.parent)
         self._append(parent, token, self.depth[parent] + 1)
         self._link(node)
         return node
 
     def child(self, node: int, token: int) -> int:
-        """The node that a choice leads to, -1 where there is none yet."""
+        """Return the node that a choice leads to, -1 where there is none yet."""
         if token == self.small_choice[node]:
             return self.small_child[node]
         return self.large_child[node] if token == self.large_choice[node] else -1
@@ -149,7 +147,7 @@ class Table:
             self.large_child[node] = self.small_child[node]
 
     def path(self, node: int) -> list[int]:
-        """The tokens of a prefix, start token included."""
+        """Return the tokens of a prefix, start token included."""
         tokens = []
         while node >= 0:
             tokens.append(self.token[node])
@@ -157,7 +155,7 @@ class Table:
         return tokens[::-1]
 
     def shared_length(self, a: int, b: int) -> int:
-        """How many leading tokens two prefixes share."""
+        """Count the leading tokens that two prefixes share."""
         depth, parent = self.depth, self.parent
         while depth[a] > depth[b]:
             a = parent[a]
@@ -168,7 +166,7 @@ class Table:
         return depth[a] + 1
 
     def columns(self, first: int = 0) -> Nodes:
-        """The nodes from `first` on."""
+        """Return the nodes from `first` on."""
         return Nodes(*(np.array(getattr(self, name)[first:], TYPES[name]) for name in NAMES))
 
     def _append(self, parent: int, token: int, depth: int) -> None:
@@ -210,7 +208,10 @@ class TreeExample:
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """It would look at all rounds of all walks again and again, which takes longer than walking; also a decorator."""
+    """Put off Python's cyclic garbage collector while very many small objects are made; also a decorator.
+
+    It would look at all rounds of all walks again and again, which takes longer than walking; they hold no cycles.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:

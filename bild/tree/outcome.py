@@ -1,6 +1,6 @@
-"""The walks that many points took, each once, with what is asked of all of them in tables.
+"""A replayed point: tokens, text, passes, counts, quality and predicted time, each worked out when it is asked for.
 
-A replayed point: tokens, text, passes, counts, quality and predicted time, each worked out when it is asked for.
+The walks that many points took are kept once, with the figures of all of them in tables (`Distinct`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Distinct:
         return np.array([walk.within for walk in self.walks], np.float64).reshape(-1, 5)
 
     def near(self, numbers: Ints, thresholds: tuple[float, float] | None, rounding: Rounding) -> Bools:
-        """Whether some decision of these walks lies within rounding of a tie, or of (fb, the keep threshold)."""
+        """Tell whether some decision of these walks lies within rounding of a tie, or of (fb, the keep threshold)."""
         fb_low, fb_high, least, most, gap = self.within[numbers].T
         found: Bools = gap <= rounding.gap
         if thresholds is not None:
@@ -83,7 +83,7 @@ class Distinct:
         return found
 
     def scored(self, numbers: Ints, texts: Sequence[str], scorer: Scorer) -> Floats:
-        """The additive statistics of these walks, one per example: [examples, statistics]."""
+        """Return the additive statistics of these walks, one per example: [examples, statistics]."""
         new = np.flatnonzero(~self._scored[numbers]).tolist()
         if new:
             rows = scorer.rows([(place, texts[place]) for place in new])
@@ -110,7 +110,7 @@ DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
 
 @dataclass
 class Shared:
-    """What all replays of one tree share, caches included."""
+    """The parts that all replays of one tree share, caches included."""
 
     examples: Sequence[TreeExample]
     path: Path
@@ -122,7 +122,7 @@ class Shared:
     _texts: dict[tuple[int, ...], str] = field(default_factory=dict)
 
     def text(self, walk: Walk) -> str:
-        """Of a finished walk; equal tokens are decoded once."""
+        """Return the text of a finished walk; equal tokens are decoded once."""
         if walk.text is None:
             key = tuple(walk.tokens)
             if key not in self._texts:
@@ -137,7 +137,7 @@ class Shared:
 
     @cached_property
     def prices(self) -> Prices | None:
-        """What a sweep calibrated beside the tree, if one did."""
+        """The prices that a sweep calibrated beside the tree; None where none did."""
         path = self.path / PRICES
         return read_prices(path) if path.is_file() else None
 
@@ -152,7 +152,7 @@ class Replay:
     distinct: Distinct
     """The walks of all points that were replayed at once."""
     numbers: Ints
-    """[examples], which of them this point took."""
+    """[examples], the numbers of those that this point took."""
 
     def __repr__(self) -> str:
         return f"Replay({label(self.method, self.threshold)} on {len(self.shared.examples)} examples)"
@@ -241,7 +241,7 @@ class Replay:
         return Score(ends.value, ends.low, ends.high, scorer.signature)
 
     def difference(self, other: Replay) -> Interval:
-        """Quality less that of another replay of the same examples, with its paired interval."""
+        """Return this quality minus that of another replay of the same examples, with the paired interval."""
         if other.shared is not self.shared:
             raise BildError("Two replays can be compared where both are of one tree and the same examples.")
         return interval(self.quality.value - other.quality.value, self.resampled - other.resampled, CONFIDENCE)
@@ -253,7 +253,7 @@ class Replay:
         return None if prices is None else self.priced(prices)
 
     def priced(self, prices: Prices) -> Floats:
-        """Seconds of each example by these prices."""
+        """Predict the seconds of each example by these prices."""
         sources = [len(example.source_tokens) for example in self.shared.examples]
         lengths = self.distinct.lengths[self.numbers].tolist()
         found: Any = prices.seconds_each(sources, self.small_passes, self.large_passes, lengths=lengths)

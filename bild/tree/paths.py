@@ -1,4 +1,4 @@
-"""Where the nodes of many trees hang, and how attention sees a batch of new ones: plain index arithmetic, no models.
+"""The places of many trees' nodes, and a batch of new ones as attention sees it: plain index arithmetic, no models.
 
 Every node that was fed has a row. Those of one example attend to each other only, so a batch is laid out by examples:
 the new nodes of an example side by side, as queries, and side by side all rows on their paths to the root, as keys.
@@ -33,7 +33,7 @@ class Layout(NamedTuple):
     """[A, Q, U], steps from a query back to a row: 0 for itself, -1 for a row that is not on its path."""
 
     def pad(self, x: Any, padded: Any) -> Any:
-        """x [M, ...] laid out in `padded`, [A * Q, ...] of zeros, as [A, Q, ...]."""
+        """Lay x [M, ...] out in `padded`, [A * Q, ...] of zeros, as [A, Q, ...]."""
         if self.slot is None:
             padded = x
         else:
@@ -53,7 +53,7 @@ class Paths:
         self._depth = np.zeros(_ROWS + 1, np.int64)
 
     def add(self, examples: Indices, parents: Indices) -> int:
-        """New rows, whose parents (-1 for none) may be among them if they come earlier: the first of them."""
+        """Add rows, whose parents (-1 for none) may be among them if they come earlier; return the first of them."""
         first, self.count = self.count, self.count + len(parents)
         self._make_room()
         new = np.arange(first, self.count)
@@ -83,7 +83,7 @@ class Paths:
             self._depth = np.pad(self._depth, (0, more))
 
     def layout(self, first: int) -> Layout:
-        """Of the rows from `first` on."""
+        """Lay out the rows from `first` on."""
         new = np.arange(first, self.count)
         examples, depth = self._examples[new], self._depth[new]
         active, index = np.unique(examples, return_inverse=True)

@@ -24,7 +24,7 @@ class Rounding(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What one text adds to the counts of a point (`bild.results.parts.Counts`)."""
+    """The share of one text in the counts of a point (`bild.results.parts.Counts`)."""
 
     tokens: int
     rounds: int
@@ -48,7 +48,7 @@ class Walk:
         self.anchor = anchor
         self.tail = tail
         self.text: str | None = None
-        """Once it was decoded."""
+        """None until it is decoded."""
 
     @cached_property
     def edges(self) -> list[Edge]:
@@ -133,10 +133,10 @@ class AloneWalk(Walk):
 
 
 def family_walks(walker: Walker) -> tuple[list[tuple[Walk, int]], int]:
-    """(the distinct walks of a family, each with its points; the points whose walk leads out of the tree).
+    """Return the distinct walks of a family, each with its points, and the points whose walk leads out of the tree.
 
     Points walk together until their thresholds part them. A round leads to deeper nodes only, so states are taken by
-    depth: when it is one's turn, all who come by it are known, and it is worked out once, for them alone.
+    depth: when the turn of one comes, all points that pass it are known, and it is worked out once, for them alone.
     """
     table, start = walker.table, walker.start()
     found: list[tuple[Walk, int]] = []
@@ -166,7 +166,7 @@ def family_walks(walker: Walker) -> tuple[list[tuple[Walk, int]], int]:
 
 
 def alone_walk(table: Table, author: str, eos: int, max_length: int) -> Walk | None:
-    """One model's own greedy text, None where it leads out of the tree."""
+    """Return one model's own greedy text, None where it leads out of the tree."""
     choices = table.small_choice if author == "small" else table.large_choice
     node = 0
     while True:
@@ -200,7 +200,7 @@ class History:
         return [history.edge for history in self._since(lambda _: False)[0]]
 
     def _since(self, known: Callable[[History], bool]) -> tuple[list[History], History | None]:
-        """Return the histories after the last one that is known, in their order, and that one; None where there is none."""
+        """Return the rounds after the last known one, in their order, and that one (None: none is known)."""
         found: list[History] = []
         at: History | None = self
         while at is not None and not known(at):
@@ -209,7 +209,7 @@ class History:
         return found[::-1], at
 
     def add_up(self, table: Table) -> tuple[int, ...]:
-        """`sums` and `fed`, of all rounds up to this one."""
+        """Add up `sums` and `fed` over all rounds up to this one."""
         todo, at = self._since(lambda history: history.sums is not None)
         sums, fed = (_NOTHING, -1) if at is None else (at.sums or _NOTHING, at.fed)
         small, large, small_new, large_new, drafted, kept, unsure, full, taken_back = sums
@@ -232,7 +232,7 @@ class History:
         return sums
 
     def narrow(self) -> tuple[float, float, float, float, float]:
-        """`within`, of all rounds up to this one."""
+        """Narrow `within` by all rounds up to this one."""
         todo, at = self._since(lambda history: history.within is not None)
         found = EVERYWHERE if at is None or at.within is None else at.within
         for history in todo:
@@ -253,7 +253,7 @@ EVERYWHERE = (-math.inf, math.inf, -math.inf, math.inf, math.inf)
 
 
 def lacking(table: Table, fed: int, node: int) -> int:
-    """Positions that the small model must be fed to know a node; at least its last."""
+    """Count the positions that the small model must be fed to know a node; at least its last."""
     length = table.depth[node] + 1
     shared = 0 if fed < 0 else table.shared_length(fed, node)
     return length - min(shared, length - 1)

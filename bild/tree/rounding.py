@@ -1,6 +1,7 @@
-"""How far a live engine's numbers lie from those of batched passes over trees: measured on a few examples.
+"""Measure how far a live engine's numbers lie from a tree's, and settle what that rounding leaves open.
 
-Settling what rounding leaves open: the live driver decodes the marked examples of a replayed point.
+The difference is measured on a few examples when a tree is made; the live driver then decodes the examples of a
+replayed point on which a decision lies within it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bild.tree.tree import Tree
 EXAMPLES = 4
 TOKENS = 24
 SAFETY = 8.0
-"""What is measured is the largest of a few hundred differences; decisions are taken on many more."""
+"""The measured value is the largest of a few hundred differences, and decisions are taken on many more."""
 _LEAST = {"fp32": 2e-5, "fp16": 2e-2, "bf16": 1e-1}
 
 

@@ -35,7 +35,7 @@ _HEAD = struct.Struct("<8sQI")
 _MAGIC = b"bildtree"
 _SMALL = ("small_choice", "small_nll", "small_gap", "small_entropy")
 _NEW = ("small_entropy", "large_entropy", "large_rank", "large_rank_gap")
-"""What format 1 lacks."""
+"""The columns that format 1 lacks."""
 _LARGE = ("large_choice", "large_choice_nll", "large_nll", "large_gap", "large_entropy", "large_rank", "large_rank_gap")
 
 
@@ -51,7 +51,7 @@ class StoredExample:
 
 
 class Growth:
-    """What is stored of one example, and what came since."""
+    """The nodes of one example: those that are stored, and those that came since."""
 
     def __init__(self, start: int) -> None:
         self.table = Table(start)
@@ -62,12 +62,12 @@ class Growth:
 
     @property
     def dirty(self) -> bool:
-        """Whether there is anything to append."""
+        """Tell whether there is anything to append."""
         return bool(self.heard) or len(self.table) > self.stored
 
 
 def tree_hash(identity: Mapping[str, Any]) -> str:
-    """The hash that names a tree's folder (its first digits)."""
+    """Return the hash whose first digits name a tree's folder."""
     return config_hash(identity)
 
 
@@ -89,7 +89,7 @@ def create(
 
 
 def read_head(folder: Path) -> dict[str, Any]:
-    """`tree.json`. BildError where it cannot be read, or is of another version."""
+    """Read `tree.json`. BildError where it cannot be read, or is of another version."""
     path = folder / TREE
     try:
         head: dict[str, Any] = json.loads(path.read_bytes())
@@ -104,7 +104,7 @@ def read_head(folder: Path) -> dict[str, Any]:
 
 
 def read_examples(folder: Path) -> list[StoredExample]:
-    """The examples, in the data set's order. BildError where the file is damaged."""
+    """Read the examples, in the data set's order. BildError where the file is damaged."""
     path = folder / EXAMPLES
     try:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
@@ -114,13 +114,13 @@ def read_examples(folder: Path) -> list[StoredExample]:
 
 
 def read_all(folder: Path) -> tuple[dict[str, Any], list[StoredExample], list[Growth]]:
-    """`tree.json`, the examples, and what has grown of each. BildError where a file is damaged."""
+    """Read `tree.json`, the examples, and the nodes of each. BildError where a file is damaged."""
     head, examples = read_head(folder), read_examples(folder)
     return head, examples, read_nodes(folder, len(examples), head["ids"]["start"])
 
 
 def read_nodes(folder: Path, count: int, start: int) -> list[Growth]:
-    """The nodes of all examples, from all files of blocks; a torn or damaged tail is passed over."""
+    """Read the nodes of all examples from all files of blocks; a torn or damaged tail is passed over."""
     found = [Growth(start) for _ in range(count)]
     files = sorted(folder.glob("nodes*.bin"))
     pending = [update for path in files for block in _blocks(path) for update in block]
@@ -261,5 +261,5 @@ class BlockFile:
 
 
 def folder_name(identity: Mapping[str, Any]) -> str:
-    """The name of a tree's folder."""
+    """Return the name of a tree's folder."""
     return tree_hash(identity)[:SHORT]

@@ -39,7 +39,7 @@ class Tree:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the hash covers, and `start`, `eos`, `vocabulary`, `target_limit`."""
+        """All that the hash covers, and `start`, `eos`, `vocabulary`, `target_limit`."""
         return {**self.head["identity"], **self.head["ids"], "target_limit": self.target_limit}
 
     @property
@@ -69,12 +69,12 @@ class Tree:
         return Tokenizer.from_file(str(self.path / store.TOKENIZER))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
+        """Return the text of token ids, special tokens left out."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text.strip()
 
     def take(self, ids: Iterable[str]) -> Tree:
-        """The same tree with some of its examples only, in the order asked for. BildError for an id it lacks."""
+        """Return the same tree with only some of its examples, in this order. BildError for an id it lacks."""
         by_id = {example.id: example for example in self.examples}
         wanted = list(ids)
         unknown = [name for name in wanted if name not in by_id]
@@ -95,7 +95,7 @@ class Tree:
         return self.replay_grid([setting(method, **given, **options)])[0]
 
     def replay_grid(self, points: Sequence[Setting]) -> list[Replay]:
-        """Many points at once, which share the work of all that they have in common."""
+        """Replay many points at once, which share the work of all that they have in common."""
         walks, taken, missing = self._walks(points)
         if missing:
             raise MissingNodes([self.examples[i].id for i in missing])
@@ -103,7 +103,7 @@ class Tree:
         return [Replay(self._shared, *point, distinct, row) for point, row in zip(points, taken, strict=True)]
 
     def missing(self, points: Sequence[Setting]) -> list[str]:
-        """The ids of the examples whose trees do not reach as far as these points go."""
+        """Return the ids of the examples whose trees do not reach as far as these points go."""
         return [self.examples[i].id for i in self._walks(points)[2]]
 
     @collector_off()
@@ -175,7 +175,7 @@ def assemble(
     examples: Sequence[store.StoredExample],
     growths: Sequence[store.Growth],
 ) -> Tree:
-    """A tree from its parts."""
+    """Make a tree of its parts."""
     return Tree(
         folder,
         head,

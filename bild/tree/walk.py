@@ -1,6 +1,6 @@
-"""Points that walk together: settings of the loop that differ in their two thresholds only, as bits of an integer.
+"""One round of the loop for many points at once: where each of them goes from a node, and why.
 
-One round of the loop for many points at once: where each of them goes from a node, and why.
+Points that differ in their two thresholds only walk together, as bits of an integer (`Family`).
 
 This is `bild.decoding.loop.big_little` over a tree: a draft is a chain of small choices, cut by the first confidence
 below a point's threshold; a verdict is the first rejection score above its threshold. `bild.tree.answers` runs the
@@ -40,7 +40,7 @@ class Family:
         self._before = [self.everyone & ~suffix for suffix in suffixes]
 
     def unsure(self, confidence: float) -> int:
-        """The points whose fallback threshold is above a confidence."""
+        """Return the points whose fallback threshold is above a confidence."""
         return self._from[bisect_right(self._fbs, confidence)]
 
     def rejecting(self, score: float) -> int:
@@ -48,7 +48,7 @@ class Family:
         return self._before[bisect_left(self._thresholds, score)]
 
     def members(self, points: int) -> list[int]:
-        """The bits that are set, by position."""
+        """Return the positions of the bits that are set."""
         found = []
         while points:
             low = points & -points
@@ -107,7 +107,7 @@ class Edge(NamedTuple):
 
     points: int
     node: int
-    """Where the round began."""
+    """The node that the round began at."""
     made: int
     """Small steps."""
     drafted: int
@@ -122,7 +122,7 @@ class Edge(NamedTuple):
     anchor: int
     tail: int
     state: State | None
-    """Where it goes on; None: the text is finished."""
+    """The state that it goes on in; None: the text is finished."""
     fb: tuple[float, float]
     """The round is the same for fallback thresholds above the first value, up to the second."""
     threshold: tuple[float, float]
@@ -165,7 +165,7 @@ class Judged(NamedTuple):
 
 @dataclass
 class Step:
-    """All that happens to some points in one state: edges, and what waits for nodes which nobody asked about."""
+    """All that happens to some points in one state: edges, and drafts that wait for nodes not asked about yet."""
 
     edges: list[Edge] = field(default_factory=list)
     small: list[int] = field(default_factory=list)
@@ -203,14 +203,14 @@ class Walker:
         return 0, self.rules.first == "small", self.rules.max_draft
 
     def step(self, state: State, points: int) -> Step:
-        """One round of these points."""
+        """Take these points through one round."""
         node, small_writes, window = state
         if small_writes:
             return self.go_on(Draft([node], window, inf, 1.0, inf, points))
         return self.go_on(Judged([node], 0, 0, "none", window, (-inf, inf), inf, points))
 
     def go_on(self, waiting: Draft | Judged) -> Step:
-        """What becomes of a draft or a verdict that waited; a draft's chain is written on."""
+        """Go on with a draft or a verdict that waited; a draft's chain is continued."""
         step = Step()
         if isinstance(waiting, Draft):
             self._draft(step, *waiting)

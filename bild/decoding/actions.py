@@ -41,7 +41,7 @@ class Write(NamedTuple):
 
     prefix: list[int]
     """The text so far, decoder start token included."""
-    bars: list[float]
+    thresholds: list[float]
     """Per token, and so at most this many: the confidence, 0..1, from which it is written. At 1 all layers run."""
     confidence: Confidence
     first_exit: int

@@ -1,7 +1,7 @@
 """CALM: one model, which writes each token from the first decoder layer that is confident enough.
 
 Source: Schuster et al., *Confident Adaptive Language Modeling*, NeurIPS 2022, arXiv 2207.07061. The rule is here; the
-engine that leaves between layers, and makes good for the layers it left out, is told nothing but bars.
+engine that leaves between layers, and makes good for the layers it left out, is told nothing but thresholds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ExitRule:
         """The fewest layers of a token: two hidden states can be compared from the second layer on."""
         return max(2, self.min_layers) if self.confidence == "state" else self.min_layers
 
-    def bars(self, limit: int) -> list[float]:
+    def thresholds(self, limit: int) -> list[float]:
         """The threshold at each of `limit` positions: clip(0.9 lambda + 0.1 exp(-tau t / N), 0, 1) (eq. 5)."""
         if self.decay is None:
             return [self.threshold] * limit
@@ -48,6 +48,6 @@ def adaptive(rule: ExitRule, *, start: int, eos: int, max_length: int) -> Policy
     N of the decay is the most tokens that can be written.
     """
     limit = max_length - 1
-    written: Written = yield Write([start], rule.bars(limit), rule.confidence, rule.first_exit)
+    written: Written = yield Write([start], rule.thresholds(limit), rule.confidence, rule.first_exit)
     tokens = written.tokens
     return Decoded([start, *tokens], ["start", *("large" for _ in tokens)], [], written.layers, written.depth)

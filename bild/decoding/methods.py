@@ -211,15 +211,23 @@ def setting(method: str = "bild", **options: Any) -> tuple[MethodConfig, Thresho
 
     Raises BildError for an option that is unknown, out of range, or of no effect on this method.
     """
-    of_method = {f.name for f in dataclasses.fields(MethodConfig)} - {"name"}
-    of_threshold = {f.name for f in dataclasses.fields(ThresholdConfig)}
-    for name in options:
-        if name not in of_method | of_threshold:
-            raise BildError(f"{name} is not an option: there are {', '.join(sorted(of_method | of_threshold))}.")
-    made = MethodConfig(method, **{name: value for name, value in options.items() if name in of_method})
-    threshold = ThresholdConfig(**{name: value for name, value in options.items() if name in of_threshold})
+    switches, thresholds = split_options(options)
+    made, threshold = MethodConfig(method, **switches), ThresholdConfig(**thresholds)
     refuse_unheeded(made, threshold, (name for name, value in options.items() if value is not None))
     return made, threshold
+
+
+def split_options(options: Mapping[str, Any], where: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the switches and the thresholds among options. BildError for another name, `where` put before it."""
+    switches, thresholds = ({f.name for f in dataclasses.fields(kind)} for kind in (MethodConfig, ThresholdConfig))
+    known = sorted((switches | thresholds) - {"name"})
+    for name in options:
+        if name not in known:
+            raise BildError(f"{where}{name} is not an option: there are {', '.join(known)}.")
+    return (
+        {name: value for name, value in options.items() if name in switches},
+        {name: value for name, value in options.items() if name in thresholds},
+    )
 
 
 def refuse_unheeded(method: MethodConfig, threshold: ThresholdConfig, given: Iterable[str]) -> None:

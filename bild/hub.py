@@ -21,7 +21,7 @@ def is_name(repository: str) -> bool:
 
 
 def store(repository: str, kind: str) -> Path:
-    """Return where the client keeps a repository of a `kind`, "model" or "dataset". BildError for an impossible name."""
+    """Return where the client keeps a repository of a `kind`, "model" or "dataset". BildError for a wrong name."""
     if not is_name(repository):
         raise BildError(f"{repository} is no name of a {kind} on the hub: give name or owner/name, or a folder.")
     return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type=kind)

@@ -15,7 +15,7 @@ from typing import Any
 from bild.decoding.actions import Author
 from bild.decoding.adaptive_draft import AUTO
 from bild.decoding.early_exit import DEFAULT_DECAY
-from bild.decoding.rules import KEEPS, STOPS
+from bild.decoding.rules import BY_FB, KEEPS, STOPS
 from bild.errors import BildError, at_least, one_of
 
 RULES = ("paper", "authors")
@@ -255,16 +255,18 @@ def heeds(method: MethodConfig, threshold: ThresholdConfig) -> frozenset[str]:
     if spec.stop is None:
         return frozenset()
     stop, keep = rules_named(method, threshold)
-    found = {"stop", "keep", "max_draft", "first", "after_rollback", "verify_eos"}
-    found |= {"rules"} if spec.rule_sets else set()
-    found |= {"rule"} if spec.token_rules else set()
-    found |= {"scan"} if keep == "nll" else set()
-    found |= {"unsure"} if stop in ("unsure", "likely") else set()
-    # With a window, fb has an effect because giving it makes the stop rule another one.
-    found |= {"fb"} if stop in ("unsure", "likely") or (stop == "window" and method.stop is None) else set()
-    found |= {"top"} if KEEPS[keep].capped else set()
-    own = KEEPS[keep].threshold
-    return frozenset(found if own is None else found | {own})
+    some = {
+        "rules": spec.rule_sets,
+        "rule": spec.token_rules,
+        "scan": keep == "nll",
+        "unsure": stop in BY_FB,
+        # With a window, fb has an effect because giving it makes the stop rule another one.
+        "fb": stop in BY_FB or (stop == "window" and method.stop is None),
+        "top": KEEPS[keep].capped,
+        KEEPS[keep].threshold: True,
+    }
+    all_that_draft = ("stop", "keep", "max_draft", "first", "after_rollback", "verify_eos")
+    return frozenset((*all_that_draft, *(name for name, heeded in some.items() if name and heeded)))
 
 
 def rules_named(method: MethodConfig, threshold: ThresholdConfig) -> tuple[str, str]:
@@ -286,7 +288,7 @@ def thresholds_of(method: MethodConfig, threshold: ThresholdConfig) -> dict[str,
     else:
         stop, keep = rules_named(method, threshold)
         capped = KEEPS[keep].capped and (threshold.top is not None or "top" in spec.thresholds)
-        names = ("fb" if stop in ("unsure", "likely") else None, KEEPS[keep].threshold, "top" if capped else None)
+        names = ("fb" if stop in BY_FB else None, KEEPS[keep].threshold, "top" if capped else None)
     defaults = USUAL | dict(spec.thresholds)
     given = ((name, getattr(threshold, name)) for name in names if name is not None)
     return {name: defaults[name] if value is None else value for name, value in given}

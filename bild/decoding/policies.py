@@ -12,7 +12,7 @@ from bild.decoding.adaptive_draft import AUTO, DraftCosts, Pace, Tally
 from bild.decoding.early_exit import ExitRule, adaptive
 from bild.decoding.loop import Policy, alone, big_little
 from bild.decoding.methods import MAX_DRAFT, MethodConfig, ThresholdConfig, rules_named, thresholds_of
-from bild.decoding.rules import KEEPS, Rules
+from bild.decoding.rules import BY_FB, KEEPS, Rules
 from bild.errors import BildError
 
 MakePolicy = Callable[..., Policy]
@@ -97,12 +97,8 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]
     """Return every switch of the method as it will be used, defaults filled in, for the record."""
     if method.spec.exits:
         rule = exit_rule_for(method, threshold)
-        return {
-            "name": method.name,
-            "confidence": rule.confidence,
-            "decay": rule.decay,
-            "min_layers": rule.first_exit,
-        }
+        told = {"confidence": rule.confidence, "decay": rule.decay, "min_layers": rule.first_exit}
+        return {"name": method.name, **told}
     rules = _rules(method, threshold, _limit(method))
     if rules is None:
         return {"name": method.name}
@@ -115,7 +111,7 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]
         "first": rules.first,
         "after_rollback": rules.after_rollback,
         "verify_eos": rules.verify_eos,
-        "unsure": rules.unsure if stop in ("unsure", "likely") else None,
+        "unsure": rules.unsure if stop in BY_FB else None,
         "scan": rules.scan if keep == "nll" else None,
         "rules": method.rules if method.spec.rule_sets else None,
     }

@@ -80,6 +80,9 @@ STOPS: dict[str, str] = {
 }
 """Every stop rule by name, in words. `max_draft` and the end of the text end a draft under each of them."""
 
+BY_FB = ("unsure", "likely")
+"""The stop rules that go by the fallback threshold."""
+
 
 @dataclass(frozen=True)
 class Rules:

@@ -26,6 +26,14 @@ class Verb(NamedTuple):
     schema: str | None
     about: str
 
+    def load_schema(self) -> type | None:
+        """Import the config dataclass of its options; None where it takes no overrides."""
+        if self.schema is None:
+            return None
+        module, _, name = self.schema.rpartition(".")
+        found: type = getattr(import_module(module), name)
+        return found
+
 
 VERBS = {
     "run": Verb("bild.run", "bild.run.TracedConfig", "measure one method at one setting beside vanilla decoding"),
@@ -163,10 +171,9 @@ def _possible(before: list[str], current: str) -> list[str]:
     if before[0] in OWN:
         return list(LISTS if before[0] == "list" else SCRIPTS) if len(before) == 1 else []
     verb = VERBS.get(before[0])
-    if verb is None or verb.schema is None:
+    schema = verb.load_schema() if verb is not None else None
+    if schema is None:
         return []
-    module, _, name = verb.schema.rpartition(".")
-    schema = getattr(import_module(module), name)
     key, equals, value = current.partition("=")
     if not equals:
         flags = ["--help", "--cfg", "-m"] if current.startswith("-") else []

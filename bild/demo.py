@@ -21,7 +21,7 @@ from bild.errors import BildError
 
 @dataclass
 class DemoConfig(RunConfig):
-    """What `bild run` can be told, a list of points in the place of one, and where the figure goes."""
+    """All options of `bild run`, with a list of points in the place of one, and the folder of the figure."""
 
     OWN: ClassVar[dict[str, str]] = {
         "threshold": "points=[...]",

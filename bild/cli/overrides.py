@@ -1,4 +1,4 @@
-"""What a user typed: read into overrides, and mistakes in it told in one sentence."""
+"""Read a user's arguments as overrides, and tell mistakes in them in one sentence."""
 
 from __future__ import annotations
 

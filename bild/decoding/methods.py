@@ -33,9 +33,9 @@ class MethodSpec:
     """One entry of the table."""
 
     title: str
-    """In labels and legends."""
+    """The name in labels and legends."""
     words: str
-    """What it is, in one line."""
+    """A description in one line."""
     stop: str | None = None
     """Its stop rule; None where one model decodes alone."""
     keep: str | None = None
@@ -44,15 +44,15 @@ class MethodSpec:
     """The model that decodes alone: "large" or "small"."""
     unsure: str = "drop"
     rule_sets: bool = False
-    """Whether `method.rules` chooses among its switches."""
+    """`method.rules` chooses among its switches."""
     token_rules: bool = False
-    """Whether `method.rule` names its keep rule."""
+    """`method.rule` names its keep rule."""
     exits: bool = False
-    """Whether it leaves between the layers of one model, which only `engines` can, and no tree knows."""
+    """It leaves between the layers of one model, which only `engines` can do, and no tree can replay."""
     engines: tuple[str, ...] = ()
     """The engines that it runs on; empty: all."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Its own defaults, where they are not the usual ones. A capped keep rule has a cap only if `top` is named here."""
+    """Its own defaults, where they differ from `USUAL`. A capped keep rule has a cap only if `top` is named here."""
 
 
 METHODS: dict[str, MethodSpec] = {
@@ -129,7 +129,7 @@ class ThresholdConfig:
     exit: float | None = None
     """CALM: the confidence from which a token is written early."""
     alpha: float | None = None
-    """What a drafted token may lose: a probability, or a share of one."""
+    """Cascades and lenience: the loss that a drafted token may bring, a probability or a share of one."""
     top: int | None = None
     """The highest rank at which a drafted token stands."""
 
@@ -152,7 +152,7 @@ class ThresholdConfig:
 
 @dataclass
 class MethodConfig:
-    """How tokens are chosen. A switch that is None takes what the method, or its `rules`, say."""
+    """A method and its switches. A switch that is None takes the value of the method, or of its `rules`."""
 
     name: str = "bild"
     rules: str = "paper"

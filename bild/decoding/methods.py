@@ -120,7 +120,7 @@ METHODS: dict[str, MethodSpec] = {
 
 @dataclass
 class ThresholdConfig:
-    """Thresholds; what is None takes the method's own default, see `USUAL`."""
+    """Thresholds; None takes the method's own default, see `USUAL`."""
 
     fb: float | None = None
     """Fallback: a probability. Given to a method whose drafts have a fixed window, it stops them at an unsure token."""

@@ -52,7 +52,9 @@ def test_a_verb_does_what_the_module_does(tmp_path: Path) -> None:
     assert shown.out == call("bild.run", "task=xsum", "--cfg", "job", cwd=tmp_path).out
     assert call(DOOR, "report", "nowhere", cwd=tmp_path).refusal()
     assert call(DOOR, "report", "--help", cwd=tmp_path).code == 0
-    assert call(DOOR, "doctor", "--help", cwd=tmp_path).out.startswith("bild doctor (or python -m bild.doctor): what")
+    about = call(DOOR, "doctor", "--help", cwd=tmp_path).out
+    assert about.startswith("bild doctor (or python -m bild.doctor): what")
+    assert max(map(len, about.splitlines())) < 80
 
 
 @pytest.mark.slow

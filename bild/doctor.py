@@ -1,9 +1,9 @@
 """`bild doctor` (or `python -m bild.doctor`): what this machine has, what is
 missing, and how to mend it.
 
-bild doctor           the machine, the packages, and which tasks and models are here
-bild doctor tasks     every task, and the command that fetches it
-bild doctor models    every pair, and the command that fetches it
+    bild doctor           the machine, and which tasks and models are here
+    bild doctor tasks     every task, and the command that fetches it
+    bild doctor models    every pair, and the command that fetches it
 """
 
 from __future__ import annotations

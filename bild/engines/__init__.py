@@ -1,4 +1,4 @@
-"""Engines: how one forward step of one model is executed. All keep the protocol of `Engine`; `hf` is the oracle."""
+"""Engines execute the forward steps of one model. All keep the protocol of `Engine`; `hf` is the oracle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def build_engine(name: str, module: Any, *, dtype: str, eos: int, vocabulary: int, capacity: int = 128) -> Engine:
-    """An engine by name over a loaded model, in the dtype that the model was loaded in.
+    """Build an engine by name over a loaded model, in the dtype that the model was loaded in.
 
     `vocabulary`: the number of token ids that large and small share; `capacity`: decoder positions to make room for
     (an engine grows beyond it when it must).
@@ -46,7 +46,7 @@ def build_engine(name: str, module: Any, *, dtype: str, eos: int, vocabulary: in
 def build_exit_engines(
     name: str, module: Any, exit_layer: int, *, dtype: str, eos: int, vocabulary: int, capacity: int = 128
 ) -> tuple[Engine, Engine]:
-    """(large, small) engines of one model whose first `exit_layer` decoder layers are the small one."""
+    """Build the (large, small) engines of one model whose first `exit_layer` decoder layers are the small one."""
     check_exit(exit_layer, module.config.num_decoder_layers)
     options: dict[str, Any] = {"eos": eos, "vocabulary": vocabulary, "capacity": capacity}
     if name == "fused":

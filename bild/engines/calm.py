@@ -41,7 +41,7 @@ class CalmEngine(Engine):
         self.length = 0
         self.layers = len(engine.weights.decoder)
         self._filled = [0] * self.layers
-        """Per layer: how many positions, from the first on, have their keys and values there."""
+        """Per layer: the number of positions, from the first on, that have their keys and values there."""
         self._states = engine.states()
         """[capacity, D]: the RMS norm of each position's last state."""
 
@@ -142,7 +142,7 @@ class CalmEngine(Engine):
         self._states[self.length] = t5.rms_norm(x, self.engine.weights.shape.eps)[0]
 
     def _fill(self, layer: int) -> None:
-        """Keys and values in a layer for the positions that left before it."""
+        """Compute the keys and values in a layer for the positions that left before it."""
         weights, done, n = self.engine.weights, self._filled[layer], self.length
         qkv = weights.decoder[layer].qkv
         product = qkv.times(self._states[done:n].to(qkv.dtype))[:, qkv.out // 3 :]  # the queries are for nobody
@@ -159,7 +159,7 @@ class CalmEngine(Engine):
 
 
 def calm_engine(engine: Engine) -> CalmEngine:
-    """CALM over the weights and buffers of the large model's engine, which must start anew afterwards."""
+    """Make CALM over the weights and buffers of the large model's engine, which must start anew afterwards."""
     if isinstance(engine, ViewEngine):
         engine = engine.shared.engine
     if not isinstance(engine, FusedEngine):
@@ -171,18 +171,18 @@ def calm_engine(engine: Engine) -> CalmEngine:
 
 
 def _size(x: Tensor) -> float:
-    """Euclidean norm of all of x."""
+    """Return the Euclidean norm of all of x."""
     flat = x.view(-1)
     return math.sqrt(torch.dot(flat, flat).item())
 
 
 def _cosine(a: Tensor, b: Tensor, sizes: float) -> float:
-    """Cosine similarity of two states whose norms multiply to `sizes`; a negative one is no confidence at all: 0."""
+    """Return the cosine similarity of two states whose norms multiply to `sizes`; 0 for a negative one."""
     return max(torch.dot(a.view(-1), b.view(-1)).item() / max(sizes, 1e-30), 0.0)
 
 
 def _lead(logits: Tensor) -> tuple[int, float, float]:
-    """(greedy choice, its nll, its probability less that of the runner-up) of logits [V]."""
+    """Return (greedy choice, its nll, its probability less that of the runner-up) of logits [V]."""
     logp = torch.log_softmax(logits, dim=-1)
     if logp.device.type == "cpu":
         table = logp.numpy()

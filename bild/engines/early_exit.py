@@ -22,7 +22,7 @@ View = Literal["exit", "full"]
 
 
 class SharedLayers(ABC):
-    """What the two views share: one engine's state, and what its first `exit` layers have seen.
+    """The state that the two views share: one engine's, and the tokens that its first `exit` layers have seen.
 
     How a pass is divided at the exit is the engine's: `FusedSharedLayers`, or `bild.engines.graph_exit`.
     """
@@ -48,11 +48,11 @@ class SharedLayers(ABC):
 
     @property
     def unshared(self) -> bool:
-        """Whether the large model works alone, as in vanilla decoding: nobody asks for what its first layers saw."""
+        """Tell whether the large model works alone, as in vanilla decoding: nobody needs its first layers' states."""
         return self._started == {"full"}
 
     def whole(self, before: int) -> Engine:
-        """The whole engine behind `before` positions, which keeps nothing for the small model."""
+        """Return the whole engine behind `before` positions, which keeps nothing for the small model."""
         self._whole = True
         self.engine.length = before
         return self.engine
@@ -79,7 +79,7 @@ class SharedLayers(ABC):
 
     @abstractmethod
     def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
-        """The summary of tokens at n.. whose residuals are kept: through the remaining layers first, if "full"."""
+        """Summarise tokens at n.. whose residuals are kept, after the remaining layers if the view is "full"."""
 
 
 class FusedSharedLayers(SharedLayers):
@@ -160,12 +160,12 @@ class ViewEngine(Engine):
 
 
 def early_exit(shared: SharedLayers) -> tuple[ViewEngine, ViewEngine]:
-    """The (large, small) engines over shared layers."""
+    """Return the (large, small) engines over shared layers."""
     return ViewEngine(shared, "full"), ViewEngine(shared, "exit")
 
 
 def truncated(module: Any, layers: int) -> Any:
-    """A module of the first `layers` decoder layers of a T5 or mT5, over the same tensors (nothing is copied)."""
+    """Return a module of the first `layers` decoder layers of a T5 or mT5, over the same tensors (no copies)."""
     config = copy.deepcopy(module.config)
     config.num_decoder_layers = layers
     with torch.device("meta"):

@@ -16,7 +16,7 @@ from bild.engines.t5_host import HostDecoder
 from bild.engines.t5_row import TorchDecoder
 
 _SOURCE_BIASES = 64
-"""How many source lengths keep their bias matrix; captions repeat a few dozen lengths, articles none."""
+"""Source lengths that keep their bias matrix; captions repeat a few dozen lengths, articles none."""
 _SOURCE_BIAS_MAX = 256
 
 

@@ -32,12 +32,12 @@ SOURCES = (32, 64, 128, 256, 512, 1024)
 AHEAD = (1, 2, 4, 8, 16)
 """Numbers of steps of one replay when drafting."""
 _MEMORY = 0.9
-"""How much of the mean draft length one more draft changes the estimate by: 1 - this."""
+"""Weight of the former drafts in the mean draft length; a new draft counts for the rest."""
 
 
 @dataclass
 class Source:
-    """The buffers of one source length, and what was captured over them."""
+    """The buffers of one source length, and the programs captured over them."""
 
     cross_keys: Tensor  # [layers, H, K, S]
     cross_values: Tensor  # [layers, H, S, K]
@@ -62,7 +62,7 @@ class GraphEngine(Engine):
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
-        """All static buffers. Rows behind the capacity take the padding of the widest step."""
+        """Allocate all static buffers. Rows behind the capacity take the padding of the widest step."""
         shape, device = self.weights.shape, self.device
         rows = capacity + WIDTHS[-1]
         size = (len(self.weights.decoder), 2, shape.heads, rows, shape.key_size)
@@ -71,8 +71,7 @@ class GraphEngine(Engine):
         bias = t5.position_bias(self.weights.decoder_bias, rows, shape, bidirectional=False)
         self.bias = bias.to(self.dtype)  # [H, rows, rows]
         self.capacity = capacity
-        # What goes in: position, number of tokens, tokens. What comes out: choice, its nll; nll and
-        # rank of the token fed next.
+        # In: position, number of tokens, tokens. Out: choice, its nll; nll and rank of the token fed next.
         self.inputs = torch.zeros(2 + WIDTHS[-1], dtype=torch.long, device=device)
         self.outputs = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, device=device)
         self.staging = [torch.zeros(2 + WIDTHS[-1], dtype=torch.long, pin_memory=self.captures) for _ in range(2)]
@@ -131,7 +130,7 @@ class GraphEngine(Engine):
     def _run_ahead(
         self, kind: str, at: int, feed: Sequence[int], limit: int, stop_below: float
     ) -> tuple[list[int], list[float], str]:
-        """`Engine.draft` behind position `at`, several steps to a replay; what is cached is for the caller to note."""
+        """Draft behind position `at`, several steps to a replay; the caller notes the positions that are cached."""
         out: list[int] = []
         probs: list[float] = []
         while True:
@@ -150,7 +149,7 @@ class GraphEngine(Engine):
             feed = [out[-1]]
 
     def _ahead(self, limit: int) -> int:
-        """Steps of the next replay: the number nearest to the mean draft, as far as the limit and the room allow."""
+        """Return the steps of the next replay: the number nearest to the mean draft that the limit allows."""
         fits = [n for n in AHEAD if n <= limit] or [1]
         return min(fits, key=lambda n: abs(n - self.mean_draft))
 
@@ -179,7 +178,7 @@ class GraphEngine(Engine):
 
     @torch.inference_mode()
     def _land(self) -> Tensor:
-        """Bring what the programs left to the host: [4, widest], see `_allocate`."""
+        """Bring the programs' outputs to the host: [4, widest], see `_allocate`."""
         self.landing.copy_(self.outputs, non_blocking=True)
         self.synchronize()
         return self.landing
@@ -197,7 +196,7 @@ class GraphEngine(Engine):
         self.sources, self.source = kept, source
 
     def _program(self, kind: str, width: int, ahead: int) -> Callable[[], None]:
-        """The program of these sizes on the current source: captured on a GPU, the plain function on a CPU."""
+        """Return the program of these sizes on the current source: captured on a GPU, the plain function on a CPU."""
         key = (kind, width, ahead)
         if key not in self.source.programs:
             plain = partial(self._plain, kind, self.source, width, ahead)

@@ -43,13 +43,13 @@ class GraphExitEngine(GraphEngine):
         self._launch("lower", at, tokens)
 
     def finish(self, view: View, at: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
-        """The summary of tokens that are at the exit: through the remaining layers first, if `view` is "full"."""
+        """Summarise tokens that are at the exit, after the remaining layers if `view` is "full"."""
         return self._summary("upper" if view == "full" else "exit", at, tokens, want, ranks)
 
     def draft_to_exit(
         self, at: int, tokens: Sequence[int], limit: int, stop_below: float
     ) -> tuple[list[int], list[float], str]:
-        """`Engine.draft` of the first layers, behind position `at`."""
+        """Draft by the first layers, behind position `at`; see `Engine.draft`."""
         return self._run_ahead("exit-draft", at, tokens, limit, stop_below)
 
     def _plain(self, kind: str, source: Source, width: int, ahead: int) -> None:
@@ -69,7 +69,7 @@ class GraphExitEngine(GraphEngine):
             self._summarise(x, ids, bool(ranks))
 
     def _to_exit(self, source: Source, ids: Tensor, position: Tensor) -> Tensor:
-        """Tokens ids [width] at position.. through the first layers: residuals [width, D], which are kept."""
+        """Take tokens ids [width] at position.. through the first layers: residuals [width, D], which are kept."""
         x = self._layers(source, t5.embed(self.weights, ids), position, 0, self.exit)
         self.residuals.index_copy_(0, position + self.offsets[: ids.shape[0]], x)
         return x
@@ -81,7 +81,7 @@ class GraphSharedLayers(SharedLayers):
     engine: GraphExitEngine
 
     def draft(self, text: list[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
-        """See `Engine.draft`: the first layers write on after `text`."""
+        """See `Engine.draft`: the first layers continue after `text`."""
         n = min(common_prefix(self.tokens, text), len(text) - 1)
         if len(text) - n > WIDTHS[-1]:
             self.read(text[:-1])

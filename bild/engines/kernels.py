@@ -1,9 +1,9 @@
-"""Which kernels multiply matrices on this machine's CPU: measured once a process, and told in every record.
+"""The kernels that multiply matrices on this machine's CPU: measured once a process, and kept in every record.
 
 NumPy's wheels bring an OpenBLAS whose kernel for small products is twice as fast as torch's ways where the CPU has
-AVX-512, and no better than they where it has not. The two cases are far apart, so a few milliseconds tell them; a
-difference too small to be one of them leaves the choice at torch, so that two processes on one machine choose alike,
-and a point that was interrupted goes on with the arithmetic that it began with.
+AVX-512, and no better where it has not. The two cases lie far apart, so a few milliseconds tell them from each other;
+at a smaller difference the choice stays with torch, so that two processes on one machine choose alike, and a point that
+was interrupted continues with the arithmetic that it began with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MATRIX = (256, 1024)
 _COUNTS = (1, 4, 8)
 _REPEATS = 15
 CLEARLY = 1.4
-"""How many times as fast panels must be to be chosen: about 2 with AVX-512, 0.9 to 1.2 by chance without."""
+"""The speedup from which panels are chosen: about 2 with AVX-512, 0.9 to 1.2 by chance without."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Kernels:
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """What an engine on this device and in this dtype should use."""
+    """Return the kernels for an engine on this device and in this dtype."""
     if device.type != "cpu" or dtype != torch.float32:
         return Kernels("torch", "panels are for fp32 on a CPU")
     if torch.get_num_threads() > 1:
@@ -51,7 +51,7 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
 
 
 def kernels_told(engine: str, device: str, dtype: str) -> dict[str, Any] | None:
-    """The choice for a record; None for an engine that has none to make."""
+    """Return the choice for a record; None for an engine that has none to make."""
     return asdict(kernels_for(torch.device(device), DTYPES[dtype])) if engine == "fused" else None
 
 
@@ -69,7 +69,7 @@ def _measured() -> Kernels:
 
 @torch.inference_mode()
 def measure() -> dict[str, dict[str, float]]:
-    """Both ways in turn, with the matrix in the cache."""
+    """Time both ways in turn, with the matrix in the cache."""
     inner, out = _MATRIX
     weight = torch.randn(out, inner, generator=torch.Generator().manual_seed(0))
     torch_way, panel_way = Matrix.of(weight), Matrix.of(weight, in_panels=True)
@@ -95,7 +95,7 @@ def _product(matrix: Matrix, count: int) -> Callable[[], object]:
 
 
 def _in_turn(*ways: Callable[[], object]) -> list[float]:
-    """Median us of each."""
+    """Return the median us of each."""
     taken: list[list[float]] = [[] for _ in ways]
     for repeat in range(_REPEATS + 3):
         for way, values in zip(ways, taken, strict=True):

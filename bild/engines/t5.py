@@ -1,4 +1,4 @@
-"""T5 and mT5 as plain functions over tensors: what `fused` and its relatives compute, without modules.
+"""T5 and mT5 as plain functions over tensors, without modules: the arithmetic of `fused` and `graph`.
 
 Sources: Raffel et al. 2020 (T5 v1.0: ReLU, head tied to the embedding and scaled by d_model**-0.5), the T5 v1.1 and
 mT5 checkpoints (gated GELU, a head of their own, no scale). No biases, no 1/sqrt(d) in attention, RMS norms, and one
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What the functions below need to know of a checkpoint's configuration."""
+    """The parts of a checkpoint's configuration that the functions below need."""
 
     heads: int
     key_size: int
@@ -45,7 +45,7 @@ class Shape:
 
     @staticmethod
     def of(config: Any) -> Shape:
-        """From a T5Config or MT5Config. The head is scaled where `scale_decoder_outputs` says so, and only there."""
+        """Read a T5Config or MT5Config. The head is scaled where `scale_decoder_outputs` says so, and only there."""
         if config.dense_act_fn not in ACTIVATIONS:
             raise BildError(
                 f"The checkpoint's activation {config.dense_act_fn!r} is not known to engine=fused: "
@@ -98,7 +98,7 @@ class Weights:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         return self.embed.device
 
 
@@ -162,7 +162,7 @@ def prepare(
 
 
 def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:
-    """Bucket of a relative position (key minus query), any shape of int64 (Raffel et al. 2020, section 2.1).
+    """Return the bucket of a relative position (key minus query), any shape of int64 (Raffel et al. 2020, section 2.1).
 
     Half of the buckets are exact, the other half grow by the logarithm up to `max_distance`; computed in fp32 whatever
     the model's dtype, since a rounded logarithm moves positions into other buckets.
@@ -181,7 +181,7 @@ def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:
 
 
 def position_bias(table: Tensor, length: int, shape: Shape, *, bidirectional: bool) -> Tensor:
-    """Biases [H, length, length] (query, key), fp32; without `bidirectional`, later keys are masked by -inf."""
+    """Make biases [H, length, length] (query, key), fp32; without `bidirectional`, later keys are masked by -inf."""
     at = torch.arange(length, device=table.device)
     distance = at[None, :] - at[:, None]
     bias = F.embedding(bucket(distance, shape, bidirectional=bidirectional), table).permute(2, 0, 1)
@@ -191,12 +191,12 @@ def position_bias(table: Tensor, length: int, shape: Shape, *, bidirectional: bo
 
 
 def normed_product(x: Tensor, w: Matrix, eps: float) -> Tensor:
-    """RMS norm of x [k, D] (its gain is in w), times w [D, out]."""
+    """Return the RMS norm of x [k, D] (its gain is in w), times w [D, out]."""
     return w.times(rms_norm(x, eps).to(w.dtype))
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """x [k, D] over the root of its mean square, in fp32."""
+    """Divide x [k, D] by the root of its mean square, in fp32."""
     x = x.float()
     if x.is_cuda:
         return F.rms_norm(x, x.shape[-1:], None, eps)  # one kernel there; on a CPU slower than its parts
@@ -205,7 +205,7 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
 
 
 def add_product(x: Tensor, a: Tensor, w: Matrix) -> Tensor:
-    """x [k, D] plus a [k, in] times w [in, D]; the residual stays in its own dtype."""
+    """Return x [k, D] plus a [k, in] times w [in, D]; the residual stays in its own dtype."""
     return x + w.times(a.to(w.dtype)).to(x.dtype)
 
 
@@ -222,7 +222,7 @@ def split_heads(x: Tensor, parts: int, heads: int) -> Tensor:
 
 
 def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
-    """x [k, D] plus its feed-forward."""
+    """Return x [k, D] plus its feed-forward."""
     h = normed_product(x, layer.wi, shape.eps)
     if shape.gated:
         gate, h = h.chunk(2, dim=-1)
@@ -233,7 +233,7 @@ def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
 
 
 def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
-    """Source ids [S] and biases [H, S, S] to encoder states [S, D], fp32."""
+    """Turn source ids [S] and biases [H, S, S] into encoder states [S, D], fp32."""
     shape = weights.shape
     x = embed(weights, ids)
     for layer in weights.encoder:
@@ -244,7 +244,7 @@ def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
 
 
 def cross_attention(weights: Weights, states: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Encoder states [S, D] to keys [H, K, S] and values [H, S, K] of every decoder layer, once per source."""
+    """Turn encoder states [S, D] into keys [H, K, S] and values [H, S, K] of every decoder layer, once per source."""
     shape = weights.shape
     kv = weights.cross_kv.times(states.to(weights.cross_kv.dtype)).view(
         states.shape[0], len(weights.decoder), 2, shape.heads, shape.key_size
@@ -255,7 +255,7 @@ def cross_attention(weights: Weights, states: Tensor) -> tuple[tuple[Tensor, ...
 
 @dataclass(frozen=True)
 class State:
-    """What a decoder knows of one source and of the text so far."""
+    """A decoder's knowledge of one source and of the text so far."""
 
     cache: Tensor  # [layers, 2, H, capacity, K], keys and values of the positions that were fed
     cross_keys: tuple[Tensor, ...]  # layers x [H, K, S]
@@ -273,7 +273,7 @@ def decode(weights: Weights, state: State, ids: Tensor, n: int, want: int) -> Te
 
 
 def embed(weights: Weights, ids: Tensor) -> Tensor:
-    """Token ids [k] as the residual stream [k, D]: kept in fp32 whatever the weights are (as the library's fp16 is)."""
+    """Return token ids [k] as the residual stream [k, D], in fp32 whatever the weights are (as the library's fp16)."""
     return F.embedding(ids, weights.embed).float()
 
 
@@ -294,13 +294,13 @@ def run_layers(weights: Weights, state: State, x: Tensor, n: int, first: int, la
 
 
 def logits(weights: Weights, x: Tensor) -> Tensor:
-    """The residual [k, D] behind some layer, through the final norm and the head: [k, V], fp32."""
+    """Take the residual [k, D] behind some layer through the final norm and the head: [k, V], fp32."""
     x = rms_norm(x, weights.shape.eps) * weights.decoder_gain
     return weights.head.times(x.to(weights.head.dtype)).float()
 
 
 def views(cache: Tensor, n: int, end: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Per layer: where positions n..end-1 are written [2, H, k, K], and all keys [H, K, end] and values [H, end, K]."""
+    """Return by layer the places of positions n..end-1 [2, H, k, K], all keys [H, K, end] and values [H, end, K]."""
     seen = cache.narrow(3, 0, end)
     keys, values = seen.unbind(1)
     return cache.narrow(3, n, end - n).unbind(0), keys.transpose(2, 3).unbind(0), values.unbind(0)

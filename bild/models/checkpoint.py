@@ -41,7 +41,7 @@ class Model:
     parameters: int
 
     def describe(self) -> dict[str, Any]:
-        """For the record."""
+        """Describe the checkpoint for the record."""
         return {
             "source": self.source.name,
             "revision": self.source.revision,
@@ -130,7 +130,7 @@ def _is_harmless(name: str, weight: Tensor) -> bool:
 
 
 def first_layers(whole: Model, exit_layer: int) -> Model:
-    """The small model of an early-exit pair: the same module, described as its first layers."""
+    """Return the small model of an early-exit pair: the same module, described as its first layers."""
     beyond = tuple(f"decoder.block.{i}." for i in range(exit_layer, whole.module.config.num_decoder_layers))
     parameters = sum(p.numel() for name, p in whole.module.named_parameters() if not name.startswith(beyond))
     return Model(whole.module, whole.source, f"{whole.fingerprint}-exit{exit_layer}", parameters)

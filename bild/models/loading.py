@@ -45,7 +45,7 @@ class Pair:
         return f"Pair({self.name}: {sizes} parameters, {self.dtype}, {self.device})"
 
     def engine(self, role: str, name: str) -> Engine:
-        """The engine of `role` ("large" or "small"), built at its first use."""
+        """Return the engine of `role` ("large" or "small"), built at its first use."""
         key = (role, name)
         if key not in self._engines and self.exit is not None:
             options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
@@ -57,7 +57,7 @@ class Pair:
         return self._engines[key]
 
     def weights(self, role: str) -> t5.Weights:
-        """The weights of `role`, laid out as engine=fused has them, and its own where it is there; made once."""
+        """Return the weights of `role` as engine=fused lays them out, made once; its own where it is there."""
         if role not in self._weights:
             engine = self._engines.get((role, "fused"))
             if self.exit is None and isinstance(engine, FusedEngine):
@@ -73,7 +73,7 @@ class Pair:
         return self._weights[role]
 
     def calm_engine(self, name: str) -> CalmEngine:
-        """The large model as `method=calm` runs it, over its engine's weights and buffers; built at its first use."""
+        """Return the large model as `method=calm` runs it, over its engine's weights and buffers; built once."""
         key = ("calm", name)
         if key not in self._engines:
             self._engines[key] = calm_engine(self.engine("large", name))
@@ -82,7 +82,7 @@ class Pair:
         return engine
 
     def encode(self, text: str, limit: int | None = None) -> tuple[list[int], bool]:
-        """Token ids of a source, end token included, at most `limit` of them; and whether it was cut."""
+        """Return the token ids of a source, end token included, at most `limit` of them; and whether it was cut."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: give token ids, or a folder with tokenizer.json.")
         ids = prefix_of(self.tokenizer, self.eos)
@@ -91,7 +91,7 @@ class Pair:
         return [*ids[:room], self.eos], len(ids) > room
 
     def decode(self, tokens: list[int]) -> str:
-        """Text of token ids, special tokens left out."""
+        """Return the text of token ids, special tokens left out."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: its output is token ids only.")
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -99,7 +99,7 @@ class Pair:
 
 
 def resolve_device(device: str) -> torch.device:
-    """ "auto" takes the first CUDA device where there is one."""
+    """Return the device of a name; "auto" takes the first CUDA device where there is one."""
     if device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
@@ -163,7 +163,7 @@ def load(spec: PairSpec) -> Pair:
 
 
 def _warn(large: Model, small: Model) -> None:
-    """Say what is no error and hardly meant: a pair that is swapped, or one model twice."""
+    """Warn of what is no error and hardly meant: a pair that is swapped, or one model twice."""
     if large.fingerprint == small.fingerprint:
         say(f"warning: the large and the small model are the same, {large.source.name}")
     elif large.parameters < small.parameters:

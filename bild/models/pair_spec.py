@@ -127,7 +127,7 @@ def _same_file(a: Source, b: Source) -> bool:
 
 
 def load_tokenizer(source: Source) -> Any:
-    """The tokenizer beside a checkpoint, or a BildError that says what is wrong with it."""
+    """Load the tokenizer beside a checkpoint. BildError says what is wrong with it."""
     from transformers import AutoTokenizer
 
     try:
@@ -143,7 +143,7 @@ def prefix_of(tokenizer: Any, eos: int) -> list[int]:
 
 
 def shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokenizer: Any | None) -> int:
-    """Rows that both models have. Sizes may differ by padding only."""
+    """Count the rows that both models have. BildError where the sizes differ by more than padding."""
     sizes = [int(config.vocab_size) for config in configs]
     fewest = min(sizes)
     rounded = [-(-size // _PADDING) for size in sizes]
@@ -161,7 +161,7 @@ def shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokeni
 
 
 def shared_ids(sources: tuple[Source, Source], configs: list[Any]) -> tuple[int, int]:
-    """(decoder start token, end token); both must be the same in both models. T5's start token is its padding."""
+    """Return (decoder start token, end token), which must be the same in both models. T5 starts with its padding."""
     found = []
     for config in configs:
         start = getattr(config, "decoder_start_token_id", None)

@@ -13,7 +13,7 @@ _LOUD, _SHARP = 20.0, 3.0
 
 
 def model_config(shape: ShapeConfig) -> Any:
-    """The library's configuration of a shape."""
+    """Return the library's configuration of a shape."""
     from transformers import MT5Config, T5Config
 
     return (T5Config if shape.kind == "t5" else MT5Config)(
@@ -34,7 +34,7 @@ def model_config(shape: ShapeConfig) -> Any:
 
 
 def random_model(shape: ShapeConfig, dtype: torch.dtype, device: torch.device, seed: int) -> Any:
-    """A model of this shape with seeded random weights, made without the library's slow initialisation.
+    """Make a model of this shape with seeded random weights, made without the library's slow initialisation.
 
     In fp16 the second feed-forward matrix stays in fp32, as `from_pretrained` leaves it.
     """
@@ -64,9 +64,9 @@ def random_model(shape: ShapeConfig, dtype: torch.dtype, device: torch.device, s
 
 
 def _scale(name: str, shape: ShapeConfig) -> float:
-    """The standard deviation that T5 draws a weight with.
+    """Return the standard deviation that T5 draws a weight with.
 
-    But where the head is tied, the feed-forward writes louder: a new T5 only repeats the token it was given, and texts
+    Where the head is tied, the feed-forward writes louder: a new T5 only repeats the token it was given, and texts
     that never change would hide an engine that is wrong.
     """
     loud = _LOUD if shape.tied else 1.0

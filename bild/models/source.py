@@ -203,7 +203,7 @@ def _shown(name: str, folder: Path) -> str:
 
 
 def embedded_folder(name: str, role: str) -> str:
-    """The folder that a name of a model that ships stands for: "embedded" is the one of that role; else the name."""
+    """Return the folder of a model that ships ("embedded" means the one of that role), and any other name as it is."""
     if name == "embedded":
         return str(EMBEDDED / role)
     return str(EMBEDDED / name.removeprefix("embedded/")) if name.startswith("embedded/") else name

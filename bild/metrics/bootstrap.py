@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +25,22 @@ def resampled_sums(table: Floats, draws: int, seed: int) -> Floats:
     statistics of two systems (or their times) are summed over the same examples in each draw.
     """
     examples = len(table)
-    generator = np.random.default_rng(seed)
     sums = np.empty((draws, table.shape[1]))
-    for draw in range(draws):
-        times = np.bincount(generator.integers(0, examples, examples), minlength=examples)
+    for draw, times in enumerate(_resamples(examples, draws, seed)):
         sums[draw] = times @ table
     return sums
 
 
 def multiplicities(examples: int, draws: int, seed: int) -> Floats:
     """Count each example in each resample, draws x examples: the resamples of `resampled_sums`."""
+    return np.array([*_resamples(examples, draws, seed)], np.float64).reshape(draws, examples)
+
+
+def _resamples(examples: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the count of each example in each resample."""
     generator = np.random.default_rng(seed)
-    found = np.empty((draws, examples))
-    for draw in range(draws):
-        found[draw] = np.bincount(generator.integers(0, examples, examples), minlength=examples)
-    return found
+    for _ in range(draws):
+        yield np.bincount(generator.integers(0, examples, examples), minlength=examples)
 
 
 def interval(value: float, resampled: Floats, confidence: float) -> Interval:

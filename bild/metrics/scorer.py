@@ -89,11 +89,11 @@ class Scorer:
         return self._last.signature
 
     def table(self, texts: Sequence[str]) -> Floats:
-        """One text for each reference, as additive statistics: [examples, statistics]."""
+        """Turn one text for each reference into additive statistics: [examples, statistics]."""
         return self.rows(list(enumerate(texts)))
 
     def rows(self, items: Sequence[tuple[int, str]]) -> Floats:
-        """Texts for some of the references, (index, text), as additive statistics: [items, statistics]."""
+        """Turn texts for some of the references, (index, text), into additive statistics: [items, statistics]."""
         new = [key for key in dict.fromkeys(items) if key not in self._rows]
         if new:
             found = self._statistics([text for _, text in new], [self.references[i] for i, _ in new])
@@ -102,14 +102,14 @@ class Scorer:
         return np.array([self._rows[key] for key in items])
 
     def score(self, sums: Floats, examples: int) -> float:
-        """The score, 0..100, of statistics summed over so many examples."""
+        """Return the score, 0..100, of statistics summed over so many examples."""
         if not self.name.startswith("bleu"):
             return 100.0 * float(sums[0]) / examples
         assert self._last is not None
         return self._last.score(sums)
 
     def scores(self, sums: Floats, examples: int) -> Floats:
-        """The scores of many sums [draws, statistics], each over so many examples: [draws]."""
+        """Return the scores of many sums [draws, statistics], each over so many examples: [draws]."""
         if not self.name.startswith("bleu"):
             return np.asarray(100.0 * sums[:, 0] / examples)
         found = corpus_bleu(sums)
@@ -122,7 +122,7 @@ class Scorer:
 
 
 def corpus_bleu(sums: Floats) -> Floats:
-    """BLEU of sacreBLEU's corpus statistics [draws, 2 + 2 * 4]: hypothesis and reference lengths, matches, n-grams.
+    """Compute BLEU from sacreBLEU's corpus statistics [draws, 2 + 2 * 4]: both lengths, matches, n-grams.
 
     NaN where an n-gram order has no match, so that smoothing comes into play.
     """

@@ -1,4 +1,4 @@
-"""Splitting English text into sentences without any download, for rougeLsum.
+"""Split English text into sentences without any download, for rougeLsum.
 
 rougeLsum scores sentence by sentence, and takes every line for one sentence. The paper's figures were computed on text
 with one sentence a line, split by NLTK's Punkt, whose trained model has to be fetched. The rules here decide like Punkt

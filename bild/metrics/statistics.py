@@ -79,7 +79,7 @@ def compute(names: Sequence[str], predictions: Sequence[str], references: Sequen
 
 
 def bleu(predictions: Sequence[str], references: Sequence[str], tokenizer: str = "13a") -> Statistics:
-    """sacreBLEU's corpus BLEU: cased, exponential smoothing, by one of its tokenizers."""
+    """Compute sacreBLEU's corpus BLEU: cased, exponential smoothing, by one of its tokenizers."""
     try:
         metric = BLEU(force=True, tokenize=tokenizer)
     except Exception as error:  # some tokenizers need a package or a download
@@ -88,14 +88,14 @@ def bleu(predictions: Sequence[str], references: Sequence[str], tokenizer: str =
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
-    """sacreBLEU's corpus chrF2: character 6-grams, no words."""
+    """Compute sacreBLEU's corpus chrF2: character 6-grams, no words."""
     return _sacrebleu("chrf", CHRF(), predictions, references)
 
 
 def rouge(
     predictions: Sequence[str], references: Sequence[str], types: Sequence[str] = ROUGE_TYPES, tokenizer: str = ""
 ) -> dict[str, Statistics]:
-    """The means of rouge-score's F1 over the examples, Porter-stemmed, by name.
+    """Compute the means of rouge-score's F1 over the examples, Porter-stemmed, by name.
 
     The paper's "ROUGE-L" is rougeLsum. Texts are put one sentence a line first, as the authors' evaluation does; that
     changes rougeLsum alone, because the others take a line end for a space. The plain mean stands where the authors'
@@ -149,7 +149,7 @@ def _sacrebleu(name: str, metric: Any, predictions: Sequence[str], references: S
 
 
 def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) -> Statistics:
-    """The mean over the examples of a metric of the `evaluate` library, in its own unit: its first number counts.
+    """Average a metric of the `evaluate` library over the examples, in its own unit: its first number counts.
 
     The library runs the metric's code: from a file or folder, or from the hub by name. BildError where there is none.
     """

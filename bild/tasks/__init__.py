@@ -1,4 +1,4 @@
-"""Tasks: which examples are decoded, where they come from, and what they must be scored against."""
+"""Tasks: the examples that are decoded, their origin, and the references that outputs are scored against."""
 
 from bild.tasks.dataset import Dataset, Example, load_task
 

@@ -55,7 +55,7 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def place(name: str, seed: int) -> bytes:
-    """The place of an example, by its id, in the queue from which every sub-sample takes the first."""
+    """Return the place of an example, by its id, in the queue from which every sub-sample takes the first."""
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 

@@ -1,4 +1,4 @@
-"""Finding the files of a split in a data set repository of the Hugging Face hub, online or in the client's cache.
+"""Find the files of a split in a data set repository of the Hugging Face hub, online or in the client's cache.
 
 Only data files are read: a repository that has nothing but a loading script is read from the hub's own conversion to
 Parquet (`refs/convert/parquet`), and no remote code is ever run.
@@ -73,7 +73,7 @@ def _located(folder: Path, names: tuple[str, ...], task: TaskConfig) -> Located:
 
 
 def _command(task: TaskConfig) -> str:
-    """The client's command that fetches the files of the split (or, by a near miss of its pattern, a few more)."""
+    """Return the client's command that fetches the files of the split (its pattern may match a few more)."""
     pattern = task.files.get(task.split) or (f"{task.config}/*{task.split}*" if task.config else f"*{task.split}*")
     revision = f" --revision {task.revision}" if task.revision else ""
     return f"hf download {task.path} --repo-type dataset{revision} --include '{pattern}'"

@@ -1,4 +1,4 @@
-"""Reading JSON Lines, CSV, TSV and Parquet, row by row, with the place of every row for error messages."""
+"""Read JSON Lines, CSV, TSV and Parquet row by row, with the place of every row for error messages."""
 
 from __future__ import annotations
 

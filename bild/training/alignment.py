@@ -66,7 +66,7 @@ def _student(config: AlignConfig, data: Dataset, teacher: Start) -> Start:
 
 
 def _targets(config: AlignConfig, folder: Path, teacher: Start, data: Dataset) -> TargetFile:
-    """The large model's outputs, complete: what is missing is decoded now."""
+    """Return the large model's outputs, complete: missing ones are decoded now."""
     task = config.task
     sources = encode(task, data, teacher).sources
     identity = config_hash(
@@ -160,21 +160,21 @@ class TargetFile:
         self.done = number + 1
 
     def read(self) -> list[list[int]]:
-        """The outputs in the order of the data. BildError while some are missing."""
+        """Read the outputs in the order of the data. BildError while some are missing."""
         by_id = {row["id"]: row["tokens"] for row in map(json.loads, self.path.read_bytes().splitlines())}
         if len(by_id) != len(self.ids):
             raise BildError(f"{self.path} has {len(by_id)} of {len(self.ids)} outputs: run the command again.")
         return [by_id[name] for name in self.ids]
 
     def digest(self) -> str:
-        """Changes with any of the outputs."""
+        """Return a hash that changes with any of the outputs."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 def write_targets(
     file: TargetFile, module: Any, sources: Sequence[list[int]], *, vocabulary: int, max_length: int
 ) -> Iterator[int]:
-    """Decode what is still missing, batch by batch; yields the index of each example that is written."""
+    """Decode the missing outputs batch by batch; yield the index of each example that is written."""
     config = module.config
     for number in range(file.done, len(file.batches)):
         chosen = [sources[i] for i in file.batches[number]]

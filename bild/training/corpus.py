@@ -79,12 +79,12 @@ class SubwordDropout:
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
 
     def words(self, text: str) -> list[str]:
-        """The words of a text as its tokenizer cuts it before any merge."""
+        """Cut a text into words as its tokenizer does before any merge."""
         normalised = self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
         return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
 
     def encode(self, words: Iterable[str], dice: np.random.Generator) -> list[int]:
-        """Token ids of words, no end token, by the merges that the dice leave in."""
+        """Turn words into token ids, without an end token, by the merges that the dice leave in."""
         return [self._vocabulary.get(piece, self._unknown) for word in words for piece in self._pieces(word, dice)]
 
     def _pieces(self, word: str, dice: np.random.Generator) -> list[str]:
@@ -102,7 +102,7 @@ class SubwordDropout:
 
 
 def epoch_sources(corpus: Corpus, dropout: SubwordDropout | None, seed: int, epoch: int, eos: int) -> list[list[int]]:
-    """The sources of an epoch: as they are, or cut into pieces anew."""
+    """Return the sources of an epoch: as they are, or cut into pieces anew."""
     if dropout is None or corpus.words is None:
         return corpus.sources
     dice = np.random.Generator(np.random.PCG64([seed, epoch, 1]))
@@ -110,7 +110,7 @@ def epoch_sources(corpus: Corpus, dropout: SubwordDropout | None, seed: int, epo
 
 
 def epoch_order(lengths: Sequence[tuple[int, int]], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Indices of the examples by batches of `size`, similar lengths together, the batches shuffled."""
+    """Return the indices of the examples in shuffled batches of `size`, similar lengths together."""
     dice = np.random.Generator(np.random.PCG64([seed, epoch, 0]))
     order = dice.permutation(len(lengths)).tolist()
     batches = []
@@ -135,6 +135,6 @@ def _pad(rows: Sequence[list[int]], value: int) -> Tensor:
 
 
 def by_length(count: int, length: Callable[[int], int], size: int) -> list[list[int]]:
-    """Indices in batches of similar length, the longest first: what does not fit in memory fails at once."""
+    """Return indices in batches of similar length, the longest first: what does not fit in memory fails at once."""
     order = sorted(range(count), key=length, reverse=True)
     return [order[i : i + size] for i in range(0, count, size)]

@@ -29,7 +29,7 @@ _MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json")
 
 @contextmanager
 def training_folder(path: Path, resume: bool) -> Iterator[bool]:
-    """Make the folder and keep a second process out of it; yields whether there is something left to do."""
+    """Make the folder and keep a second process out of it; yield whether there is something left to do."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -79,7 +79,7 @@ def save_state(folder: Path, identity: str, progress: Progress, parts: dict[str,
 
 
 def load_state(folder: Path, identity: str, device: torch.device) -> tuple[Progress, dict[str, Any]] | None:
-    """The last state, its random numbers set, or None where there is none. BildError where it is another training's."""
+    """Load the last state and set its random numbers; None where there is none. BildError for another training's."""
     path = folder / STATE
     if not path.exists():
         return None

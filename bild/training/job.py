@@ -55,7 +55,7 @@ def train(config: TrainConfig) -> Path:
 
 
 def _subwords(config: TrainConfig, data: Dataset, start: Start, corpus: Corpus) -> SubwordDropout | None:
-    """BPE-dropout, where it is on; the corpus then has its words beside their ids."""
+    """Make BPE-dropout where it is on; the corpus then has its words beside their ids."""
     if not config.train.subword_dropout:
         return None
     file = start.tokenizer_folder / "tokenizer.json"
@@ -161,7 +161,7 @@ def check_exits(exits: list[int], layers: int) -> None:
 
 
 def load_split(task: TaskConfig, split: str, samples: int | None = None) -> Dataset:
-    """Another split of a task than the one that it decodes; at most `samples` examples of it."""
+    """Load a split of a task other than the one that it decodes; at most `samples` examples of it."""
     data = load_task(dataclasses.replace(task, split=split, samples=None))
     if samples is None or samples >= len(data):
         return data
@@ -169,7 +169,7 @@ def load_split(task: TaskConfig, split: str, samples: int | None = None) -> Data
 
 
 def encode(task: TaskConfig, data: Dataset, start: Start) -> Corpus:
-    """The examples of a task as a model's token ids."""
+    """Encode the examples of a task as a model's token ids."""
     return encode_corpus(
         data,
         start.tokenizer,

@@ -23,7 +23,7 @@ _BATCH = 64
 
 @dataclass
 class Judge:
-    """Judges a module by the examples of one split; `exits` are scored as models of their own, too."""
+    """A judge of modules by the examples of one split; `exits` are scored as models of their own, too."""
 
     task: TaskConfig
     data: Dataset
@@ -33,13 +33,13 @@ class Judge:
     exits: Sequence[int] = ()
 
     def __call__(self, module: Any) -> Validation:
-        """The module must be in evaluation mode."""
+        """Judge a module, which must be in evaluation mode."""
         others = {f"exit{n}": self.score(truncated(module, n)) for n in self.exits}
         return Validation(self.loss(module), self.score(module), others)
 
     @torch.inference_mode()
     def loss(self, module: Any) -> float:
-        """Nats per target token."""
+        """Compute the loss in nats per target token."""
         device = next(module.parameters()).device
         total, tokens = 0.0, 0
         for chosen in by_length(len(self.corpus), lambda i: len(self.corpus.targets[i]), _BATCH):
@@ -50,7 +50,7 @@ class Judge:
         return total / tokens
 
     def score(self, module: Any) -> float:
-        """The task's metric, 0..100."""
+        """Score the module's greedy outputs by the task's metric, 0..100."""
         table = self._scorer.table(self.texts(module))
         return self._scorer.score(table.sum(axis=0), len(table))
 
@@ -69,7 +69,7 @@ class Judge:
         return self._scorer.signature
 
     def texts(self, module: Any) -> list[str]:
-        """The module's greedy outputs as texts, in the order of the data."""
+        """Decode the sources greedily, to texts in the order of the data."""
         config = module.config
         found = greedy_outputs(
             module,
@@ -103,7 +103,7 @@ def greedy_outputs(
 def greedy_batch(
     module: Any, sources: Sequence[list[int]], *, vocabulary: int, start: int, eos: int, max_length: int
 ) -> list[list[int]]:
-    """The outputs of one batch. A sequence that has ended leaves the batch."""
+    """Decode one batch greedily. A sequence that has ended leaves the batch."""
     from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
     device = next(module.parameters()).device
@@ -132,7 +132,7 @@ def greedy_batch(
 
 
 def _step(module: Any, fed: Tensor, states: Tensor, mask: Tensor, cache: Any, vocabulary: int) -> Tensor:
-    """The greedy choices [b] after the last tokens `fed` [b, 1]."""
+    """Return the greedy choices [b] after the last tokens `fed` [b, 1]."""
     out = module(
         encoder_outputs=(states,),
         attention_mask=mask,

@@ -64,7 +64,7 @@ class Trainer:
         self._sums = [0.0, 0.0, 0.0]  # loss, nll, tokens since the last log entry
 
     def run(self) -> dict[str, Tensor]:
-        """Train to the end; returns the weights that are kept."""
+        """Train to the end; return the weights that are kept."""
         self._resume()
         while self.progress.step < self.total and not self._stale():
             self._epoch()
@@ -89,7 +89,7 @@ class Trainer:
         self.save()
 
     def _groups(self) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
-        """The batches of each step of this epoch that are still to do, with the epoch's sources."""
+        """Yield the batches of each remaining step of this epoch, with the epoch's sources."""
         settings, progress = self.settings, self.progress
         sources = epoch_sources(
             self.corpus, self.subwords, settings.seed, progress.epoch, self.module.config.eos_token_id
@@ -100,7 +100,7 @@ class Trainer:
             yield batches[at : at + settings.accumulate], sources
 
     def _step(self, groups: Sequence[list[int]], sources: list[list[int]]) -> None:
-        """One step over some batches: the mean over all their target tokens, whatever batch they are in."""
+        """Take one step over some batches: the loss is the mean over all their target tokens, in whatever batch."""
         progress, settings = self.progress, self.settings
         batches = [self._batch(indices, sources) for indices in groups]
         tokens = sum(int((batch.targets != IGNORED).sum()) for batch in batches)
@@ -189,11 +189,11 @@ class Trainer:
         return {name: value.detach().clone() for name, value in self.module.state_dict().items()}
 
     def seconds(self) -> float:
-        """Spent on this training so far, in all sessions."""
+        """Return the seconds spent on this training so far, in all sessions."""
         return self.progress.seconds + time.monotonic() - self._began
 
     def save(self) -> None:
-        """Write the state; what is logged next begins here, so that a resumed training logs the same."""
+        """Write the state, the sums for the next log entry included, so that a resumed training logs the same."""
         progress = copy.copy(self.progress)
         progress.seconds = self.seconds()
         parts = {

@@ -15,7 +15,7 @@ from bild.training.corpus import IGNORED, Batch
 
 
 def logits_at(module: Any, batch: Batch, exits: Sequence[int]) -> list[Tensor]:
-    """Logits [b, T, V] behind the decoder layers `exits`, then behind the last one, in fp32.
+    """Compute logits [b, T, V] behind the decoder layers `exits`, then behind the last one, in fp32.
 
     An exit shares the final norm and the head, as the engine's early-exit view does (paper 4.4).
     """
@@ -45,7 +45,7 @@ def _head(module: Any, states: Tensor) -> Tensor:
 
 
 def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """(loss, plain nll) of targets [b, T] in nats, each summed over what is not padding.
+    """Return (loss, plain nll) of targets [b, T] in nats, each summed over all but padding.
 
     Label smoothing spreads that share of the target evenly over the vocabulary, as torch's cross entropy does.
     """
@@ -58,7 +58,7 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float) -> tup
 
 
 def likelihood_loss(module: Any, batch: Batch, exits: Sequence[int], label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """(loss, plain nll of the last layer), both summed over the target tokens of a batch.
+    """Return (loss, plain nll of the last layer), both summed over the target tokens of a batch.
 
     With exits the loss is the mean over them and the last layer; for one exit L = (L_exit + L_last)/2 (paper 4.4).
     """
@@ -67,7 +67,7 @@ def likelihood_loss(module: Any, batch: Batch, exits: Sequence[int], label_smoot
 
 
 def divergence(kind: str, student: Tensor, teacher: Tensor) -> Tensor:
-    """Summed divergence in nats of distributions given as logits [n, V]: p the teacher's, q the student's.
+    """Return the summed divergence in nats of distributions given as logits [n, V]: p the teacher's, q the student's.
 
     "kl" is KL(p|q), which makes q cover p; "reverse-kl" is KL(q|p), which makes q keep to p's modes; "js" is the
     Jensen-Shannon divergence, the mean of KL(p|m) and KL(q|m) with m = (p + q)/2, at most ln 2 a token.
@@ -86,7 +86,7 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def divergence_loss(kind: str, module: Any, teacher: Any, batch: Batch, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """(divergence, plain nll of the targets), summed over the target tokens; over the ids that both models have."""
+    """Return (divergence, plain nll of the targets), summed over the target tokens, over the ids that both have."""
     real = batch.targets != IGNORED
     student = logits_at(module, batch, [])[0][real][:, :vocabulary]
     with torch.no_grad():
@@ -96,7 +96,7 @@ def divergence_loss(kind: str, module: Any, teacher: Any, batch: Batch, vocabula
 
 
 def make_optimizer(module: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Adafactor as the paper used it (no rate of its own making), or AdamW; the rate is set step by step."""
+    """Make Adafactor as the paper used it (without a rate of its own), or AdamW; the rate is set step by step."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
@@ -114,7 +114,7 @@ def make_optimizer(module: torch.nn.Module, settings: TrainSettings) -> torch.op
 
 
 def rate_at(step: int, total: int, settings: TrainSettings) -> float:
-    """The learning rate of a step, counted from 0, in a training of `total` steps."""
+    """Return the learning rate of a step, counted from 0, in a training of `total` steps."""
     if step < settings.warmup:
         return settings.rate * (step + 1) / (settings.warmup + 1)
     done = (step - settings.warmup) / max(1, total - settings.warmup)
@@ -134,7 +134,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def clip(module: Any, largest: float | None) -> float:
-    """Scale the gradients down to the norm `largest`; returns the norm before."""
+    """Scale the gradients down to the norm `largest`; return the norm before."""
     return float(torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if largest is None else largest))
 
 
@@ -149,7 +149,7 @@ class ByteDropout(nn.Module):
         self.dropped = round(256 * p)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Activations of any shape, some of them zero and the rest scaled up, in training."""
+        """In training, set some of the activations (of any shape) to zero and scale up the rest."""
         if not self.training or not self.dropped:
             return x
         bits = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
@@ -158,7 +158,7 @@ class ByteDropout(nn.Module):
 
 
 def quicken_dropout(module: Any) -> None:
-    """Put `ByteDropout` in the place of every dropout of a module that is on a CPU."""
+    """Replace every dropout of a module that is on a CPU by `ByteDropout`."""
     if next(module.parameters()).device.type != "cpu":
         return
     for owner in list(module.modules()):

@@ -125,7 +125,7 @@ def identify(start: Start) -> dict[str, Any]:
 
 
 def train_tokenizer(texts: Iterable[str], kind: str, size: int) -> Any:
-    """A subword tokenizer of `size` pieces over raw, cased text; words carry the mark of the space before them."""
+    """Train a subword tokenizer of `size` pieces over raw, cased text; words are marked by the space before."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     if kind == "bpe":

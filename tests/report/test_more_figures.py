@@ -14,7 +14,7 @@ from bild.report.figure import Missing, Sheet
 from bild.report.figures import sheets_of
 from bild.report.figures.curves import ablation_sheet, early_exit_sheet, kind, relative
 from bild.report.figures.heat import grid
-from bild.report.figures.predicted import predicted_sheet
+from bild.report.figures.times import latency_sheet, phases_sheet, predicted_sheet
 from bild.report.figures.rounds import by_place, gains, lengths, wilson
 from bild.report.figures.times import shares, times_of
 from bild.report.format import label

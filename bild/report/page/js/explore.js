@@ -192,8 +192,8 @@
       const chart = Plot.plot({
         width, height: Math.max(200, Math.min(330, 30 * this.grid.values.length + 70)), marginLeft: 46, marginBottom: 40, marginTop: 26, marginRight: 6,
         padding: 0.06, style: CHART_STYLE,
-        x: { type: "band", label: this.grid.fbs[0] === null ? null : "Fallback threshold fb →", domain: this.grid.fbs, tickSize: 0, tickFormat: threshold },
-        y: { type: "band", label: this.grid.threshold && `↑ ${TITLES[this.grid.threshold]}`, domain: [...this.grid.values].reverse(), tickSize: 0, tickFormat: threshold },
+        x: { type: "band", label: this.grid.fbs[0] === null ? null : "fb →", domain: this.grid.fbs, tickSize: 0, tickFormat: threshold },
+        y: { type: "band", label: this.grid.threshold && `↑ ${this.grid.threshold}`, domain: [...this.grid.values].reverse(), tickSize: 0, tickFormat: threshold },
         color: { type: "linear", scheme: "ylgnbu" },
         marks: [
           Plot.cell(known, { x: "fb", y: "value", fill: (cell) => value(cell.found), rx: 2 }),

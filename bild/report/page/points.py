@@ -25,11 +25,6 @@ Setting = tuple[MethodConfig, ThresholdConfig]
 _MOST_RB = 1e9  # finite, because rb=inf would switch off a verdict, which the policy in the page sees to itself
 
 
-def plain_threshold(value: float | None) -> float | str | None:
-    """Return a threshold for JSON, which has no infinity."""
-    return "inf" if value is not None and math.isinf(value) else value
-
-
 def setting_of(point: Named) -> Setting | None:
     """Return a recorded point as options, with the switches alone that depart from its method's preset.
 
@@ -75,7 +70,7 @@ class Grid:
             "method": switches,
             "threshold": KEEPS[keep].threshold,
             "fbs": list(self.fbs),
-            "values": [plain_threshold(value) for value in self.values],
+            "values": ["inf" if value == math.inf else value for value in self.values],  # JSON has no infinity
         }
 
 

@@ -189,6 +189,7 @@ def test_every_method_of_a_sweep_replays_with_the_sliders_that_its_rules_heed(br
                 assert browser.js(f"document.getElementById('{id_}-value').textContent") == f"{heeded[name]:g}"
                 assert name in browser.js(f"document.getElementById('{id_}-slider').textContent")
         assert browser.js("bild.examples.found.outputs.map((o) => o.text)") == replay.text
+        assert browser.js("document.getElementById('explore-charts').hidden")  # of a single setting there is no chart
     browser.js("bild.explorer.goTo({grid: 0, fb: 0, value: 0})")
     browser.until(lambda: browser.js("document.documentElement.dataset.replayed") == "all", "it is replayed")
     assert browser.errors == []

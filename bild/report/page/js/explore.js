@@ -75,6 +75,7 @@
       Object.assign(this, { grid: this.sample.grids[place.grid], fb: place.fb, value: place.value });
       $("rules").value = String(place.grid);
       $("rule").textContent = this.grid.rule;
+      $("explore-charts").hidden = this.grid.fbs.length * this.grid.values.length < 2;
       this.turn();
       if (other) this.fillGrid();
     }
@@ -163,8 +164,8 @@
       const chart = Plot.plot({
         width, height: Math.round(Math.max(250, Math.min(330, width * 0.68))), marginLeft: 46, marginBottom: 40, marginRight: 14, marginTop: 26,
         style: CHART_STYLE,
-        x: { label: priced ? "Predicted speedup →" : "Tokens per large pass →", nice: true, ticks: 6, tickFormat: (value) => (priced ? `${value}×` : value) },
-        y: { label: `↑ ${this.sample.metric.name} of the sample`, nice: true, ticks: 6 },
+        x: { label: priced ? "Predicted speedup →" : "Tokens per large pass →", nice: true, ticks: 6, tickFormat: (value) => `${+value.toFixed(3)}${priced ? "×" : ""}` },
+        y: { label: `↑ ${this.sample.metric.name} of the sample`, nice: true, ticks: 6, tickFormat: (value) => +value.toFixed(3) },
         marks: [
           Plot.gridX({ stroke: "var(--grid)", strokeOpacity: 1 }), Plot.gridY({ stroke: "var(--grid)", strokeOpacity: 1 }),
           base ? Plot.ruleY([base.score], { stroke: "var(--quiet)", strokeDasharray: "1 3" }) : null,

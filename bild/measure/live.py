@@ -78,7 +78,7 @@ class CachedModel:
         engine = self.engine
         assert isinstance(engine, CalmEngine)
         feed = self._missing(ask.prefix)
-        written, stop = engine.write(feed, ask.bars, ask.confidence, ask.first_exit)
+        written, stop = engine.write(feed, ask.thresholds, ask.confidence, ask.first_exit)
         tokens = [one.token for one in written]
         self.fed = ask.prefix + tokens[:-1]
         self.passes.append(len(feed))

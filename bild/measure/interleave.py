@@ -23,7 +23,7 @@ from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
-from bild.measure.live import Run, run_live
+from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
 from bild.results import PointFolder
 from bild.results.sample import BaselineRun, Sample, VanillaRun
@@ -58,17 +58,13 @@ class Measurement:
 
     def __init__(self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig) -> None:
         self.pair, self.engine, self.task, self.settings = pair, engine, task, measure
-        self.large = pair.engine("large", engine)
-        self.small = pair.engine("small", engine)
+        for role in ("large", "small"):
+            pair.engine(role, engine)  # allocated now, before any clock runs
 
     def decode(self, make: MakePolicy, name: str, source: list[int]) -> Run:
         """Decode one example by one method, timed."""
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
-        if name == "calm":
-            return run_live(policy, source, self.pair.calm_engine(self.engine), None)
-        large = None if name == "small" else self.large
-        small = None if name == "vanilla" else self.small
-        return run_live(policy, source, large, small)
+        return run_live(policy, source, *engines_of(self.pair, name, self.engine))
 
     def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = ()) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
@@ -79,7 +75,7 @@ class Measurement:
             (MethodConfig("bild"), ThresholdConfig(fb=1.0, rb=0.0)),  # hands over at almost every token
             (MethodConfig("bild"), ThresholdConfig(fb=0.0, rb=0.0)),  # verifies full drafts, takes back what differs
             (MethodConfig("bild"), usual),
-            *((point.method, point.threshold) for point in points if point.method.name == "calm"),
+            *((point.method, point.threshold) for point in points if point.method.spec.exits),
         ]
         for source in sources:
             for method, threshold in paths:

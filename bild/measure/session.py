@@ -119,7 +119,8 @@ def open_point(
     """Make or reopen the folder of a point, held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
     digest = config_hash(shared | {"method": resolved, "threshold": thresholds_of(method, threshold)})
-    plain = dataclasses.asdict(dataclasses.replace(config, method=method, threshold=threshold))
+    own = {"method": dataclasses.asdict(method), "threshold": dataclasses.asdict(threshold)}
+    plain = dataclasses.asdict(config) | own
     folder = PointFolder.open(
         Path(config.results), config.task.name, config.model.pair_name, slug(label(method, threshold)), digest, plain
     )
@@ -191,27 +192,27 @@ def make_record(
         joint=joint,
         draft_costs=point.folder.draft_costs() if paced(method) else None,
     )
-    return dataclasses.replace(record, command=command_of(record, config))
+    command = command_of(config, record.method, record.threshold, record.task.data["samples"])
+    return dataclasses.replace(record, command=command)
 
 
-def command_of(record: Record, config: RunConfig) -> str:
-    """Return the `python -m bild.run` that makes a point again, whatever command it was first made by.
+def command_of(config: RunConfig, method: Method, threshold: Threshold, samples: int | None) -> str:
+    """Return the `bild run` that makes a point on so many examples, whatever command it was first made by.
 
     It names the checkpoints where the options do, and a task by its name: options that say where a task's data is
     are to be given again.
     """
-    task, model = record.task, config.model
+    task, model = config.task, config.model
     words: dict[str, Any] = {"task": task.name, "model": model.name}
     words |= {f"model.{name}": getattr(model, name) for name in ("large", "small", "tokenizer", "exit")}
-    words |= {f"task.{name}": getattr(config.task, name) for name in ("split", "samples", "seed")}
-    words |= {"task.samples": task.data["samples"]}  # of a sweep, as many as were measured
+    words |= {"task.split": task.split, "task.samples": samples, "task.seed": task.seed}
     words |= {"task.source_limit": task.source_limit, "task.target_limit": task.target_limit}
-    words |= {"method": record.method.name, "engine": record.engine.name}
-    switches = dataclasses.asdict(record.method) | {"name": None}
+    words |= {"method": method.name, "engine": config.engine.name}
+    switches = dataclasses.asdict(method) | {"name": None}
     words |= {f"method.{name}": str(v).lower() if isinstance(v, bool) else v for name, v in switches.items()}
-    if record.method.name == "calm" and record.method.decay is None:
+    if method.name == "calm" and method.decay is None:
         words["method.decay"] = "null"
-    words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(record.threshold).items()}
+    words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(threshold).items()}
     words |= {f"engine.{name}": getattr(config.engine, name) for name in ("dtype", "device", "threads")}
     words |= {f"measure.{name}": value for name, value in dataclasses.asdict(config.measure).items()}
     return shlex.join(["python", "-m", "bild.run", *(f"{k}={v}" for k, v in words.items() if v is not None)])

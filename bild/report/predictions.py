@@ -95,7 +95,8 @@ def ms_of(point: PredictedPoint) -> Interval:
 def _newest(points: Iterable[PredictedPoint]) -> tuple[PredictedPoint, ...]:
     """Return each setting once, as it was predicted last, with the front of them all."""
     found = list({setting(point): point for point in points}.values())
-    best = set(front([(point.speedup.value, point.quality.score) for point in found]))
+    live = [index for index, point in enumerate(found) if point.method.stop != "oracle"]  # which is an upper bound
+    best = {live[place] for place in front([(found[i].speedup.value, found[i].quality.score) for i in live])}
     return tuple(dataclasses.replace(point, front=index in best) for index, point in enumerate(found))
 
 

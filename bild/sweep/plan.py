@@ -136,9 +136,9 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
     lengths, lengths_source = lengths_of(config)
     sizes = model_sizes(checkpoints, config.model.exit, shapes)
     stored = look_into(results_folder(config), config)
-    swept = sum(point.origin == GRID for point in points)
+    live = sum(point.origin == GRID and point.live for point in points)
     front = config.sweep.front
-    measured = len(points) - swept + (swept if front < 0 else min(front, swept))
+    measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
     pace = _pace(config, stored, checkpoints, sizes, lengths)
     return Plan(
         config=config,

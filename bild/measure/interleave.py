@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter_ns
 
 import torch
@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced
+from bild.engines.kernels import Kernels, kept_or_own
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
 from bild.measure.live import Run, run_live
@@ -58,8 +59,11 @@ class Measurement:
 
     def __init__(self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig) -> None:
         self.pair, self.engine, self.task, self.settings = pair, engine, task, measure
-        self.large = pair.engine("large", engine)
-        self.small = pair.engine("small", engine)
+        self._take_engines()
+
+    def _take_engines(self) -> None:
+        self.large = self.pair.engine("large", self.engine)
+        self.small = self.pair.engine("small", self.engine)
 
     def decode(self, make: MakePolicy, name: str, source: list[int]) -> Run:
         """Decode one example by one method, timed."""
@@ -93,8 +97,18 @@ class Measurement:
         """Measure what every point still lacks, and append it to its folder; yield (index, example) when done.
 
         Examples that a point's folder holds already are not measured again. An error of one point ends the
-        measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why.
+        measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why. Points that
+        began with other kernels than this process would choose go on with theirs, apart from the rest.
         """
+        own = self.pair.kernels
+        for kernels, alike in by_kernels(points, own) if self.engine == "fused" else [(own, points)]:
+            self.pair.use(kernels)
+            self._take_engines()
+            yield from self._measure(examples, alike, session, keep_going)
+
+    def _measure(
+        self, examples: Sequence[Example], points: Sequence[OpenPoint], session: int, keep_going: bool
+    ) -> Iterator[tuple[int, Example]]:
         done = [{sample.id for sample in point.folder.samples()} for point in points]
         pending = [(i, example) for i, example in enumerate(examples) if any(example.id not in ids for ids in done)]
         self.warm_up([self._source(example)[0] for _, example in pending[: self.settings.warmup]], points)
@@ -175,6 +189,22 @@ class Measurement:
             else:
                 runs[job] = self.decode(policy_for(_VANILLA, ThresholdConfig()), job, source)
         return runs, library
+
+
+def by_kernels(points: Sequence[OpenPoint], own: Kernels) -> list[tuple[Kernels, list[OpenPoint]]]:
+    """Put together the points that go by the same kernels, and keep the choice in the folders that have none yet.
+
+    A new point takes the choice of the first that has one, so that it is timed beside it.
+    """
+    kept = [point.folder.kernels() for point in points]
+    usual = next((each for each in kept if each is not None), asdict(own))
+    alike: dict[str, tuple[Kernels, list[OpenPoint]]] = {}
+    for point, each in zip(points, kept, strict=True):
+        if each is None:
+            point.folder.keep_kernels(usual)
+        kernels = kept_or_own(each or usual, own)
+        alike.setdefault(kernels.name, (kernels, []))[1].append(point)
+    return list(alike.values())
 
 
 def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> BaselineRun:

@@ -17,7 +17,6 @@ from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
-from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
 from bild.measure.environment import busy_warning, describe, state
@@ -184,8 +183,7 @@ def make_record(
         quality=quality,
         latency=latency_of(samples, measure),
         counts=counts_of(samples),
-        environment=environment
-        | {"kernels": kernels_told(config.engine.name, shared["engine"]["device"], config.engine.dtype)},
+        environment=environment | {"kernels": point.folder.kernels() if config.engine.name == "fused" else None},
         sessions=len({sample.session for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(sample.ns.total + sample.baselines_ns for sample in samples) / 1e9,

@@ -23,6 +23,7 @@ from bild.results.samples_log import SampleLog, read_samples, read_traces, write
 CONFIG = "config.yaml"
 RECORD = "record.json"
 COSTS = "draft_costs.json"
+KERNELS = "kernels.json"
 LOCK = ".lock"
 
 
@@ -97,6 +98,17 @@ class PointFolder:
         """Write the costs in one step, before the first example that is decoded by them."""
         write_atomically(self.path / COSTS, dumps(encode(costs), indent=2) + "\n")
 
+    def kernels(self) -> dict[str, Any] | None:
+        """Read the choice of kernels that the point's passes go by, or None where none was kept."""
+        path = self.path / KERNELS
+        if not path.exists():
+            return None
+        return read_json(dict[str, Any], path, "is damaged", "start anew with resume=false")
+
+    def keep_kernels(self, kernels: Mapping[str, Any]) -> None:
+        """Write the choice of kernels in one step, before the first example that is decoded by them."""
+        write_atomically(self.path / KERNELS, dumps(kernels, indent=2) + "\n")
+
     def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
         self._log.append(sample, rounds)
@@ -119,6 +131,7 @@ class PointFolder:
             (self.path / RECORD).unlink(missing_ok=True)
             self._log.clear()
             (self.path / COSTS).unlink(missing_ok=True)
+            (self.path / KERNELS).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error, "it was not emptied") from None
 

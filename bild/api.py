@@ -41,7 +41,7 @@ def load_pair(large: str = "embedded", small: str | None = None, *, task: str | 
     """Load a pair by its name in `conf/model` ("embedded-aligned", "t5-large"), or two folders or hub ids.
 
     A name whose checkpoints were fine-tuned for one task each needs `task` ("xsum"). `options` are those of
-    `bild.models.load_pair`: name, tokenizer, dtype, device, exit, revision_large, revision_small, allow_pickle.
+    `bild.models.load_pair`: name, tokenizer, dtype, device, exit, revision_large, revision_small.
     A folder that is called like a pair is written with its path ("./t5-large"). Raises BildError where there is no
     such pair, where it does not fit the task, or where its checkpoints cannot be loaded.
     """

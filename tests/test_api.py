@@ -53,7 +53,8 @@ def test_an_output_has_tokens_text_authors_and_times(embedded_pair: Pair, method
 
 @pytest.mark.parametrize("method", ["small", "bild", "speculative"])
 def test_the_rounds_tell_the_whole_text(embedded_pair: Pair, method: str) -> None:
-    output = bild.generate(embedded_pair, SENTENCE, method=method, fb=0.5, rb=1.0)
+    options = {"fb": 0.5, "rb": 1.0} if method == "bild" else {}
+    output = bild.generate(embedded_pair, SENTENCE, method=method, **options)
     assert replayed(output) == output.tokens
     assert output.origins.count("small") == sum(each.kept for each in output.rounds)
     assert output.origins.count("rollback") == sum(each.rollback for each in output.rounds)
@@ -191,7 +192,7 @@ def test_a_pair_of_checkpoints_by_task_is_loaded_for_one_of_them() -> None:
         (("t5-large",), {"task": "nope"}, "task=nope is not known: choose one of cnndm, "),
         (("embedded-alined",), {}, "There is no pair embedded-alined (did you mean embedded-aligned?): name one of "),
         (("folders",), {}, "model=folders needs two checkpoints"),
-        (("./nowhere",), {}, "There is no folder ./nowhere"),
+        (("./nowhere",), {}, "A pair needs two checkpoints: ./nowhere was given as the large one"),
         (("a/b", "c/d"), {"task": "xsum"}, "task=xsum has no effect beside two checkpoints"),
     ],
 )

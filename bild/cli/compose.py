@@ -114,7 +114,7 @@ def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tup
     named = [f"model={name}", *(f"{key}={value}" for key, value in (("task", task), ("model.exit", exit)) if value)]
     config = compose(named)
     model, checkpoints = config.model, config.model.fit(config.task)
-    same = ("tokenizer", "revision_large", "revision_small", "allow_pickle", "exit")
+    same = ("tokenizer", "revision_large", "revision_small", "exit")
     others = {"name": model.pair_name, **{key: getattr(model, key) for key in same}}
     return checkpoints.large, checkpoints.small, others
 

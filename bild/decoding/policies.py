@@ -130,8 +130,9 @@ def live_refusal(method: MethodConfig, engine: str) -> str | None:
             f"which engine={' or '.join(spec.engines)} can."
         )
     if (method.stop or spec.stop) == "oracle":
+        how = "" if method.name == "oracle" else " with method.stop=oracle"
         return (
-            f"method={method.name} with stop=oracle cannot be run live: it knows the large model's verdict before the "
+            f"method={method.name}{how} cannot be run live: it knows the large model's verdict before the "
             "small one has drafted, which only the replay of a decision tree can."
         )
     return None

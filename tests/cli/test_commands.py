@@ -17,7 +17,7 @@ def test_help_lists_the_options_of_every_group(tmp_path: Path, module: str) -> N
     assert done.code == 0
     assert f"python -m {module}" in done.out
     assert all(name in done.out for name in options("task"))
-    assert "threshold:\n  fb: 0.6" in done.out
+    assert "threshold:\n  fb: null" in done.out
 
 
 def test_the_configuration_can_be_shown_without_running(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bild.cli import GROUPS, compose, options
 from bild.config import RunConfig
+from bild.decoding import thresholds_of
 from bild.demo import DemoConfig
 from bild.errors import BildError
 
@@ -32,10 +33,6 @@ LARGE_OF = {
 }
 
 
-CASCADES = ("chow", "difference", "lenience")
-"""Files of conf/method that are settings of one method."""
-
-
 @pytest.mark.parametrize(
     ("group", "option"),
     [
@@ -50,7 +47,7 @@ def test_every_option_composes_by_itself(group: str, option: str) -> None:
     assert isinstance(config, RunConfig)
     assert config.model.fit(config.task) is not None
     if group in ("task", "method", "engine"):
-        assert getattr(config, group).name == ("cascade" if option in CASCADES else option)
+        assert getattr(config, group).name == option
     if group == "model":
         made_for = option.removeprefix("pretrained/")
         assert config.model.name == (made_for if made_for == option else f"{made_for}-pretrained")
@@ -109,7 +106,8 @@ def test_nothing_named_is_the_embedded_pair_on_the_embedded_task() -> None:
         "bild",
         "fused",
     )
-    assert (config.threshold.fb, config.threshold.rb, config.method.max_draft) == (0.6, 5.0, 10)
+    assert thresholds_of(config.method, config.threshold) == {"fb": 0.6, "rb": 5.0}
+    assert config.method.max_draft == 10
     assert (config.results, config.resume) == ("results", True)
 
 
@@ -142,9 +140,9 @@ def test_a_threshold_of_zero_is_zero_and_not_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "fb", "rb"), [("default", 0.6, 5.0), ("fallback-only", 0.6, math.inf), ("rollback-only", 0.0, 2.0)]
+    ("option", "fb", "rb"), [("default", None, None), ("fallback-only", 0.6, math.inf), ("rollback-only", 0.0, 2.0)]
 )
-def test_the_named_thresholds(option: str, fb: float, rb: float) -> None:
+def test_the_named_thresholds(option: str, fb: float | None, rb: float | None) -> None:
     config = compose([f"threshold={option}"])
     assert (config.threshold.fb, config.threshold.rb) == (fb, rb)
 
@@ -169,6 +167,6 @@ def test_a_point_of_the_demo_is_any_method_with_its_switches_and_thresholds() ->
     (cascade, loses), (calm, leaves), (chow, _), (bild, usual) = config.settings()
     assert (cascade.name, cascade.max_draft, loses.alpha) == ("cascade", 10, 0.2)
     assert (calm.name, calm.confidence, leaves.exit) == ("calm", "softmax", 0.8)
-    assert (chow.name, chow.rule) == ("cascade", "chow")
+    assert chow.name == "chow"
     assert (bild.name, bild.rules, bild.first, bild.unsure) == ("bild", "authors", "large", "drop")
-    assert (usual.fb, usual.rb) == (0.6, 5.0)
+    assert thresholds_of(bild, usual) == {"fb": 0.6, "rb": 5.0}

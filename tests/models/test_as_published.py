@@ -127,7 +127,7 @@ def test_a_missing_head_is_the_embedding_and_that_is_told(tmp_path: Path, capsys
     pair = load(bare, whole)
     assert f"warning: {bare} has no lm_head.weight: its input embedding is the head, too" in capsys.readouterr().err
     assert (pair.large.module.lm_head.weight == pair.large.module.shared.weight).all()
-    assert tokens(pair, "fused") == tokens(pair, "hf") == library_generate(pair, SOURCE, 12)[0]
+    assert tokens(pair, "fused") == tokens(pair, "hf") == library_generate(pair, SOURCE, 12).tokens
 
 
 def test_a_head_that_is_tied_by_the_configuration_is_not_missed(
@@ -180,7 +180,7 @@ def test_old_keys_and_wishes_change_nothing(tmp_path: Path, good: Path) -> None:
     pair, plain = load(old, good), load(good, good)
     for engine in ENGINES:
         assert tokens(pair, engine) == tokens(plain, engine)
-    assert library_generate(pair, SOURCE, 12)[0] == library_generate(plain, SOURCE, 12)[0]
+    assert library_generate(pair, SOURCE, 12).tokens == library_generate(plain, SOURCE, 12).tokens
 
 
 # --- where a text starts and ends
@@ -212,7 +212,7 @@ def test_generation_config_has_the_last_word(tmp_path: Path, name: str) -> None:
     files = {"generation_config.json": to_json(ids | {name: value})}
     pair = load(*(write_checkpoint(tmp_path / n, seed=i, files=files) for i, n in enumerate("cd")))
     assert (pair.start if name == "decoder_start_token_id" else pair.eos) == value
-    expected = library_generate(pair, SOURCE, 12)[0]
+    expected = library_generate(pair, SOURCE, 12).tokens
     assert expected != first
     for engine in ENGINES:
         assert tokens(pair, engine) == expected
@@ -286,7 +286,7 @@ def test_byt5_runs_on_every_engine(tmp_path: Path) -> None:
     ids, _ = pair.encode(text)
     assert ids == AutoTokenizer.from_pretrained(tmp_path / "large")(text)["input_ids"]
     assert pair.decode(ids) == text
-    expected = library_generate(pair, ids, 12)[0]
+    expected = library_generate(pair, ids, 12).tokens
     for engine in ENGINES:
         output = bild.generate(pair, text, method="vanilla", engine=engine, max_length=12)
         assert output.tokens == expected

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from bild.report import make_section, markdown, summary_table
-from bild.results import Interval, Record, Stationarity, Threshold
+from bild.results import Interval, Record, Threshold
+from bild.results.parts import Stationarity
 from tests.records import SIGNATURE, made_method, make_point, make_record, make_sweep
 
 

@@ -189,7 +189,7 @@ def test_points_of_version_1_are_read_as_version_2() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "keep"), [("v1", "difference"), ("v2", "loss"), ("v3", "share"), ("chow", "doubt"), (None, None)]
+    ("rule", "keep"), [("v1", "difference"), ("v2", "loss"), ("v3", "share"), ("chow", "doubt"), (None, "share")]
 )
 def test_a_token_rule_of_version_1_is_the_keep_rule_that_it_was(rule: str | None, keep: str | None) -> None:
     plain = json.loads((Path(__file__).with_name("version1") / "record.json").read_bytes())

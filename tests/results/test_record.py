@@ -154,7 +154,14 @@ def _at(plain: dict[str, Any], path: list[str]) -> dict[str, Any]:
 
 # In these mappings any key may be absent.
 FREE = ("quality__scores", "quality__difference__", "counts__large_widths", "environment__packages__", "threshold__")
-OPTIONAL = ("environment__python", "environment__load", "environment__machine__driver", "task__data__where")
+OPTIONAL = (
+    "method__stop",
+    "method__keep",
+    "environment__python",
+    "environment__load",
+    "environment__machine__driver",
+    "task__data__where",
+)
 
 
 @pytest.mark.parametrize(

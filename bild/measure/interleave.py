@@ -21,7 +21,8 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced
-from bild.engines.kernels import Kernels, kept_or_own
+from bild.engines import DTYPES
+from bild.engines.kernels import Kernels, kept_or_own, kernels_for
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
 from bild.measure.live import Run, run_live
@@ -100,7 +101,7 @@ class Measurement:
         measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why. Points that
         began with other kernels than this process would choose go on with theirs, apart from the rest.
         """
-        own = self.pair.kernels
+        own = kernels_for(self.pair.device, DTYPES[self.pair.dtype])
         for kernels, alike in by_kernels(points, own) if self.engine == "fused" else [(own, points)]:
             self.pair.use(kernels)
             self._take_engines()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bild
+from bild.cli import compose
 from bild.config import MeasureConfig, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
 from bild.engines.kernels import Kernels, kept_or_own
 from bild.measure.interleave import Measurement, OpenPoint, by_kernels
@@ -67,7 +68,6 @@ def test_new_points_take_the_choice_of_those_that_have_one(points: list[OpenPoin
 def test_points_that_began_otherwise_are_measured_apart(points: list[OpenPoint], pair: Pair) -> None:
     points[0].folder.keep_kernels(asdict(PANELS))
     points[1].folder.keep_kernels(asdict(TORCH))
-    pair.use(TORCH)
     measurement = Measurement(pair, "fused", TASK, MeasureConfig(warmup=0, library=0))
     for _ in measurement.measure(load_task(TASK).examples, points, 1):
         used = measurement.large.host is not None
@@ -83,17 +83,18 @@ def test_a_resumed_point_goes_on_with_its_own_choice_and_its_record_tells_it(
 ) -> None:
     other = TORCH if kernels is PANELS else PANELS
     monkeypatch.chdir(tmp_path)
-    config = RunConfig(task=TASK, measure=MeasureConfig(warmup=0, library=0, draws=100))
-    config.model = bild.cli.compose([]).model
+    config = RunConfig(TASK, compose([]).model, measure=MeasureConfig(warmup=0, library=0, draws=100))
     setting = (MethodConfig("bild"), ThresholdConfig(0.5, 2))
-    monkeypatch.setattr("bild.models.loading.kernels_for", lambda *_: kernels)
-    monkeypatch.setattr("bild.measure.interleave.PointFolder", PointFolder)
-    monkeypatch.setattr(PointFolder, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        measure_points(config, [setting])
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bild.models.loading.kernels_for", lambda *_: other)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("bild.measure.interleave.kernels_for", lambda *_: kernels)
+        stopped.setattr(PointFolder, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            measure_points(config, [setting])
+    monkeypatch.setattr("bild.measure.interleave.kernels_for", lambda *_: other)
     (point,) = measure_points(config, [setting])
     assert point.record.environment["kernels"] == asdict(kernels)
     assert json.loads((point.path / "kernels.json").read_bytes()) == asdict(kernels)

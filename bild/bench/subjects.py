@@ -25,7 +25,7 @@ from bild.bench.backends import (
 from bild.bench.config import BenchConfig
 from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
 from bild.engines import DTYPES, build_engine
-from bild.errors import BildError
+from bild.errors import BildError, told
 from bild.models import Pair, PairSpec, load
 from bild.models.shapes import random_model
 from bild.results.bench import ABSENT, FAILED, SKIPPED
@@ -172,7 +172,7 @@ def build_backends(config: BenchConfig, subject: Subject, device: torch.device) 
         try:
             made.built[name] = build()
         except Exception as error:  # whatever a library raises; the others go on
-            made.missing[name] = (FAILED, " ".join(str(error).split())[:200] or type(error).__name__)
+            made.missing[name] = (FAILED, told(error))
 
     try:
         for name in config.engines:

@@ -27,6 +27,7 @@ from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
 from bild.measure.live import Run, run_live
 from bild.models import Pair
+from bild.progress import collector_off
 from bild.results import PointFolder
 from bild.results.sample import BaselineRun, Sample, VanillaRun
 from bild.tasks import Example
@@ -117,15 +118,12 @@ class Measurement:
             return
         ready = [_Ready(p, self._policy(p, pending[0][1]), ids) for p, ids in zip(points, done, strict=True)]
         gc.collect()
-        gc.disable()  # a collection inside a timed example would be charged to it
-        try:
+        with collector_off():
             for n, (index, example) in enumerate(pending, 1):
                 self._measure_one(index, example, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()
                 yield index, example
-        finally:
-            gc.enable()
 
     def _policy(self, point: OpenPoint, example: Example) -> MakePolicy:
         """Return a point's policy; `max_draft` "auto" goes by costs measured on this example, or kept from before."""

@@ -14,7 +14,7 @@ from bild.errors import BildError
 from bild.report.format import Named
 from bild.report.sections import Section
 from bild.results import Interval
-from bild.results.hashing import SHORT
+from bild.results.folder import SHORT
 from bild.results.pareto import front
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint

@@ -18,6 +18,7 @@ from bild.decoding.names import label
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError, at_least, one_of
 from bild.results import Method, Threshold, config_hash
+from bild.results.parts import recorded
 from bild.sweep.ray_cluster import Workers
 
 PLANS = ("show", "only")
@@ -243,8 +244,7 @@ class SweptPoint:
     @cached_property
     def key(self) -> str:
         """The hash of all that the method heeds: equal for two ways of writing one setting."""
-        threshold = thresholds_of(self.method, self.threshold)
-        return config_hash({"method": settings(self.method, self.threshold), "threshold": threshold})
+        return config_hash({"method": settings(*self.setting), "threshold": thresholds_of(*self.setting)})
 
     @property
     def live(self) -> bool:
@@ -258,9 +258,7 @@ class SweptPoint:
 
     def recorded(self) -> tuple[Method, Threshold]:
         """Return method and thresholds as the records of measured points have them; null for what is not heeded."""
-        switches = dict.fromkeys(field.name for field in dataclasses.fields(Method))
-        method = Method(**(switches | settings(self.method, self.threshold)))  # type: ignore[arg-type]
-        return method, Threshold(**({"fb": None, "rb": None} | thresholds_of(self.method, self.threshold)))
+        return recorded(settings(*self.setting), thresholds_of(*self.setting))
 
 
 def vanilla_point() -> SweptPoint:

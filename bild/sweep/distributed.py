@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import socket
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from bild.config import Checkpoints, RunConfig
 from bild.errors import BildError
 from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
+from bild.progress import say
 from bild.sweep.context import Work
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
@@ -289,7 +289,7 @@ class WorkerPool:
                 "there, and run again with less in sweep.workers or without it; what was grown is kept."
             )
         left = "" if shard is None else f"; its {len(shard)} examples go to another"
-        print(f"warning: a worker ended ({why}){left}", file=sys.stderr, flush=True)
+        say(f"warning: a worker ended ({why}){left}")
 
 
 def _one_sentence(cause: BaseException) -> BildError:

@@ -37,13 +37,7 @@ def identity_of(pair: Pair, task: TaskConfig, data: Dataset) -> dict[str, Any]:
     """All that can change a node."""
     tokenizer = tokenizer_json(pair)
     return {
-        "task": {
-            "name": task.name,
-            "prompt": task.prompt,
-            "source_limit": task.source_limit,
-            "target_limit": task.target_limit,
-            "metric": task.metric,
-        },
+        "task": task.identity,
         "data": data.provenance["hash"],
         "pair": {
             "large": pair.large.fingerprint,

@@ -47,10 +47,10 @@ def test_the_demo_measures_its_points_and_writes_a_table_and_a_figure(demo: tupl
     assert done.code == 0, done.err
     assert {path.name for path in cwd.iterdir()} == {"results", "demo"}
     made = points(cwd / "results" / "demo" / "embedded" / "embedded-aligned")
-    labels = ["bild-smallfirst-fb0.4-rb3", "small", "speculative-k10", "vanilla"]
+    labels = ["BiLD 0.4/3", "small", "speculative k10", "vanilla"]
     assert [record(point)["label"] for point in made] == labels
     table = (cwd / "demo" / "table.md").read_text()
-    assert all(label in table for label in ("vanilla", "small", "bild-smallfirst-fb0.4-rb3"))
+    assert all(label in table for label in ("vanilla", "small", "BiLD 0.4/3"))
     assert (cwd / "demo" / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert "Written: demo/table.md" in done.out
 

@@ -111,7 +111,7 @@ def test_an_experiment_of_the_paper_by_the_command_line(hub_cache: Path, tmp_pat
     assert "Traceback" not in done.err
     found = record(only_point(tmp_path / "results"))
     jsonschema.validate(found, SCHEMA)
-    assert found["label"] == "bild-authors-fb0.6-rb2"
+    assert found["label"] == "BiLD-A 0.6/2"
     assert found["pair"]["small"]["source"] == "kssteven/T5-small-xsum-bild-aligned"
     assert found["pair"]["small"]["revision"] == hubcache.commit_of("kssteven/T5-small-xsum-bild-aligned")
     assert (found["method"]["rules"], found["method"]["scan"], found["method"]["after_rollback"]) == (

@@ -44,7 +44,7 @@ class OpenPoint:
     threshold: ThresholdConfig
     folder: PointFolder
     failed: str | None = None
-    """Why its measurement ended early."""
+    """The example and the error that ended its measurement early."""
 
 
 @dataclass(eq=False)

@@ -88,8 +88,8 @@ class Method:
 
 @dataclass(frozen=True)
 class DraftCosts:
-    """What `max_draft` "auto" went by, measured before the first example: seconds of a small step, of a large pass by
-    its width, and of the rest of a round."""
+    """The costs that `max_draft` "auto" went by, measured before the first example: seconds of a small step, of a large
+    pass by its width, and of the rest of a round."""
 
     small: float
     large: dict[int, float]

@@ -23,7 +23,7 @@ from bild.sweep.ray_cluster import Workers
 
 PLANS = ("show", "only")
 BASELINE, PUBLISHED, GRID = "baseline", "published", "grid"
-"""Why a point is in a sweep."""
+"""The reasons for which a point is in a sweep."""
 FINDS = ("speedup", "quality", "front")
 THRESHOLDS = ("fb", "rb", "alpha", "top")
 """The thresholds that a sweep may vary."""
@@ -202,7 +202,7 @@ class SweepConfig(RunConfig):
     plan: str = "show"
 
     def __post_init__(self) -> None:
-        """Check what a run checks, but that a replay takes methods which no live run can."""
+        """Check the methods of the sweep: a replay takes some that no live run can."""
         if self.plan not in PLANS:
             raise BildError(f"plan={self.plan} is not known: plan=only shows what a sweep would do, and runs nothing.")
         grid, base = self.sweep, self.method

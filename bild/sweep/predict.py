@@ -41,11 +41,11 @@ class Candidate:
     predicted: PredictedPoint = field(init=False, repr=False)
     """Once `Predictor.predict` has had all candidates."""
     chosen: str | None = None
-    """Why it is measured: "baseline", "published", "front" or, where all are, "grid"; None: it is not."""
+    """The reason to measure it: "baseline", "published", "front" or, where all are, "grid"; None: it is not."""
     subject: OpenPoint | None = field(default=None, repr=False)
     """Its measurement, where it is chosen and opened."""
     given_up: str | None = None
-    """Why it is no longer measured."""
+    """The reason for which it is no longer measured."""
     failed: str | None = None
     """The example and the error that its measurement ended with."""
     agreement: Agreement | None = None

@@ -220,9 +220,9 @@ def run_command(found: Found, config: SweepConfig) -> str:
 
 
 def _name(found: Found) -> str:
-    """Return the label of a setting and what is not usual about it."""
+    """Return the label of a setting, and the switches that are not its preset's."""
     other = differing(*found.point.setting)
-    return " ".join([found.point.label, *(f"{name}={value}" for name, value in other.items())])
+    return ", ".join([found.point.label, *(f"{name}={value}" for name, value in sorted(other.items()))])
 
 
 def _front(answer: Answer, title: str) -> Table:

@@ -96,8 +96,6 @@ class Stages:
     vanilla: Span
     """All examples."""
     tree: Span
-    tree_passes: tuple[float, float]
-    """The tree in vanilla passes over all examples."""
     live: Span
     every: Span
     """Every point decoded live on all examples, which the tree saves."""
@@ -169,7 +167,7 @@ def _stages(text: Span, source: str, config: SweepConfig, examples: int, measure
     minutes = 60 * config.sweep.minutes
     live = text.times(measured * min(config.sweep.least, examples), measured * examples)
     live = Span(min(minutes, live.low), min(minutes, live.high))
-    return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), TREE_PASSES, live, vanilla.times(points))
+    return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), live, vanilla.times(points))
 
 
 def look_into(folder: Path, machine: str) -> Stored:

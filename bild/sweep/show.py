@@ -13,10 +13,10 @@ from bild.report.table import Table, show_tables, wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import PREDICTED, Predicted, PredictedPoint
 from bild.sweep.config import BASELINE, GRID, PUBLISHED, SweepConfig
+from bild.sweep.plan import TREE_PASSES, Plan, Span
 
 if TYPE_CHECKING:
     from bild.sweep.drive import Swept
-    from bild.sweep.plan import Plan, Span
     from bild.sweep.search import Answer, Found
 
 
@@ -70,7 +70,7 @@ def _takes(plan: Plan) -> Iterator[str]:
     if stages is None:
         yield f"hours: unknown, the sizes of {plan.large} are not known here; fetch it first"
     else:
-        least, most = stages.tree_passes
+        least, most = TREE_PASSES
         yield f"one vanilla pass: {_time(stages.vanilla)} ({_time(stages.text)} a text; from {stages.source})"
         passes = f"{least:g} to {most:g} vanilla passes, by the grid and how well batches pay"
         yield f"the tree: {_time(stages.tree)} ({passes})"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Protocol, cast, overload
+from typing import Any, overload
 
 from bild import models
 from bild.config import ENGINES
@@ -13,7 +12,7 @@ from bild.decoding import Round, policy_for, setting
 from bild.decoding.policies import live_refusal, paced
 from bild.errors import BildError, one_of
 from bild.measure.draft_costs import draft_costs
-from bild.measure.live import Run, run_live
+from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
 
 
@@ -55,36 +54,20 @@ def load_pair(large: str = "embedded", small: str | None = None, *, task: str | 
     return models.load_pair(large, small, **options)
 
 
-class _Generate(Protocol):
-    @overload  # a text is a sequence of texts to the type checker, but is taken as one source
-    def __call__(self, pair: Pair, source: str | Sequence[int], **options: Any) -> Output: ...
-    @overload
-    def __call__(self, pair: Pair, source: Sequence[str] | Sequence[Sequence[int]], **options: Any) -> list[Output]: ...
-
-
-def _each_source(one: Callable[..., Output]) -> _Generate:
-    """Let a function of one source take a list of sources too, and return a list of outputs."""
-
-    @wraps(one)
-    def each(pair: Pair, source: Any, **options: Any) -> Output | list[Output]:
-        if not isinstance(source, str) and len(source) and not isinstance(source[0], int):
-            return [one(pair, each, **options) for each in source]
-        return one(pair, source, **options)
-
-    return cast(_Generate, each)
-
-
-@_each_source
+@overload  # the type checker sees a text as a sequence of texts, too
+def generate(pair: Pair, source: str | Sequence[int], **options: Any) -> Output: ...
+@overload
+def generate(pair: Pair, source: Sequence[str] | Sequence[Sequence[int]], **options: Any) -> list[Output]: ...
 def generate(
     pair: Pair,
-    source: str | Sequence[int],
+    source: Any,
     *,
     engine: str = "fused",
     max_length: int = 128,
     source_limit: int = 1024,
     method: str = "bild",
     **options: Any,
-) -> Output:
+) -> Output | list[Output]:
     """Decode a text, or token ids (end token included), greedily at batch size 1; of a list, one after the other.
 
     `max_length` counts the start token, `source_limit` the end token of a text. `options` are the switches and
@@ -93,6 +76,9 @@ def generate(
     on which its costs are measured, once in a process. Raises BildError for a value out of range, for an option
     without effect, and for a method that cannot run live.
     """
+    if not isinstance(source, str) and len(source) and not isinstance(source[0], int):
+        same = options | {"engine": engine, "max_length": max_length, "source_limit": source_limit, "method": method}
+        return [generate(pair, each, **same) for each in source]
     one_of("engine", engine, ENGINES)
     if max_length < 2:
         raise BildError(f"max_length={max_length} is out of range: it counts the start token, so 2 or more.")
@@ -103,12 +89,7 @@ def generate(
     ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
     make = policy_for(how, threshold, draft_costs(pair, engine, ids) if paced(how) else None)
     policy = make(start=pair.start, eos=pair.eos, max_length=max_length)
-    if how.spec.exits:
-        run = run_live(policy, ids, pair.calm_engine(engine), None)
-    else:
-        author = how.spec.author
-        large = None if author == "small" else pair.engine("large", engine)
-        run = run_live(policy, ids, large, None if author == "large" else pair.engine("small", engine))
+    run = run_live(policy, ids, *engines_of(pair, method, engine))
     done = run.decoded
     text = None if pair.tokenizer is None else pair.decode(done.tokens)
     return Output(done.tokens, done.origins, done.rounds, text, run)

@@ -28,7 +28,7 @@ KINDS = ("t5", "mt5")
 
 @dataclass
 class EngineConfig:
-    """How one forward step is executed, and on what."""
+    """The engine that runs a forward step, and the device that it runs on."""
 
     name: str = "fused"
     dtype: str = "fp32"
@@ -69,18 +69,18 @@ class ModelConfig:
     exit: int | None = None
     """Early exit: the small model is the large one's first `exit` decoder layers."""
     pretrained: Checkpoints | None = None
-    """What the two were before they were fine-tuned: where `bild.train` and `bild.align` start from."""
+    """The two before they were fine-tuned: `bild train` and `bild align` start from them."""
 
     def __post_init__(self) -> None:
         at_least("model.exit", self.exit, 1)
 
     @property
     def pair_name(self) -> str:
-        """What its results are filed under."""
+        """The name of its folder under `results/<task>/`."""
         return self.name if self.exit is None else f"{self.name.removesuffix('-exit')}-exit{self.exit}"
 
     def fit(self, task: TaskConfig) -> Checkpoints | None:
-        """The two checkpoints for a task, or None where the pair was not made for it."""
+        """Return the two checkpoints for a task, or None where the pair was not made for it."""
         found = self.checkpoints.get(task.name)
         if found is None and self.checkpoints and not (self.large and self.small):
             return None
@@ -109,11 +109,11 @@ class ShapeConfig:
     encoder_layers: int = 6
     decoder_layers: int = 6
     rows: int = 32128
-    """Of the embedding and of the head: the vocabulary with its padding."""
+    """Rows of the embedding and of the head: the vocabulary with its padding."""
     gated: bool = False
     """Gated GELU (T5 v1.1, mT5) or ReLU (T5 v1.0)."""
     tied: bool = True
-    """Whether the head is the embedding (T5 v1.0), or has weights of its own."""
+    """The head is the embedding (T5 v1.0), or else has weights of its own."""
 
     def __post_init__(self) -> None:
         one_of("shape.kind", self.kind, KINDS)
@@ -164,7 +164,7 @@ class TaskConfig:
 
 @dataclass
 class MeasureConfig:
-    """How latency is told: warm-up, the library's own `generate()` beside it, and the bootstrap."""
+    """Settings of the measurement: warm-up, the library's own `generate()` beside it, and the bootstrap."""
 
     warmup: int = 3
     library: int = 32
@@ -182,7 +182,7 @@ class MeasureConfig:
 
 @dataclass
 class RunConfig:
-    """Everything that `python -m bild.run` can be told."""
+    """All options of `bild run`."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -15,18 +15,13 @@ from typing import Any, ClassVar
 
 from bild.cli import load, options, run_hydra, typed
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
-from bild.decoding.methods import refuse_unheeded
+from bild.decoding.methods import refuse_unheeded, split_options
 from bild.errors import BildError
-
-_OPTIONS = {
-    group: {field.name for field in dataclasses.fields(kind)} - {"name"}
-    for group, kind in (("method", MethodConfig), ("threshold", ThresholdConfig))
-}
 
 
 @dataclass
 class DemoConfig(RunConfig):
-    """What `bild run` can be told, a list of points in the place of one, and where the figure goes."""
+    """All options of `bild run`, with a list of points in the place of one, and the folder of the figure."""
 
     OWN: ClassVar[dict[str, str]] = {
         "threshold": "points=[...]",
@@ -55,12 +50,9 @@ class DemoConfig(RunConfig):
         if option not in options("method"):
             raise BildError(f"{where}.method={option} is not known: choose one of {', '.join(options('method'))}.")
         preset = {key: value for key, value in load("method", option).items() if value is not None}
-        given = {group: {key: point[key] for key in point if key in fields} for group, fields in _OPTIONS.items()}
-        if strange := [key for key in point if not any(key in fields for fields in _OPTIONS.values())]:
-            known = sorted(set().union(*_OPTIONS.values()))
-            raise BildError(f"{where}.{strange[0]} is not an option: there are {', '.join(known)}.")
-        method: MethodConfig = typed(MethodConfig, dataclasses.asdict(self.method), preset, given["method"])
-        threshold: ThresholdConfig = typed(ThresholdConfig, given["threshold"])
+        switches, thresholds = split_options(point, f"{where}.")
+        method: MethodConfig = typed(MethodConfig, dataclasses.asdict(self.method), preset, switches)
+        threshold: ThresholdConfig = typed(ThresholdConfig, thresholds)
         refuse_unheeded(method, threshold, point)
         RunConfig(self.task, self.model, method, threshold, self.engine)  # refuses what cannot be run live
         return method, threshold

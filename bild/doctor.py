@@ -1,4 +1,10 @@
-"""`bild doctor` (or `python -m bild.doctor`): what this machine has, what is missing, and how to mend it."""
+"""`bild doctor` (or `python -m bild.doctor`): what this machine has, what is
+missing, and how to mend it.
+
+    bild doctor           the machine, and which tasks and models are here
+    bild doctor tasks     every task, and the command that fetches it
+    bild doctor models    every pair, and the command that fetches it
+"""
 
 from __future__ import annotations
 
@@ -20,6 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bild.cli import load, options, typed
+from bild.cli.groups import in_brief
 from bild.config import ModelConfig, TaskConfig
 from bild.errors import BildError, guard
 
@@ -85,7 +92,7 @@ def _gpu(torch: Any) -> list[Finding]:
         built = torch.version.cuda or "none"
         there = shutil.which("nvidia-smi") is not None
         mend = "torch is a CPU build: install a CUDA build of the same version" if there and built == "none" else ""
-        seen = f"none usable (torch built with CUDA: {built}); everything runs on the CPU"
+        seen = f"none (torch built with CUDA: {built}); everything runs on the CPU"
         return [Finding("GPU", MISSING if there else WARN, seen, mend or "a T4 or better for the paper's pairs")]
     found = []
     for index in range(torch.cuda.device_count()):
@@ -174,6 +181,16 @@ def trial() -> Finding:
     return Finding("decoding", OK, f"the embedded pair wrote {output.text!r} in {output.run.total_ns / 1e6:.0f} ms")
 
 
+def brief(name: str, findings: list[Finding]) -> Finding:
+    """Return one line about all tasks or all models: which are here, and which are not."""
+    here, absent = (
+        in_brief(name.removesuffix("s"), (f.what.partition("=")[2] for f in findings if (f.state == OK) is good))
+        for good in (True, False)
+    )
+    mend = f"fetched at the first run, or by the commands of bild doctor {name}"
+    return checked(name, not absent, f"{here}{absent and f'; not here: {absent}'}", mend, MISSING)
+
+
 def report(findings: list[Finding]) -> None:
     """Print findings within the terminal's width, 80 columns in a pipe; what mends one stands below it."""
     console = Console(highlight=False)
@@ -189,17 +206,20 @@ def report(findings: list[Finding]) -> None:
 def main() -> int:
     """Run the command line: exit code 0 where the embedded pair decodes, 1 where it does not, 2 for a wrong call."""
     broken = False
+    lists = {"tasks": tasks, "models": pairs}
 
     def command() -> None:
         nonlocal broken
         if sys.argv[1:] in (["--help"], ["-h"]):
-            print((__doc__ or "").replace("`", ""))
-            return
-        if len(sys.argv) > 1:
-            raise BildError(f"bild doctor takes no options, but {sys.argv[1]!r} was given.")
-        decoding = trial()
-        report([*machine(), hub(), decoding, *tasks(), *pairs()])
-        broken = decoding.state != OK
+            print((__doc__ or "").replace("`", "").rstrip())
+        elif len(sys.argv) == 2 and sys.argv[1] in lists:
+            report(lists[sys.argv[1]]())
+        elif len(sys.argv) > 1:
+            raise BildError(f"bild doctor takes tasks or models, but {' '.join(sys.argv[1:])!r} was given.")
+        else:
+            decoding = trial()
+            report([*machine(), hub(), decoding, *(brief(name, find()) for name, find in lists.items())])
+            broken = decoding.state != OK
 
     return guard(command) or int(broken)
 

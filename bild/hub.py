@@ -12,7 +12,7 @@ from bild.errors import BildError
 
 
 def is_name(repository: str) -> bool:
-    """Whether a repository of the hub could have this name: `name` or `owner/name`."""
+    """Return whether a repository of the hub could have this name: `name` or `owner/name`."""
     try:
         repo_folder_name(repo_id=repository, repo_type="model")  # checks it
     except HFValidationError:
@@ -21,14 +21,14 @@ def is_name(repository: str) -> bool:
 
 
 def store(repository: str, kind: str) -> Path:
-    """Where the client keeps a repository; `kind` is "model" or "dataset". BildError where the name cannot be one."""
+    """Return where the client keeps a repository of a `kind`, "model" or "dataset". BildError for a wrong name."""
     if not is_name(repository):
         raise BildError(f"{repository} is no name of a {kind} on the hub: give name or owner/name, or a folder.")
     return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type=kind)
 
 
 def cached_snapshot(repository: str, kind: str, revision: str = "main") -> Path | None:
-    """The cached snapshot of a branch, tag or full commit hash, or None.
+    """Return the cached snapshot of a branch, tag or full commit hash, or None.
 
     The client itself refuses a snapshot of which only some files were fetched; here some files are all that is wanted.
     """
@@ -39,5 +39,5 @@ def cached_snapshot(repository: str, kind: str, revision: str = "main") -> Path 
 
 
 def ships(name: str) -> bool:
-    """Whether a name is that of a model in the package: "embedded", or "embedded/<folder>"."""
+    """Return whether a name is that of a model in the package: "embedded", or "embedded/<folder>"."""
     return name == "embedded" or name.startswith("embedded/")

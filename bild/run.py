@@ -19,10 +19,10 @@ from bild.errors import BildError
 
 @dataclass
 class TracedConfig(RunConfig):
-    """What `python -m bild.run` can be told beyond what a point consists of."""
+    """All options of `bild run`: those of a point, and those that change no result."""
 
     trace: int = 0
-    """How many examples to show afterwards, token by token. It changes no result, so it is in no hash."""
+    """The number of examples to show afterwards, token by token. It changes no result, so it is in no hash."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Whether the engines write the same texts, on the captions and pairs that come with the package.
+"""Check that the engines write the same texts, on the captions and pairs that come with the package.
 
     python scripts/check_engines.py --examples 200      # fused and graph beside hf: vanilla, BiLD, early exit
 
@@ -27,7 +27,7 @@ ENGINES = ("hf", "fused", "graph")
 
 
 def texts(pair: Pair, engine: str, source: list[int], limit: int) -> list[list[int]]:
-    """What every point writes on one engine."""
+    """Return the texts of every point on one engine."""
     large, small = pair.engine("large", engine), pair.engine("small", engine)
     found = []
     for method, threshold in POINTS:

@@ -1,4 +1,4 @@
-"""What decision trees cost and whether they tell the truth, on the embedded pair and task.
+"""Measure the cost of decision trees, and check that they tell the truth, on the embedded pair and task.
 
     python scripts/check_trees.py cost            # growing and replaying 15 x 12 thresholds against live decoding
     python scripts/check_trees.py agreement       # 80 points of BiLD, replayed and decoded live, example by example

@@ -1,4 +1,4 @@
-"""Make `tests/golden/`: two pairs of tiny checkpoints, and what the authors' algorithm writes with them.
+"""Make `tests/golden/`: two pairs of tiny checkpoints, and the texts of the authors' algorithm with them.
 
 The models are trained for a minute each on a toy task whose answer is partly chance, so that they are neither sure nor
 lost. The sequences come from the restatement of the algorithm in the tests, over whole passes of the library's own
@@ -130,7 +130,7 @@ def choose(found: list[tuple[set[str], dict[str, Any]]], dice: random.Random) ->
 
 
 def greedy_is_sure(models: dict[str, Any], source: list[int], max_length: int = 32) -> dict[str, Any] | None:
-    """What each model writes alone, or None at a near-tie."""
+    """Return the text of each model alone, or None at a near-tie."""
     texts: dict[str, Any] = {"input": source}
     for role, model in models.items():
         ask = next_token(model, source)

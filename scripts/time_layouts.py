@@ -1,4 +1,4 @@
-"""`python -m scripts.time_layouts`: what the layouts in `bild.engines.layouts` rest on, measured on this machine's CPU.
+"""`python -m scripts.time_layouts`: time the layouts of `bild.engines.layouts` on this machine's CPU.
 
 Products of 1 to 16 rows with a matrix in five layouts, and ways to summarise a wide head. The ways take turns, and each
 goes round copies of its matrix that no cache can hold together, as the layers of a large model do.
@@ -43,7 +43,7 @@ def products(inner: int, outer: int, rows: int) -> dict[str, Product]:
     weights = [torch.randn(outer, inner) for _ in range(copies)]
     across = [weight.t().contiguous() for weight in weights]
     found: dict[str, Product] = {
-        "read": lambda _, i: weights[i % copies].sum(),  # the floor of all others
+        "read": lambda _, i: weights[i % copies].sum(),  # no other can be faster
         "[out, in]": lambda x, i: F.linear(x, weights[i % copies]),
         "[in, out]": lambda x, i: x @ across[i % copies],
     }

@@ -1,4 +1,4 @@
-"""How long replaying takes: 1,000 points (40 x 25 thresholds of BiLD) on made-up trees, scaled to 1,000 examples.
+"""Time the replay of 1,000 points (40 x 25 thresholds of BiLD) on made-up trees, scaled to 1,000 examples.
 
     python scripts/time_replay.py                 # texts of 20 and of 50 tokens
     python scripts/time_replay.py --examples 100

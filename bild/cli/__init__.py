@@ -1,4 +1,4 @@
-"""What the command lines share: Hydra's composition over `conf/`, with a user's mistake told in one sentence.
+"""The common part of the command lines: Hydra's composition over `conf/`, with a user's mistake told in one sentence.
 
 Options are checked against the typed schema before Hydra sees them, because its own messages speak of structs and
 append operators; and a task or a pair that was not named is chosen to fit the other.

@@ -34,26 +34,28 @@ def check_options(overrides: Sequence[Override], schema: type) -> None:
 
 def _check_key(key: str, schema: type) -> None:
     kind: Any = schema
-    path: list[str] = []
+    path = ""
     for part in key.split("."):
         if not dataclasses.is_dataclass(kind):
             if typing.get_origin(kind) is dict:
                 return
-            raise BildError(f"{key} is not an option: {'.'.join(path)} is a single value.")
-        told = typing.get_type_hints(kind)
-        hints = {field.name: told[field.name] for field in dataclasses.fields(kind)}
-        if part not in hints:
-            where = f"{'.'.join(path)} has" if path else "there are"
-            hint = did_you_mean(part, hints, "".join(f"{each}." for each in path))
-            raise BildError(f"{key} is not an option{hint}: {where} {', '.join(hints)}.")
-        path.append(part)
-        kind = plain_type(hints[part])
+            raise BildError(f"{key} is not an option: {path[:-1]} is a single value.")
+        known = option_types(kind)
+        if part not in known:
+            where = f"{path[:-1]} has" if path else "there are"
+            raise BildError(f"{key} is not an option{did_you_mean(part, known, path)}: {where} {', '.join(known)}.")
+        path, kind = f"{path}{part}.", known[part]
 
 
-def plain_type(hint: Any) -> Any:
-    """Return the type of an option that may be None."""
+def option_types(schema: Any) -> dict[str, Any]:
+    """Return the type of each option of a config dataclass, by name; None is left out of those that allow it."""
+    hints = typing.get_type_hints(schema)
+    return {option.name: _but_none(hints[option.name]) for option in dataclasses.fields(schema)}
+
+
+def _but_none(hint: Any) -> Any:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return next(a for a in typing.get_args(hint) if a is not type(None))
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint
 
 
@@ -85,8 +87,8 @@ def check_heeded(overrides: Sequence[Override], config: Any) -> None:
         else:
             continue
         if sets and not sets & heeded:
-            usual = {name: heeds(MethodConfig(name), ThresholdConfig()) for name in METHODS}
-            other = next((name for name in ("bild", *usual) if sets & usual[name]), "bild")
+            usual = ((name, heeds(MethodConfig(name), ThresholdConfig())) for name in ("bild", *METHODS))
+            other = next((name for name, found in usual if sets & found), "bild")
             how = "".join(f" method.{name}={value}" for name in ("stop", "keep") if (value := getattr(method, name)))
             raise BildError(
                 f"{key} has no effect with method={method.name}{how}: leave it out, or choose method={other}."

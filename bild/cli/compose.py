@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bild.cli.checks import check_heeded, check_options
 from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
 from bild.cli.overrides import parse, sentence, to_fields, values
-from bild.config import ModelConfig, RunConfig
+from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean
 
 
@@ -62,7 +62,7 @@ def to_yaml(overrides: Sequence[str], name: str, schema: type) -> str:
 
 
 def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
-    """From Hydra's dictionary to the dataclass, whose own checks then run."""
+    """Turn Hydra's dictionary into the dataclass, whose own checks then run."""
     config = OmegaConf.to_object(raw)
     assert isinstance(config, schema)
     if "method" in groups(schema):
@@ -138,3 +138,21 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
             config = to_config(hydra.compose(name, overrides), schema)
             if "method" in groups(schema):
                 check_heeded(parsed, config)
+
+
+def published_settings(task: str, model: str) -> list[tuple[MethodConfig, ThresholdConfig]]:
+    """Return the paper's BiLD settings for a task and a pair, in the order of their names; none where it has none."""
+    found = []
+    for option in options("experiment"):
+        chosen = load("experiment", option).get("defaults", [])
+        # Composing takes a tenth of a second, so only those that name the task and the pair are composed.
+        if {"override /task": task} in chosen and {"override /model": model} in chosen:
+            config: RunConfig = compose([f"experiment={option}"])
+            if config.method.name == "bild":
+                found.append((config.method, config.threshold))
+    return found
+
+
+def shapes() -> dict[str, ShapeConfig]:
+    """Return the shapes of published checkpoints, by name."""
+    return {option: ShapeConfig(**OmegaConf.to_object(load("shape", option))) for option in options("shape")}  # type: ignore[arg-type]

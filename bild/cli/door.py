@@ -9,11 +9,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 from bild import __version__
-from bild.cli.checks import plain_type
+from bild.cli.checks import option_types
 from bild.cli.groups import conf_dir, groups, options
+from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
+from bild.decoding.policies import live_refusal
 from bild.errors import BildError, did_you_mean, guard
 
 
@@ -23,6 +25,14 @@ class Verb(NamedTuple):
     module: str
     schema: str | None
     about: str
+
+    def load_schema(self) -> type | None:
+        """Import the config dataclass of its options; None where it takes no overrides."""
+        if self.schema is None:
+            return None
+        module, _, name = self.schema.rpartition(".")
+        found: type = getattr(import_module(module), name)
+        return found
 
 
 VERBS = {
@@ -111,7 +121,7 @@ def _one_of(what: str, given: list[str], known: list[str]) -> str:
 
 
 def _listed(rest: list[str]) -> Iterator[str]:
-    """What can be listed; or the options of a group, each with the first sentence of its file's comment."""
+    """Tell what can be listed; or the options of a group, each with what there is to say about it."""
     if not rest or rest[0] in ("--help", "-h"):
         for name, group in LISTS.items():
             yield f"bild list {name:<12} {len(options(group)):>3}, each chosen as {group}=..."
@@ -120,13 +130,27 @@ def _listed(rest: list[str]) -> Iterator[str]:
     group = LISTS[_one_of("list", [plural, *rest[1:]], list(LISTS))]
     width = max(map(len, options(group)))
     for option in options(group):
-        line = f"{option:<{width}}  {_comment(group, option)}"
+        line = f"{option:<{width}}  {_about(group, option)}"
         yield textwrap.fill(line, _width(), subsequent_indent=" " * (width + 2), break_on_hyphens=False)
 
 
 def _width() -> int:
-    """Of the terminal; in a pipe every entry stays on one line, for grep."""
+    """Return the terminal's width; in a pipe every entry stays on one line, for grep."""
     return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else 10_000
+
+
+def _about(group: str, option: str) -> str:
+    """Return a method's entry in `METHODS`, or else the first sentence of the option's file."""
+    if group == "method":
+        spec, heeded = METHODS[option], heeds(MethodConfig(option), ThresholdConfig())
+        rules = f" Stop {spec.stop}, keep {spec.keep}." if spec.stop else ""
+        named = [name for kind in (ThresholdConfig, MethodConfig) for name in option_types(kind) if name in heeded]
+        return f"{spec.words}{rules}{' Options: ' + ', '.join(named) + '.' if named else ''}"
+    told = _comment(group, option)
+    if group == "engine":
+        refused = [name for name in METHODS if live_refusal(MethodConfig(name), option)]
+        return f"{told} Runs every method but {', '.join(refused)}."
+    return told
 
 
 def _comment(group: str, option: str) -> str:
@@ -147,10 +171,9 @@ def _possible(before: list[str], current: str) -> list[str]:
     if before[0] in OWN:
         return list(LISTS if before[0] == "list" else SCRIPTS) if len(before) == 1 else []
     verb = VERBS.get(before[0])
-    if verb is None or verb.schema is None:
+    schema = verb.load_schema() if verb is not None else None
+    if schema is None:
         return []
-    module, _, name = verb.schema.rpartition(".")
-    schema = getattr(import_module(module), name)
     key, equals, value = current.partition("=")
     if not equals:
         flags = ["--help", "--cfg", "-m"] if current.startswith("-") else []
@@ -162,13 +185,11 @@ def _possible(before: list[str], current: str) -> list[str]:
 
 
 def _keys(schema: type) -> dict[str, Any]:
-    """Every key of a schema, in dots, with its type."""
+    """Return the type of every key of a schema, by its dotted name."""
     found: dict[str, Any] = {}
-    hints = get_type_hints(schema)
-    for field in dataclasses.fields(schema):
-        kind = plain_type(hints[field.name])
-        inner = _keys(kind) if dataclasses.is_dataclass(kind) and isinstance(kind, type) else None
-        found |= {field.name: kind} if inner is None else {f"{field.name}.{key}": each for key, each in inner.items()}
+    for name, kind in option_types(schema).items():
+        inner = _keys(kind) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+        found |= {name: kind} if inner is None else {f"{name}.{key}": each for key, each in inner.items()}
     return found
 
 

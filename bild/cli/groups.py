@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -10,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from bild.errors import BildError
 
 GROUPS = ("task", "model", "method", "threshold", "engine", "experiment")
-"""Of the commands that measure points; a schema with groups of its own names them as its `GROUPS`."""
+"""The groups of commands that measure points; a schema with groups of its own names them as its `GROUPS`."""
 
 
 def conf_dir() -> Path:
-    """The folder `conf/`: beside the package in a checkout, inside it in an installed wheel."""
+    """Return the folder `conf/`: beside the package in a checkout, inside it in an installed wheel."""
     here = Path(__file__).resolve().parents[1]
     for place in (here / "conf", here.parent / "conf"):
         if (place / "run.yaml").is_file():
@@ -23,7 +25,7 @@ def conf_dir() -> Path:
 
 
 def groups(schema: type) -> tuple[str, ...]:
-    """The groups of `conf/` that a command with this schema takes."""
+    """Return the groups of `conf/` that a command with this schema takes."""
     found: tuple[str, ...] = getattr(schema, "GROUPS", GROUPS)
     return found
 
@@ -34,13 +36,21 @@ def register(name: str, schema: type) -> None:
 
 
 def options(group: str) -> list[str]:
-    """The options of a group, as they are typed."""
+    """Return the options of a group, as they are typed."""
     folder = conf_dir() / group
     return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
 
 
+def in_brief(group: str, named: Iterable[str]) -> str:
+    """Return options as one list in words; those in a folder are only counted."""
+    named = list(named)
+    folders = Counter(option.partition("/")[0] for option in named if "/" in option)
+    shown = [option for option in named if "/" not in option]
+    return ", ".join(shown + [f"{folder}/... ({n}: bild list {group}s)" for folder, n in folders.items()])
+
+
 def load(group: str, option: str) -> DictConfig:
-    """The file of an option as it stands, nothing filled in."""
+    """Read the file of an option as it stands, nothing filled in."""
     loaded = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
     assert isinstance(loaded, DictConfig)
     return loaded

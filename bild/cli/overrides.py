@@ -1,4 +1,4 @@
-"""What a user typed: read into overrides, and mistakes in it told in one sentence."""
+"""Read a user's arguments as overrides, and tell mistakes in them in one sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORDS: dict[Any, str] = {
 
 
 def to_fields(arguments: Sequence[str], schema: type) -> list[str]:
-    """Arguments as typed, with what the schema's `ALIASES` name turned into its fields, which are lists.
+    """Return arguments as typed, with what the schema's `ALIASES` name turned into its fields, which are lists.
 
     A word that is also a group would be taken by Hydra for a choice in it: `engine=hf,fused` becomes
     `engines=[hf,fused]`.
@@ -42,7 +42,7 @@ def to_fields(arguments: Sequence[str], schema: type) -> list[str]:
 
 
 def as_typed(text: str, schema: type) -> str:
-    """A sentence that names fields, with the words that users type for them."""
+    """Put the words that users type into a sentence that names fields."""
     for typed, name in getattr(schema, "ALIASES", {}).items():
         text = re.sub(rf"\b{name}\b", typed, text)
     return text
@@ -61,7 +61,7 @@ def parse(overrides: Iterable[str]) -> list[Override]:
 
 
 def values(override: Override) -> list[str]:
-    """The values of an override, as they were typed."""
+    """Return the values of an override, as they were typed."""
     if override.value_type in (ValueType.GLOB_CHOICE_SWEEP, ValueType.INTERVAL_SWEEP):
         raise BildError(f"{override.input_line} does not list its values: write them as in threshold.fb=0.3,0.6.")
     if override.is_sweep_override():
@@ -71,7 +71,7 @@ def values(override: Override) -> list[str]:
 
 
 def sentence(error: Exception) -> str:
-    """One sentence from an error of Hydra or OmegaConf, which knows its cause, the key, the value and the schema."""
+    """Return one sentence from an error of Hydra or OmegaConf, which knows its cause, key, value and schema."""
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
         cause = cause.__cause__
@@ -85,7 +85,7 @@ def sentence(error: Exception) -> str:
 
 
 def _expected(hint: Any, inside: bool = False) -> str:
-    """The type of an option in words; `inside` is that of the values which a list or a dict holds."""
+    """Return the type of an option in words, or if `inside` the type of the values that a list or a dict holds."""
     if inside:
         hint = (typing.get_args(hint) or (str,))[-1]
     kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(hint) or [hint] if kind is not type(None)]

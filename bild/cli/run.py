@@ -6,7 +6,6 @@ import argparse
 import sys
 import tempfile
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from bild.cli.compose import check_all, complete, to_config, to_yaml
-from bild.cli.groups import conf_dir, groups, options, register
+from bild.cli.groups import conf_dir, groups, in_brief, options, register
 from bild.cli.overrides import as_typed, to_fields
 from bild.config import RunConfig
 from bild.errors import BildError, guard
@@ -106,7 +105,7 @@ def _hydra_main(
 
 
 def _help(about: str, overrides: Sequence[str], name: str, schema: type) -> str:
-    """What a command does, its flags, the options of its groups, and all keys with their values."""
+    """Return what a command does, its flags, the options of its groups, and all keys with their values."""
     paragraphs = [
         part if part.startswith(" ") else textwrap.fill(part, WIDTH)
         for part in about.replace("`", "").strip("\n").split("\n\n")
@@ -120,11 +119,5 @@ def _help(about: str, overrides: Sequence[str], name: str, schema: type) -> str:
 
 
 def _entry(group: str, named: Sequence[str]) -> str:
-    """A group and its options; those in a folder of it are only counted."""
-    folders = Counter(option.partition("/")[0] for option in named if "/" in option)
-    shown = [option for option in named if "/" not in option]
-    shown += [f"{folder}/... ({count}: bild list {group}s)" for folder, count in folders.items()]
-    first = f"  {group:<12} "
-    return textwrap.fill(
-        ", ".join(shown), WIDTH, initial_indent=first, subsequent_indent=" " * 15, break_on_hyphens=False
-    )
+    shown, first = in_brief(group, named), f"  {group:<12} "
+    return textwrap.fill(shown, WIDTH, initial_indent=first, subsequent_indent=" " * 15, break_on_hyphens=False)

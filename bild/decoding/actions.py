@@ -1,4 +1,4 @@
-"""What a policy asks of a driver, and what it is told. No tensors: token ids and floats only.
+"""The questions of a policy and a driver's answers. No tensors: token ids and floats only.
 
 The questions and answers are named tuples because one of each is made per round, inside the timed loop.
 """
@@ -29,7 +29,7 @@ class Draft(NamedTuple):
 
 
 class Drafted(NamedTuple):
-    """What it wrote. If `stop` is "unsure", the last token is the one it was unsure of."""
+    """The answer to `Draft`. If `stop` is "unsure", the last token is the one that the model was unsure of."""
 
     tokens: list[int]
     probs: list[float]
@@ -41,7 +41,7 @@ class Write(NamedTuple):
 
     prefix: list[int]
     """The text so far, decoder start token included."""
-    bars: list[float]
+    thresholds: list[float]
     """Per token, and so at most this many: the confidence, 0..1, from which it is written. At 1 all layers run."""
     confidence: Confidence
     first_exit: int
@@ -49,7 +49,7 @@ class Write(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What it wrote, and how deep it went for it."""
+    """The answer to `Write`, with the depth of each token."""
 
     tokens: list[int]
     probs: list[float]
@@ -67,7 +67,7 @@ class Verify(NamedTuple):
     prefix: list[int]
     tokens: list[int]
     ranks: bool = False
-    """Whether to tell the ranks of the tokens, which costs a look at every probability."""
+    """Also tell the ranks of the tokens, which costs a look at every probability."""
 
 
 class Verdict(NamedTuple):

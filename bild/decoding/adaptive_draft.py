@@ -1,4 +1,4 @@
-"""How long a draft may be: up to where another token stops paying, by measured costs and what this text has shown.
+"""The draft limit of `stop=auto`: a draft ends where another token stops paying, by costs and this text so far.
 
 Let `a` be the share of drafted tokens that stand, `u` the share of small steps that are sure, `s` the time of a small
 step and `V(w)` that of a large pass of width w. A round that may draft up to L tokens writes, on the mean,
@@ -20,7 +20,7 @@ AUTO = "auto"
 _STOOD, _FELL = 4.0, 1.0
 """A Beta prior of the share that stands: 0.8 before the first verdict, as if five had been seen."""
 _STEPS = 4.0
-"""Sure steps that are taken as seen before the first one."""
+"""Sure steps that count as seen before the first one."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DraftCosts:
     large: tuple[tuple[int, float], ...]
     """(width, one large pass of so many new positions), by rising width from 1 to at least 2; linear in between."""
     rest: float = 0.0
-    """What a round takes besides its passes."""
+    """Seconds of a round besides its passes."""
 
     def __post_init__(self) -> None:
         widths, passes = [width for width, _ in self.large], [seconds for _, seconds in self.large]
@@ -49,7 +49,7 @@ class DraftCosts:
         return self.large[-1][0] - 1
 
     def passes(self) -> list[float]:
-        """Seconds of a large pass of width 1, 2, ... `longest` + 1."""
+        """Return the seconds of a large pass of width 1, 2, ... `longest` + 1."""
         found = [self.large[0][1]]
         for (before, low), (width, high) in zip(self.large, self.large[1:], strict=False):
             found += [low + (high - low) * (w - before) / (width - before) for w in range(before + 1, width + 1)]
@@ -58,19 +58,19 @@ class DraftCosts:
 
 @dataclass
 class Tally:
-    """What the drafts of one text came to so far."""
+    """Counts over the drafts of one text so far."""
 
     steps: int = 0
     """Small steps."""
     unsure: int = 0
-    """Of these, the ones that ended a draft because the small model was unsure."""
+    """Small steps that ended a draft because the small model was unsure."""
     stood: int = 0
     """Drafted tokens that stand."""
     fell: int = 0
-    """Drafted tokens that were taken back; those behind one were not judged and do not count."""
+    """Drafted tokens that were taken back; those behind such a token were not judged and do not count."""
 
     def add(self, steps: int, unsure: bool, stood: int, fell: bool) -> Tally:
-        """One more round."""
+        """Count one more round."""
         self.steps += steps
         self.unsure += unsure
         self.stood += stood
@@ -85,10 +85,10 @@ class Pace:
         self.costs = costs
         passes = costs.passes()
         self._wider: Sequence[float] = [passes[j] - passes[j - 1] for j in range(1, len(passes))]
-        """What the j-th drafted token adds to the large pass."""
+        """Seconds that the j-th drafted token adds to the large pass."""
 
     def limit(self, tally: Tally) -> int:
-        """At most this many tokens, 1 to `costs.longest`; of equally good limits the shortest."""
+        """Return the limit, 1 to `costs.longest`; of equally good limits the shortest."""
         sure = 1.0 - tally.unsure / (tally.steps + _STEPS)
         stand = sure * (tally.stood + _STOOD) / (tally.stood + tally.fell + _STOOD + _FELL)
         small = self.costs.small

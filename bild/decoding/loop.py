@@ -24,15 +24,15 @@ class Round(NamedTuple):
     probs: list[float]
     """The small model's probability of each drafted token; where `stop` is "unsure", also of the dropped one."""
     stop: str
-    """Why the draft ended: "limit", "unsure", "eos", or "none" where the large model wrote without a draft."""
+    """The reason of its end: "limit", "unsure", "eos", or "none" where the large model wrote without a draft."""
     token_nll: list[float]
     """The large model's -ln p of each drafted token; empty if it was not asked."""
     kept: int
-    """How many drafted tokens stand."""
+    """The number of drafted tokens that stand."""
     wrote: int | None
     """The token that the large model put after them, if any."""
     rollback: bool
-    """Whether `wrote` replaces a drafted token."""
+    """`wrote` replaces a drafted token."""
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _draft_while_likely(y: list[int], limit: int, least: float, eos: int) -> Gen
 
 
 def alone(author: Author, *, start: int, eos: int, max_length: int) -> Policy:
-    """Greedy decoding by one model: `vanilla` is the large one, `small` the small one."""
+    """Decode greedily by one model: `vanilla` is the large one, `small` the small one."""
     drafted: Drafted = yield Draft([start], max_length - 1, 0.0, author)
     tokens, probs, stop = drafted
     # What the large model writes by itself is no draft.

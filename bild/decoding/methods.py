@@ -15,7 +15,7 @@ from typing import Any
 from bild.decoding.actions import Author
 from bild.decoding.adaptive_draft import AUTO
 from bild.decoding.early_exit import DEFAULT_DECAY
-from bild.decoding.rules import KEEPS, STOPS
+from bild.decoding.rules import BY_FB, KEEPS, STOPS
 from bild.errors import BildError, at_least, one_of
 
 RULES = ("paper", "authors")
@@ -33,9 +33,9 @@ class MethodSpec:
     """One entry of the table."""
 
     title: str
-    """In labels and legends."""
+    """The name in labels and legends."""
     words: str
-    """What it is, in one line."""
+    """A description in one line."""
     stop: str | None = None
     """Its stop rule; None where one model decodes alone."""
     keep: str | None = None
@@ -44,15 +44,15 @@ class MethodSpec:
     """The model that decodes alone: "large" or "small"."""
     unsure: str = "drop"
     rule_sets: bool = False
-    """Whether `method.rules` chooses among its switches."""
+    """`method.rules` chooses among its switches."""
     token_rules: bool = False
-    """Whether `method.rule` names its keep rule."""
+    """`method.rule` names its keep rule."""
     exits: bool = False
-    """Whether it leaves between the layers of one model, which only `engines` can, and no tree knows."""
+    """It leaves between the layers of one model, which only `engines` can do, and no tree can replay."""
     engines: tuple[str, ...] = ()
     """The engines that it runs on; empty: all."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Its own defaults, where they are not the usual ones. A capped keep rule has a cap only if `top` is named here."""
+    """Its own defaults, where they differ from `USUAL`. A capped keep rule has a cap only if `top` is named here."""
 
 
 METHODS: dict[str, MethodSpec] = {
@@ -120,7 +120,7 @@ METHODS: dict[str, MethodSpec] = {
 
 @dataclass
 class ThresholdConfig:
-    """Thresholds; what is None takes the method's own default, see `USUAL`."""
+    """Thresholds; None takes the method's own default, see `USUAL`."""
 
     fb: float | None = None
     """Fallback: a probability. Given to a method whose drafts have a fixed window, it stops them at an unsure token."""
@@ -129,7 +129,7 @@ class ThresholdConfig:
     exit: float | None = None
     """CALM: the confidence from which a token is written early."""
     alpha: float | None = None
-    """What a drafted token may lose: a probability, or a share of one."""
+    """Cascades and lenience: the loss that a drafted token may bring, a probability or a share of one."""
     top: int | None = None
     """The highest rank at which a drafted token stands."""
 
@@ -152,7 +152,7 @@ class ThresholdConfig:
 
 @dataclass
 class MethodConfig:
-    """How tokens are chosen. A switch that is None takes what the method, or its `rules`, say."""
+    """A method and its switches. A switch that is None takes the value of the method, or of its `rules`."""
 
     name: str = "bild"
     rules: str = "paper"
@@ -211,15 +211,23 @@ def setting(method: str = "bild", **options: Any) -> tuple[MethodConfig, Thresho
 
     Raises BildError for an option that is unknown, out of range, or of no effect on this method.
     """
-    of_method = {f.name for f in dataclasses.fields(MethodConfig)} - {"name"}
-    of_threshold = {f.name for f in dataclasses.fields(ThresholdConfig)}
-    for name in options:
-        if name not in of_method | of_threshold:
-            raise BildError(f"{name} is not an option: there are {', '.join(sorted(of_method | of_threshold))}.")
-    made = MethodConfig(method, **{name: value for name, value in options.items() if name in of_method})
-    threshold = ThresholdConfig(**{name: value for name, value in options.items() if name in of_threshold})
+    switches, thresholds = split_options(options)
+    made, threshold = MethodConfig(method, **switches), ThresholdConfig(**thresholds)
     refuse_unheeded(made, threshold, (name for name, value in options.items() if value is not None))
     return made, threshold
+
+
+def split_options(options: Mapping[str, Any], where: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the switches and the thresholds among options. BildError for another name, `where` put before it."""
+    switches, thresholds = ({f.name for f in dataclasses.fields(kind)} for kind in (MethodConfig, ThresholdConfig))
+    known = sorted((switches | thresholds) - {"name"})
+    for name in options:
+        if name not in known:
+            raise BildError(f"{where}{name} is not an option: there are {', '.join(known)}.")
+    return (
+        {name: value for name, value in options.items() if name in switches},
+        {name: value for name, value in options.items() if name in thresholds},
+    )
 
 
 def refuse_unheeded(method: MethodConfig, threshold: ThresholdConfig, given: Iterable[str]) -> None:
@@ -247,16 +255,18 @@ def heeds(method: MethodConfig, threshold: ThresholdConfig) -> frozenset[str]:
     if spec.stop is None:
         return frozenset()
     stop, keep = rules_named(method, threshold)
-    found = {"stop", "keep", "max_draft", "first", "after_rollback", "verify_eos"}
-    found |= {"rules"} if spec.rule_sets else set()
-    found |= {"rule"} if spec.token_rules else set()
-    found |= {"scan"} if keep == "nll" else set()
-    found |= {"unsure"} if stop in ("unsure", "likely") else set()
-    # With a window, fb has an effect because giving it makes the stop rule another one.
-    found |= {"fb"} if stop in ("unsure", "likely") or (stop == "window" and method.stop is None) else set()
-    found |= {"top"} if KEEPS[keep].capped else set()
-    own = KEEPS[keep].threshold
-    return frozenset(found if own is None else found | {own})
+    some = {
+        "rules": spec.rule_sets,
+        "rule": spec.token_rules,
+        "scan": keep == "nll",
+        "unsure": stop in BY_FB,
+        # With a window, fb has an effect because giving it makes the stop rule another one.
+        "fb": stop in BY_FB or (stop == "window" and method.stop is None),
+        "top": KEEPS[keep].capped,
+        KEEPS[keep].threshold: True,
+    }
+    all_that_draft = ("stop", "keep", "max_draft", "first", "after_rollback", "verify_eos")
+    return frozenset((*all_that_draft, *(name for name, heeded in some.items() if name and heeded)))
 
 
 def rules_named(method: MethodConfig, threshold: ThresholdConfig) -> tuple[str, str]:
@@ -278,7 +288,7 @@ def thresholds_of(method: MethodConfig, threshold: ThresholdConfig) -> dict[str,
     else:
         stop, keep = rules_named(method, threshold)
         capped = KEEPS[keep].capped and (threshold.top is not None or "top" in spec.thresholds)
-        names = ("fb" if stop in ("unsure", "likely") else None, KEEPS[keep].threshold, "top" if capped else None)
+        names = ("fb" if stop in BY_FB else None, KEEPS[keep].threshold, "top" if capped else None)
     defaults = USUAL | dict(spec.thresholds)
     given = ((name, getattr(threshold, name)) for name in names if name is not None)
     return {name: defaults[name] if value is None else value for name, value in given}

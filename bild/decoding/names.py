@@ -52,8 +52,7 @@ def label(method: Any, threshold: Any) -> str:
     name = switches["name"]
     spec = METHODS.get(name, MethodSpec(name, ""))
     if "confidence" in switches:
-        words = [spec.title, *_exits(switches), *(number(value) for value in values.values())]
-        return " ".join(words)
+        return " ".join([spec.title, *_exits(switches), *(number(value) for value in values.values())])
     if "keep" not in switches:
         return spec.title if spec.author != "small" else name
     authors = switches.get("rules") == "authors" and not set(_unusual(switches, values)) - {"rules"}
@@ -96,7 +95,7 @@ def _unusual(switches: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]
     name = switches["name"]
     if name not in METHODS:
         return {key: value for key, value in switches.items() if key not in ("name", "max_draft")}
-    # What another rule set, or measure of confidence, implies is told by its name.
+    # The name of another rule set, or measure of confidence, tells all that it implies.
     found = {key: switches[key] for key, usual in _LEADING.items() if switches.get(key, usual) != usual}
     fb = None if switches.get("stop") == "window" else values.get("fb")
     usual = settings(MethodConfig(name, **found), ThresholdConfig(**values | {"fb": fb}))

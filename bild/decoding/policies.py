@@ -12,7 +12,7 @@ from bild.decoding.adaptive_draft import AUTO, DraftCosts, Pace, Tally
 from bild.decoding.early_exit import ExitRule, adaptive
 from bild.decoding.loop import Policy, alone, big_little
 from bild.decoding.methods import MAX_DRAFT, MethodConfig, ThresholdConfig, rules_named, thresholds_of
-from bild.decoding.rules import KEEPS, Rules
+from bild.decoding.rules import BY_FB, KEEPS, Rules
 from bild.errors import BildError
 
 MakePolicy = Callable[..., Policy]
@@ -24,16 +24,16 @@ def rules_for(method: MethodConfig, threshold: ThresholdConfig, costs: DraftCost
 
     `costs` are heeded where `max_draft` is "auto", which needs them: BildError without.
     """
-    if not paced(method):
-        return _rules(method, threshold, _limit(method))
+    rules = _rules(method, threshold)
+    if rules is None or not paced(method):
+        return rules
     if costs is None:
         raise BildError(
             f"method={method.name} with max_draft=auto goes by costs that only a live run measures: "
             "give max_draft a whole number here."
         )
     pace = Pace(costs)
-    rules = _rules(method, threshold, pace.limit(Tally()))
-    return None if rules is None else dataclasses.replace(rules, pace=pace)
+    return dataclasses.replace(rules, max_draft=pace.limit(Tally()), pace=pace)
 
 
 def paced(method: MethodConfig) -> bool:
@@ -41,11 +41,7 @@ def paced(method: MethodConfig) -> bool:
     return method.max_draft == AUTO and method.spec.stop is not None
 
 
-def _limit(method: MethodConfig) -> int:
-    return MAX_DRAFT if isinstance(method.max_draft, str) else method.max_draft
-
-
-def _rules(method: MethodConfig, threshold: ThresholdConfig, limit: int) -> Rules | None:
+def _rules(method: MethodConfig, threshold: ThresholdConfig) -> Rules | None:
     spec = method.spec
     if spec.stop is None:
         return None
@@ -66,7 +62,7 @@ def _rules(method: MethodConfig, threshold: ThresholdConfig, limit: int) -> Rule
         stop=stop if stop in ("likely", "oracle") else "unsure",
         adapts=stop == "adaptive",
         scan=(method.scan or ("first" if authors else "all")) if keep == "nll" else "all",
-        max_draft=limit,
+        max_draft=MAX_DRAFT if isinstance(method.max_draft, str) else method.max_draft,
         first=method.first or "large",
         after_rollback=method.after_rollback or ("large" if authors else "small"),
         unsure=method.unsure or spec.unsure,
@@ -97,13 +93,9 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]
     """Return every switch of the method as it will be used, defaults filled in, for the record."""
     if method.spec.exits:
         rule = exit_rule_for(method, threshold)
-        return {
-            "name": method.name,
-            "confidence": rule.confidence,
-            "decay": rule.decay,
-            "min_layers": rule.first_exit,
-        }
-    rules = _rules(method, threshold, _limit(method))
+        told = {"confidence": rule.confidence, "decay": rule.decay, "min_layers": rule.first_exit}
+        return {"name": method.name, **told}
+    rules = _rules(method, threshold)
     if rules is None:
         return {"name": method.name}
     stop, keep = rules_named(method, threshold)
@@ -115,7 +107,7 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]
         "first": rules.first,
         "after_rollback": rules.after_rollback,
         "verify_eos": rules.verify_eos,
-        "unsure": rules.unsure if stop in ("unsure", "likely") else None,
+        "unsure": rules.unsure if stop in BY_FB else None,
         "scan": rules.scan if keep == "nll" else None,
         "rules": method.rules if method.spec.rule_sets else None,
     }

@@ -32,11 +32,11 @@ class KeepRule:
     threshold: str | None
     """The name of the threshold that the score is compared with; None compares with 0."""
     words: str
-    """When a drafted token stands, for people."""
+    """The condition on which a drafted token stands, in words."""
     ranks: bool = False
-    """Whether the score needs the token's rank."""
+    """The score needs the token's rank."""
     capped: bool = False
-    """Whether `threshold.top` may cap the rank besides."""
+    """`threshold.top` may cap the rank besides."""
 
 
 KEEPS: dict[str, KeepRule] = {
@@ -80,6 +80,9 @@ STOPS: dict[str, str] = {
 }
 """Every stop rule by name, in words. `max_draft` and the end of the text end a draft under each of them."""
 
+BY_FB = ("unsure", "likely")
+"""The stop rules that go by the fallback threshold."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -88,13 +91,13 @@ class Rules:
     keep: str = "nll"
     """A name in `KEEPS`."""
     threshold: float = 0.0
-    """What the rejection score is compared with."""
+    """The value that a rejection score must not exceed."""
     top: int | None = None
     """Reject any token of a higher rank than this besides; None: whatever its rank."""
     fb: float = 0.0
     """The fallback threshold: the small model hands over when its largest probability is below it."""
     stop: str = "unsure"
-    """What is compared with `fb`: "unsure" the probability of a token, "likely" the product of the draft's so far.
+    """The probability that `fb` is compared with: under "unsure" the token's, under "likely" the draft's so far.
     "oracle" stops just before the first token that would be rejected, which only a replay can know."""
     adapts: bool = False
     """The draft's limit grows by 2 after a round without a rollback, and shrinks by 1 after any other."""
@@ -106,19 +109,19 @@ class Rules:
     pace: Pace | None = None
     """Sets the limit after every round, in the place of a fixed one."""
     first: str = "large"
-    """Who writes the first token, "large" or "small"."""
+    """The model that writes the first token, "large" or "small"."""
     after_rollback: str = "small"
-    """Who writes after a rollback."""
+    """The model that writes after a rollback."""
     unsure: str = "drop"
-    """What becomes of the token that the small model was unsure of: "drop", or "verify" it with the others."""
+    """The fate of the token that the small model was unsure of: "drop", or "verify" it with the others."""
     verify_eos: bool = True
     """Ask the large model about a draft that would end the text (end token, or length limit) before it does."""
     rollback_eos_ends: bool = True
-    """Whether an end token written by a rollback ends the text."""
+    """An end token written by a rollback ends the text."""
 
     @property
     def ranks(self) -> bool:
-        """Whether a verdict must tell the ranks of the drafted tokens."""
+        """A verdict must tell the ranks of the drafted tokens."""
         return self.top is not None or KEEPS[self.keep].ranks
 
     def rejection(self, same: bool, q: float, choice_nll: float, token_nll: float, rank: int) -> float:

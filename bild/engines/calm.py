@@ -31,7 +31,7 @@ class Written(NamedTuple):
 
 
 class CalmEngine(Engine):
-    """A fused engine's weights and buffers, run layer by layer. Its text is vanilla's where no bar is below 1."""
+    """A fused engine's weights and buffers, run layer by layer. Its text is vanilla's where no threshold is below 1."""
 
     def __init__(self, engine: FusedEngine) -> None:
         self.engine = engine
@@ -73,13 +73,13 @@ class CalmEngine(Engine):
 
     @torch.inference_mode()
     def write(
-        self, tokens: Sequence[int], bars: Sequence[float], confidence: str, first_exit: int
+        self, tokens: Sequence[int], thresholds: Sequence[float], confidence: str, first_exit: int
     ) -> tuple[list[Written], str]:
-        """Write on greedily after `tokens`, at most a token for each of `bars`.
+        """Write on greedily after `tokens`, at most a token for each of `thresholds`.
 
         A token is written from the first layer, `first_exit` at the least, whose confidence ("state" or "softmax") is
-        not below the token's bar; a bar of 1 is never reached. Returns what was written, and why it stopped ("limit"
-        or "eos"). The last token is not cached. BildError where `first_exit` leaves no layer out.
+        not below the token's threshold; a threshold of 1 is never reached. Returns what was written, and why it stopped
+        ("limit" or "eos"). The last token is not cached. BildError where `first_exit` leaves no layer out.
         """
         self._check(confidence, first_exit)
         if len(tokens) > 1:
@@ -87,9 +87,9 @@ class CalmEngine(Engine):
         write = self._by_state if confidence == "state" else self._by_softmax
         token, stop = tokens[-1], "limit"
         written: list[Written] = []
-        for bar in bars:
+        for threshold in thresholds:
             self._reserve(1)
-            written.append(write(token, bar, first_exit))
+            written.append(write(token, threshold, first_exit))
             self.length += 1
             token = written[-1].token
             if token == self.eos:
@@ -105,10 +105,10 @@ class CalmEngine(Engine):
                 f"{self.layers} decoder layers: lower it, or take a deeper model."
             )
 
-    def _by_state(self, token: int, bar: float, first_exit: int) -> Written:
+    def _by_state(self, token: int, threshold: float, first_exit: int) -> Written:
         """Write the token after `token`, by the cosine similarity of consecutive states."""
         x = self.engine.embed([token])
-        used = first_exit - 1 if bar < 1.0 else self.layers
+        used = first_exit - 1 if threshold < 1.0 else self.layers
         x = self._run(x, 0, used)
         size = _size(x)
         while used < self.layers:
@@ -116,21 +116,21 @@ class CalmEngine(Engine):
             x = self._run(x, used, used + 1)
             used += 1
             size = _size(x)
-            if used < self.layers and _cosine(before, x, size_before * size) >= bar:
+            if used < self.layers and _cosine(before, x, size_before * size) >= threshold:
                 self._leave(x)
                 break
         choice, nll, *_ = summarise(self.engine.logits(x), [token])
         return Written(choice[0], nll[0], used)
 
-    def _by_softmax(self, token: int, bar: float, first_exit: int) -> Written:
+    def _by_softmax(self, token: int, threshold: float, first_exit: int) -> Written:
         """Write the token after `token`, by the lead of the likeliest one over the next."""
-        used = first_exit if bar < 1.0 else self.layers
+        used = first_exit if threshold < 1.0 else self.layers
         x = self._run(self.engine.embed([token]), 0, used)
         while True:
             choice, nll, lead = _lead(self.engine.logits(x)[0])
             if used == self.layers:
                 return Written(choice, nll, used)
-            if lead >= bar:
+            if lead >= threshold:
                 self._leave(x)
                 return Written(choice, nll, used)
             x = self._run(x, used, used + 1)

@@ -82,7 +82,7 @@ class GraphEngine(Engine):
 
     @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
-        """See `Engine.start`. The encoder runs as it is: once per source, in one wide pass."""
+        """See `Engine.start`. The encoder runs as it is: once per source, in one pass."""
         ids = torch.tensor(source, device=self.device)
         length, shape = len(source), self.weights.shape
         bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True).to(self.dtype)

@@ -25,7 +25,7 @@ from bild.engines import DTYPES
 from bild.engines.kernels import Kernels, kept_or_own, kernels_for
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
-from bild.measure.live import Run, run_live
+from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
 from bild.progress import collector_off
 from bild.results import PointFolder
@@ -61,20 +61,17 @@ class Measurement:
 
     def __init__(self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig) -> None:
         self.pair, self.engine, self.task, self.settings = pair, engine, task, measure
-        self._take_engines()
+        self._build_engines()
 
-    def _take_engines(self) -> None:
-        self.large = self.pair.engine("large", self.engine)
-        self.small = self.pair.engine("small", self.engine)
+    def _build_engines(self) -> None:
+        """Allocate now, before any clock runs."""
+        for role in ("large", "small"):
+            self.pair.engine(role, self.engine)
 
     def decode(self, make: MakePolicy, name: str, source: list[int]) -> Run:
         """Decode one example by one method, timed."""
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
-        if name == "calm":
-            return run_live(policy, source, self.pair.calm_engine(self.engine), None)
-        large = None if name == "small" else self.large
-        small = None if name == "vanilla" else self.small
-        return run_live(policy, source, large, small)
+        return run_live(policy, source, *engines_of(self.pair, name, self.engine))
 
     def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = ()) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
@@ -85,7 +82,7 @@ class Measurement:
             (MethodConfig("bild"), ThresholdConfig(fb=1.0, rb=0.0)),  # hands over at almost every token
             (MethodConfig("bild"), ThresholdConfig(fb=0.0, rb=0.0)),  # verifies full drafts, takes back what differs
             (MethodConfig("bild"), usual),
-            *((point.method, point.threshold) for point in points if point.method.name == "calm"),
+            *((point.method, point.threshold) for point in points if point.method.spec.exits),
         ]
         for source in sources:
             for method, threshold in paths:
@@ -105,7 +102,7 @@ class Measurement:
         own = kernels_for(self.pair.device, DTYPES[self.pair.dtype])
         for kernels, alike in by_kernels(points, own) if self.engine == "fused" else [(own, points)]:
             self.pair.use(kernels)
-            self._take_engines()
+            self._build_engines()
             yield from self._measure(examples, alike, session, keep_going)
 
     def _measure(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from bild.cli import run_hydra
-from bild.cli.published import published_settings, shapes
+from bild.cli.compose import published_settings, shapes
 from bild.sweep.config import SweepConfig, grid_points
 
 

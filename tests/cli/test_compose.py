@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from bild.cli import GROUPS, compose, options
-from bild.config import RunConfig
+from bild.cli import GROUPS, compose, conf_dir, load, options
+from bild.config import METHODS, MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import thresholds_of
+from bild.decoding.methods import heeds
 from bild.demo import DemoConfig
 from bild.errors import BildError
 
@@ -51,6 +52,17 @@ def test_every_option_composes_by_itself(group: str, option: str) -> None:
     if group == "model":
         made_for = option.removeprefix("pretrained/")
         assert config.model.name == (made_for if made_for == option else f"{made_for}-pretrained")
+
+
+def test_every_method_has_its_file_which_names_its_rules() -> None:
+    assert set(options("method")) == set(METHODS)
+    for name, spec in METHODS.items():
+        text = (conf_dir() / "method" / f"{name}.yaml").read_text(encoding="utf-8")
+        comment = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+        named = set(load("method", name))
+        assert named - {"name"} <= heeds(MethodConfig(name), ThresholdConfig()), "every option has an effect"
+        if spec.stop and name not in ("bild", "cascade"):  # these two name every rule that goes with them
+            assert f"stop={spec.stop}, keep={spec.keep}" in comment
 
 
 def test_the_oracle_is_refused_live_in_one_sentence() -> None:

@@ -37,13 +37,22 @@ def with_cache(hub_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Fin
         return call("bild.doctor", cwd=tmp_path_factory.mktemp("doctor"))
 
 
+def listed(folder: Path) -> dict[str, str]:
+    """State of every task and pair, as the two longer lists tell it."""
+    done = [call("bild.doctor", name, cwd=folder) for name in ("tasks", "models")]
+    assert [each.code for each in done] == [0, 0]
+    return states(done[0]) | states(done[1])
+
+
 def test_everything_is_there_with_a_cache(with_cache: Finished) -> None:
     assert with_cache.code == 0
     assert with_cache.err == ""
     found = states(with_cache)
     assert {what for what, state in found.items() if state == "missing"} <= {"packages", "GPU"}
+    assert len(with_cache.out.splitlines()) <= 24  # one screen
     for group in ("task", "model"):
-        assert {f"{group}={option}" for option in options(group)} == {w for w in found if w.startswith(f"{group}=")}
+        assert found[f"{group}s"] == "ok"
+        assert all(option in " ".join(with_cache.out.split()) for option in options(group) if "/" not in option)
     assert found["Python"] == "ok"
     assert found["decoding"] == "ok"
     assert found["hub"] == "note"
@@ -56,8 +65,11 @@ def test_it_says_what_is_missing_without_a_cache_and_how_to_get_it(
     hubcache.use_hub(monkeypatch, tmp_path / "hf")
     done = call("bild.doctor", cwd=tmp_path)
     assert done.code == 0  # the embedded pair decodes all the same
-    found = states(done)
-    missing = {what for what, state in found.items() if state == "missing"} - {"packages", "GPU"}
+    assert {states(done)[each] for each in ("tasks", "models")} == {"missing"}
+    assert "; not here: cnndm, iwslt2017, multi30k, wmt14, xsum" in " ".join(done.out.split())
+    found = listed(tmp_path)
+    missing = {what for what, state in found.items() if state == "missing"}
+    assert {f"{group}={option}" for group in ("task", "model") for option in options(group)} == set(found)
     pairs = {f"model={option}" for option in options("model") if option not in OWN_PAIRS}
     assert missing == {f"task={task}" for task in HUB_TASKS} | pairs
     for finding in (*doctor.tasks(), *doctor.pairs()):

@@ -187,9 +187,9 @@ def test_a_wrong_point_of_the_demo(tmp_path: Path, points: str, beginning: str) 
     assert done.refusal().startswith(beginning)
 
 
-def test_the_doctor_takes_no_options(tmp_path: Path) -> None:
+def test_the_doctor_takes_nothing_else(tmp_path: Path) -> None:
     sentence = call("bild.doctor", "task=xsum", cwd=tmp_path).refusal()
-    assert sentence == "bild doctor takes no options, but 'task=xsum' was given."
+    assert sentence == "bild doctor takes tasks or models, but 'task=xsum' was given."
 
 
 # --- what is on the disk

@@ -1,4 +1,4 @@
-"""CALM's rule: the bars of a text, and what is made of the answer."""
+"""CALM's rule: the thresholds of a text, and what is made of the answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ many = settings(derandomize=True, deadline=None, max_examples=100, database=None
 
 def test_the_threshold_falls_along_the_text_as_equation_5_has_it() -> None:
     # By hand: 0.9 * 0.8 + 0.1 * exp(-4 t / 4) at t = 0..3.
-    assert ExitRule(0.8, decay=4.0).bars(4) == pytest.approx([0.82, 0.7567879, 0.7335335, 0.7249787], abs=1e-7)
+    assert ExitRule(0.8, decay=4.0).thresholds(4) == pytest.approx([0.82, 0.7567879, 0.7335335, 0.7249787], abs=1e-7)
 
 
 def test_without_a_decay_it_stays() -> None:
-    assert ExitRule(0.8, decay=None).bars(3) == [0.8] * 3
+    assert ExitRule(0.8, decay=None).thresholds(3) == [0.8] * 3
 
 
 @many
@@ -32,13 +32,13 @@ def test_without_a_decay_it_stays() -> None:
     limit=st.integers(1, 200),
 )
 def test_bars_are_confidences_that_never_rise(threshold: float, decay: float | None, limit: int) -> None:
-    bars = ExitRule(threshold, decay=decay).bars(limit)
-    assert len(bars) == limit
-    assert all(0.0 <= bar <= 1.0 for bar in bars)
-    assert bars == sorted(bars, reverse=True)
+    found = ExitRule(threshold, decay=decay).thresholds(limit)
+    assert len(found) == limit
+    assert all(0.0 <= each <= 1.0 for each in found)
+    assert found == sorted(found, reverse=True)
     if decay is not None:
-        assert bars[0] == pytest.approx(min(0.9 * threshold + 0.1, 1.0))
-        assert bars[-1] >= 0.9 * threshold
+        assert found[0] == pytest.approx(min(0.9 * threshold + 0.1, 1.0))
+        assert found[-1] >= 0.9 * threshold
 
 
 @pytest.mark.parametrize(
@@ -65,5 +65,5 @@ def test_it_asks_once_and_tells_what_was_written_and_how_deep() -> None:
 def test_the_decay_is_over_the_most_tokens_that_can_be_written() -> None:
     ask = next(policy_for(MethodConfig("calm"), ThresholdConfig(exit=0.5))(start=START, eos=END, max_length=11))
     assert isinstance(ask, Write)
-    assert len(ask.bars) == 10
-    assert ask.bars[5] == pytest.approx(0.45 + 0.1 * math.exp(-4.0 * 5 / 10))
+    assert len(ask.thresholds) == 10
+    assert ask.thresholds[5] == pytest.approx(0.45 + 0.1 * math.exp(-4.0 * 5 / 10))

@@ -70,7 +70,7 @@ def test_points_that_began_otherwise_are_measured_apart(points: list[OpenPoint],
     points[1].folder.keep_kernels(asdict(TORCH))
     measurement = Measurement(pair, "fused", TASK, MeasureConfig(warmup=0, library=0))
     for _ in measurement.measure(load_task(TASK).examples, points, 1):
-        used = measurement.large.host is not None
+        used = pair.engine("large", "fused").host is not None
         assert used == (pair.kernels.name == "panels")
         assert [bool(point.folder.samples()) for point in points] == [True, not used, True]
     assert [len(point.folder.samples()) for point in points] == [3] * 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bild.cli import compose, options
-from bild.cli.published import published_settings
+from bild.cli.compose import published_settings
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.sweep.config import (

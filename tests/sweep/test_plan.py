@@ -9,7 +9,7 @@ import pytest
 
 from bild.bench import roofline as rates
 from bild.cli import compose
-from bild.cli.published import shapes
+from bild.cli.compose import shapes
 from bild.config import Checkpoints
 from bild.sweep import plan
 from bild.sweep.config import SweepConfig, grid_points

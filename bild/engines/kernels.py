@@ -1,15 +1,15 @@
-"""Which kernels multiply matrices on this machine's CPU: measured once a process, and told in every record.
+"""The kernels that multiply matrices on this machine's CPU: measured once a process, and told in every record.
 
 NumPy's wheels bring an OpenBLAS whose kernel for small products is twice as fast as torch's ways where the CPU has
 AVX-512, and no better than they where it has not. The two cases are far apart, so a few milliseconds tell them; a
-difference too small to be one of them leaves the choice at torch, so that two processes on one machine choose alike,
-and a point that was interrupted goes on with the arithmetic that it began with.
+difference too small to be one of them leaves the choice at torch, so that two processes on one machine choose alike.
+Where they do not, a point and a tree keep the choice that they began with: they go on with the same arithmetic.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from time import perf_counter_ns
@@ -42,7 +42,7 @@ class Kernels:
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """What an engine on this device and in this dtype should use."""
+    """Return the choice of this process for an engine on this device and in this dtype."""
     if device.type != "cpu" or dtype != torch.float32:
         return Kernels("torch", "panels are for fp32 on a CPU")
     if torch.get_num_threads() > 1:
@@ -50,8 +50,16 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     return _measured()
 
 
+def kept_or_own(kept: Mapping[str, Any] | None, own: Kernels) -> Kernels:
+    """Return the choice that a tree or a point keeps as plain JSON, or a process's own.
+
+    Its own counts where nothing was kept, and where it could not use panels (more threads, another NumPy).
+    """
+    return own if kept is None or (kept["name"] == "panels" and not own.us) else Kernels(**kept)
+
+
 def kernels_told(engine: str, device: str, dtype: str) -> dict[str, Any] | None:
-    """The choice for a record; None for an engine that has none to make."""
+    """Return the choice for a record; None for an engine that has none to make."""
     return asdict(kernels_for(torch.device(device), DTYPES[dtype])) if engine == "fused" else None
 
 
@@ -69,7 +77,7 @@ def _measured() -> Kernels:
 
 @torch.inference_mode()
 def measure() -> dict[str, dict[str, float]]:
-    """Both ways in turn, with the matrix in the cache."""
+    """Time both ways in turn, with the matrix in the cache."""
     inner, out = _MATRIX
     weight = torch.randn(out, inner, generator=torch.Generator().manual_seed(0))
     torch_way, panel_way = Matrix.of(weight), Matrix.of(weight, in_panels=True)
@@ -95,7 +103,7 @@ def _product(matrix: Matrix, count: int) -> Callable[[], object]:
 
 
 def _in_turn(*ways: Callable[[], object]) -> list[float]:
-    """Median us of each."""
+    """Return the median us of each."""
     taken: list[list[float]] = [[] for _ in ways]
     for repeat in range(_REPEATS + 3):
         for way, values in zip(ways, taken, strict=True):

@@ -8,10 +8,7 @@ Python's cyclic garbage collector, put off while very many small objects are mad
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
@@ -206,15 +203,3 @@ class TreeExample:
     def nodes(self) -> Nodes:
         """The nodes as columns."""
         return self.table.columns()
-
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """It would look at all rounds of all walks again and again, which takes longer than walking; also a decorator."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -10,7 +10,7 @@ from typing import Any
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.names import label
 from bild.results import Interval, Threshold
-from bild.results.hashing import SHORT
+from bild.results.folder import SHORT
 from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,

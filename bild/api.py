@@ -12,7 +12,7 @@ from bild.decoding import Round, policy_for, setting
 from bild.decoding.policies import live_refusal, paced
 from bild.errors import BildError, one_of
 from bild.measure.draft_costs import draft_costs
-from bild.measure.live import Run, run_live
+from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
 
 
@@ -89,12 +89,7 @@ def generate(
     ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
     make = policy_for(how, threshold, draft_costs(pair, engine, ids) if paced(how) else None)
     policy = make(start=pair.start, eos=pair.eos, max_length=max_length)
-    if how.spec.exits:
-        run = run_live(policy, ids, pair.calm_engine(engine), None)
-    else:
-        author = how.spec.author
-        large = None if author == "small" else pair.engine("large", engine)
-        run = run_live(policy, ids, large, None if author == "large" else pair.engine("small", engine))
+    run = run_live(policy, ids, *engines_of(pair, method, engine))
     done = run.decoded
     text = None if pair.tokenizer is None else pair.decode(done.tokens)
     return Output(done.tokens, done.origins, done.rounds, text, run)

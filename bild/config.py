@@ -7,6 +7,7 @@ themselves when they are made, so a value out of range is refused wherever it ca
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from bild.decoding.methods import MAX_DRAFT as MAX_DRAFT
 from bild.decoding.methods import METHODS as METHODS
@@ -154,6 +155,11 @@ class TaskConfig:
         at_least("task.samples", self.samples, 1)
         at_least("task.source_limit", self.source_limit, 1)
         at_least("task.target_limit", self.target_limit, 2)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What can change a token or a score, beside the data."""
+        return {name: getattr(self, name) for name in ("name", "prompt", "source_limit", "target_limit", "metric")}
 
 
 @dataclass

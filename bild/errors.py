@@ -42,15 +42,16 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
 def guard(command: Callable[[], None], stopped: str = "stopped") -> int:
     """Call a command line's work and return its exit code: 0, or 2 after the sentence of a `BildError`.
 
-    Ctrl-C gives 130 and the line `stopped`; a pipe that nobody reads any more (`... | head`) gives 141.
+    Ctrl-C gives 130 and the words that it was raised with, else the line `stopped`; a pipe that nobody reads any more
+    (`... | head`) gives 141.
     """
     try:
         command()
     except BildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(str(error) or stopped, file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit

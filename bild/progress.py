@@ -1,7 +1,11 @@
-"""Progress of long work on stderr: a bar in a terminal, a line every few seconds elsewhere; with rate and time left."""
+"""Long work: its progress on stderr, and the garbage collector kept out of it.
+
+Progress is a bar in a terminal and a line every few seconds elsewhere, with rate and time left.
+"""
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -74,3 +78,18 @@ def _every(seconds: float, begin: int | None, show: Callable[[int, int, str], No
             shown = now
 
     return tell
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Collect no garbage inside, where it would be charged to what is timed, or look at all objects again and again.
+
+    Also a decorator.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

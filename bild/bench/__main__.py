@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from bild.bench.config import BenchConfig
 from bild.cli import run_hydra
 from bild.errors import BildError
+
+_NOTHING = "stopped before anything was measured"
+"""Nothing goes on from here, unlike a run."""
 
 
 def job(config: BenchConfig) -> None:
@@ -39,26 +41,22 @@ def job(config: BenchConfig) -> None:
         with device_lock(str(resolve_device(config.device))):
             result = run_bench(config, announce)
     except KeyboardInterrupt:
-        _stop("before anything was measured")
-    if result.interrupted and not any(row.ms_per_token for row in result.rows.values()):
-        _stop("before anything was measured")
+        raise KeyboardInterrupt(_NOTHING) from None
+    measured = any(row.ms_per_token for row in result.rows.values())
+    if result.interrupted and not measured:
+        raise KeyboardInterrupt(_NOTHING)
     files = [folder / f"{result.name}.json"]
     write_bench(result, files[0])
-    if any(row.ms_per_token for row in result.rows.values()):
+    if measured:
         files += save_bench(result, folder)
     show_tables(bench_tables(result), [f"Written: {', '.join(map(str, files))}"])
     if result.interrupted:
-        _stop(f"after {result.repeats} whole repeats; what was measured is in {files[0]}")
-
-
-def _stop(when: str) -> NoReturn:
-    """End as Ctrl-C does. Nothing goes on from here, unlike a run."""
-    print(f"stopped {when}", file=sys.stderr)
-    raise SystemExit(130)
+        told = f"stopped after {result.repeats} whole repeats; what was measured is in {files[0]}"
+        raise KeyboardInterrupt(told)
 
 
 def main() -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     return run_hydra(job, "bench", BenchConfig)
 
 

@@ -21,6 +21,7 @@ from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.measure.environment import busy_warning, describe, state
 from bild.models import resolve_device
+from bild.progress import say
 from bild.results.bench import (
     BENCH_VERSION,
     FAILED,
@@ -46,7 +47,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
     before = state(device)
     warning = busy_warning(before)
     if warning:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     subject = make_subject(config, device)
     decoder = Decoder.of(subject.large.config, subject.vocabulary)
     read = ReadProbe(_token_work(config, decoder, config.dtype).bytes, device)

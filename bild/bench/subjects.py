@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psutil
@@ -25,7 +26,7 @@ from bild.bench.backends import (
 from bild.bench.config import BenchConfig
 from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
 from bild.engines import DTYPES, build_engine
-from bild.errors import BildError
+from bild.errors import BildError, told
 from bild.models import Pair, PairSpec, load
 from bild.models.shapes import random_model
 from bild.results.bench import ABSENT, FAILED, SKIPPED
@@ -172,24 +173,24 @@ def build_backends(config: BenchConfig, subject: Subject, device: torch.device) 
         try:
             made.built[name] = build()
         except Exception as error:  # whatever a library raises; the others go on
-            made.missing[name] = (FAILED, " ".join(str(error).split())[:200] or type(error).__name__)
+            made.missing[name] = (FAILED, told(error))
 
     try:
         for name in config.engines:
-            enter(name, "engine", _engine(name, subject.large, config, subject))
+            enter(name, "engine", partial(_engine, name, subject.large, config, subject))
         for name in config.peers:
             reason = _not_possible(name, subject)
             if reason is not None:
                 made.kinds[name], made.precisions[name], made.missing[name] = "peer", config.dtype, reason
             elif name.startswith("ctranslate2"):
                 compute = "int8" if name.endswith("int8") else COMPUTE[config.dtype]
-                build = _ctranslate(conversions, compute, device, config.threads)
+                build = partial(conversions.backend, compute, device, config.threads)
                 enter(name, "peer", build, "int8" if compute == "int8" else config.dtype)
             else:
-                enter(name, "peer", _library(name, config, subject))
+                enter(name, "peer", partial(_library, name, config, subject))
         if subject.small is not None:
             for name in config.engines:
-                enter(f"{name}{SMALL}", "small", _engine(name, subject.small, config, subject))
+                enter(f"{name}{SMALL}", "small", partial(_engine, name, subject.small, config, subject))
     finally:
         conversions.close()
     for name, backend in made.built.items():
@@ -198,31 +199,21 @@ def build_backends(config: BenchConfig, subject: Subject, device: torch.device) 
     return made
 
 
-def _engine(name: str, module: torch.nn.Module, config: BenchConfig, subject: Subject) -> Callable[[], Backend]:
-    def build() -> Backend:
-        # No id is -1, so the end token ends nothing.
-        engine = build_engine(name, module, dtype=config.dtype, eos=-1, vocabulary=subject.vocabulary)
-        return EngineBackend(engine, subject.start, subject.vocabulary)
-
-    return build
+def _engine(name: str, module: torch.nn.Module, config: BenchConfig, subject: Subject) -> Backend:
+    # No id is -1, so the end token ends nothing.
+    engine = build_engine(name, module, dtype=config.dtype, eos=-1, vocabulary=subject.vocabulary)
+    return EngineBackend(engine, subject.start, subject.vocabulary)
 
 
-def _ctranslate(conversions: Conversions, compute: str, device: torch.device, threads: int) -> Callable[[], Backend]:
-    return lambda: conversions.backend(compute, device, threads)
-
-
-def _library(name: str, config: BenchConfig, subject: Subject) -> Callable[[], Backend]:
-    def build() -> Backend:
-        drafted = config.assistant_tokens
-        return LibraryBackend(
-            subject.large,
-            subject.start,
-            static=name == "generate-static",
-            assistant=prepare_assistant(subject.small, drafted) if name == "assisted" else None,
-            lookup=drafted if name == "prompt-lookup" else None,
-        )
-
-    return build
+def _library(name: str, config: BenchConfig, subject: Subject) -> Backend:
+    drafted = config.assistant_tokens
+    return LibraryBackend(
+        subject.large,
+        subject.start,
+        static=name == "generate-static",
+        assistant=prepare_assistant(subject.small, drafted) if name == "assisted" else None,
+        lookup=drafted if name == "prompt-lookup" else None,
+    )
 
 
 def _not_possible(name: str, subject: Subject) -> tuple[str, str] | None:

@@ -18,8 +18,9 @@ from bild.bench.backends import Backend, EngineBackend, Timed
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
+from bild.errors import told
 from bild.measure.live import run_live
-from bild.progress import track
+from bild.progress import collector_off, track
 from bild.results.bench import Overhead, Spread
 from bild.results.prices import interpolate
 
@@ -81,20 +82,17 @@ class InterleavedRun:
         repeats = range(-plan.warmup, plan.repeats)
         total = len(repeats) * len(self._jobs())
         jobs = ((repeat, job) for repeat in repeats for job in self._shuffled(repeat))
-        enabled = gc.isenabled()
         gc.collect()
         gc.freeze()  # what is there stays, and makes no later collection longer
-        gc.disable()  # a collection inside a timed pass would be charged to it
         try:
-            for repeat, job in track(jobs, total, what):
-                self._do(repeat, job)
+            with collector_off():
+                for repeat, job in track(jobs, total, what):
+                    self._do(repeat, job)
             measured.repeats = plan.repeats
         except KeyboardInterrupt:
             measured.interrupted = True
         finally:
             gc.unfreeze()
-            if enabled:
-                gc.enable()
         return measured
 
     def _jobs(self) -> list[_Job]:
@@ -127,7 +125,7 @@ class InterleavedRun:
         try:
             timed = self.backends[job.name].decode(plan.source(repeat), plan.tokens)
         except Exception as error:  # libraries raise all kinds; the others go on
-            measured.failures[job.name] = _told(error)
+            measured.failures[job.name] = told(error)
             return
         if repeat >= 0:
             measured.decodes.setdefault(job.name, {})[repeat] = timed
@@ -145,17 +143,11 @@ class InterleavedRun:
                 try:
                     taken[width].append(backend.verify(plan.source(repeat), width, plan.cached))
                 except Exception as error:
-                    failed[width] = _told(error)
+                    failed[width] = told(error)
                     del taken[width]
         if repeat >= 0:
             for width, ns in taken.items():
                 measured.verification_ns.setdefault(name, {}).setdefault(width, {})[repeat] = sorted(ns)[len(ns) // 2]
-
-
-def _told(error: Exception) -> str:
-    """Return an error's words on one line at most 200 characters of them."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 _LENGTH = 128
@@ -208,9 +200,7 @@ def us_per_pass() -> tuple[Spread, float]:
     make = policy_for(MethodConfig("bild"), ThresholdConfig())
     taken: list[float] = []
     passes = rounds = 0
-    enabled = gc.isenabled()
-    gc.disable()  # as in a measurement
-    try:
+    with collector_off():  # as in a measurement
         for _ in range(_TEXTS):
             policy = make(start=0, eos=1, max_length=_LENGTH)
             began = perf_counter_ns()
@@ -218,9 +208,6 @@ def us_per_pass() -> tuple[Spread, float]:
             spent = perf_counter_ns() - began
             passes, rounds = large.passes + small.passes, len(run.decoded.rounds)
             taken.append(spent / 1e3 / passes)
-    finally:
-        if enabled:
-            gc.enable()
     half = taken[len(taken) // 2 :]  # the first ones warm the caches
     return Spread.of(half), passes / rounds
 

@@ -11,6 +11,7 @@ from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
 from bild.engines.hf import HfEngine
+from bild.engines.kernels import Kernels
 from bild.errors import BildError
 
 __all__ = [
@@ -28,32 +29,51 @@ __all__ = [
 ]
 
 
-def build_engine(name: str, module: Any, *, dtype: str, eos: int, vocabulary: int, capacity: int = 128) -> Engine:
+def build_engine(
+    name: str,
+    module: Any,
+    *,
+    dtype: str,
+    eos: int,
+    vocabulary: int,
+    capacity: int = 128,
+    kernels: Kernels | None = None,
+) -> Engine:
     """Build an engine by name over a loaded model, in the dtype that the model was loaded in.
 
     `vocabulary`: the number of token ids that large and small share; `capacity`: decoder positions to make room for
-    (an engine grows beyond it when it must).
+    (an engine grows beyond it when it must); `kernels`: those that fused multiplies with, None for the fastest.
     """
     if name == "hf":
         return HfEngine(module, eos=eos, vocabulary=vocabulary)
     if name == "fused":
-        return FusedEngine(module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity)
+        return FusedEngine(
+            module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity, kernels=kernels
+        )
     if name == "graph":
         return GraphEngine(module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity)
     raise BildError(f"engine={name} is not known: choose hf, fused or graph.")
 
 
 def build_exit_engines(
-    name: str, module: Any, exit_layer: int, *, dtype: str, eos: int, vocabulary: int, capacity: int = 128
+    name: str,
+    module: Any,
+    exit_layer: int,
+    *,
+    dtype: str,
+    eos: int,
+    vocabulary: int,
+    capacity: int = 128,
+    kernels: Kernels | None = None,
 ) -> tuple[Engine, Engine]:
     """Build the (large, small) engines of one model whose first `exit_layer` decoder layers are the small one."""
     check_exit(exit_layer, module.config.num_decoder_layers)
     options: dict[str, Any] = {"eos": eos, "vocabulary": vocabulary, "capacity": capacity}
     if name == "fused":
-        return early_exit(FusedSharedLayers(FusedEngine(module, dtype=DTYPES[dtype], **options), exit_layer))
+        engine = FusedEngine(module, dtype=DTYPES[dtype], kernels=kernels, **options)
+        return early_exit(FusedSharedLayers(engine, exit_layer))
     if name == "graph":
-        engine = GraphExitEngine(module, exit_layer, dtype=DTYPES[dtype], **options)
-        return early_exit(GraphSharedLayers(engine))
+        return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, dtype=DTYPES[dtype], **options)))
     options["dtype"] = dtype
     return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)
 

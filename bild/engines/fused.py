@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import Engine, Summary, summarise
-from bild.engines.kernels import kernels_for
+from bild.engines.kernels import Kernels, kernels_for
 from bild.engines.t5_host import HostDecoder
 from bild.engines.t5_row import TorchDecoder
 
@@ -26,9 +26,18 @@ class FusedEngine(Engine):
     name = "fused"
     state: t5.State
 
-    def __init__(self, module: Any, *, dtype: torch.dtype, eos: int, vocabulary: int, capacity: int = 128) -> None:
+    def __init__(
+        self,
+        module: Any,
+        *,
+        dtype: torch.dtype,
+        eos: int,
+        vocabulary: int,
+        capacity: int = 128,
+        kernels: Kernels | None = None,
+    ) -> None:
         self.device = module.device
-        self.kernels = kernels_for(self.device, dtype)
+        self.kernels = kernels or kernels_for(self.device, dtype)
         in_panels = self.kernels.name == "panels"
         self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary, in_panels=in_panels)
         self.dtype = dtype

@@ -2,14 +2,14 @@
 
 NumPy's wheels bring an OpenBLAS whose kernel for small products is twice as fast as torch's ways where the CPU has
 AVX-512, and no better where it has not. The two cases lie far apart, so a few milliseconds tell them from each other;
-at a smaller difference the choice stays with torch, so that two processes on one machine choose alike, and a point that
-was interrupted continues with the arithmetic that it began with.
+at a smaller difference the choice stays with torch, so that two processes on one machine choose alike. Where they do
+not, a point and a tree keep the kernels, and with them the arithmetic, that they began with.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from time import perf_counter_ns
@@ -42,12 +42,20 @@ class Kernels:
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """Return the kernels for an engine on this device and in this dtype."""
+    """Return the choice of this process for an engine on this device and in this dtype."""
     if device.type != "cpu" or dtype != torch.float32:
         return Kernels("torch", "panels are for fp32 on a CPU")
     if torch.get_num_threads() > 1:
         return Kernels("torch", "panels are for one thread")
     return _measured()
+
+
+def kept_or_own(kept: Mapping[str, Any] | None, own: Kernels) -> Kernels:
+    """Return the choice that a tree or a point keeps as plain JSON, or a process's own.
+
+    Its own counts where nothing was kept, and where it could not use panels (more threads, another NumPy).
+    """
+    return own if kept is None or (kept["name"] == "panels" and not own.us) else Kernels(**kept)
 
 
 def kernels_told(engine: str, device: str, dtype: str) -> dict[str, Any] | None:

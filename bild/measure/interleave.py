@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter_ns
 
 import torch
@@ -21,10 +21,13 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced
+from bild.engines import DTYPES
+from bild.engines.kernels import Kernels, kept_or_own, kernels_for
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
-from bild.measure.live import Run, run_live
+from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
+from bild.progress import collector_off
 from bild.results import PointFolder
 from bild.results.sample import BaselineRun, Sample, VanillaRun
 from bild.tasks import Example
@@ -41,7 +44,7 @@ class OpenPoint:
     threshold: ThresholdConfig
     folder: PointFolder
     failed: str | None = None
-    """Why its measurement ended early."""
+    """The example and the error that ended its measurement early."""
 
 
 @dataclass(eq=False)
@@ -58,17 +61,17 @@ class Measurement:
 
     def __init__(self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig) -> None:
         self.pair, self.engine, self.task, self.settings = pair, engine, task, measure
-        self.large = pair.engine("large", engine)
-        self.small = pair.engine("small", engine)
+        self._build_engines()
+
+    def _build_engines(self) -> None:
+        """Allocate now, before any clock runs."""
+        for role in ("large", "small"):
+            self.pair.engine(role, self.engine)
 
     def decode(self, make: MakePolicy, name: str, source: list[int]) -> Run:
         """Decode one example by one method, timed."""
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
-        if name == "calm":
-            return run_live(policy, source, self.pair.calm_engine(self.engine), None)
-        large = None if name == "small" else self.large
-        small = None if name == "vanilla" else self.small
-        return run_live(policy, source, large, small)
+        return run_live(policy, source, *engines_of(self.pair, name, self.engine))
 
     def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = ()) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
@@ -79,7 +82,7 @@ class Measurement:
             (MethodConfig("bild"), ThresholdConfig(fb=1.0, rb=0.0)),  # hands over at almost every token
             (MethodConfig("bild"), ThresholdConfig(fb=0.0, rb=0.0)),  # verifies full drafts, takes back what differs
             (MethodConfig("bild"), usual),
-            *((point.method, point.threshold) for point in points if point.method.name == "calm"),
+            *((point.method, point.threshold) for point in points if point.method.spec.exits),
         ]
         for source in sources:
             for method, threshold in paths:
@@ -93,8 +96,18 @@ class Measurement:
         """Measure what every point still lacks, and append it to its folder; yield (index, example) when done.
 
         Examples that a point's folder holds already are not measured again. An error of one point ends the
-        measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why.
+        measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why. Points that
+        began with other kernels than this process would choose go on with theirs, apart from the rest.
         """
+        own = kernels_for(self.pair.device, DTYPES[self.pair.dtype])
+        for kernels, alike in by_kernels(points, own) if self.engine == "fused" else [(own, points)]:
+            self.pair.use(kernels)
+            self._build_engines()
+            yield from self._measure(examples, alike, session, keep_going)
+
+    def _measure(
+        self, examples: Sequence[Example], points: Sequence[OpenPoint], session: int, keep_going: bool
+    ) -> Iterator[tuple[int, Example]]:
         done = [{sample.id for sample in point.folder.samples()} for point in points]
         pending = [(i, example) for i, example in enumerate(examples) if any(example.id not in ids for ids in done)]
         self.warm_up([self._source(example)[0] for _, example in pending[: self.settings.warmup]], points)
@@ -102,15 +115,12 @@ class Measurement:
             return
         ready = [_Ready(p, self._policy(p, pending[0][1]), ids) for p, ids in zip(points, done, strict=True)]
         gc.collect()
-        gc.disable()  # a collection inside a timed example would be charged to it
-        try:
+        with collector_off():
             for n, (index, example) in enumerate(pending, 1):
                 self._measure_one(index, example, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()
                 yield index, example
-        finally:
-            gc.enable()
 
     def _policy(self, point: OpenPoint, example: Example) -> MakePolicy:
         """Return a point's policy; `max_draft` "auto" goes by costs measured on this example, or kept from before."""
@@ -175,6 +185,22 @@ class Measurement:
             else:
                 runs[job] = self.decode(policy_for(_VANILLA, ThresholdConfig()), job, source)
         return runs, library
+
+
+def by_kernels(points: Sequence[OpenPoint], own: Kernels) -> list[tuple[Kernels, list[OpenPoint]]]:
+    """Put together the points that go by the same kernels, and keep the choice in the folders that have none yet.
+
+    A new point takes the choice of the first that has one, so that it is timed beside it.
+    """
+    kept = [point.folder.kernels() for point in points]
+    usual = next((each for each in kept if each is not None), asdict(own))
+    alike: dict[str, tuple[Kernels, list[OpenPoint]]] = {}
+    for point, each in zip(points, kept, strict=True):
+        if each is None:
+            point.folder.keep_kernels(usual)
+        kernels = kept_or_own(each or usual, own)
+        alike.setdefault(kernels.name, (kernels, []))[1].append(point)
+    return list(alike.values())
 
 
 def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> BaselineRun:

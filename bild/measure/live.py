@@ -8,8 +8,10 @@ from math import exp
 from time import perf_counter_ns
 
 from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Write, Written
+from bild.decoding.methods import METHODS
 from bild.engines import CalmEngine, Engine, common_prefix
 from bild.errors import BildError
+from bild.models import Pair
 
 PHASES = ("encode_large", "encode_small", "small", "large", "rest")
 
@@ -97,6 +99,15 @@ class CachedModel:
         self.passes.append(len(feed))
         self.ns += perf_counter_ns() - began
         return verdict
+
+
+def engines_of(pair: Pair, name: str, engine: str) -> tuple[Engine | None, Engine | None]:
+    """Return the (large, small) engines that a method asks; None in the place of a model that it never asks."""
+    spec = METHODS[name]
+    if spec.exits:
+        return pair.calm_engine(engine), None
+    large = None if spec.author == "small" else pair.engine("large", engine)
+    return large, None if spec.author == "large" else pair.engine("small", engine)
 
 
 def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:

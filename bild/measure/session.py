@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -17,21 +16,20 @@ from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
-from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
 from bild.measure.environment import busy_warning, describe, state
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, PairSpec, load, resolve_device
-from bild.progress import track
+from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
-from bild.results.parts import Engine, Intervals, Model, Task
+from bild.results.parts import Engine, Intervals, Model, Task, recorded
 from bild.results.parts import Pair as PairRecord
 from bild.tasks import Dataset, load_task
 
 _loaded: dict[tuple[Any, ...], Pair] = {}
-"""The last pair, so that a multirun over thresholds loads it once."""
+"""The last pair, so that a multirun over thresholds loads it once; let go before another one is loaded."""
 
 
 def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, ThresholdConfig]]) -> list[Point]:
@@ -57,7 +55,7 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             now = state(device)
             warning = busy_warning(now)
             if warning:
-                print(f"warning: {warning}", file=sys.stderr)
+                say(f"warning: {warning}")
             warnings: set[str | None] = set()
             with device_lock(str(device)):
                 _measure(config, pair, data, pending)
@@ -66,7 +64,7 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
                 point.folder.finish(record)
                 warnings.add(record.latency.stationarity.warning)
             for text in sorted(filter(None, warnings)):
-                print(f"warning: {text}", file=sys.stderr)
+                say(f"warning: {text}")
         return [Point(point.folder.path, point.folder.record() or _unfinished(point)) for point in opened]
 
 
@@ -93,17 +91,9 @@ def shared_identity(
     config: RunConfig, spec: PairSpec, data: Dataset, environment: dict[str, Any], device: str
 ) -> dict[str, Any]:
     """Return all that can change a token, a score or a time, but for the method and its thresholds."""
-    task = config.task
     return {
         "schema": SCHEMA_VERSION,
-        "task": {
-            "name": task.name,
-            "prompt": task.prompt,
-            "source_limit": task.source_limit,
-            "target_limit": task.target_limit,
-            "metric": task.metric,
-            "data": data.provenance["hash"],
-        },
+        "task": config.task.identity | {"data": data.provenance["hash"]},
         "pair": spec.fingerprints(),
         "engine": dataclasses.asdict(config.engine) | {"device": device},
         "measure": dataclasses.asdict(config.measure),
@@ -119,7 +109,8 @@ def open_point(
     """Make or reopen the folder of a point, held until the stack ends; `shared` is all else of its identity."""
     resolved = settings(method, threshold)
     digest = config_hash(shared | {"method": resolved, "threshold": thresholds_of(method, threshold)})
-    plain = dataclasses.asdict(dataclasses.replace(config, method=method, threshold=threshold))
+    own = {"method": dataclasses.asdict(method), "threshold": dataclasses.asdict(threshold)}
+    plain = dataclasses.asdict(config) | own
     folder = PointFolder.open(
         Path(config.results), config.task.name, config.model.pair_name, slug(label(method, threshold)), digest, plain
     )
@@ -129,9 +120,9 @@ def open_point(
 def _announce(point: OpenPoint, total: int) -> None:
     path = point.folder.path
     if point.folder.record() is not None:
-        print(f"{path} is finished; this is its record (resume=false measures it again)", file=sys.stderr)
+        say(f"{path} is finished; this is its record (resume=false measures it again)")
     elif done := len(point.folder.samples()):
-        print(f"{path} has {done} of {total} examples; going on from there", file=sys.stderr)
+        say(f"{path} has {done} of {total} examples; going on from there")
 
 
 def _unfinished(point: OpenPoint) -> Record:
@@ -154,64 +145,53 @@ def make_record(
     task, measure, method = config.task, config.measure, point.method
     by_id = {sample.id: sample for sample in point.folder.samples()}
     samples = [by_id[example.id] for example in data.examples]
-    switches: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Method))
+    own, threshold = recorded(settings(method, point.threshold), thresholds_of(method, point.threshold))
     quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
-    record = Record(
+    return Record(
         schema=SCHEMA_VERSION,
         hash=point.folder.digest,
         label=label(method, point.threshold),
-        task=Task(
-            name=task.name,
-            kind=task.kind,
-            split=task.split,
-            metric=task.metric,
-            source_limit=task.source_limit,
-            target_limit=task.target_limit,
-            prompt=task.prompt,
-            data=data.provenance,
-        ),
+        task=Task(kind=task.kind, split=task.split, data=data.provenance, **task.identity),
         pair=PairRecord(
             name=config.model.pair_name,
             large=Model(**pair.large.describe()),
             small=Model(**pair.small.describe()),
             tokenizer=pair.tokenizer_name or "",
         ),
-        method=Method(**(switches | settings(method, point.threshold))),
-        threshold=Threshold(**({"fb": None, "rb": None} | thresholds_of(method, point.threshold))),
+        method=own,
+        threshold=threshold,
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
         quality=quality,
         latency=latency_of(samples, measure),
         counts=counts_of(samples),
-        environment=environment
-        | {"kernels": kernels_told(config.engine.name, shared["engine"]["device"], config.engine.dtype)},
+        environment=environment | {"kernels": point.folder.kernels() if config.engine.name == "fused" else None},
         sessions=len({sample.session for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(sample.ns.total + sample.baselines_ns for sample in samples) / 1e9,
         joint=joint,
         draft_costs=point.folder.draft_costs() if paced(method) else None,
+        command=command_of(config, own, threshold, data.provenance["samples"]),
     )
-    return dataclasses.replace(record, command=command_of(record, config))
 
 
-def command_of(record: Record, config: RunConfig) -> str:
-    """Return the `python -m bild.run` that makes a point again, whatever command it was first made by.
+def command_of(config: RunConfig, method: Method, threshold: Threshold, samples: int | None) -> str:
+    """Return the `bild run` that makes a point on so many examples, whatever command it was first made by.
 
     It names the checkpoints where the options do, and a task by its name: options that say where a task's data is
     are to be given again.
     """
-    task, model = record.task, config.model
+    task, model = config.task, config.model
     words: dict[str, Any] = {"task": task.name, "model": model.name}
     words |= {f"model.{name}": getattr(model, name) for name in ("large", "small", "tokenizer", "exit")}
-    words |= {f"task.{name}": getattr(config.task, name) for name in ("split", "samples", "seed")}
-    words |= {"task.samples": task.data["samples"]}  # of a sweep, as many as were measured
+    words |= {"task.split": task.split, "task.samples": samples, "task.seed": task.seed}
     words |= {"task.source_limit": task.source_limit, "task.target_limit": task.target_limit}
-    words |= {"method": record.method.name, "engine": record.engine.name}
-    switches = dataclasses.asdict(record.method) | {"name": None}
+    words |= {"method": method.name, "engine": config.engine.name}
+    switches = dataclasses.asdict(method) | {"name": None}
     words |= {f"method.{name}": str(v).lower() if isinstance(v, bool) else v for name, v in switches.items()}
-    if record.method.name == "calm" and record.method.decay is None:
+    if method.name == "calm" and method.decay is None:
         words["method.decay"] = "null"
-    words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(record.threshold).items()}
+    words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(threshold).items()}
     words |= {f"engine.{name}": getattr(config.engine, name) for name in ("dtype", "device", "threads")}
     words |= {f"measure.{name}": value for name, value in dataclasses.asdict(config.measure).items()}
     return shlex.join(["python", "-m", "bild.run", *(f"{k}={v}" for k, v in words.items() if v is not None)])

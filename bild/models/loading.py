@@ -11,7 +11,7 @@ import torch
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
 from bild.engines.early_exit import truncated
 from bild.engines.fused import FusedEngine
-from bild.engines.kernels import kernels_for
+from bild.engines.kernels import Kernels, kernels_for
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
@@ -37,7 +37,8 @@ class Pair:
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
     _engines: dict[tuple[str, str], Engine] = field(default_factory=dict)
-    _weights: dict[str, t5.Weights] = field(default_factory=dict)
+    _weights: dict[tuple[str, bool], t5.Weights] = field(default_factory=dict)
+    _kernels: Kernels | None = None
 
     def __repr__(self) -> str:
         large, small = (f"{model.parameters / 1e6:.1f}M" for model in (self.large, self.small))
@@ -47,30 +48,45 @@ class Pair:
     def engine(self, role: str, name: str) -> Engine:
         """Return the engine of `role` ("large" or "small"), built at its first use."""
         key = (role, name)
+        options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
+        options["kernels"] = self.kernels
         if key not in self._engines and self.exit is not None:
-            options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
             both = build_exit_engines(name, self.large.module, self.exit, **options)
             self._engines[("large", name)], self._engines[("small", name)] = both
         if key not in self._engines:
             module = (self.large if role == "large" else self.small).module
-            self._engines[key] = build_engine(name, module, dtype=self.dtype, eos=self.eos, vocabulary=self.vocabulary)
+            self._engines[key] = build_engine(name, module, **options)
         return self._engines[key]
 
-    def weights(self, role: str) -> t5.Weights:
-        """Return the weights of `role` as engine=fused lays them out, made once; its own where it is there."""
-        if role not in self._weights:
+    @property
+    def kernels(self) -> Kernels:
+        """The kernels that its fused engines multiply with: the choice of this process, or the one given before."""
+        if self._kernels is None:
+            self._kernels = kernels_for(self.device, DTYPES[self.dtype])
+        return self._kernels
+
+    def use(self, kernels: Kernels) -> None:
+        """Multiply with these kernels from now on; engines for others are forgotten."""
+        if kernels.name != self.kernels.name:
+            self._engines.clear()
+        self._kernels = kernels
+
+    def weights(self, role: str, kernels: Kernels | None = None) -> t5.Weights:
+        """Return the weights of `role` as an engine with these kernels has them, and its own where it is there."""
+        panels = (kernels or self.kernels).name == "panels"
+        key = role, panels
+        if key not in self._weights:
             engine = self._engines.get((role, "fused"))
-            if self.exit is None and isinstance(engine, FusedEngine):
-                self._weights[role] = engine.weights
+            if self.exit is None and isinstance(engine, FusedEngine) and (engine.kernels.name == "panels") == panels:
+                self._weights[key] = engine.weights
             else:
                 module = (self.large if role == "large" else self.small).module
                 if role == "small" and self.exit is not None:
                     module = truncated(module, self.exit)
                 dtype = DTYPES[self.dtype]
-                panels = kernels_for(self.device, dtype).name == "panels"
                 state, config = module.state_dict(), module.config
-                self._weights[role] = t5.prepare(state, config, dtype, self.vocabulary, in_panels=panels)
-        return self._weights[role]
+                self._weights[key] = t5.prepare(state, config, dtype, self.vocabulary, in_panels=panels)
+        return self._weights[key]
 
     def calm_engine(self, name: str) -> CalmEngine:
         """Return the large model as `method=calm` runs it, over its engine's weights and buffers; built once."""

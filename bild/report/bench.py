@@ -35,9 +35,9 @@ _LOG_FROM = 8.0
 def bench_tables(result: BenchResult) -> list[Table]:
     """Return decoding, large passes by their width where these were measured, and notes below the last."""
     found = [Table("decode", title(result), HEADINGS, tuple(_decode_rows(result)), subtitle=conditions(result))]
-    if wide := _wide_rows(result):
+    if rows := _width_rows(result):
         headings = ("width", *map(str, sorted(result.rooflines)))
-        found.append(Table("widths", "ms of a pass, by new positions (× width 1)", headings, tuple(wide)))
+        found.append(Table("widths", "ms of a pass, by new positions (× width 1)", headings, tuple(rows)))
     found[-1] = dataclasses.replace(found[-1], notes=tuple(notes(result)))
     return found
 
@@ -77,15 +77,12 @@ def _decode_rows(result: BenchResult) -> list[tuple[str, ...]]:
     return rows
 
 
-def _wide_rows(result: BenchResult) -> list[tuple[str, ...]]:
+def _width_rows(result: BenchResult) -> list[tuple[str, ...]]:
     """Return rooflines, then the engines; empty where no width was measured."""
-    widths, engines = (
-        sorted(result.rooflines),
-        {name: row.verification for name, row in result.rows.items() if row.verification},
-    )
-    rows = [("roofline", *(significant(result.rooflines[width].ms) for width in widths))]
-    for name, wide in engines.items():
-        found = [wide.get(width) for width in widths]
+    engines = {name: row.verification for name, row in result.rows.items() if row.verification}
+    rows = [("roofline", *(significant(result.rooflines[width].ms) for width in sorted(result.rooflines)))]
+    for name, by_width in engines.items():
+        found = [by_width.get(width) for width in sorted(result.rooflines)]
         cells = (f"{significant(w.ms.median)} ({w.relative.median:.2f})" if w else DASH for w in found)
         rows.append((name, *cells))
     return rows if engines else []
@@ -158,7 +155,7 @@ def _look(name: str, row: Row, theme: Theme) -> tuple[str, str]:
 
 
 def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, width: str) -> Figure:
-    wide = {
+    by_width = {
         name: row.verification for name, row in result.rows.items() if row.verification and len(row.verification) > 1
     }
     looks = {name: _look(name, row, theme) for name, row in result.rows.items()}
@@ -169,21 +166,21 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, wi
     )
     if any(row.precision == "int8" and row.ms_per_token for row in result.rows.values()):
         words += " int8 has a roofline of its own, since its weights are a quarter of the bytes."
-    height = max(0.24 * len(bars) + 0.22, 1.6 if wide else 0.0)
+    height = max(0.24 * len(bars) + 0.22, 1.6 if by_width else 0.0)
     frame = open_frame(
         theme,
         width,
         Words(title(result), conditions(result), words),
-        [handle(n, looks[n][0], linestyle="-", linewidth=1.2, marker=looks[n][1], markersize=4) for n in wide],
-        heights=(height, height) if wide else (height,),
-        shares=(1.5, 1) if wide and width == "print" else (),
+        [handle(n, looks[n][0], linestyle="-", linewidth=1.2, marker=looks[n][1], markersize=4) for n in by_width],
+        heights=(height, height) if by_width else (height,),
+        shares=(1.5, 1) if by_width and width == "print" else (),
         left=0.2 + max(text_inches(figure, name, 8.5) for name, _ in bars),
         right=0.12,
         head=0.06,
     )
     _draw_bars(frame.panels[0], result, bars, {name: look[0] for name, look in looks.items()}, theme)
-    if wide:
-        _draw_widths(frame.panels[1], wide, looks, theme)
+    if by_width:
+        _draw_widths(frame.panels[1], by_width, looks, theme)
     return frame.figure
 
 
@@ -230,11 +227,11 @@ def _note(
 
 
 def _draw_widths(
-    axes: Axes, wide: dict[str, dict[int, Verification]], looks: dict[str, tuple[str, str]], theme: Theme
+    axes: Axes, by_width: dict[str, dict[int, Verification]], looks: dict[str, tuple[str, str]], theme: Theme
 ) -> None:
     """Draw each engine by its own width 1, and not the roofline's curve."""
-    widths = sorted({width for found in wide.values() for width in found})
-    for name, found in wide.items():
+    widths = sorted({width for found in by_width.values() for width in found})
+    for name, found in by_width.items():
         color, marker = looks[name]
         at, spans = sorted(found), [found[width].relative for width in sorted(found)]
         medians = [span.median for span in spans]
@@ -245,7 +242,7 @@ def _draw_widths(
     axes.set_xscale("log", base=2)
     axes.set_xticks(widths, [str(width) for width in widths])
     axes.minorticks_off()
-    axes.set_ylim(0, 1.12 * max(found.relative.median for by_width in wide.values() for found in by_width.values()))
+    axes.set_ylim(0, 1.12 * max(found.relative.median for passes in by_width.values() for found in passes.values()))
     plain(axes, theme)
     axes.set_xlabel("new positions of a pass")
     axes.set_ylabel(f"time over width {widths[0]}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import names
+from bild.decoding.rules import KEEPS
 from bild.results import Interval, Record, Score
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import PredictedPoint
@@ -88,8 +90,15 @@ def percent(rate: float) -> str:
 
 def metric_name(record: Record, name: str | None = None) -> str:
     """Name a metric of the record, the headline unless one is given, as people write it."""
-    name = record.quality.headline if name is None else name
-    return METRIC_NAMES.get(name, name)
+    return metric_words(record.quality.headline if name is None else name)
+
+
+def metric_words(name: str) -> str:
+    """Write the name of a score: `BLEU`, `BLEU (zh)` with another tokenizer, `exact_match` of the evaluate library."""
+    base, _, more = name.partition(":")
+    if base == "evaluate":
+        return Path(more).stem
+    return f"{METRIC_NAMES.get(base, base)} ({more})" if more else METRIC_NAMES.get(base, base)
 
 
 def machine_name(record: Record) -> str:
@@ -137,10 +146,15 @@ def switches(point: Named) -> str:
 
 
 def group_name(method: MethodConfig | Method, threshold: ThresholdConfig | Threshold) -> str:
-    """Name settings that share all but their thresholds: `BiLD, first=small, drafts of up to 10`."""
+    """Name settings that differ in their thresholds alone: `BiLD fb/rb, first=small, drafts of up to 10`."""
+    given, values = names.told(method, threshold)
+    own = KEEPS[given["keep"]].threshold
+    thresholds = "/".join(name for name in ("fb", own) if name in values)
+    cap = f"top={values['top']}" if "top" in values and own != "top" else ""
     limit = "by measured costs" if method.max_draft == "auto" else f"of up to {method.max_draft}"
     differing = _written(names.differing(method, threshold))
-    return ", ".join(filter(None, ["BiLD", differing, f"drafts {limit}"]))
+    title = f"{METHODS[method.name].title} {thresholds}".strip()
+    return ", ".join(filter(None, [title, cap, differing, f"drafts {limit}"]))
 
 
 def _written(differing: Mapping[str, Any]) -> str:

@@ -137,7 +137,7 @@ def wrap(figure: Figure, text: str, size: float, inches: float, bold: bool = Fal
 
 
 def _cut(figure: Figure, line: str, size: float, inches: float, bold: bool) -> str:
-    """A single word that is too long loses its end."""
+    """Cut the end off a single word that is too long."""
     if text_inches(figure, line, size, bold) <= inches:
         return line
     while len(line) > 1 and text_inches(figure, f"{line}…", size, bold) > inches:

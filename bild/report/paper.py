@@ -13,7 +13,7 @@ import yaml
 
 from bild.config import MethodConfig
 from bild.decoding import names
-from bild.report.format import DASH, decimals, half, machine_name, metric_name, number, spread
+from bild.report.format import DASH, decimals, half, label, machine_name, metric_name, number, spread
 from bild.report.sections import Section
 from bild.report.table import Column, Table
 from bild.results import Interval, Record, Score
@@ -197,7 +197,9 @@ def _ours(section: Section, row: PaperRow) -> Record | None:
     ]
     usual = MethodConfig.max_draft
     return min(
-        fitting, key=lambda r: (r.method.rules != "authors", r.method.max_draft != usual, r.label, r.hash), default=None
+        fitting,
+        key=lambda r: (r.method.rules != "authors", r.method.max_draft != usual, label(r), r.hash),
+        default=None,
     )
 
 

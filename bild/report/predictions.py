@@ -14,7 +14,7 @@ from bild.errors import BildError
 from bild.report.format import Named
 from bild.report.sections import Section
 from bild.results import Interval
-from bild.results.hashing import SHORT
+from bild.results.folder import SHORT
 from bild.results.pareto import front
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint
@@ -95,7 +95,8 @@ def ms_of(point: PredictedPoint) -> Interval:
 def _newest(points: Iterable[PredictedPoint]) -> tuple[PredictedPoint, ...]:
     """Return each setting once, as it was predicted last, with the front of them all."""
     found = list({setting(point): point for point in points}.values())
-    best = set(front([(point.speedup.value, point.quality.score) for point in found]))
+    live = [index for index, point in enumerate(found) if point.method.stop != "oracle"]  # which is an upper bound
+    best = {live[place] for place in front([(found[i].speedup.value, found[i].quality.score) for i in live])}
     return tuple(dataclasses.replace(point, front=index in best) for index, point in enumerate(found))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bild.errors import BildError
-from bild.report.format import labels, machine_name, metric_name, plural, where
+from bild.report.format import label, labels, machine_name, metric_name, plural, where
 from bild.results import Point, Record, Sample, Skipped, comparable, find_records, identity, read_samples, read_traces
 from bild.results.pareto import ANCHORS, Picks, front, picks
 
@@ -158,7 +158,7 @@ def make_section(records: Sequence[Record], folders: Mapping[str, Path] | None =
             differing = ", ".join(f"{name} ({left.get(name)} and {right.get(name)})" for name in fields[:4])
             more = f" and {len(fields) - 4} more" if len(fields) > 4 else ""
             raise BildError(
-                f"{first.label} and {other.label} cannot stand in one comparison because they differ in "
+                f"{label(first)} and {label(other)} cannot stand in one comparison because they differ in "
                 f"{differing}{more}: report them apart, or run them under the same conditions."
             )
     return Section(tuple(sorted(records, key=_order)), dict(folders or {}))
@@ -201,7 +201,7 @@ def split_exit(pair: str) -> tuple[str, int | None]:
 def _order(record: Record) -> tuple[int, float, str, str]:
     name = record.method.name
     rank = ANCHORS.index(name) if name in ANCHORS else len(ANCHORS)
-    return rank, -record.latency.speedup.total.value, record.label, record.hash
+    return rank, -record.latency.speedup.total.value, label(record), record.hash
 
 
 def _reasons(record: Record, commit: str | None) -> list[str]:

@@ -165,11 +165,14 @@ class Table:
 
     def html(self) -> str:
         """Write safe markup: title, a table that scrolls by itself, notes."""
-        head = "".join(f'<th scope="col">{escape(_one_line(heading))}</th>' for heading in self.headings)
-        rows = "".join(
-            f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(text)}</td>" for text in others)}</tr>'
-            for first, *others in self.rows
-        )
+        sides = [' class="words"' if self._is_words(index) else "" for index in range(len(self.headings))]
+        headings = zip(sides, self.headings, strict=True)
+        head = "".join(f'<th scope="col"{side}>{escape(_one_line(heading))}</th>' for side, heading in headings)
+        rows = ""
+        for first, *others in self.rows:
+            cells = zip(sides[1:], others, strict=True)
+            rows += f'<tr><th scope="row">{escape(first)}</th>'
+            rows += "".join(f"<td{side}>{escape(text)}</td>" for side, text in cells) + "</tr>"
         notes = "".join(f'<p class="quiet">{escape(note)}</p>' for note in self.notes)
         return (
             f'<div class="table-block"><h3>{escape(self.title)}</h3>'

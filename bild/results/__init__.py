@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bild.results.folder import PointFolder, read_record
-from bild.results.hashing import config_hash
+from bild.results.folder import PointFolder, config_hash, read_record
 from bild.results.parts import Interval, Method, Score, Threshold
 from bild.results.reading import Point, Skipped, comparable, find_records, frame, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json

@@ -1,8 +1,14 @@
-"""The folder of one point: locked while it is written, resumable after a kill, whole once `record.json` is there."""
+"""The folder of one point: locked while it is written, resumable after a kill, whole once `record.json` is there.
+
+It is named by the point's label for people, and by the hash of the point's configuration for machines.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +19,6 @@ import yaml
 
 from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
-from bild.results.hashing import SHORT
 from bild.results.locking import holder, open_lock, sign, taken
 from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
@@ -23,7 +28,10 @@ from bild.results.samples_log import SampleLog, read_samples, read_traces, write
 CONFIG = "config.yaml"
 RECORD = "record.json"
 COSTS = "draft_costs.json"
+KERNELS = "kernels.json"
 LOCK = ".lock"
+SHORT = 10
+"""Digits of a hash in the name of a folder."""
 
 
 class PointFolder:
@@ -97,6 +105,17 @@ class PointFolder:
         """Write the costs in one step, before the first example that is decoded by them."""
         write_atomically(self.path / COSTS, dumps(encode(costs), indent=2) + "\n")
 
+    def kernels(self) -> dict[str, Any] | None:
+        """Read the choice of kernels that the point's passes go by, or None where none was kept."""
+        path = self.path / KERNELS
+        if not path.exists():
+            return None
+        return read_json(dict[str, Any], path, "is damaged", "start anew with resume=false")
+
+    def keep_kernels(self, kernels: Mapping[str, Any]) -> None:
+        """Write the choice of kernels in one step, before the first example that is decoded by them."""
+        write_atomically(self.path / KERNELS, dumps(kernels, indent=2) + "\n")
+
     def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
         self._log.append(sample, rounds)
@@ -119,6 +138,7 @@ class PointFolder:
             (self.path / RECORD).unlink(missing_ok=True)
             self._log.clear()
             (self.path / COSTS).unlink(missing_ok=True)
+            (self.path / KERNELS).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error, "it was not emptied") from None
 
@@ -206,3 +226,33 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def config_hash(payload: Mapping[str, Any]) -> str:
+    """SHA-256 (64 hex digits) of the canonical JSON of `payload`; folder names carry the first 10.
+
+    The order of keys does not matter, 2 and 2.0 are equal, an infinity is the string "inf". BildError on NaN.
+    """
+    text = json.dumps(
+        _canonical(payload, ""), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _canonical(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{where or 'the payload'} has the key {key!r}: keys must be strings")
+        return {key: _canonical(item, f"{where}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, float):
+        if math.isnan(value):
+            raise BildError(f"{where} is NaN: give it a number.")
+        if math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        return int(value) if value.is_integer() else float(value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    raise TypeError(f"{where} is a {type(value).__name__}, which has no canonical JSON")

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import stat
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from bild.errors import BildError
+from bild.progress import say
 
 _POLL_SECONDS = 0.25
 _held: Counter[str] = Counter()
@@ -84,7 +84,7 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
             stack.callback(os.close, lock)
             if not taken(lock):
                 who = holder(lock)
-                print(f"waiting: {f'process {who}' if who else 'another process'} {what}", file=sys.stderr, flush=True)
+                say(f"waiting: {f'process {who}' if who else 'another process'} {what}")
                 lock_descriptor(lock, poll_interval=_POLL_SECONDS)
             sign(lock)
         _held[key] += 1

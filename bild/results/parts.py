@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bild.results.codec import INFINITE
@@ -87,8 +88,8 @@ class Method:
 
 @dataclass(frozen=True)
 class DraftCosts:
-    """What `max_draft` "auto" went by, measured before the first example: seconds of a small step, of a large pass by
-    its width, and of the rest of a round."""
+    """The costs that `max_draft` "auto" went by, measured before the first example: seconds of a small step, of a large
+    pass by its width, and of the rest of a round."""
 
     small: float
     large: dict[int, float]
@@ -108,6 +109,12 @@ class Threshold:
     exit: float | None = None
     alpha: float | None = None
     top: int | None = None
+
+
+def recorded(switches: Mapping[str, Any], thresholds: Mapping[str, Any]) -> tuple[Method, Threshold]:
+    """Return the switches and thresholds of a method as records have them; null for what it does not heed."""
+    unheeded: dict[str, Any] = dict.fromkeys(each.name for each in fields(Method))
+    return Method(**{**unheeded, **switches}), Threshold(**{"fb": None, "rb": None, **thresholds})
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,11 @@ class PredictedPoint:
     difference: Interval | None = None
     """Quality less that of vanilla, paired."""
     chosen: str | None = None
-    """Why it is measured: "baseline", "published", "front" or, where all are, "grid"; null: it is not."""
+    """The reason to measure it: "baseline", "published", "front" or, where all are, "grid"; null: it is not."""
     measured: str | None = None
     """The point's folder, beside the sweep's own."""
     dropped: str | None = None
-    """Why its measurement was given up or failed."""
+    """The reason for which its measurement was given up or failed."""
     agreement: Agreement | None = None
 
 
@@ -113,7 +113,7 @@ class Predicted:
     points: list[PredictedPoint]
     marked: list[str] = field(default_factory=list)
     asked: int = 0
-    """The number of points of the front were asked for when the ones to measure were chosen."""
+    """The number of points of the front that were asked for when the ones to measure were chosen."""
 
 
 def predicted_to_json(predicted: Predicted) -> str:

@@ -3,6 +3,8 @@ live. `plan=only` says what that would take. Stopped, the same command goes on.
 
     bild sweep task=xsum plan=only
     bild sweep task=xsum sweep=fine
+    bild sweep task=xsum method=cascade 'sweep.alpha=[0.05,0.1,0.2]'
+    bild sweep task=xsum 'sweep.methods=[bild,cascade,dynamic]'
     bild sweep task=iwslt2017 sweep.find=speedup sweep.margin=1
 """
 
@@ -25,7 +27,7 @@ def job(config: SweepConfig) -> None:
     from bild.sweep.show import show_answer, show_plan, show_swept
 
     if config.sweep.goal is not None and config.plan != "only":
-        show_answer(find(Work.open(config), config.sweep.goal))
+        show_answer(find(Work.open(config), config.sweep.goal), config)
         return
     published = published_settings(config.task.name, config.model.name) if config.sweep.published else []
     points = grid_points(config.sweep, config.task, config.method, published)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import ClassVar
 
-from bild.config import MAX_DRAFT, RULES, MethodConfig, RunConfig, TaskConfig, ThresholdConfig, at_least, one_of
+from bild.config import MAX_DRAFT, METHODS, RULES, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
+from bild.decoding.adaptive_draft import AUTO
+from bild.decoding.methods import heeds
 from bild.decoding.names import label
-from bild.errors import BildError
+from bild.decoding.policies import live_refusal
+from bild.errors import BildError, at_least, one_of
 from bild.results import Method, Threshold, config_hash
+from bild.results.parts import recorded
 from bild.sweep.ray_cluster import Workers
 
 PLANS = ("show", "only")
 BASELINE, PUBLISHED, GRID = "baseline", "published", "grid"
-"""Why a point is in a sweep."""
+"""The reasons for which a point is in a sweep."""
 FINDS = ("speedup", "quality", "front")
+THRESHOLDS = ("fb", "rb", "alpha", "top")
+"""The thresholds that a sweep may vary."""
+ANY = "any"
+"""The key, among the kinds of task, of thresholds for all of them."""
 
 
 @dataclass
@@ -28,6 +37,8 @@ class KindGrid:
 
     fb: list[float] = field(default_factory=list)
     rb: list[float] = field(default_factory=list)
+    alpha: list[float] = field(default_factory=list)
+    top: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -57,14 +68,18 @@ class Goal:
 class GridConfig:
     """The points that a sweep predicts, and how it measures those that matter."""
 
+    methods: list[str] = field(default_factory=list)
+    """The methods that are swept, each over the thresholds that it heeds; empty: the one that `method` names."""
     fb: list[float] = field(default_factory=list)
     rb: list[float] = field(default_factory=list)
+    alpha: list[float] = field(default_factory=list)
+    top: list[int] = field(default_factory=list)
     max_draft: list[int] = field(default_factory=lambda: [MAX_DRAFT])
     rules: list[str] = field(default_factory=lambda: ["paper"])
     first: list[str] = field(default_factory=list)
     """The model that writes the first token, "large", "small" or both in turn; empty: as `method.first` says."""
     kinds: dict[str, KindGrid] = field(default_factory=dict)
-    """Thresholds by kind of task, where `fb` or `rb` is empty."""
+    """Thresholds by kind of task, or for "any", where a list above is empty."""
     windows: list[int] = field(default_factory=lambda: [4, 10])
     """Drafts of exact speculative decoding, a baseline."""
     published: bool = True
@@ -90,10 +105,9 @@ class GridConfig:
     """Processes that share the growing of the tree (docs/sweep.md); None: this one alone."""
 
     def __post_init__(self) -> None:
-        for fb in self.fb:
-            ThresholdConfig(fb=fb)
-        for rb in self.rb:
-            ThresholdConfig(rb=rb)
+        for name in THRESHOLDS:
+            for value in getattr(self, name):
+                ThresholdConfig(**{name: value})
         for name, values in (("max_draft", self.max_draft), ("windows", self.windows)):
             if any(value < 1 for value in values):
                 raise BildError(f"sweep.{name}={values} is out of range: a draft has 1 token or more.")
@@ -115,14 +129,35 @@ class GridConfig:
             Workers.parse(self.workers)
 
     def variants(self, base: MethodConfig) -> list[MethodConfig]:
-        """Return the methods that the thresholds are swept for: every rule set, first writer and draft limit."""
+        """Return the methods that are swept: each with every rule set that it has, first writer and draft limit."""
         writers: Sequence[str | None] = self.first or [base.first]
         return [
-            dataclasses.replace(base, name="bild", rules=rules, first=first, max_draft=limit)
-            for rules in self.rules
+            dataclasses.replace(base, name=name, rules=rules, first=first, max_draft=limit)
+            for name in self.methods or [base.name]
+            for rules in (self.rules if METHODS[name].rule_sets else [base.rules])
             for first in writers
             for limit in self.max_draft
         ]
+
+    def axes(self, method: MethodConfig, kind: str) -> dict[str, Sequence[float]]:
+        """Return the values of each threshold that a method is swept over on a kind of task.
+
+        A threshold that the method could do without (a window's fb, a cap) is swept only where its list was given.
+        BildError where nothing has values of one that it needs.
+        """
+        needed, heeded = thresholds_of(method, ThresholdConfig()), heeds(method, ThresholdConfig())
+        found: dict[str, Sequence[float]] = {}
+        for name in THRESHOLDS:
+            if name in heeded and (given := getattr(self, name)):
+                found[name] = given
+            elif name in needed:
+                usual = (self.kinds[each] for each in (kind, ANY) if each in self.kinds)
+                found[name] = next((values for each in usual if (values := getattr(each, name))), [])
+        if lacking := [name for name, values in found.items() if not values]:
+            hints = {"fb": "0.3,0.6,0.9", "rb": "1,3,5", "alpha": "0.05,0.1,0.2", "top": "2,3,5"}
+            give = " and ".join(f"sweep.{name}=[{hints[name]}]" for name in lacking)
+            raise BildError(f"The grid has no thresholds of method={method.name} for {kind}: give {give}.")
+        return found
 
     def _check_goal(self) -> None:
         one_of("sweep.find", self.find, FINDS)
@@ -144,20 +179,18 @@ class GridConfig:
 
 
 def widest_draft(grid: GridConfig) -> int:
-    """The most tokens of a draft among the points."""
+    """Return the most tokens of a draft among the points."""
     return max(*grid.max_draft, *grid.windows, 2)
 
 
 @dataclass
 class SweepConfig(RunConfig):
-    """The options of `python -m bild.sweep`: those of a run, with a grid in the place of a point."""
+    """The options of `bild sweep`: those of a run, with a grid in the place of a point."""
 
     GROUPS: ClassVar[tuple[str, ...]] = ("task", "model", "method", "threshold", "engine", "experiment", "sweep")
     OWN: ClassVar[dict[str, str]] = {
-        "threshold": "sweep.fb=[...] and sweep.rb=[...]",
-        "threshold.*": "sweep.fb=[...] and sweep.rb=[...]",
-        "method": "sweep.rules=[...] and sweep.max_draft=[...]",
-        "method.name": "sweep.rules=[...] and sweep.max_draft=[...]",
+        "threshold": "sweep.fb=[...], sweep.rb=[...], sweep.alpha=[...] or sweep.top=[...]",
+        "threshold.*": "sweep.fb=[...], sweep.rb=[...], sweep.alpha=[...] or sweep.top=[...]",
         "method.rules": "sweep.rules=[...]",
         "method.max_draft": "sweep.max_draft=[...]",
         "experiment": "task=..., model=... and sweep=paper",
@@ -169,9 +202,30 @@ class SweepConfig(RunConfig):
     plan: str = "show"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        """Check the methods of the sweep: a replay takes some that no live run can."""
         if self.plan not in PLANS:
             raise BildError(f"plan={self.plan} is not known: plan=only shows what a sweep would do, and runs nothing.")
+        grid, base = self.sweep, self.method
+        if grid.methods and base.name not in ("bild", *grid.methods):
+            raise BildError(f"method={base.name} has no effect beside sweep.methods: name it in that list instead.")
+        for name in grid.methods or [base.name]:
+            one_of("sweep.methods", name, tuple(METHODS))
+            if METHODS[name].exits:
+                raise BildError(f"method={name} cannot be swept: a decision tree holds what whole models say.")
+            if METHODS[name].stop is None:
+                raise BildError(f"method={name} has no thresholds to sweep: it is a baseline of every sweep already.")
+        if base.max_draft == AUTO:
+            raise BildError("method.stop=auto goes by costs that only a live run measures: no sweep can predict it.")
+        methods = grid.variants(base)
+        heeded = frozenset[str]().union(*(heeds(method, ThresholdConfig()) for method in methods))
+        for option in THRESHOLDS:
+            if getattr(grid, option) and option not in heeded:
+                names = ", ".join(dict.fromkeys(method.name for method in methods))
+                raise BildError(
+                    f"sweep.{option} has no effect on {names}: leave it out, or sweep a method that heeds it."
+                )
+        if grid.find is not None and any(live_refusal(method, self.engine.name) for method in methods):
+            raise BildError("sweep.find looks for settings that can run live, and stop=oracle cannot: leave it out.")
 
 
 @dataclass(frozen=True)
@@ -190,8 +244,12 @@ class SweptPoint:
     @cached_property
     def key(self) -> str:
         """The hash of all that the method heeds: equal for two ways of writing one setting."""
-        threshold = thresholds_of(self.method, self.threshold)
-        return config_hash({"method": settings(self.method, self.threshold), "threshold": threshold})
+        return config_hash({"method": settings(*self.setting), "threshold": thresholds_of(*self.setting)})
+
+    @property
+    def live(self) -> bool:
+        """True where it can run live; the stop rule oracle can only be replayed."""
+        return live_refusal(self.method, "fused") is None
 
     @property
     def setting(self) -> tuple[MethodConfig, ThresholdConfig]:
@@ -200,9 +258,7 @@ class SweptPoint:
 
     def recorded(self) -> tuple[Method, Threshold]:
         """Return method and thresholds as the records of measured points have them; null for what is not heeded."""
-        switches = dict.fromkeys(field.name for field in dataclasses.fields(Method))
-        method = Method(**(switches | settings(self.method, self.threshold)))  # type: ignore[arg-type]
-        return method, Threshold(**({"fb": None, "rb": None} | thresholds_of(self.method, self.threshold)))
+        return recorded(settings(*self.setting), thresholds_of(*self.setting))
 
 
 def vanilla_point() -> SweptPoint:
@@ -210,16 +266,13 @@ def vanilla_point() -> SweptPoint:
     return SweptPoint(MethodConfig("vanilla"), ThresholdConfig(), BASELINE)
 
 
-def thresholds(grid: GridConfig, task: TaskConfig) -> tuple[list[float], list[float]]:
-    """Return a grid's (fallback, rollback) thresholds for a task. BildError where it has none for this kind of task."""
-    usual = grid.kinds.get(task.kind)
-    fb = grid.fb or (usual.fb if usual else [])
-    rb = grid.rb or (usual.rb if usual else [])
-    if not fb or not rb:
-        raise BildError(
-            f"The grid has no thresholds for {task.kind}: give sweep.fb=[0.3,0.6,0.9] and sweep.rb=[1,3,5]."
-        )
-    return fb, rb
+def points_of(method: MethodConfig, axes: Mapping[str, Sequence[float]]) -> list[SweptPoint]:
+    """Return a method at every combination of the values of its thresholds."""
+    names = tuple(axes)
+    return [
+        SweptPoint(method, ThresholdConfig(**dict(zip(names, values, strict=True))), GRID)  # type: ignore[arg-type]
+        for values in product(*axes.values())
+    ]
 
 
 def grid_points(
@@ -230,15 +283,14 @@ def grid_points(
 ) -> list[SweptPoint]:
     """Return all points of a sweep, each setting once: vanilla, other baselines, published settings, then the grid.
 
-    `base` has the switches that all points of the grid share.
+    `base` has the switches that all points of the grid share. BildError where a threshold has no values.
     """
     usual = ThresholdConfig()
     found = [vanilla_point(), SweptPoint(MethodConfig("small"), usual, BASELINE)]
     found += [SweptPoint(MethodConfig("speculative", max_draft=k), usual, BASELINE) for k in grid.windows]
     found += [SweptPoint(*setting, PUBLISHED) for setting in published]
-    fbs, rbs = thresholds(grid, task)
     for method in grid.variants(base):
-        found += [SweptPoint(method, ThresholdConfig(fb, rb), GRID) for fb in fbs for rb in rbs]
+        found += points_of(method, grid.axes(method, task.kind))
     once: dict[str, SweptPoint] = {}
     for point in found:
         once.setdefault(point.key, point)

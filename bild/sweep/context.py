@@ -1,4 +1,4 @@
-"""What a sweep has at hand: its examples in the order in which they are measured, the machine, the pair, the tree.
+"""The things that a sweep works on: its examples in the order in which they are measured, machine, pair and tree.
 
 The tree is grown as far as the sweep's points go, by this process or with workers, and replayed.
 """
@@ -82,7 +82,7 @@ class Work:
 
     @property
     def folder(self) -> Path:
-        """Where points, sweeps and trees of this task and pair lie."""
+        """The folder of points, sweeps and trees of this task and pair."""
         return results_folder(self.config)
 
     def locked(self) -> AbstractContextManager[None]:
@@ -147,7 +147,7 @@ class GrownTree:
 
     @cached_property
     def predictor(self) -> Predictor:
-        """Predicts points over the tree's examples, scored against their references."""
+        """The predictor of points over the tree's examples, scored against their references."""
         config = self.work.config
         scorer = Scorer(config.task.metric, [example.reference for example in self.tree.examples])
         return Predictor(scorer, len(self.tree.examples), config.measure.confidence, config.measure.seed)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import socket
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ import torch
 
 import bild
 from bild.config import Checkpoints, RunConfig
-from bild.errors import BildError
+from bild.errors import BildError, told
 from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
+from bild.progress import say
 from bild.sweep.context import Work
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
@@ -112,13 +112,11 @@ def growth_of(nodes: Nodes, *, stored: int, heard: Sequence[int] = ()) -> Growth
 def identity_with(pair: Pair, job: Job) -> dict[str, Any]:
     """Return the tree's identity for the pair of this process, with the device's name and the package's version."""
     data = Dataset((), {"hash": job.data_hash})
-    device = torch.cuda.get_device_name(pair.device) if pair.device.type == "cuda" else _instructions()
-    return identity_of(pair, job.config.task, data) | {"bild": bild.__version__, "processor": device}
-
-
-def _instructions() -> str:
-    """Name the vector instructions that torch's kernels use: others round otherwise."""
-    return torch.backends.cpu.get_cpu_capability()
+    if pair.device.type == "cuda":
+        processor = torch.cuda.get_device_name(pair.device)
+    else:  # the vector instructions that torch's kernels use: others round otherwise
+        processor = torch.backends.cpu.get_cpu_capability()
+    return identity_of(pair, job.config.task, data) | {"bild": bild.__version__, "processor": processor}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -289,12 +287,11 @@ class WorkerPool:
                 "there, and run again with less in sweep.workers or without it; what was grown is kept."
             )
         left = "" if shard is None else f"; its {len(shard)} examples go to another"
-        print(f"warning: a worker ended ({why}){left}", file=sys.stderr, flush=True)
+        say(f"warning: a worker ended ({why}){left}")
 
 
-def _one_sentence(cause: BaseException) -> BildError:
+def _one_sentence(cause: Exception) -> BildError:
     """Return a worker's own exception as one sentence."""
     if isinstance(cause, BildError):
         return cause
-    text = " ".join(str(cause).split())[:200]
-    return BildError(f"A worker failed ({type(cause).__name__}: {text}): what was grown is kept; run again.")
+    return BildError(f"A worker failed ({type(cause).__name__}: {told(cause)}): what was grown is kept; run again.")

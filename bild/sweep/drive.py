@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from bild.errors import BildError
-from bild.progress import track
+from bild.progress import say, track
 from bild.results import config_hash
-from bild.results.folder import write_atomically
-from bild.results.hashing import SHORT
+from bild.results.folder import SHORT, write_atomically
 from bild.results.parts import Engine, Interval
 from bild.results.predicted import (
     PREDICTED,
@@ -100,7 +98,7 @@ class _Sweep:
                 if found.asked == most:
                     return
             except BildError as error:
-                print(f"warning: {error}", file=sys.stderr)
+                say(f"warning: {error}")
         choose(self.candidates, most)
 
     def _settle_prices(self, front: MeasuredFront, *, renew: bool) -> None:

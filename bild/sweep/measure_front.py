@@ -33,10 +33,10 @@ def choose(candidates: Sequence[Candidate], most: int) -> None:
     """Say of each candidate why it is measured, if it is; one that was chosen before keeps its reason.
 
     Of the front's other points at most `most`: first the fastest at no loss of quality and at one point's, then always
-    the one that is farthest in speed from all that were taken. Below 0, every point of the grid.
+    the one that is farthest in speed from all that were taken. Below 0, every point of the grid that can run live.
     """
     for c in candidates:
-        if most < 0 or c.point.origin != GRID:
+        if c.point.origin != GRID or (most < 0 and c.point.live):
             c.chosen = c.chosen or c.point.origin
     room = [c for c in candidates if c.predicted.front and c.point.origin == GRID]
     taken: list[Candidate] = []

@@ -55,6 +55,11 @@ class Span:
     low: float
     high: float
 
+    @staticmethod
+    def of(seconds: float) -> Span:
+        """Return the span of a time that is known."""
+        return Span(seconds, seconds)
+
     def times(self, low: float, high: float | None = None) -> Span:
         """Return this span so many times over; from so many to so many where both are given."""
         return Span(self.low * low, self.high * (low if high is None else high))
@@ -91,8 +96,6 @@ class Stages:
     vanilla: Span
     """All examples."""
     tree: Span
-    tree_passes: tuple[float, float]
-    """The tree in vanilla passes over all examples."""
     live: Span
     every: Span
     """Every point decoded live on all examples, which the tree saves."""
@@ -132,14 +135,15 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
     Runs nothing longer than the probe. BildError where the pair does not fit, or no size of the split is known.
     """
     checkpoints = checkpoints_of(config)
+    machine = str(describe(resolve_device(config.engine.device))["machine"]["fingerprint"])
     examples, examples_source = examples_of(config.task)
     lengths, lengths_source = lengths_of(config)
     sizes = model_sizes(checkpoints, config.model.exit, shapes)
-    stored = look_into(results_folder(config), config)
-    swept = sum(point.origin == GRID for point in points)
+    stored = look_into(results_folder(config), machine)
+    live = sum(point.origin == GRID and point.live for point in points)
     front = config.sweep.front
-    measured = len(points) - swept + (swept if front < 0 else min(front, swept))
-    pace = _pace(config, stored, checkpoints, sizes, lengths)
+    measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
+    pace = _pace(config, stored, machine, checkpoints, sizes, lengths)
     return Plan(
         config=config,
         points=points,
@@ -163,11 +167,11 @@ def _stages(text: Span, source: str, config: SweepConfig, examples: int, measure
     minutes = 60 * config.sweep.minutes
     live = text.times(measured * min(config.sweep.least, examples), measured * examples)
     live = Span(min(minutes, live.low), min(minutes, live.high))
-    return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), TREE_PASSES, live, vanilla.times(points))
+    return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), live, vanilla.times(points))
 
 
-def look_into(folder: Path, config: SweepConfig) -> Stored:
-    """Return the contents of a results folder, which need not exist."""
+def look_into(folder: Path, machine: str) -> Stored:
+    """Return the contents of a results folder, which need not exist; the sweeps are those of this machine."""
     trees = [
         StoredTree(
             name=path.parent.name,
@@ -177,50 +181,45 @@ def look_into(folder: Path, config: SweepConfig) -> Stored:
         for path in sorted(folder.glob("tree/*/tree.json"))
     ]
     records, samples = (len(list(folder.glob(f"*/{name}"))) for name in (RECORD, SAMPLES))
-    machine = _machine(config)
     sweeps = [found for _, found in find_predicted(folder) if found.machine["fingerprint"] == machine]
     return Stored(folder, trees, records, max(0, samples - records), sweeps)
-
-
-def _machine(config: SweepConfig) -> str:
-    return str(describe(resolve_device(config.engine.device))["machine"]["fingerprint"])
 
 
 def _pace(
     config: SweepConfig,
     stored: Stored,
+    machine: str,
     checkpoints: Checkpoints,
     sizes: tuple[ModelSize, ModelSize] | None,
     lengths: LengthConfig,
 ) -> tuple[Span, str] | None:
     """Return (seconds of one vanilla text, how that is known) from the best source there is; None where none tells."""
-    if (known := _known(config, stored, lengths)) is not None:
-        return Span(known[0], known[0]), known[1]
+    if (known := _known(config, stored, machine, lengths)) is not None:
+        return known
     if (decoded := decoded_probe(config, checkpoints)) is not None:
-        return Span(decoded, decoded), f"{_PROBE_TEXTS} texts decoded just now"
+        return Span.of(decoded), f"{_PROBE_TEXTS} texts decoded just now"
     if sizes is None:
         return None
     gb_per_s, gflop_per_s = probe(config, sizes[0])
     least = sizes[0].text_ms(lengths.source, lengths.target, config.engine.dtype, gb_per_s, gflop_per_s) / 1e3
     how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
-    return Span(least, least).times(*PROBE_SLACK), how
+    return Span.of(least).times(*PROBE_SLACK), how
 
 
-def _known(config: SweepConfig, stored: Stored, lengths: LengthConfig) -> tuple[float, str] | None:
+def _known(config: SweepConfig, stored: Stored, machine: str, lengths: LengthConfig) -> tuple[Span, str] | None:
     engine = config.engine
     for sweep in stored.sweeps:
         if (sweep.engine.name, sweep.engine.dtype) == (engine.name, engine.dtype):
             for point in sweep.points:
                 if point.method.name == "vanilla":
-                    return point.seconds.mean, "an earlier sweep on this machine"
-    machine = _machine(config)
+                    return Span.of(point.seconds.mean), "an earlier sweep on this machine"
     for tree in stored.trees:
         if tree.priced:
             prices = read_prices(stored.folder / "tree" / tree.name / PRICES)
             found = prices.identity.get("machine"), prices.identity.get("engine", {}).get("name")
             if found == (machine, engine.name):
                 seconds = prices.seconds(lengths.source, [], [1] * lengths.target)
-                return seconds, "prices that were calibrated on this machine"
+                return Span.of(seconds), "prices that were calibrated on this machine"
     return None
 
 

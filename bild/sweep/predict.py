@@ -41,11 +41,11 @@ class Candidate:
     predicted: PredictedPoint = field(init=False, repr=False)
     """Once `Predictor.predict` has had all candidates."""
     chosen: str | None = None
-    """Why it is measured: "baseline", "published", "front" or, where all are, "grid"; None: it is not."""
+    """The reason to measure it: "baseline", "published", "front" or, where all are, "grid"; None: it is not."""
     subject: OpenPoint | None = field(default=None, repr=False)
     """Its measurement, where it is chosen and opened."""
     given_up: str | None = None
-    """Why it is no longer measured."""
+    """The reason for which it is no longer measured."""
     failed: str | None = None
     """The example and the error that its measurement ended with."""
     agreement: Agreement | None = None
@@ -113,13 +113,17 @@ class Predictor:
         return Estimate(score, score - base, float(seconds / count), float(usual / seconds))
 
     def predict(self, candidates: Sequence[Candidate], prices: Prices) -> None:
-        """Predict all candidates, vanilla first among them, with their intervals; mark those that make up the front."""
+        """Predict all candidates, vanilla first among them, with their intervals.
+
+        Mark those that make up the front: points that cannot run live are upper bounds, and on no front.
+        """
         vanilla = candidates[0]
         base_scores, base_sums = self._scores(vanilla), self.draws @ vanilla.seconds
         for candidate in candidates:
             candidate.predicted = self._point(candidate, vanilla, base_scores, base_sums, prices)
-        for i in front([(c.predicted.speedup.value, c.predicted.quality.score) for c in candidates]):
-            candidates[i].predicted = dataclasses.replace(candidates[i].predicted, front=True)
+        live = [candidate for candidate in candidates if candidate.point.live]
+        for i in front([(c.predicted.speedup.value, c.predicted.quality.score) for c in live]):
+            live[i].predicted = dataclasses.replace(live[i].predicted, front=True)
 
     def _scores(self, candidate: Candidate) -> Floats:
         return self.scorer.scores(self.draws @ candidate.table, self.examples)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import random
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from bild.errors import BildError
 from bild.measure.environment import busy_warning, state
 from bild.measure.live import run_live
 from bild.models import Pair
+from bild.progress import collector_off, say
 from bild.results import config_hash
 from bild.results.folder import write_atomically
 from bild.results.locking import device_lock
@@ -106,14 +106,11 @@ class Calibrator:
             self._decode(setting, sources[0])
         self.texts.clear()
         gc.collect()
-        gc.disable()  # as in a measurement
-        try:
+        with collector_off():  # as in a measurement
             began, n = perf_counter(), 0
             while perf_counter() - began < seconds or n < max(_LEAST_TEXTS, 2 * len(self.settings)):
                 self.next(sources[n % len(sources)])
                 n += 1
-        finally:
-            gc.enable()
 
     def _decode(self, setting: CalibrationSetting, source: Sequence[int]) -> None:
         engines = {
@@ -218,7 +215,7 @@ class Pricing:
         try:
             prices = read_prices(self.path)
         except BildError as error:
-            print(f"warning: {error}", file=sys.stderr)
+            say(f"warning: {error}")
             return None
         return prices if config_hash(prices.identity) == config_hash(self.identity) else None
 
@@ -227,8 +224,8 @@ class Pricing:
         sources = [work.source(example) for example in work.queue[:_CALIBRATION_TEXTS]]
         warning = busy_warning(state(work.device))
         if warning:
-            print(f"warning: {warning}", file=sys.stderr)
-        print(f"Calibrating prices for {seconds:g} s", file=sys.stderr)
+            say(f"warning: {warning}")
+        say(f"Calibrating prices for {seconds:g} s")
         with device_lock(str(work.device)):
             self._calibrator.run(sources, seconds)
         self._earlier = len(self._calibrator.texts)

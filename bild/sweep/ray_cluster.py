@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bild.errors import BildError
+from bild.progress import say
 
 ABSENT = "sweep.workers needs Ray, which is not installed: pip install 'bild-bench[ray]'"
 _STORE_BYTES = 256 << 20
@@ -127,7 +127,7 @@ def _join(ray: Any, workers: Workers, resources: Resources, folder: str) -> Clus
     fits = resources.fitting(*_room())
     count = min(workers.count or fits, fits)
     if workers.count is not None and count < workers.count:
-        print(f"warning: sweep.workers={workers.count} is more than fits: {count} on this machine", file=sys.stderr)
+        say(f"warning: sweep.workers={workers.count} is more than fits: {count} on this machine")
     try:
         with patience(ray):
             ray.init(
@@ -153,7 +153,7 @@ def patience(ray: Any) -> Iterator[None]:
     look = getattr(services, "get_node", None)
     if look is None:
         version = getattr(ray, "__version__", "")
-        print(f"warning: Ray {version} cannot be given more than its own 30 seconds to start", file=sys.stderr)
+        say(f"warning: Ray {version} cannot be given more than its own 30 seconds to start")
         yield
         return
 

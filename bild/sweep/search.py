@@ -1,5 +1,7 @@
 """`sweep.find`: the best thresholds under a bound, or the whole front, by a grid that is refined down to 0.01.
 
+Each method of the sweep is searched over all thresholds that it goes by.
+
 A replayed point is a step function of its thresholds, exact and cheap, so a grid that is refined around its best cells
 finds the same point in every run, which a sampler would not. Chosen on one half of the examples, reported on the other.
 The tree grows where the search goes.
@@ -15,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import thresholds_of
+from bild.decoding.methods import heeds
 from bild.results.pareto import front
-from bild.sweep.config import GRID, Goal, SweptPoint, vanilla_point
+from bild.sweep.config import THRESHOLDS, Goal, SweptPoint, points_of, vanilla_point
 from bild.sweep.context import GrownTree, Work
 from bild.sweep.predict import Candidate, Estimate, Predictor
 from bild.sweep.pricing import Pricing
@@ -24,10 +28,21 @@ from bild.tasks.dataset import place
 
 Evaluate = Callable[[Sequence[SweptPoint]], list[Candidate]]
 
-COARSE_FB = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-COARSE_RB = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-STEPS = ((0.05, 0.5), (0.02, 0.2), (0.01, 0.1), (0.01, 0.05), (0.01, 0.01))
-"""(fallback, rollback) steps of the refinements."""
+COARSE: dict[str, tuple[float, ...]] = {
+    "fb": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "rb": (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0),
+    "alpha": (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "top": (1, 2, 3, 4, 6, 8, 11, 16, 24, 40),
+}
+"""The grid that a search begins with."""
+STEPS: dict[str, tuple[float, ...]] = {
+    "fb": (0.05, 0.02, 0.01, 0.01, 0.01),
+    "rb": (0.5, 0.2, 0.1, 0.05, 0.01),
+    "alpha": (0.05, 0.02, 0.01, 0.01, 0.01),
+    "top": (4, 2, 1, 1, 1),
+}
+"""The steps of the refinements."""
+_RANGES = {"fb": (0.0, 1.0), "rb": (0.0, np.inf), "alpha": (0.0, 1.0), "top": (1, np.inf)}
 HALF, REST, ALL = "half", "rest", "all"
 """The examples that thresholds are chosen on, those that they are reported on, and both."""
 _KEEP = 6
@@ -92,23 +107,22 @@ class Search:
         )
 
     def _refine(self, base: MethodConfig, part: str) -> None:
-        self._try(base, [(fb, rb) for fb in COARSE_FB for rb in COARSE_RB])
-        for step in STEPS:
+        names = searched(base)
+        self._try(points_of(base, {name: COARSE[name] for name in names}))
+        for steps in zip(*(STEPS[name] for name in names), strict=True):
             for _ in range(_ROUNDS):
-                around = self._promising(base, part)
-                before = len(self.seen)
-                self._try(base, [near for c in around for near in _neighbours(c.point.threshold, step)])
-                if len(self.seen) == before:
+                around = [c.point for c in self._promising(base, part)]
+                if not self._try(
+                    [near for point in around for near in _neighbours(point, dict(zip(names, steps, strict=True)))]
+                ):
                     break
 
-    def _try(self, base: MethodConfig, settings: Sequence[tuple[float, float]]) -> None:
-        points: dict[str, SweptPoint] = {}
-        for fb, rb in settings:
-            point = SweptPoint(base, ThresholdConfig(fb, rb), GRID)
-            if (key := point.key) not in self.seen:
-                points.setdefault(key, point)
-        if points:
-            self.seen.update(zip(points, self.evaluate(list(points.values())), strict=True))
+    def _try(self, points: Sequence[SweptPoint]) -> bool:
+        """Evaluate the points that were not seen before; return whether there were any."""
+        new = {point.key: point for point in points if point.key not in self.seen}
+        if new:
+            self.seen.update(zip(new, self.evaluate(list(new.values())), strict=True))
+        return bool(new)
 
     def _promising(self, base: MethodConfig, part: str) -> list[Candidate]:
         """Return the best points, and those just beyond the bound: the best neighbour may lie on either side of it."""
@@ -157,16 +171,20 @@ class Search:
         return Found(candidate.point, self._estimate(candidate, chosen_on), self._estimate(candidate, reported_on))
 
 
-def _neighbours(threshold: ThresholdConfig, step: tuple[float, float]) -> list[tuple[float, float]]:
-    assert threshold.fb is not None
-    assert threshold.rb is not None
-    found = []
-    for up in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            fb = round(min(1.0, max(0.0, threshold.fb + up * step[0])), 2)
-            rb = round(max(0.0, threshold.rb + right * step[1]), 2)
-            found.append((fb, rb))
-    return found
+def searched(method: MethodConfig) -> list[str]:
+    """Return the thresholds that a search varies, fb of a window included: 0 is the window itself."""
+    usual = ThresholdConfig()
+    names = {*thresholds_of(method, usual), *heeds(method, usual) & {"fb"}}
+    return [name for name in THRESHOLDS if name in names]
+
+
+def _neighbours(point: SweptPoint, steps: dict[str, float]) -> list[SweptPoint]:
+    axes = {}
+    for name, step in steps.items():
+        value, (low, high) = getattr(point.threshold, name), _RANGES[name]
+        near = (min(high, max(low, value + way * step)) for way in (-1, 0, 1))
+        axes[name] = [int(each) if name == "top" else round(each, 2) for each in near]
+    return points_of(point.method, axes)
 
 
 _SPLIT_SEED = -1

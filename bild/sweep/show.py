@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bild.decoding.names import differing
+from bild.measure.session import command_of
 from bild.metrics.bootstrap import longer_side
 from bild.report.table import Table, show_tables, wide_console
 from bild.results.parts import Interval
-from bild.results.predicted import Predicted, PredictedPoint
-from bild.sweep.config import BASELINE, GRID, PUBLISHED
+from bild.results.predicted import PREDICTED, Predicted, PredictedPoint
+from bild.sweep.config import BASELINE, GRID, PUBLISHED, SweepConfig
+from bild.sweep.plan import TREE_PASSES, Plan, Span
 
 if TYPE_CHECKING:
     from bild.sweep.drive import Swept
-    from bild.sweep.plan import Plan, Span
     from bild.sweep.search import Answer, Found
 
 
@@ -34,10 +36,14 @@ def _what(plan: Plan) -> Iterator[str]:
     if sweep.front >= 0:
         live = f"baselines, published settings and up to {sweep.front} of the front"
     yield f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}"
+    titles = Counter(point.method.spec.title for point in plan.points if point.origin == GRID)
+    grid = f" ({', '.join(f'{count:,} {title}' for title, count in titles.items())})" if len(titles) > 1 else ""
     yield (
-        f"{len(plan.points):,} points: {origins[GRID]:,} of the grid, {origins[BASELINE]} baselines, "
+        f"{len(plan.points):,} points: {origins[GRID]:,} of the grid{grid}, {origins[BASELINE]} baselines, "
         f"{origins[PUBLISHED]} published"
     )
+    if bounds := sum(not point.live for point in plan.points):
+        yield f"upper bounds among them (stop=oracle, predicted and never measured): {bounds:,}"
     yield f"{plan.examples:,} examples ({plan.examples_source}) in the tree, for quality and counts of every point"
     yield (
         f"live: {live}, on a sub-sample that grows until every speedup is known to ±{sweep.width:.0%}, "
@@ -64,7 +70,7 @@ def _takes(plan: Plan) -> Iterator[str]:
     if stages is None:
         yield f"hours: unknown, the sizes of {plan.large} are not known here; fetch it first"
     else:
-        least, most = stages.tree_passes
+        least, most = TREE_PASSES
         yield f"one vanilla pass: {_time(stages.vanilla)} ({_time(stages.text)} a text; from {stages.source})"
         passes = f"{least:g} to {most:g} vanilla passes, by the grid and how well batches pay"
         yield f"the tree: {_time(stages.tree)} ({passes})"
@@ -158,6 +164,13 @@ def footer(swept: Swept) -> list[str]:
                 f"! {point.label}: predicted {a.predicted:.2f}x, measured {a.measured.value:.2f}x "
                 f"({a.measured.low:.2f} to {a.measured.high:.2f}) on the same examples: trust the measurement."
             )
+    bounds = [p for p in predicted.points if p.method.stop == "oracle"]
+    if bounds:
+        best = max(bounds, key=lambda p: p.speedup.value)
+        lines.append(
+            f"Upper bounds (stop=oracle; in {PREDICTED} alone): {len(bounds)}, up to ~{best.speedup.value:.2f}x at "
+            f"{predicted.metric.name} {best.quality.score:.2f} ({best.label}); no live run reaches them."
+        )
     lines += [f"Given up: {p.label}: {p.dropped}." for p in predicted.points if p.dropped]
     if predicted.marked:
         lines.append(
@@ -172,50 +185,51 @@ def footer(swept: Swept) -> list[str]:
     return lines
 
 
-def show_answer(answer: Answer) -> None:
-    """Print what a search found, chosen and reported apart, and as the paper does it."""
+def show_answer(answer: Answer, config: SweepConfig) -> None:
+    """Print what a search found, chosen and reported apart, and as the paper does it; the command that runs it, too."""
     first, second = answer.halves
     title = f"{answer.goal}: {answer.tried} settings replayed"
     if answer.goal.wanted == "front":
-        show_tables([_front(answer, f"{title}; chosen on {first} examples, reported on {second} others; predicted")])
+        told = f"{title}; chosen on {first} examples, reported on {second} others; predicted"
+        commands = [f"{found.point.label}: {run_command(found, config)}" for found in answer.front]
+        show_tables([_front(answer, told)], commands)
     elif answer.split is None:
         show_tables([], [title, "  No setting keeps to that."])
     else:
-        lines = _found(f"chosen on {first} examples, reported on {second} others", answer.split, answer.metric)
+        lines = _found(f"chosen on {first} examples, reported on {second} others", answer.split, answer.metric, config)
         if answer.same is not None:
             how = f"chosen and reported on all {first + second}, as the paper does"
-            lines += _found(how, answer.same, answer.metric)
+            lines += _found(how, answer.same, answer.metric, config)
         show_tables([], [title, *lines])
 
 
-def _found(how: str, found: Found, metric: str) -> list[str]:
+def _found(how: str, found: Found, metric: str, config: SweepConfig) -> list[str]:
     own, reported = found.chosen_on, found.reported_on
     where_chosen = f"; where it was chosen {own.score:.2f} ({own.difference:+.2f}), ~{own.speedup:.2f}x"
     return [
-        f"  {how}: {setting_words(found)}",
+        f"  {how}: {_name(found)}",
         f"    reported {metric} {reported.score:.2f} ({reported.difference:+.2f}), ~{reported.speedup:.2f}x"
         + ("" if own == reported else where_chosen),
+        f"    {run_command(found, config)}",
     ]
 
 
-def setting_words(found: Found) -> str:
-    """Return a setting as options that can be typed."""
-    method, threshold = found.point.method, found.point.threshold
-    return (
-        f"threshold.fb={threshold.fb:g} threshold.rb={threshold.rb:g} method.rules={method.rules} "
-        f"method.max_draft={method.max_draft}" + (" method.first=small" if method.first == "small" else "")
-    )
+def run_command(found: Found, config: SweepConfig) -> str:
+    """Return the command that measures a found setting, with all its switches."""
+    return command_of(config, *found.point.recorded(), config.task.samples)
+
+
+def _name(found: Found) -> str:
+    """Return the label of a setting, and the switches that are not its preset's."""
+    other = differing(*found.point.setting)
+    return ", ".join([found.point.label, *(f"{name}={value}" for name, value in sorted(other.items()))])
 
 
 def _front(answer: Answer, title: str) -> Table:
-    headings = ("fb", "rb", "rules", "first", "max draft", answer.metric, "Δ to vanilla", "speedup", "where chosen")
+    headings = ("setting", answer.metric, "Δ to vanilla", "speedup", "where chosen")
     rows = tuple(
         (
-            f"{found.point.threshold.fb:g}",
-            f"{found.point.threshold.rb:g}",
-            found.point.method.rules,
-            found.point.method.first or "large",
-            str(found.point.method.max_draft),
+            _name(found),
             f"{found.reported_on.score:.2f}",
             f"{found.reported_on.difference:+.2f}",
             f"~{found.reported_on.speedup:.2f}x",
@@ -223,4 +237,4 @@ def _front(answer: Answer, title: str) -> Table:
         )
         for found in answer.front
     )
-    return Table("front", title, headings, rows, names=0)
+    return Table("front", title, headings, rows)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from bild.engines import t5
+from bild.engines.kernels import Kernels
 from bild.engines.layouts import Floats, columns, empty
 from bild.engines.t5_host import QUIET, HostDecoder, Room
 from bild.models import Pair
@@ -173,8 +174,8 @@ def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int
     return Told(*(values.tolist() for values in told))
 
 
-def branches_of(pair: Pair, role: str) -> Branches:
+def branches_of(pair: Pair, role: str, kernels: Kernels | None = None) -> Branches:
     """Return a pair's large or small model over branches."""
-    weights = pair.weights(role)
+    weights = pair.weights(role, kernels)
     kind = TorchBranches if weights.head.panels is None else HostBranches
     return kind(weights, pair.vocabulary)

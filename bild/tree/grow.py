@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bild.config import TaskConfig
+from bild.engines.kernels import kept_or_own
 from bild.errors import BildError
 from bild.models import Pair
 from bild.tasks import Dataset
@@ -93,7 +94,8 @@ class Grower:
         self.ids = head["ids"]
         self.target_limit: int = head["identity"]["task"]["target_limit"]
         self.budget = total
-        self.models = {role: branches_of(pair, role) for role in ("large", "small")}
+        kernels = kept_or_own(head.get("kernels"), pair.kernels)
+        self.models = {role: branches_of(pair, role, kernels) for role in ("large", "small")}
         both = sum(model.row_bytes for model in self.models.values())
         for model in self.models.values():
             model.budget = total * model.row_bytes // both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,7 @@ def identity_of(pair: Pair, task: TaskConfig, data: Dataset) -> dict[str, Any]:
     """All that can change a node."""
     tokenizer = tokenizer_json(pair)
     return {
-        "task": {
-            "name": task.name,
-            "prompt": task.prompt,
-            "source_limit": task.source_limit,
-            "target_limit": task.target_limit,
-            "metric": task.metric,
-        },
+        "task": task.identity,
         "data": data.provenance["hash"],
         "pair": {
             "large": pair.large.fingerprint,
@@ -75,6 +70,8 @@ def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engin
             more = {
                 "ids": {"start": pair.start, "eos": pair.eos, "vocabulary": pair.vocabulary},
                 "names": {"pair": pair.name, "large": pair.large.source.name, "small": pair.small.source.name},
+                # Another process may choose others, whose sums round otherwise.
+                "kernels": asdict(pair.kernels),
                 "rounding": measure_rounding(pair, engine, [s.source_tokens for s in stored], task.target_limit),
             }
             store.create(path, identity, more, stored, tokenizer_json(pair))

@@ -6,10 +6,7 @@ large one has one choice and one nll for the small one's. Every setting of every
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
@@ -204,18 +201,3 @@ class TreeExample:
     def nodes(self) -> Nodes:
         """The nodes as columns."""
         return self.table.columns()
-
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """Put off Python's cyclic garbage collector while very many small objects are made; also a decorator.
-
-    It would look at all rounds of all walks again and again, which takes longer than walking; they hold no cycles.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

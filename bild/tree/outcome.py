@@ -20,10 +20,11 @@ from bild.decoding.policies import rules_for
 from bild.errors import BildError
 from bild.metrics.bootstrap import Floats, interval, multiplicities
 from bild.metrics.scorer import Scorer
+from bild.progress import collector_off
 from bild.results.parts import Counts, Interval, Score, rates
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
-from bild.tree.nodes import TreeExample, collector_off
+from bild.tree.nodes import TreeExample
 from bild.tree.replay import Rounding, Sums, Walk
 
 Ints = NDArray[np.int64]

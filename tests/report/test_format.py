@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bild.report.format import common_decimals, decimals, percent, plus_minus, significant, spread
+from bild.errors import BildError
+from bild.report.format import common_decimals, decimals, metric_words, percent, plus_minus, significant, spread
+from bild.report.page.points import section_points
+from bild.report.sections import make_section
 from bild.results import Interval
+from tests.records import make_record
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,27 @@ def test_rates_in_percent(rate: float, wanted: str) -> None:
 )
 def test_numbers_without_an_interval(value: float, wanted: str) -> None:
     assert significant(value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bleu", "BLEU"),
+        ("bleu:zh", "BLEU (zh)"),
+        ("rougeLsum:unicode", "ROUGE-Lsum (unicode)"),
+        ("evaluate:exact_match", "exact_match"),
+        ("evaluate:folder/of/mine.py", "mine"),
+        ("other", "other"),
+    ],
+)
+def test_scores_are_named_as_people_write_them(name: str, words: str) -> None:
+    assert metric_words(name) == words
+
+
+def test_a_record_of_version_1_is_named_by_its_method_and_thresholds_and_not_by_its_old_label() -> None:
+    old = make_record(label="bild-fb0.6-rb2-k10")
+    section = make_section([old])
+    assert section.names() == ["BiLD 0.6/2"]
+    assert section_points(section)[0]["name"] == "BiLD 0.6/2"
+    with pytest.raises(BildError, match=r"^BiLD 0.6/2 and BiLD 0.6/2 cannot stand"):
+        make_section([old, make_record(engine__dtype="fp16")])

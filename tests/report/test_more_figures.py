@@ -14,9 +14,8 @@ from bild.report.figure import Missing, Sheet
 from bild.report.figures import sheets_of
 from bild.report.figures.curves import ablation_sheet, early_exit_sheet, kind, relative
 from bild.report.figures.heat import grid
-from bild.report.figures.predicted import predicted_sheet
 from bild.report.figures.rounds import by_place, gains, lengths, wilson
-from bild.report.figures.times import shares, times_of
+from bild.report.figures.times import predicted_sheet, shares, times_of
 from bild.report.format import label
 from bild.report.report import write_contents
 from bild.report.sections import find_sections

@@ -10,6 +10,7 @@ import pytest
 from bild.cli import compose, options
 from bild.cli.compose import published_settings
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
+from bild.errors import BildError
 from bild.sweep.config import (
     BASELINE,
     GRID,
@@ -19,7 +20,6 @@ from bild.sweep.config import (
     SweepConfig,
     SweptPoint,
     grid_points,
-    thresholds,
 )
 from tests.cli.commands import call
 
@@ -39,8 +39,37 @@ def sweep(*overrides: str) -> SweepConfig:
 )
 def test_the_papers_grid_goes_by_the_kind_of_task(task: str, fb: list[float], rb: list[float]) -> None:
     config = sweep(f"task={task}", "sweep=paper")
-    assert thresholds(config.sweep, config.task) == (fb, rb)
-    assert thresholds(sweep(f"task={task}", "sweep.fb=[0.1]").sweep, config.task) == ([0.1], rb)
+    assert config.sweep.axes(config.method, config.task.kind) == {"fb": fb, "rb": rb}
+    other = sweep(f"task={task}", "sweep.fb=[0.1]").sweep
+    assert other.axes(config.method, config.task.kind) == {"fb": [0.1], "rb": rb}
+
+
+@pytest.mark.parametrize(
+    ("typed", "labels"),
+    [
+        (
+            "method=cascade sweep.alpha=[0.05,0.2] sweep.fb=[0,0.3]",
+            ["cascade 0/0.05", "cascade 0/0.2", "cascade 0.3/0.05", "cascade 0.3/0.2"],
+        ),
+        ("method=cascade sweep.alpha=[0.05]", ["cascade 0.05 k10"]),
+        ("method.keep=share sweep.fb=[0.4] sweep.alpha=[0.05,1]", ["BiLD share 0.4/0.05", "BiLD share 0.4/1"]),
+        ("method.keep=top sweep.fb=[0.4] sweep.top=[1,3]", ["BiLD top 0.4/1", "BiLD top 0.4/3"]),
+        ("method=relaxed sweep.alpha=[0.5] sweep.top=[2,4]", ["relaxed 0.5 top2 k10", "relaxed 0.5 top4 k10"]),
+        ("method=dynamic sweep.fb=[0.4] sweep.max_draft=[4,10]", ["dynamic 0.4 k4", "dynamic 0.4"]),
+        ("method=heuristic", ["heuristic k10"]),
+        ("method=oracle sweep.rb=[2]", ["oracle 2 k10"]),
+        (
+            "sweep.methods=[bild,cascade,heuristic] sweep.rules=[paper,authors] sweep.fb=[0.5] sweep.rb=[2] "
+            "sweep.alpha=[0.1]",
+            ["BiLD 0.5/2", "BiLD-A 0.5/2", "cascade 0.5/0.1", "heuristic k10"],
+        ),
+    ],
+)
+def test_every_method_is_swept_over_the_thresholds_that_it_heeds(typed: str, labels: list[str]) -> None:
+    config = sweep("sweep.rules=[paper]", *typed.split())
+    points = grid_points(config.sweep, config.task, config.method)
+    assert [point.label for point in points if point.origin == GRID] == labels
+    assert [point.label for point in points if not point.live] == [label for label in labels if "oracle" in label]
 
 
 @pytest.mark.parametrize("grid", options("sweep"))
@@ -121,7 +150,20 @@ def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
         ("sweep.margin=1", "sweep.margin has no effect here: leave it out, or search with sweep.find=speedup"),
         ("plan=maybe", "plan=maybe is not known"),
         ("threshold.fb=0.5", "threshold.fb has no effect here"),
-        ("method=vanilla", "method has no effect here"),
+        ("method=vanilla", "method=vanilla has no thresholds to sweep: it is a baseline of every sweep already"),
+        ("sweep.methods=[bild,small]", "method=small has no thresholds to sweep"),
+        ("sweep.methods=[bild,calm]", "method=calm cannot be swept"),
+        ("sweep.methods=[bold]", "sweep.methods=bold is not known"),
+        ("method=cascade sweep.methods=[bild]", "method=cascade has no effect beside sweep.methods"),
+        ("method=cascade sweep.rb=[2]", "sweep.rb has no effect on cascade: leave it out"),
+        ("sweep.methods=[cascade,dynamic] sweep.rb=[2]", "sweep.rb has no effect on cascade, dynamic: leave it out"),
+        ("sweep.alpha=[0.1]", "sweep.alpha has no effect on bild: leave it out"),
+        ("method=speculative sweep.top=[3]", "sweep.top has no effect on speculative: leave it out"),
+        ("sweep.alpha=[2]", "threshold.alpha=2 is out of range"),
+        ("sweep.top=[0]", "threshold.top=0 is out of range"),
+        ("sweep.top=[1.5]", "sweep.top[0]=1.5 is not a whole number"),
+        ("method.stop=auto", "method.stop=auto goes by costs that only a live run measures"),
+        ("method=oracle sweep.find=speedup", "sweep.find looks for settings that can run live"),
         ("method.rules=authors", "method.rules has no effect here"),
         ("sweep.width=0", "sweep.width=0 is out of range"),
         ("task=xsum model=embedded", "model=embedded does not fit task=xsum"),
@@ -135,3 +177,10 @@ def test_a_wrong_option_ends_in_one_sentence(tmp_path: Path, arguments: str, beg
 def test_an_infinite_rollback_threshold_is_a_point_of_its_own() -> None:
     points = grid_points(GridConfig(fb=[0.5], rb=[math.inf, 5]), TaskConfig(), MethodConfig(), [])
     assert [point.label for point in points[-2:]] == ["BiLD 0.5/inf", "BiLD 0.5/5"]
+
+
+def test_thresholds_that_nothing_tells_are_asked_for() -> None:
+    with pytest.raises(BildError, match=r"^The grid has no thresholds of method=cascade for translation-de-en: give"):
+        grid_points(GridConfig(), TaskConfig(), MethodConfig("cascade"))
+    with pytest.raises(BildError, match=r"give sweep.fb=\[0.3,0.6,0.9\] and sweep.rb=\[1,3,5\].$"):
+        grid_points(GridConfig(), TaskConfig(), MethodConfig())

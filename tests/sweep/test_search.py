@@ -11,7 +11,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.metrics.scorer import Scorer
 from bild.sweep.config import Goal, SweptPoint, vanilla_point
 from bild.sweep.predict import Candidate, Predictor
-from bild.sweep.search import Search
+from bild.sweep.search import Search, searched
 
 EXAMPLES = 40
 
@@ -89,6 +89,42 @@ def test_what_is_chosen_on_one_half_is_reported_on_the_other() -> None:
     assert answer.split.point.threshold == ThresholdConfig(0.6, 1.0)
     assert answer.split.reported_on.speedup < answer.split.chosen_on.speedup / 2
     assert answer.halves == (20, 20)
+
+
+def by_axes(points: Sequence[SweptPoint]) -> list[Candidate]:
+    """Quality falls with alpha and the cap, speed rises with them and has its best fb at 0.37."""
+    found = []
+    for point in points:
+        fb, alpha, top = point.threshold.fb or 0.0, point.threshold.alpha or 0.0, point.threshold.top or 0
+        quality = np.full(EXAMPLES, 40.0 - 5.0 * alpha - 0.1 * min(top, 30))
+        speed = 1.0 + alpha + 0.01 * min(top, 30) + 0.5 * np.exp(-((fb - 0.37) ** 2) / 0.01)
+        found.append(candidate(point, quality, np.full(EXAMPLES, 1.0 / speed)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        (MethodConfig("cascade"), ["fb", "alpha"]),
+        (MethodConfig("relaxed"), ["fb", "alpha", "top"]),
+        (MethodConfig(keep="top"), ["fb", "top"]),
+        (MethodConfig("speculative"), ["fb"]),
+        (MethodConfig("heuristic"), []),
+    ],
+)
+def test_every_method_is_searched_over_its_own_thresholds(method: MethodConfig, names: list[str]) -> None:
+    assert searched(method) == names
+    answer = search(Goal("speedup", 1.0), by_axes).run([method])
+    assert answer.same is not None
+    found = answer.same.point.threshold
+    assert {name for name in ("fb", "rb", "alpha", "top") if getattr(found, name) is not None} == set(names)
+    assert answer.same.reported_on.difference >= -1.0 - 1e-6
+    if "fb" in names:
+        assert found.fb == pytest.approx(0.37)
+    if names == ["fb", "alpha"]:
+        assert found.alpha == pytest.approx(0.2)
+    if names == ["fb", "top"]:
+        assert found.top == 10
 
 
 @pytest.mark.slow

@@ -133,7 +133,9 @@ def test_thresholds_are_found_on_the_same_tree(mother: Zygote, peaceful: Path, t
     assert child.wait() == 0, child.log.read_text()
     told = child.log.read_text()
     assert "sweep.find=speedup sweep.margin=2: " in told
-    assert "chosen on 6 examples, reported on 6 others: threshold.fb=" in told
+    assert "chosen on 6 examples, reported on 6 others: BiLD-A " in told
+    assert "method=bild" in told
+    assert "threshold.fb=" in told
     assert records(tmp_path) == before
     assert len(find_predicted(tmp_path)) == 1
 

@@ -20,7 +20,7 @@ from bild.report.paper import Overlay, overlay
 from bild.report.predictions import not_measured
 from bild.report.sections import Section, make_section
 from bild.report.style import FRONT_COLOR, Look, Theme, looks
-from bild.results import Interval, Record, Score
+from bild.results import Record
 from bild.results.pareto import ANCHORS, ONE_POINT
 from bild.results.predicted import PredictedPoint
 
@@ -66,11 +66,11 @@ def front_sheet(section: Section, predicted: Sequence[PredictedPoint] = (), stem
 def _fill(
     frame: Frame, section: Section, predicted: Sequence[PredictedPoint], shown: dict[str, Look], behind: Overlay | None
 ) -> int:
-    """Fill the panel; returns how many labels found no place."""
+    """Fill the panel, and return how many labels found no place."""
     axes, theme = frame.panels[0], frame.theme
     _set_limits(frame, section, predicted, behind)
-    for name, look in shown.items():
-        _draw_predicted(axes, [each for each in predicted if legend(each) == name], look)
+    for name, look in reversed(shown.items()):  # the anchors on top
+        _draw_predicted(axes, [each for each in predicted if legend(each) == name], look, theme)
         _draw_points(axes, [record for record in section.records if legend(record) == name], look, theme, section)
     for record in _with_region(section):
         _draw_region(axes, record, shown[legend(record)].color)
@@ -88,39 +88,25 @@ def _fill(
     return draw_labels(frame, section, shown, notes, hairs)
 
 
-def _bars(spans: Sequence[Interval | Score]) -> list[list[float]]:
-    """Return error bars below and above; a bootstrap interval need not hold its own estimate."""
-    below = [max(0.0, span.value - span.low) for span in spans]
-    return [below, [max(0.0, span.high - span.value) for span in spans]]
-
-
 def _draw_points(axes: Axes, records: Sequence[Record], look: Look, theme: Theme, section: Section) -> None:
     if not records:
         return
     speeds, scores = [record.latency.speedup.total for record in records], [record.headline for record in records]
     points = [(speed.value, score.value) for speed, score in zip(speeds, scores, strict=True)]
-    faint = max(0.12, min(0.35, 12 / len(section.records)))
-    bars: dict[str, Any] = {"fmt": "none", "ecolor": look.color, "elinewidth": 0.7, "alpha": faint}
     x, y = zip(*points, strict=True)
-    axes.errorbar(x, y, xerr=_bars(speeds), yerr=_bars(scores), **bars)
+    bars: dict[str, Any] = {"color": look.color, "linewidth": 0.7}
+    bars["alpha"] = max(0.12, min(0.35, 12 / len(section.records)))
+    axes.hlines(y, [speed.low for speed in speeds], [speed.high for speed in speeds], **bars)
+    axes.vlines(x, [score.low for score in scores], [score.high for score in scores], **bars)
     dots(axes, points, look.color, look.marker, look.size, theme, zorder=5, label=look.name, markeredgewidth=0.6)
 
 
-def _draw_predicted(axes: Axes, points: Sequence[PredictedPoint], look: Look) -> None:
+def _draw_predicted(axes: Axes, points: Sequence[PredictedPoint], look: Look, theme: Theme) -> None:
     if points:
-        axes.plot(
-            [each.speedup.value for each in points],
-            [each.quality.score for each in points],
-            linestyle="none",
-            marker=look.marker,
-            markersize=0.72 * look.size,
-            markerfacecolor="none",
-            markeredgecolor=look.color,
-            markeredgewidth=0.7,
-            alpha=0.75 if len(points) < 100 else 0.5,
-            zorder=3,
-            label=f"{look.name}, predicted",
-        )
+        at = [(each.speedup.value, each.quality.score) for each in points]
+        hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": look.color, "markeredgewidth": 0.7}
+        faint, name = 0.75 if len(points) < 100 else 0.5, f"{look.name}, predicted"
+        dots(axes, at, look.color, look.marker, 0.72 * look.size, theme, zorder=3, alpha=faint, label=name, **hollow)
 
 
 def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None) -> None:

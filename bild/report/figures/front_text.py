@@ -79,14 +79,9 @@ def front_legend(
         for name, look in shown.items()
         if name in measured
     ]
+    empty: dict[str, Any] = {"markerfacecolor": "none"}
     handles += [
-        handle(
-            f"{look.name}, predicted",
-            look.color,
-            marker=look.marker,
-            markersize=0.72 * look.size,
-            markerfacecolor="none",
-        )
+        handle(f"{look.name}, predicted", look.color, marker=look.marker, markersize=0.72 * look.size, **empty)
         for name, look in shown.items()
         if name in hollow
     ]
@@ -105,7 +100,7 @@ def front_legend(
 
 
 def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: list[Box], soft: list[Box]) -> int:
-    """Name the points, the picks and the front first. Returns how many found no place."""
+    """Name the points, the picks and the front first, and return how many found no place."""
     axes, records = frame.panels[0], section.records
     if len(records) < MOST_OBSTACLES:
         points, bars = _obstacles(frame, section, shown)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import thresholds_of
 from bild.errors import BildError
 from bild.report.format import interval_name, metric_name
 from bild.report.page.document import document, extras
-from bild.report.page.points import section_points, setting_of
-from bild.report.page.sample import Setting, sample_of
+from bild.report.page.points import Grid, Setting, grids_of, place, replayed, section_points, setting_of
+from bild.report.page.sample import sample_of
 from bild.report.predictions import FB, RB
 from bild.report.sections import Section
 from bild.report.table import write_text
+from bild.results import Record
 from bild.results.predicted import PredictedPoint
 from bild.results.prices import PRICES, read_prices
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAME = "index.html"
 SAMPLE_BYTES = 2_500_000
 """The most that all samples of a page may take together."""
+NOTHING = "There is nothing to replay here"
 
 
 def write_page(contents: Contents, out: Path) -> Path:
@@ -49,8 +50,8 @@ def page_data(parts: Sequence[Part], left_out: Sequence[str]) -> dict[str, Any]:
 def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
     section = part.section
     vanilla = section.vanilla()
-    points = section_points(section, part.sweeps.points)
-    sample, missing = _sample(part, bytes_)
+    sample, grids, missing = _sample(part, bytes_)
+    points = section_points(section, part.sweeps.points, grids)
     hollow = " Hollow marks are predicted and have no bars here." if any(not p["measured"] for p in points) else ""
     dotted = " The dotted line is the quality of vanilla decoding." if vanilla else ""
     return {
@@ -67,29 +68,29 @@ def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
     }
 
 
-def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, str]:
-    """Return the section's sample, or None and why there is none."""
+def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, list[Grid], str]:
+    """Return the section's sample and its grids, or None and why there is none."""
     record = part.section.first
     folder, predicted = _tree_folder(part)
     if folder is None:
-        return None, (
-            "There is nothing to replay here: no decision tree lies beside these results. "
-            f"python -m bild.sweep task={record.task.name} grows one."
-        )
+        why = "no decision tree lies beside these results. "
+        return None, [], f"{NOTHING}: {why}python -m bild.sweep task={record.task.name} grows one."
     from bild.tree import open_tree
 
     try:
         tree = open_tree(folder)
         if tree.identity["data"] != record.task.data["hash"]:
-            return None, "There is nothing to replay here: the decision tree beside these results is of other examples."
-        points = settings_of(predicted) if predicted else usual_settings(tree)
+            return None, [], f"{NOTHING}: the decision tree beside these results is of other examples."
+        points = settings_of(tree, predicted, part.section.records)
         if not points:
-            return None, "There is nothing to replay here: the tree beside these results reaches no setting of BiLD."
+            return None, [], f"{NOTHING}: the tree beside these results reaches no setting that has rounds."
         prices = read_prices(tree.path / PRICES) if (tree.path / PRICES).is_file() else None
-        start = _start(part.section, points)
-        return sample_of(tree, points, record.quality.headline, prices, bytes_=bytes_, start=start), ""
+        grids = grids_of(points)
+        sample = sample_of(tree, points, record.quality.headline, prices, bytes_=bytes_)
+        sample |= {"grids": [grid.told() for grid in grids], "start": _start(part.section, grids)}
+        return sample, grids, ""
     except BildError as error:
-        return None, f"There is nothing to replay here: {error}"
+        return None, [], f"{NOTHING}: {error}"
 
 
 def _tree_folder(part: Part) -> tuple[Path | None, Sequence[PredictedPoint]]:
@@ -100,33 +101,34 @@ def _tree_folder(part: Part) -> tuple[Path | None, Sequence[PredictedPoint]]:
     return beside if beside is not None and beside.is_dir() else None, ()
 
 
-def settings_of(predicted: Sequence[PredictedPoint]) -> list[Setting]:
-    """Return the predicted BiLD points as settings of the replay."""
-    return [
-        setting_of(point.method, point.threshold)
-        for point in predicted
-        if point.method.name == "bild" and point.threshold.fb is not None and point.threshold.rb is not None
-    ]
+def settings_of(tree: Tree, predicted: Sequence[PredictedPoint], records: Sequence[Record]) -> list[Setting]:
+    """Return each setting once that the page replays: those predicted from the tree, and any measured one it reaches.
 
-
-def usual_settings(tree: Tree) -> list[Setting]:
-    """Return what the tree can replay of a usual grid: without a sweep, nothing says what it was grown for."""
-    found = []
-    for fb in FB:
-        for rb in RB:
-            setting = MethodConfig("bild"), ThresholdConfig(fb, rb)
-            if not tree.missing([setting]):
-                found.append(setting)
+    Without predictions nothing says what the tree was grown for, so those of a usual grid are tried.
+    """
+    swept = [setting_of(point) for point in predicted]
+    tried = [setting_of(record) for record in records]
+    tried += [] if predicted else [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in FB for rb in RB]
+    found = [point for point in swept if point is not None and replayed(point)]
+    for point in tried:
+        if point is not None and replayed(point) and point not in found and _reaches(tree, point):
+            found.append(point)
     return found
 
 
-def _start(section: Section, points: Sequence[Setting]) -> tuple[float, float]:
-    """Return where the sliders begin: at the fastest measured point without a loss, else in the middle of the grid."""
-    chosen = section.picks.no_loss or section.picks.one_point
-    if chosen is not None and chosen.threshold.fb is not None and chosen.threshold.rb is not None:
-        return chosen.threshold.fb, chosen.threshold.rb
-    fbs, rbs = (sorted({thresholds_of(*point)[name] for point in points}) for name in ("fb", "rb"))
-    return fbs[len(fbs) // 2], rbs[len(rbs) // 2]
+def _reaches(tree: Tree, point: Setting) -> bool:
+    try:
+        return not tree.missing([point])
+    except BildError:  # a tree of an older format knows no ranks
+        return False
+
+
+def _start(section: Section, grids: Sequence[Grid]) -> dict[str, int]:
+    """Return where the sliders begin: at the fastest measured point without a loss, else in the middle of a grid."""
+    for chosen in (section.picks.no_loss, section.picks.one_point):
+        if chosen is not None and (found := place(grids, setting_of(chosen))):
+            return found
+    return {"grid": 0, "fb": len(grids[0].fbs) // 2, "value": len(grids[0].values) // 2}
 
 
 def _about(sections: Sequence[Section]) -> list[str]:

@@ -1,34 +1,120 @@
-"""The points of a section as the page shows them: measured ones from records, predicted ones from a sweep."""
+"""The points of a section as the page shows them, and the grids of settings that its sliders turn."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import settings
-from bild.report.format import Named, label, legend
+from bild.config import METHODS, MethodConfig, ThresholdConfig
+from bild.decoding import names, settings, thresholds_of
+from bild.decoding.methods import rules_named
+from bild.decoding.policies import live_refusal
+from bild.decoding.rules import KEEPS, STOPS
+from bild.report.format import Named, group_name, label, legend
 from bild.report.format import switches as switches_words
 from bild.report.predictions import ms_of, not_measured, quality_of
 from bild.report.sections import Section
+from bild.results import Record
 from bild.results.predicted import PredictedPoint
 
-_SWITCHES = ("name", "stop", "keep", "rules", "max_draft", "first", "after_rollback", "scan", "unsure", "verify_eos")
+Setting = tuple[MethodConfig, ThresholdConfig]
+_MOST_RB = 1e9  # finite, because rb=inf would switch off a verdict, which the policy in the page sees to itself
 
 
-def plain_threshold(value: float | None) -> float | str | None:
-    """Return a threshold for JSON, which has no infinity."""
-    return "inf" if value is not None and math.isinf(value) else value
+def setting_of(point: Named) -> Setting | None:
+    """Return a recorded point as options, with the switches alone that depart from its method's preset.
+
+    None for a method or a rule that is not in the tables.
+    """
+    method, threshold = point.method, point.threshold
+    if method.name not in METHODS or method.keep not in (None, *KEEPS) or method.stop not in (None, *STOPS):
+        return None
+    return MethodConfig(method.name, **_own(point)), ThresholdConfig(**dataclasses.asdict(threshold))
 
 
-def switches(method: Any) -> dict[str, Any]:
-    """Return what the policy in the page needs of a recorded method."""
-    return {name: getattr(method, name) for name in _SWITCHES}
+def _own(point: Named) -> dict[str, Any]:
+    """Return the draft limit, if there is one, and the switches that depart from the method's preset."""
+    limit = point.method.max_draft
+    return ({} if limit is None else {"max_draft": limit}) | names.differing(point.method, point.threshold)
 
 
-def section_points(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list[dict[str, Any]]:
+def replayed(setting: Setting | None) -> bool:
+    """Return whether a tree can replay a setting in rounds: one model alone has none, and no tree knows costs."""
+    return setting is not None and setting[0].spec.stop is not None and setting[0].max_draft != "auto"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One method under one set of switches, at all values of its thresholds that are replayed."""
+
+    first: Setting
+    """Any of its settings."""
+    fbs: tuple[float | None, ...]
+    """Fallback thresholds; None alone where the stop rule heeds none."""
+    values: tuple[float | None, ...]
+    """Values of the keep rule's own threshold; None alone where it has none."""
+
+    def told(self) -> dict[str, Any]:
+        """Return the grid for JSON."""
+        stop, keep = rules_named(*self.first)
+        switches = _switches(self.first)
+        kept = KEEPS[keep].words.replace("<=", "≤").replace(">=", "≥").replace("-ln", "−ln")
+        cap = "" if switches["top"] is None else f" and its rank is at most {switches['top']}"
+        return {
+            "name": group_name(*self.first),
+            "rule": f"A draft ends when {STOPS[stop]}. A drafted token stands if {kept}{cap}.",
+            "method": switches,
+            "threshold": KEEPS[keep].threshold,
+            "fbs": list(self.fbs),
+            "values": ["inf" if value == math.inf else value for value in self.values],  # JSON has no infinity
+        }
+
+
+def grids_of(points: Sequence[Setting]) -> list[Grid]:
+    """Return the settings that have rounds by their switches, in the order they come first."""
+    found: dict[str, list[Setting]] = {}
+    for point in filter(replayed, points):
+        found.setdefault(json.dumps(_switches(point)), []).append(point)
+    grids = []
+    for same in found.values():
+        fbs, values = zip(*map(_thresholds, same), strict=True)
+        grids.append(Grid(same[0], tuple(sorted(set(fbs))), tuple(sorted(set(values)))))
+    return grids
+
+
+def place(grids: Sequence[Grid], point: Setting | None) -> dict[str, int] | None:
+    """Return where a setting lies: the index of its grid, and those of its thresholds there; None off every grid."""
+    if point is None or not replayed(point):
+        return None
+    fb, value = _thresholds(point)
+    for index, grid in enumerate(grids):
+        if _switches(grid.first) == _switches(point) and fb in grid.fbs and value in grid.values:
+            return {"grid": index, "fb": grid.fbs.index(fb), "value": grid.values.index(value)}
+    return None
+
+
+def _switches(point: Setting) -> dict[str, Any]:
+    """Return what the policy in the page needs: every switch as it will be used, and the cap on the rank."""
+    method, threshold = point
+    rb = None if threshold.rb is None else min(threshold.rb, _MOST_RB)
+    values = thresholds_of(method, threshold)
+    cap = values.get("top") if KEEPS[rules_named(method, threshold)[1]].threshold != "top" else None
+    return settings(method, dataclasses.replace(threshold, rb=rb)) | {"top": cap}
+
+
+def _thresholds(point: Setting) -> tuple[float | None, float | None]:
+    """Return the fallback threshold and that of the keep rule."""
+    values = thresholds_of(*point)
+    return values.get("fb"), values.get(KEEPS[rules_named(*point)[1]].threshold or "")
+
+
+def section_points(
+    section: Section, predicted: Sequence[PredictedPoint] = (), grids: Sequence[Grid] = ()
+) -> list[dict[str, Any]]:
     """Return all points, the measured ones first; a predicted one that was measured is left out."""
     doubts, on_front, chosen = section.doubts(), section.on_front(), section.picks
     picks = (
@@ -37,7 +123,7 @@ def section_points(section: Section, predicted: Sequence[PredictedPoint] = ()) -
     )
     points = [
         {
-            **_point(record, name),
+            **_point(section, record, name, grids),
             **_spread("speedup", record.latency.speedup.total),
             **_spread("quality", record.headline),
             "measured": True,
@@ -52,7 +138,7 @@ def section_points(section: Section, predicted: Sequence[PredictedPoint] = ()) -
     ]
     points += [
         {
-            **_point(point, label(point)),
+            **_point(section, point, label(point), grids),
             **_spread("speedup", point.speedup),
             **_spread("quality", quality_of(point)),
             "measured": False,
@@ -68,31 +154,36 @@ def section_points(section: Section, predicted: Sequence[PredictedPoint] = ()) -
     return [{"id": index, **point} for index, point in enumerate(points)]
 
 
-def _point(point: Named, name: str) -> dict[str, Any]:
-    # A page decodes by settings that a tree can replay, and costs of drafts are none of them.
-    replayed = point.method.name == "bild" and point.method.max_draft != "auto"
+def _point(section: Section, point: Named, name: str, grids: Sequence[Grid]) -> dict[str, Any]:
     return {
         "name": name,
         "key": legend(point),
         "rounds": point.method.max_draft is not None,
         "switches": switches_words(point),
+        "command": command_of(section, point),
         "tokensPerLargePass": point.counts.tokens_per_large_pass,
         "fallbackRate": point.counts.fallback_rate,
         "rollbackRate": point.counts.rollback_rate,
-        "method": switches(point.method) if replayed else None,
-        "fb": plain_threshold(point.threshold.fb) if replayed else None,
-        "rb": plain_threshold(point.threshold.rb) if replayed else None,
+        "at": place(grids, setting_of(point)),
     }
+
+
+def command_of(section: Section, point: Named) -> str | None:
+    """Return the `python -m bild.run` that measures a point; None for one that cannot run live."""
+    if isinstance(point, Record) and point.command:
+        return point.command
+    setting = setting_of(point)
+    if setting is None or live_refusal(setting[0], section.first.engine.name):
+        return None
+    options = [f"method={point.method.name}"]
+    options += [f"method.{name}={_option(value)}" for name, value in _own(point).items()]
+    options += [f"threshold.{name}={names.number(value)}" for name, value in thresholds_of(*setting).items()]
+    return section.run_command(*options)
+
+
+def _option(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _spread(name: str, interval: Any) -> dict[str, float]:
     return {name: interval.value, f"{name}Low": interval.low, f"{name}High": interval.high}
-
-
-def setting_of(method: Any, threshold: Any) -> tuple[MethodConfig, ThresholdConfig]:
-    """Return a recorded BiLD point as options, with the switches alone that depart from its rules."""
-    thresholds = ThresholdConfig(threshold.fb, threshold.rb)
-    plain = MethodConfig(method.name, rules=method.rules, max_draft=method.max_draft)
-    usual = settings(plain, thresholds)
-    own = {name: value for name, value in switches(method).items() if value is not None and value != usual.get(name)}
-    return dataclasses.replace(plain, **own), thresholds

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import settings, thresholds_of
 from bild.errors import BildError
-from bild.report.format import METRIC_NAMES, group_name, plural
-from bild.report.page.points import plain_threshold, switches
+from bild.report.format import metric_words, plural
+from bild.report.page.points import Setting
 from bild.report.trace import pieces
 
 if TYPE_CHECKING:
@@ -38,29 +36,6 @@ _WIDEST = 257  # of a pass, in new positions: beyond every target limit in use
 _UNSIGNED = (("u1", 2**8), ("u2", 2**16))
 _ONE_UP = 1  # -1 (none) is stored as 0 where the type has no sign
 
-Setting = tuple[MethodConfig, ThresholdConfig]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """BiLD under one set of switches, at these thresholds."""
-
-    method: MethodConfig
-    fbs: tuple[float, ...]
-    rbs: tuple[float, ...]
-
-
-def grids_of(points: Sequence[Setting]) -> list[Grid]:
-    """Return the BiLD points by their switches, in the order they come first."""
-    found: dict[str, list[Setting]] = {}
-    for method, threshold in points:
-        if method.name == "bild":
-            found.setdefault(repr(method), []).append((method, threshold))
-    return [
-        Grid(same[0][0], *(tuple(sorted({thresholds_of(*each)[name] for each in same})) for name in ("fb", "rb")))
-        for same in found.values()
-    ]
-
 
 def sample_of(
     tree: Tree,
@@ -69,35 +44,30 @@ def sample_of(
     prices: Prices | None,
     *,
     bytes_: int,
-    start: tuple[float, float],
 ) -> dict[str, Any]:
     """Return the bundled sample: evenly spaced examples of the tree, as many as fit into `bytes_` of JSON.
 
-    `points` must be replayable; `metric` is the name of the headline score, `start` where the sliders begin.
+    The tree must reach all `points`; `metric` is the name of the headline score.
     """
     total = len(tree.examples)
     count = min(total, MOST_EXAMPLES)
     while True:
         part = tree if count == total else tree.take([tree.examples[i * total // count].id for i in range(count)])
-        made = _sample(part, points, metric, prices, total, start)
+        made = _sample(part, points, metric, prices, total)
         size = len(json.dumps(made, ensure_ascii=True, separators=(",", ":")))
         if size <= bytes_ or count == 1:
             return made
         count = max(1, min(count - 1, int(0.95 * count * bytes_ / size)))
 
 
-def _sample(
-    tree: Tree, points: Sequence[Setting], metric: str, prices: Prices | None, total: int, start: tuple[float, float]
-) -> dict[str, Any]:
+def _sample(tree: Tree, points: Sequence[Setting], metric: str, prices: Prices | None, total: int) -> dict[str, Any]:
     import numpy as np
 
-    grids = grids_of(points)
-    vanilla = (MethodConfig("vanilla"), ThresholdConfig())
-    replays = tree.replay_grid([vanilla, *((m, t) for m, t in points if m.name == "bild")])
+    replays = tree.replay_grid([(MethodConfig("vanilla"), ThresholdConfig()), *points])
     outputs = _outputs(tree, replays, metric)
     nodes = [example.nodes for example in tree.examples]
     offsets = np.cumsum([0, *(len(each.parent) for each in nodes)])
-    name = METRIC_NAMES.get(metric, metric)
+    name = metric_words(metric)
     n = len(tree.examples)
     which = f"All {plural(n, 'example')}" if n == total else f"A sample of {n:,} of the {plural(total, 'example')}"
     return {
@@ -112,16 +82,6 @@ def _sample(
             "name": name,
             "example": "its sentence BLEU, on the orders that it has" if metric.startswith("bleu") else f"its {name}",
         },
-        "start": {"fb": start[0], "rb": plain_threshold(start[1])},
-        "grids": [
-            {
-                "name": group_name(grid.method, ThresholdConfig(grid.fbs[0], grid.rbs[0])),
-                "method": _method(grid.method),
-                "fbs": list(grid.fbs),
-                "rbs": [plain_threshold(rb) for rb in grid.rbs],
-            }
-            for grid in grids
-        ],
         "examples": [
             {
                 "id": str(example.id),
@@ -137,12 +97,6 @@ def _sample(
         "pieces": _pieces(tree),
         "prices": None if prices is None else _prices(prices),
     }
-
-
-def _method(method: MethodConfig) -> dict[str, Any]:
-    """Return the switches as they will be used; whether the end is verified depends on rb: the page sees to it."""
-    resolved = settings(method, ThresholdConfig(rb=1.0))
-    return {name: resolved.get(name) for name in switches(method)}
 
 
 def _outputs(tree: Tree, replays: Sequence[Any], metric: str) -> list[list[dict[str, Any]]]:

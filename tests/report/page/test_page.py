@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from bild.config import MethodConfig
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import setting, thresholds_of
 from bild.report.figure import Missing
+from bild.report.format import label
 from bild.report.page import write_page
+from bild.report.page.points import grids_of
 from bild.report.predictions import Sweeps
 from bild.report.sections import make_section
 from bild.report.table import Table
@@ -23,9 +26,23 @@ from bild.tree import Tree, open_tree
 from tests.records import make_sweep
 from tests.report.page.browser import WHY, Browser, browse, chromium
 from tests.report.page.trees import usual_points, walkers, write_tree
+from tests.report.sweeps import recorded
 
 EVIL = "<script>document.title = 'broken'</script>"
 EXAMPLES = 12
+OTHERS = [
+    setting("cascade", fb=0.3, alpha=0.1),
+    setting("cascade", alpha=0.1),
+    setting("lenience", alpha=0.3),
+    setting("speculative", max_draft=4),
+    setting("speculative", fb=0.4),
+    setting("dynamic", fb=0.5),
+    setting("relaxed", max_draft=5),
+    setting("bild", keep="top", top=3, fb=0.5),
+    setting("heuristic", max_draft=3),
+    setting("oracle", rb=2.0),
+]
+POINTS = "JSON.parse(document.getElementById('data').textContent).sections[0].points"
 
 
 def a_price(one: float) -> PassPrice:
@@ -53,14 +70,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     pair = root / "random" / "pair"
     records = make_sweep()
     points = usual_points(MethodConfig("bild"), fbs=(0.1, 0.3, 0.5, 0.7, 0.9), rbs=(1.0, 2.0, 4.0, 8.0, math.inf))
+    points += OTHERS
     folder = write_tree(pair / "tree", walkers(EXAMPLES, points, seed=5), records[0].task.data["hash"])
+    predicted = tuple(recorded(*point) for point in points)
     (folder / PRICES).write_text(prices_to_json(PRICE_LIST), encoding="utf-8")
     section = make_section(records, {record.hash: pair / record.label for record in records})
     table = Table("odd", f"A table with {EVIL}", ("a", "b"), ((EVIL, "1 & 2"),), (EVIL,))
     part = SimpleNamespace(
         section=section,
         slug="",
-        sweeps=Sweeps(),
+        sweeps=Sweeps(predicted, {folder: predicted}),
         sheets=(),
         tables=(table,),
         missing=(Missing("A figure", EVIL, "make x"),),
@@ -119,13 +138,13 @@ def test_it_loads_without_an_error_or_a_request(browser: Browser, made: Made) ->
 
 
 def test_the_sliders_show_what_the_tree_replays(browser: Browser, made: Made) -> None:
-    sample = browser.js("(() => { const s = bild.explorer.sample; return [s.grids[0].fbs, s.grids[0].rbs]; })()")
+    sample = browser.js("(() => { const s = bild.explorer.sample; return [s.grids[0].fbs, s.grids[0].values]; })()")
     fbs, rbs = sample[0], [math.inf if rb == "inf" else rb for rb in sample[1]]
     vanilla = made.tree.replay(method="vanilla")
     seen = set()
     for i, j in ((0, 0), (1, 3), (2, 1), (len(fbs) - 1, len(rbs) - 1), (0, len(rbs) - 1)):
         turn(browser, "fb", i)
-        turn(browser, "rb", j)
+        turn(browser, "value", j)
         replay, page = made.tree.replay(fbs[i], rbs[j]), shown(browser)
         assert page["score"] == pytest.approx(replay.quality.value, rel=1e-9, abs=1e-9)
         assert replay.seconds is not None
@@ -143,10 +162,37 @@ def test_the_sliders_show_what_the_tree_replays(browser: Browser, made: Made) ->
 
 
 def test_every_setting_that_the_tree_was_grown_for_is_replayed(browser: Browser) -> None:
-    cells = browser.js("bild.explorer.cells().filter((cell) => cell.found).map((cell) => [cell.fb, cell.rb])")
+    cells = browser.js("bild.explorer.cells().filter((cell) => cell.found).map((cell) => [cell.fb, cell.value])")
     assert len(cells) >= 25
     for fb in (0.1, 0.3, 0.5, 0.7, 0.9):
         assert all([fb, rb] in cells for rb in (1, 2, 4, 8, "inf"))
+
+
+def test_every_method_of_a_sweep_replays_with_the_sliders_that_its_rules_heed(browser: Browser, made: Made) -> None:
+    names = browser.js("[...document.querySelectorAll('#rules option')].map((option) => option.textContent)")
+    assert names == [grid.told()["name"] for grid in grids_of([(MethodConfig("bild"), ThresholdConfig()), *OTHERS])]
+    for method, threshold in OTHERS:
+        point = next(each for each in browser.js(POINTS) if each["name"] == label(recorded(method, threshold)))
+        browser.js(f"bild.explorer.goTo({json.dumps(point['at'])})")
+        browser.until(lambda: browser.js("document.documentElement.dataset.replayed") == "all", "it is replayed")
+        replay, page, heeded = (
+            made.tree.replay_grid([(method, threshold)])[0],
+            shown(browser),
+            thresholds_of(method, threshold),
+        )
+        assert page["score"] == pytest.approx(replay.quality.value, rel=1e-9, abs=1e-9)
+        assert page["counts"]["tokens_per_large_pass"] == pytest.approx(replay.counts.tokens_per_large_pass, rel=1e-12)
+        assert browser.js("document.getElementById('fb-slider').hidden") == ("fb" not in heeded)
+        assert browser.js("document.getElementById('value-slider').hidden") == (not heeded.keys() - {"fb"})
+        for name, id_ in (("fb", "fb"), ("alpha", "value"), ("top", "value")):
+            if name in heeded and not (name == "top" and "alpha" in heeded):
+                assert browser.js(f"document.getElementById('{id_}-value').textContent") == f"{heeded[name]:g}"
+                assert name in browser.js(f"document.getElementById('{id_}-slider').textContent")
+        assert browser.js("bild.examples.found.outputs.map((o) => o.text)") == replay.text
+        assert browser.js("document.getElementById('explore-charts').hidden")  # of a single setting there is no chart
+    browser.js("bild.explorer.goTo({grid: 0, fb: 0, value: 0})")
+    browser.until(lambda: browser.js("document.documentElement.dataset.replayed") == "all", "it is replayed")
+    assert browser.errors == []
 
 
 def test_markup_in_a_text_is_shown_as_text(browser: Browser) -> None:
@@ -158,7 +204,7 @@ def test_markup_in_a_text_is_shown_as_text(browser: Browser) -> None:
 
 
 def test_tokens_are_coloured_by_who_wrote_them(browser: Browser, made: Made) -> None:
-    for name, value in (("fb", 0.5), ("rb", 1)):
+    for name, value in (("fb", 0.5), ("value", 1)):
         turn(browser, name, browser.js(f"bild.explorer.grid.{name}s.indexOf({value})"))
     wanted = [o for decoded in made.tree.replay(0.5, 1.0).decoded for o in decoded.origins[1:]]
     script = """(() => {
@@ -204,6 +250,7 @@ def test_points_sliders_and_tokens_answer_the_keyboard(browser: Browser) -> None
     browser.press("Enter")
     browser.js("document.activeElement.blur()")
     assert browser.js("document.querySelector('#front-card h3').textContent") == after
+    turn(browser, "fb", 2)
     browser.js("document.getElementById('fb').focus()")
     was = browser.js("bild.explorer.fb")
     browser.press("ArrowLeft")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import math
@@ -14,10 +13,11 @@ import pytest
 from py_mini_racer import MiniRacer
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import settings, thresholds_of
-from bild.decoding.rules import KEEPS
+from bild.decoding import settings
+from bild.decoding.rules import KEEPS, STOPS
 from bild.measure.aggregate import count_rounds
 from bild.report.page.document import HERE
+from bild.report.page.points import grids_of
 from bild.report.page.sample import COLUMNS, column
 from tests.decoding.tables import EOS, START
 from tests.report.page.trees import FBS, LIMIT, RBS, Walker, usual_points, walkers
@@ -34,6 +34,9 @@ METHODS = [
     MethodConfig("bild", keep="difference", unsure="verify"),
     MethodConfig("oracle", max_draft=6),
     MethodConfig("relaxed", max_draft=5),
+    MethodConfig("bild", rules="authors", keep="exact"),
+    MethodConfig("dynamic"),
+    MethodConfig("cascade", rule="v2"),
 ]
 SCRIPTS = "\n".join(
     (HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in ("tree", "policy", "score", "prices")
@@ -114,12 +117,17 @@ def test_the_page_decodes_as_the_policy_does() -> None:
 
 def _plain(method: MethodConfig, threshold: ThresholdConfig) -> list[Any]:
     """A point as the page has it: its switches, and the values of both sliders."""
-    # That rb=inf leaves out the verdict on the end is for the policy to see.
-    rb = None if threshold.rb is None else min(threshold.rb, 1e9)
-    values = thresholds_of(method, threshold)
-    switches = settings(method, dataclasses.replace(threshold, rb=rb))
-    own = values.get(KEEPS[switches["keep"]].threshold, 0) if "keep" in switches else 0
-    return [switches | {"top": values.get("top")}, values.get("fb", 0), "inf" if math.isinf(own) else own]
+    if method.spec.stop is None:
+        return [{"name": method.name}, None, None]
+    told = grids_of([(method, threshold)])[0].told()
+    return [told["method"], told["fbs"][0], told["values"][0]]
+
+
+def test_the_page_knows_every_rule() -> None:
+    assert run_js("const OUTPUT = JSON.stringify([bild.KEEPS, bild.STOPS]);", None) == [
+        list(KEEPS),
+        [name for name in STOPS if name != "auto"],
+    ]
 
 
 def _check_counts(counts: dict[str, float], runs: Sequence[Any]) -> None:

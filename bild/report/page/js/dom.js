@@ -77,8 +77,8 @@
     const text = fixed(value, decimals);
     return value > 0 && Number(value.toFixed(decimals)) !== 0 ? `+${text}` : text;
   };
-  /** A threshold as people write it. */
-  const threshold = (value) => (value === Infinity || value === "inf" ? "∞" : String(value));
+  /** A threshold as people write it; empty where there is none. */
+  const threshold = (value) => (value === null ? "" : value === "inf" ? "∞" : String(value));
   const percent = (rate) => `${(100 * rate).toFixed(100 * rate < 9.95 ? 1 : 0)} %`;
 
   Object.assign(bild, { $, el, list, fill, rove, drawnIn, fixed, signed, threshold, percent });

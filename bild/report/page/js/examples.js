@@ -1,7 +1,7 @@
 // The example browser: search, order, and one example round by round, at the thresholds of the sliders.
 "use strict";
 ((bild) => {
-  const { $, el, fill, rove, fixed, signed, threshold } = bild;
+  const { $, el, fill, rove, fixed, signed } = bild;
 
   const GAIN = 0.05; // what rounds to a tenth
 
@@ -113,7 +113,7 @@
     }
 
     why(round) {
-      const stop = bild.STOPS[round.stop];
+      const stop = bild.ENDED[round.stop];
       if (round.rollback) return `${stop}; rolled back ${round.drafted.length - round.kept}`;
       return round.drafted.length && round.tokenNll.length ? `${stop}; all kept` : stop;
     }
@@ -129,7 +129,7 @@
     texts(row, base) {
       const pairs = [["Source", row.example.source], ["Reference", row.example.reference]];
       if (base) pairs.push(["Vanilla", base.outputs[row.i].text]);
-      pairs.push([`fb ${threshold(this.setting.fb)}, rb ${threshold(this.setting.rb)}`, this.found.outputs[row.i].text]);
+      pairs.push([bild.settingWords(this.setting) || "This method", this.found.outputs[row.i].text]);
       return el("dl", { class: "texts" }, ...pairs.flatMap(([term, text]) => [
         el("dt", {}, term), el("dd", text.length > 600 ? { class: "long", tabindex: "0" } : {}, text || "(empty)"),
       ]));

@@ -1,4 +1,4 @@
-// The two sliders: they replay the bundled sample and show what changes.
+// The sliders: they replay the bundled sample and show what changes.
 "use strict";
 ((bild) => {
   const { $, el, fill, drawnIn, fixed, signed, threshold, percent } = bild;
@@ -14,6 +14,18 @@
     ["rollbacks", "Rollbacks per 100 tokens", (found) => 100 * found.counts.rollback_rate, 1, ""],
   ];
 
+  const TITLES = { rb: "Rollback threshold rb", alpha: "What a token may lose, alpha", top: "Highest rank that stands, top" };
+
+  /** The thresholds of a setting in words: "fb 0.4, rb 2"; empty where its rules have none. */
+  const settingWords = ({ fb, name, value }) =>
+    [["fb", fb], [name, value]].filter(([, each]) => each !== null).map(([own, each]) => `${own} ${threshold(each)}`).join(", ");
+
+  /** The place of the nearest of some thresholds. */
+  function nearest(values, wanted) {
+    const finite = (value) => (value === "inf" ? 1e9 : value ?? 0);
+    return d3.leastIndex(values, (value) => Math.abs(finite(value) - finite(wanted)));
+  }
+
   class Explorer {
     /** `onTurn(found, setting)` is told of every setting that is shown. */
     constructor(replays, onTurn) {
@@ -21,40 +33,27 @@
       this.sample = replays.sample;
       this.onTurn = onTurn;
       this.measures = measures(this.sample);
-      this.grid = this.sample.grids[0];
-      this.fb = this.nearest(this.grid.fbs, this.sample.start.fb);
-      this.rb = this.nearest(this.grid.rbs, this.sample.start.rb);
+      this.grids = this.sample.grids.map((grid, i) => [String(i), grid]).filter(([, grid]) => bild.knows(grid.method));
       this.showControls();
+      const [[first]] = this.grids, { start } = this.sample;
+      this.goTo(this.has(start) ? start : { grid: Number(first), fb: 0, value: 0 });
       this.redrawCloud = drawnIn($("cloud"), (width) => this.drawCloud(width));
       this.redrawHeat = drawnIn($("heat"), (width) => this.drawHeat(width));
-      this.turn();
-      this.fillGrid();
-    }
-
-    nearest(values, wanted) {
-      const exact = values.findIndex((value) => value === wanted);
-      if (exact >= 0) return exact;
-      const finite = (value) => (value === "inf" ? 1e9 : value);
-      return d3.leastIndex(values, (value) => Math.abs(finite(value) - finite(wanted)));
     }
 
     get setting() {
-      return { method: this.grid.method, fb: this.grid.fbs[this.fb], rb: this.grid.rbs[this.rb] };
+      const { method, threshold: name, fbs, values } = this.grid;
+      return { method, name, fb: fbs[this.fb], value: values[this.value] };
     }
 
     showControls() {
-      const picker = $("rules");
-      fill(picker, this.sample.grids.map((grid, i) => [String(i), grid.name]), "0");
-      $("rules-picker").hidden = this.sample.grids.length < 2;
-      picker.onchange = () => {
-        const { fb, rb } = this.setting;
-        this.grid = this.sample.grids[Number(picker.value)];
-        this.fb = this.nearest(this.grid.fbs, fb);
-        this.rb = this.nearest(this.grid.rbs, rb);
-        this.turn();
-        this.fillGrid();
+      fill($("rules"), this.grids.map(([i, grid]) => [i, grid.name]), "0");
+      $("rules-picker").hidden = this.grids.length < 2;
+      $("rules").onchange = () => {
+        const { fb, value } = this.setting, grid = Number($("rules").value), next = this.sample.grids[grid];
+        this.goTo({ grid, fb: nearest(next.fbs, fb), value: nearest(next.values, value) });
       };
-      for (const name of ["fb", "rb"]) {
+      for (const name of ["fb", "value"]) {
         $(name).oninput = () => {
           this[name] = Number($(name).value);
           this.turn();
@@ -65,36 +64,34 @@
       $("explore-lead").textContent = this.sample.words;
     }
 
-    /** The grid that a point of BiLD lies on, or undefined. */
-    gridOf(point) {
-      // Without rollbacks the verdict on the end is left out whatever the switch says.
-      const same = (key, grid) => grid.method[key] === point.method[key] || (key === "verify_eos" && point.rb === "inf");
-      return this.sample.grids.find((grid) => point.method && Object.keys(grid.method).every((key) => same(key, grid))
-        && grid.fbs.includes(point.fb) && grid.rbs.includes(point.rb));
+    /** Whether a place {grid, fb, value} lies on a grid that the page can replay. */
+    has(place) {
+      return Boolean(place) && this.grids.some(([i]) => Number(i) === place.grid);
     }
 
-    /** Turn the rules and both sliders to a point on one of the grids. */
-    goTo(point) {
-      const grid = this.gridOf(point);
-      const other = grid !== this.grid;
-      this.grid = grid;
-      $("rules").value = String(this.sample.grids.indexOf(grid));
-      this.fb = grid.fbs.indexOf(point.fb);
-      this.rb = grid.rbs.indexOf(point.rb);
+    /** Turn the rules and both sliders to a place on one of the grids. */
+    goTo(place) {
+      const other = this.sample.grids[place.grid] !== this.grid;
+      Object.assign(this, { grid: this.sample.grids[place.grid], fb: place.fb, value: place.value });
+      $("rules").value = String(place.grid);
+      $("rule").textContent = this.grid.rule;
+      $("explore-charts").hidden = this.grid.fbs.length * this.grid.values.length < 2;
       this.turn();
       if (other) this.fillGrid();
     }
 
     turn() {
-      for (const name of ["fb", "rb"]) {
+      $("value-name").textContent = TITLES[this.grid.threshold] ?? "";
+      for (const name of ["fb", "value"]) {
         const slider = $(name), values = this.grid[`${name}s`], text = threshold(values[this[name]]);
+        $(`${name}-slider`).hidden = values[0] === null;
         slider.max = values.length - 1;
         slider.value = this[name];
+        slider.disabled = values.length < 2;
         slider.setAttribute("aria-valuetext", text === "∞" ? "infinity" : text);
         $(`${name}-value`).textContent = text;
       }
-      const { method, fb, rb } = this.setting;
-      const found = this.replays.at(method, fb, rb);
+      const { method, fb, value } = this.setting, found = this.replays.at(method, fb, value);
       this.showTiles(found);
       this.redrawCloud?.();
       this.redrawHeat?.();
@@ -124,33 +121,34 @@
       );
     }
 
-    /** Every cell of the grid that has been replayed: {fb, rb, i, j, found}. */
+    /** Every cell of the grid, with what has been replayed of it: {fb, value, i, j, found}. */
     cells() {
-      return this.grid.fbs.flatMap((fb, i) => this.grid.rbs.map((rb, j) => {
-        const found = this.done?.has(`${i} ${j}`) ? this.replays.at(this.grid.method, fb, rb) : null;
-        return { fb, rb, i, j, found };
+      return this.grid.fbs.flatMap((fb, i) => this.grid.values.map((value, j) => {
+        const found = this.done?.has(`${i} ${j}`) ? this.replays.at(this.grid.method, fb, value) : null;
+        return { fb, value, i, j, found };
       }));
     }
 
     /** Replay the whole grid bit by bit, so that the page stays quick meanwhile. */
     fillGrid() {
-      const grid = this.grid, todo = d3.cross(d3.range(grid.fbs.length), d3.range(grid.rbs.length));
+      const grid = this.grid, todo = d3.cross(d3.range(grid.fbs.length), d3.range(grid.values.length));
       this.done = new Set();
+      document.documentElement.dataset.replayed = "";
       let at = 0;
       const some = () => {
         if (this.grid !== grid) return;
         const until = performance.now() + 25;
         while (at < todo.length && performance.now() < until) {
           const [i, j] = todo[at];
-          this.replays.at(grid.method, grid.fbs[i], grid.rbs[j]);
+          this.replays.at(grid.method, grid.fbs[i], grid.values[j]);
           this.done.add(`${i} ${j}`);
           at += 1;
         }
         if (at < todo.length) {
           setTimeout(some);
         } else {
-          this.redrawCloud();
-          this.redrawHeat();
+          this.redrawCloud?.();
+          this.redrawHeat?.();
           document.documentElement.dataset.replayed = "all";
         }
       };
@@ -161,29 +159,29 @@
       const priced = Boolean(this.sample.prices);
       const x = priced ? (found) => found.speedup : (found) => found.counts.tokens_per_large_pass;
       const points = this.cells().filter((cell) => cell.found).map((cell) => ({ ...cell, x: x(cell.found), y: cell.found.score }));
-      const { method, fb, rb } = this.setting, now = this.replays.at(method, fb, rb), base = this.replays.vanilla;
+      const { method, fb, value } = this.setting, now = this.replays.at(method, fb, value), base = this.replays.vanilla;
       const here = now ? [{ x: x(now), y: now.score }] : [];
-      const trail = points.filter((point) => point.i === this.fb || point.j === this.rb);
       const chart = Plot.plot({
         width, height: Math.round(Math.max(250, Math.min(330, width * 0.68))), marginLeft: 46, marginBottom: 40, marginRight: 14, marginTop: 26,
         style: CHART_STYLE,
-        x: { label: priced ? "Predicted speedup →" : "Tokens per large pass →", nice: true, ticks: 6, tickFormat: (value) => (priced ? `${value}×` : value) },
-        y: { label: `↑ ${this.sample.metric.name} of the sample`, nice: true, ticks: 6 },
+        x: { label: priced ? "Predicted speedup →" : "Tokens per large pass →", nice: true, ticks: 6, tickFormat: (value) => `${+value.toFixed(3)}${priced ? "×" : ""}` },
+        y: { label: `↑ ${this.sample.metric.name} of the sample`, nice: true, ticks: 6, tickFormat: (value) => +value.toFixed(3) },
         marks: [
           Plot.gridX({ stroke: "var(--grid)", strokeOpacity: 1 }), Plot.gridY({ stroke: "var(--grid)", strokeOpacity: 1 }),
           base ? Plot.ruleY([base.score], { stroke: "var(--quiet)", strokeDasharray: "1 3" }) : null,
           Plot.dot(points, { x: "x", y: "y", r: 2.6, stroke: "var(--m-bild)", strokeOpacity: 0.55 }),
-          Plot.line(trail.filter((point) => point.i === this.fb), { x: "x", y: "y", stroke: "var(--rollback)", strokeOpacity: 0.7 }),
-          Plot.line(trail.filter((point) => point.j === this.rb), { x: "x", y: "y", stroke: "var(--m-bild)", strokeOpacity: 0.7 }),
+          Plot.line(points.filter((point) => point.i === this.fb), { x: "x", y: "y", stroke: "var(--rollback)", strokeOpacity: 0.7 }),
+          Plot.line(points.filter((point) => point.j === this.value), { x: "x", y: "y", stroke: "var(--m-bild)", strokeOpacity: 0.7 }),
           Plot.dot(here, { x: "x", y: "y", r: 6.5, fill: "var(--accent)", stroke: "var(--paper)", strokeWidth: 1.5 }),
         ],
       });
       chart.setAttribute("role", "img");
       chart.setAttribute("aria-label", "Quality against predicted speedup of all settings of the sample; the full mark is the present one.");
       $("cloud").replaceChildren(chart);
-      $("cloud-caption").replaceChildren(
-        "The full mark is where the sliders stand; ", el("span", { style: "color:var(--rollback)" }, "one line"),
-        " moves the rollback threshold, ", el("span", { style: "color:var(--m-bild)" }, "the other"), " the fallback threshold. Dotted: vanilla.");
+      const line = (values, color, name) => (values.length > 1
+        ? [el("span", { style: `color:${color}` }, "A line"), ` moves ${name} alone. `] : []);
+      $("cloud-caption").replaceChildren("The full mark is the present setting. ",
+        ...line(this.grid.values, "var(--rollback)", this.grid.threshold), ...line(this.grid.fbs, "var(--m-bild)", "fb"), "Dotted: vanilla.");
     }
 
     drawHeat(width) {
@@ -193,19 +191,19 @@
       const [least, most] = d3.extent(known, (cell) => value(cell.found));
       const isDark = (cell) => value(cell.found) - least > 0.55 * (most - least);
       const chart = Plot.plot({
-        width, height: Math.max(200, Math.min(330, 30 * this.grid.rbs.length + 70)), marginLeft: 46, marginBottom: 40, marginTop: 26, marginRight: 6,
+        width, height: Math.max(200, Math.min(330, 30 * this.grid.values.length + 70)), marginLeft: 46, marginBottom: 40, marginTop: 26, marginRight: 6,
         padding: 0.06, style: CHART_STYLE,
-        x: { type: "band", label: "Fallback threshold →", domain: this.grid.fbs, tickSize: 0, tickFormat: threshold },
-        y: { type: "band", label: "↑ Rollback threshold", domain: [...this.grid.rbs].reverse(), tickSize: 0, tickFormat: threshold },
+        x: { type: "band", label: this.grid.fbs[0] === null ? null : "fb →", domain: this.grid.fbs, tickSize: 0, tickFormat: threshold },
+        y: { type: "band", label: this.grid.threshold && `↑ ${this.grid.threshold}`, domain: [...this.grid.values].reverse(), tickSize: 0, tickFormat: threshold },
         color: { type: "linear", scheme: "ylgnbu" },
         marks: [
-          Plot.cell(known, { x: "fb", y: "rb", fill: (cell) => value(cell.found), rx: 2 }),
+          Plot.cell(known, { x: "fb", y: "value", fill: (cell) => value(cell.found), rx: 2 }),
           ...[true, false].map((dark) => (room < 30 ? null : Plot.text(known.filter((cell) => isDark(cell) === dark), {
-            x: "fb", y: "rb", text: (cell) => fixed(value(cell.found), Math.min(decimals, room > 44 ? 2 : 1)),
+            x: "fb", y: "value", text: (cell) => fixed(value(cell.found), Math.min(decimals, room > 44 ? 2 : 1)),
             fontSize: room > 40 ? 11.5 : 10.5, fill: dark ? "white" : "#1b1d21", pointerEvents: "none",
           }))),
-          Plot.cell(cells.filter((cell) => cell.i === this.fb && cell.j === this.rb), {
-            x: "fb", y: "rb", stroke: "#d55e00", strokeWidth: 3, fill: "none", inset: -1, rx: 3, pointerEvents: "none",
+          Plot.cell(cells.filter((cell) => cell.i === this.fb && cell.j === this.value), {
+            x: "fb", y: "value", stroke: "#d55e00", strokeWidth: 3, fill: "none", inset: -1, rx: 3, pointerEvents: "none",
           }),
         ],
       });
@@ -219,17 +217,17 @@
         const cell = known[at];
         rect.classList.add("cell");
         rect.append(document.createElementNS("http://www.w3.org/2000/svg", "title"));
-        rect.firstChild.textContent = `fb ${threshold(cell.fb)}, rb ${threshold(cell.rb)}: ${text(cell)}`;
+        rect.firstChild.textContent = `${settingWords({ ...cell, name: this.grid.threshold })}: ${text(cell)}`;
         rect.addEventListener("click", () => {
           this.fb = cell.i;
-          this.rb = cell.j;
+          this.value = cell.j;
           this.turn();
         });
       });
       chart.setAttribute("role", "img");
-      chart.setAttribute("aria-label", "Heat map over both thresholds; the sliders reach every cell.");
+      chart.setAttribute("aria-label", "Heat map over the thresholds; the sliders reach every cell.");
     }
   }
 
-  Object.assign(bild, { Explorer });
+  Object.assign(bild, { Explorer, settingWords });
 })(globalThis.bild ??= {});

@@ -149,6 +149,9 @@
       ? `Measured, one sequence at a time, beside vanilla: ${point.examples} examples.`
       : `Predicted from the decision tree and the prices of passes: ${point.examples} examples.`));
     for (const mark of point.marks) parts.push(el("p", { class: "note" }, mark));
+    if (point.command) {
+      parts.push(el("details", {}, el("summary", {}, point.measured ? "Measure it again" : "Measure it"), el("code", {}, point.command)));
+    }
     if (onTry?.can(point)) {
       parts.push(el("button", { type: "button", class: "plain", onclick: () => onTry.go(point) }, "Turn the sliders to this point"));
     }
@@ -157,6 +160,7 @@
 
   function table(holder, section) {
     const head = ["Point", "Switches", "", "Speedup", section.metric, "Against vanilla", "Tokens per large pass", "Fallbacks", "Rollbacks"];
+    const side = (i) => (i < 3 ? { class: "words" } : {});
     const rows = section.points.map((point) => el("tr", {}, ...[
       point.name, point.switches || "–", point.measured ? "measured" : "predicted",
       `${fixed(point.speedup, 2)}×${between(point.speedupLow, point.speedupHigh, 2)}`,
@@ -164,8 +168,8 @@
       point.difference === null ? "–" : signed(point.difference, 2),
       point.tokensPerLargePass ? fixed(point.tokensPerLargePass, 2) : "–",
       rate(point, point.fallbackRate), rate(point, point.rollbackRate),
-    ].map((text, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, text))));
-    holder.replaceChildren(el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, ...rows));
+    ].map((text, i) => el(i ? "td" : "th", i ? side(i) : { scope: "row" }, text))));
+    holder.replaceChildren(el("thead", {}, el("tr", {}, ...head.map((text, i) => el("th", { scope: "col", ...side(i) }, text)))), el("tbody", {}, ...rows));
   }
 
   /** Show a section's points; `onTry` is null or {can(point), go(point)}, which turns the sliders. */

@@ -18,20 +18,20 @@
 
   /** Show one section: its points, and the sliders and examples where it has a sample. */
   function show(section) {
-    const sample = section.sample;
+    const sample = section.sample?.grids.some((grid) => bild.knows(grid.method)) ? section.sample : null;
     $("subtitle").textContent = section.title;
     for (const id of ["explore", "examples"]) $(`${id}-body`).hidden = !sample;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     let explorer = null;
     bild.showFront(section, sample && {
-      can: (point) => Boolean(explorer?.gridOf(point)),
+      can: (point) => Boolean(explorer?.has(point.at)),
       go: (point) => {
-        explorer.goTo(point);
+        explorer.goTo(point.at);
         $("explore").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
       },
     });
     if (!sample) {
-      for (const id of ["explore-lead", "examples-lead"]) $(id).textContent = section.missing;
+      for (const id of ["explore-lead", "examples-lead"]) $(id).textContent = section.missing || "This page knows none of the rules that the tree was grown for.";
       return;
     }
     const replays = new bild.Replays(sample);

@@ -15,6 +15,11 @@
     top: (_q, _choiceNll, _tokenNll, rank) => Math.max(rank, 2),
   };
 
+  const STOPS = ["window", "unsure", "likely", "adaptive", "oracle"];
+
+  /** Whether both rules of a method are known here. */
+  const knows = (method) => method.keep in SCORES && STOPS.includes(method.stop);
+
   /** Rules.rejection: whether the large model takes a token back, if nothing before it is taken back. */
   function rejects(rules, same, q, choiceNll, tokenNll, rank) {
     if (same && rules.scan === "all") return false;
@@ -31,7 +36,8 @@
 
   /**
    * rules_for (policies.py), of a method with every switch resolved as `settings` has it. `fb` is the fallback threshold,
-   * `threshold` that of the keep rule (rb, alpha or top; it may be Infinity), `method.top` a cap on the rank, or null.
+   * `threshold` that of the keep rule (rb, alpha or top; it may be Infinity); either is null where the rule has none.
+   * `method.top` is a cap on the rank, or null.
    */
   function rulesOf(method, fb, threshold) {
     const top = method.keep === "top" ? null : method.top ?? null;
@@ -210,7 +216,7 @@
     return { ...decoded, smallPasses: memory.small.passes, largePasses: memory.large.passes };
   }
 
-  /** Sums over replays, as `count_rounds` of bild/measure/aggregate.py and `counts_of` of bild/measure/aggregate.py. */
+  /** Sums over replays, as `count_rounds` and `counts_of` of bild/measure/aggregate.py. */
   function countsOf(runs) {
     const counts = {
       tokens: 0, rounds: 0, small_passes: 0, large_passes: 0, drafted: 0, kept: 0, fallbacks: 0, full_drafts: 0, rollbacks: 0,
@@ -235,5 +241,5 @@
     return counts;
   }
 
-  Object.assign(bild, { Unknown, KEEPS: Object.keys(SCORES), replay, countsOf, rulesOf });
+  Object.assign(bild, { Unknown, KEEPS: Object.keys(SCORES), STOPS, knows, replay, countsOf, rulesOf });
 })(globalThis.bild ??= {});

@@ -20,18 +20,18 @@
       return `${at}:${tokens.at(-1)}`;
     }
 
-    /** The whole sample by one method: {runs, outputs, score, counts, seconds, speedup}; null off the grown tree. */
-    at(method, fb, rb) {
-      const name = JSON.stringify([method, String(fb), String(rb)]);
-      if (!this.known.has(name)) this.known.set(name, this.compute(method, fb, rb));
+    /** The whole sample by one method, at its fallback threshold and that of its keep rule: {runs, outputs, score, counts, seconds, speedup}; null off the grown tree. */
+    at(method, fb, value) {
+      const name = JSON.stringify([method, fb, value]);
+      if (!this.known.has(name)) this.known.set(name, this.compute(method, fb, value));
       return this.known.get(name);
     }
 
-    compute(method, fb, rb) {
+    compute(method, fb, value) {
       const { sample } = this;
       let runs, outputs;
       try {
-        runs = this.nodes.map((nodes) => bild.replay(method, fb, number(rb), nodes, sample.limits));
+        runs = this.nodes.map((nodes) => bild.replay(method, fb, number(value), nodes, sample.limits));
         outputs = runs.map((run, i) => this.outputs[i].get(this.key(this.nodes[i], run.tokens)));
       } catch (error) {
         if (error instanceof bild.Unknown) return null;

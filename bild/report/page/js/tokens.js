@@ -12,7 +12,7 @@
   };
 
   /** Why a draft ended, in words. */
-  const STOPS = { unsure: "small model unsure", limit: "draft full", eos: "end of text", none: "no draft" };
+  const ENDED = { unsure: "small model unsure", limit: "draft full", eos: "end of text", none: "no draft", oracle: "before a rollback" };
 
   /**
    * The tokens of a round in the order they were written: {token, fate, round, why, prob, nll}. Those with fate "taken"
@@ -69,5 +69,5 @@
     return el("ul", { class: "key", "aria-label": "Key" }, ...Object.keys(FATES).map(entry));
   }
 
-  Object.assign(bild, { tokensOf, spans, key, STOPS });
+  Object.assign(bild, { tokensOf, spans, key, ENDED });
 })(globalThis.bild ??= {});

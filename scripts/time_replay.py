@@ -39,9 +39,9 @@ def tree_of(seed: int, length: int, points: list[Setting]) -> Table:
             sure, nll = 1.0 - 0.98 * dice.random(), dice.expovariate(4.0)
             other = (token, nll) if agrees else (dice.randrange(2, 4000), nll + dice.expovariate(0.2))
             if table.small_choice[node] < 0:
-                table.hear_small(node, token, -math.log(sure), 1.0)
+                table.hear_small(node, token, -math.log(sure), 1.0, 1.0)
             if node in large and table.large_choice[node] < 0:
-                table.hear_large(node, other[0], nll, other[1], 1.0)
+                table.hear_large(node, other[0], nll, other[1], 1.0, 1.0, 1 if other[0] == token else 2, 1.0)
         more_small, more_large = growing.wants_small()
         small, large = growing.wants_large()
         small, large = small + more_small, large + more_large
@@ -58,6 +58,7 @@ def main() -> None:
         tables = [tree_of(seed, length, points) for seed in range(options.examples)]
         head = {
             "identity": {"task": {"target_limit": length + 1, "metric": "bleu"}},
+            "format": 2,
             "ids": {"start": START, "eos": EOS},
             "rounding": {"nll": 1e-6, "gap": 1e-6},
         }

@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from bild.errors import BildError
 from bild.metrics import Interval, Quality, Scorer, quality
-from bild.metrics.sentences import one_per_line
+from bild.metrics.statistics import one_per_line
 from tests.metrics.texts import references, worsened
 
 REFERENCES = references(200)

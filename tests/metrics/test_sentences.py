@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bild.metrics.sentences import one_per_line, sentences
+from bild.metrics.statistics import one_per_line, sentences
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def busy_warning(now: dict[str, Any]) -> str | None:
     if free >= now["torch_threads"]:
         return None
     return (
-        f"The machine is busy (load {now['load_1min']:.1f} on {os.cpu_count()} threads): speedups are paired and hold "
-        "up better than times; run again on a quiet machine before you report either."
+        f"The machine is busy (load {now['load_1min']:.1f} on {os.cpu_count()} threads): a busy machine "
+        "changes speedups as well as times; run again on a quiet one before you report either."
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bild.decoding.names import differing
 from bild.measure.session import command_of
 from bild.metrics.bootstrap import longer_side
+from bild.report.format import switches
 from bild.report.table import Table, show_tables, wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import PREDICTED, Predicted, PredictedPoint
@@ -117,11 +118,11 @@ def show_swept(swept: Swept) -> None:
 def front_table(predicted: Predicted) -> Table:
     """Return measured points and the predicted front, from slow to fast."""
     title = f"{predicted.task}, {predicted.pair}, {predicted.engine.name} {predicted.engine.dtype}"
-    headings = ("", "method", predicted.metric.name, "Δ to vanilla", "predicted", "measured", "examples")
+    headings = ("", "method", "switches", predicted.metric.name, "Δ to vanilla", "predicted", "measured", "examples")
     points = [point for point in predicted.points if point.front or point.chosen]
     rows = tuple(map(_row, sorted(points, key=lambda point: point.speedup.value)))
     # Predicted figures are never written as measured ones are.
-    return Table("sweep", title, headings, rows, names=2, styles=("", "", "", "", "dim italic", "bold"))
+    return Table("sweep", title, headings, rows, names=3, styles=("", "", "", "", "", "dim italic", "bold"))
 
 
 def _row(point: PredictedPoint) -> tuple[str, ...]:
@@ -135,6 +136,7 @@ def _row(point: PredictedPoint) -> tuple[str, ...]:
     return (
         "*" if point.front else " ",
         point.label,
+        switches(point),
         f"{point.quality.score:.2f}",
         "" if point.difference is None else f"{point.difference.value:+.2f}",
         f"~{_speedup(point.speedup)}",

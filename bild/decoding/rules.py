@@ -142,14 +142,9 @@ class Rules:
         `probs` are the small model's probabilities of the tokens.
         """
         choice, choice_nll, token_nll, ranks = verdict
-        every, score, threshold, top = self.scan == "all", KEEPS[self.keep].score, self.threshold, self.top
         for i, token in enumerate(tokens):
             same = token == choice[i]
-            if same and every:
-                continue
-            rank = ranks[i] if ranks else 0
-            capped = top is not None and rank > top and not same
-            if capped or score(probs[i], choice_nll[i], token_nll[i], rank) > threshold:
+            if self.rejects(same, probs[i], choice_nll[i], token_nll[i], ranks[i] if ranks else 0):
                 return len(tokens) if same else i
         return len(tokens)
 

@@ -4,7 +4,7 @@ Points that differ in their two thresholds only walk together, as bits of an int
 
 This is `bild.decoding.loop.big_little` over a tree: a draft is a chain of small choices, cut by the first confidence
 below a point's threshold; a verdict is the first rejection score above its threshold. `bild.tree.answers` runs the
-policies themselves over the same nodes and is the oracle; this is 7 to 9 times as fast.
+policies themselves over the same nodes, slowly, and is the oracle.
 """
 
 from __future__ import annotations

@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bild.errors import BildError
 from bild.metrics.bootstrap import Floats
 from bild.metrics.student import t_quantile
 from bild.results.parts import Interval
+
+UNKNOWN = 100.0
+"""No end is farther from its estimate than so many times; that of one example is as far."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def mean_time(values: Sequence[float], sessions: Sequence[int] | None = None, *,
     return _around(float(table.mean()), spread(table / table.mean(), numbers), confidence)
 
 
-def spread(values: Floats, sessions: np.ndarray) -> Spread:
+def spread(values: Floats, sessions: NDArray[np.int64]) -> Spread:
     """Return the standard error of the mean of values that several sessions share."""
     examples = len(values)
     _, which, sizes = np.unique(sessions, return_inverse=True, return_counts=True)
@@ -89,7 +93,7 @@ def spread(values: Floats, sessions: np.ndarray) -> Spread:
     squares_within = float(((values - means[which]) ** 2).sum())
     if count == 1:
         if examples == 1:
-            return Spread(0.0, 1.0, None)
+            return Spread(math.inf, 1.0, None)
         return Spread(math.sqrt(squares_within / (examples - 1) / examples), examples - 1.0, None)
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (count - 1)
     if examples == count:  # one example a session: the levels cannot be told apart
@@ -105,5 +109,5 @@ def spread(values: Floats, sessions: np.ndarray) -> Spread:
 
 
 def _around(value: float, spread: Spread, confidence: float) -> Interval:
-    factor = math.exp(t_quantile((1.0 + confidence) / 2.0, spread.freedom) * spread.error)
+    factor = min(UNKNOWN, math.exp(min(50.0, t_quantile((1.0 + confidence) / 2.0, spread.freedom) * spread.error)))
     return Interval(value, value / factor, value * factor)

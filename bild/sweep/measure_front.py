@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from bild.measure.environment import busy_warning, state
-from bild.measure.session import make_record, next_session, open_point
+from bild.measure.session import make_record, open_point
 from bild.metrics import speedup
 from bild.metrics.bootstrap import longer_side
 from bild.progress import track
@@ -136,11 +136,9 @@ class MeasuredFront:
         subjects = [c.subject for c in pending if c.subject is not None]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
         with device_lock(str(work.device)):
-            done = work.measured_with.measure(
-                work.queue[: self.examples], subjects, next_session(subjects), keep_going=True
-            )
+            done = work.sessions.measure(work.queue[: self.examples], subjects, keep_going=True)
             what = f"{work.config.task.name}, {len(pending)} points on {self.examples} examples"
-            for _, example in track(done, missing, what):
+            for example in track(done, missing, what):
                 if self.beside is not None:
                     self.beside(work.source(example))
         for c, subject in zip(pending, subjects, strict=True):
@@ -198,7 +196,9 @@ class MeasuredFront:
             environment = self.work.environment | {"state": now, "busy": busy_warning(now)}
             assert c.subject is not None
             c.folder.finish(
-                make_record(self.work.config, self.work.pair, data, c.subject, environment, self.work.identity)
+                make_record(
+                    self.work.config, self.work.sessions.describe(), data, c.subject, environment, self.work.identity
+                )
             )
 
 

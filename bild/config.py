@@ -139,7 +139,7 @@ class TaskConfig:
     source_column: str = "source"
     reference_column: str = "reference"
     id_column: str | None = None
-    split: str = "test"
+    split: str = "choose"
     samples: int | None = None
     seed: int = 0
     prompt: str = ""

@@ -117,6 +117,8 @@ class Measurement:
         gc.collect()
         with collector_off():
             for n, (index, example) in enumerate(pending, 1):
+                if 0 <= self.settings.library <= index:
+                    self.pair.release_library()
                 self._measure_one(index, example, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()

@@ -21,6 +21,7 @@ from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
 from bild.measure.environment import busy_warning, describe, state
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, PairSpec, load, resolve_device
+from bild.models.checkpoint import free_memory
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
@@ -134,6 +135,7 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
     key = (spec, *identity.values())
     if key not in _loaded:
         _loaded.clear()
+        free_memory()
         _loaded[key] = load(spec)
     return _loaded[key]
 

@@ -22,6 +22,7 @@ from bild.measure.environment import busy_warning, describe, state
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.models.checkpoint import free_memory
+from bild.models.device import tell_device
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
@@ -137,6 +138,7 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
         _loaded.clear()
         free_memory()
         _loaded[key] = load(spec)
+        tell_device(_loaded[key].device, spec.dtype)
     return _loaded[key]
 
 

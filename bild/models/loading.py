@@ -12,6 +12,7 @@ from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_en
 from bild.engines.kernels import Kernels, kernels_for
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
+from bild.models.device import resolve_device
 from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.source import read_config
 from bild.progress import say
@@ -107,23 +108,6 @@ class Pair:
             raise BildError(f"The pair {self.name} has no tokenizer: its output is token ids only.")
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the device of a name; "auto" takes the first CUDA device where there is one."""
-    if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise BildError(f"engine.device={device} is not a device: use auto, cpu, cuda or cuda:N.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise BildError(f"engine.device={device} is not supported: use auto, cpu, cuda or cuda:N.")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise BildError(
-            f"engine.device={device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices."
-        )
-    return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
 
 
 def load_pair(

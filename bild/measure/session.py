@@ -18,7 +18,8 @@ from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
-from bild.measure.environment import busy_warning, describe, state
+from bild.measure.environment import busy_warning, describe, disturbed, state
+from bild.measure.gpu import uuid_of, watch
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.models.checkpoint import free_memory
@@ -59,10 +60,13 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             if warning:
                 say(f"warning: {warning}")
             warnings: set[str | None] = set()
-            with device_lock(str(device)):
+            watch(device, anew=True)
+            with device_lock(uuid_of(device)):
                 _measure(config, pair, data, pending)
+            seen = {"state": now} | disturbed(device, warning)
+            warnings.add(watch(device).warning())
             for point in pending:
-                record = make_record(config, pair, data, point, environment | {"state": now, "busy": warning}, shared)
+                record = make_record(config, pair, data, point, environment | seen, shared)
                 point.folder.finish(record)
                 warnings.add(record.latency.stationarity.warning)
             for text in sorted(filter(None, warnings)):

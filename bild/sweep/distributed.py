@@ -28,10 +28,11 @@ from bild.sweep.context import Work
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
 from bild.tree import Tree, store
+from bild.tree.blocks import BlockFile, Growth
 from bild.tree.grow import Grower
 from bild.tree.identity import identity_of, open_folder
 from bild.tree.nodes import Nodes, Table
-from bild.tree.store import Growth, StoredExample
+from bild.tree.store import Head, StoredExample
 from bild.tree.tree import assemble
 from bild.tree.walk import Setting, group
 
@@ -43,7 +44,7 @@ class Job:
     config: RunConfig
     checkpoints: Checkpoints
     data_hash: str
-    head: dict[str, Any]
+    head: Head
     """The tree's `tree.json`."""
     points: Sequence[Setting]
 
@@ -78,7 +79,7 @@ class Worker:
 
     def open(self, job: Job) -> Ready:
         """Load the pair. BildError, with the machine's name, where a checkpoint or a device is missing there."""
-        kind = job.head["identity"]["device"]
+        kind = job.head.identity["device"]
         engine = dataclasses.replace(job.config.engine, device=kind)
         torch.set_num_threads(engine.threads)
         try:
@@ -158,7 +159,7 @@ def grow_with_workers(
     assert config.sweep.workers is not None
     workers = Workers.parse(config.sweep.workers)
     path = open_folder(work.folder / "tree", work.pair, config.task, data, config.engine.name)
-    with store.BlockFile(path / "nodes.bin") as block:
+    with BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         lacking = set(assemble(path, head, stored, growths).missing(points))
         todo = [i for i, example in enumerate(stored) if example.id in lacking]

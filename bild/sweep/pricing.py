@@ -24,7 +24,7 @@ from bild.measure.live import run_live
 from bild.models import Pair
 from bild.progress import collector_off, say
 from bild.results import config_hash
-from bild.results.folder import write_atomically
+from bild.results.files import write_atomically
 from bild.results.locking import device_lock
 from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
 from bild.sweep.config import widest_draft

@@ -17,7 +17,7 @@ from torch import Tensor
 from bild.errors import BildError
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
-from bild.results.folder import write_atomically
+from bild.results.files import write_atomically
 from bild.results.locking import taken
 
 STATE = "state.pt"

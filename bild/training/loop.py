@@ -70,7 +70,8 @@ class Trainer:
     def run(self) -> dict[str, Tensor]:
         """Train to the end; return the weights that are kept."""
         self._resume()
-        while self.progress.step < self.total and not self._stale():
+        # An epoch that has begun is open until its validation is saved, though a kill may fall after its last step.
+        while self.progress.batch or (self.progress.step < self.total and not self._stale()):
             self._epoch()
         if self.best is None or self.settings.select == "last":
             return self._weights()
@@ -80,13 +81,13 @@ class Trainer:
         progress, settings = self.progress, self.settings
         self.module.train()
         for indices, sources in self._groups():
+            if progress.step == self.total:
+                break
             self._step(indices, sources)
             if progress.step % _LOG_STEPS == 0:
                 self._log()
             if time.monotonic() - self._saved > 60.0 * settings.checkpoint_minutes:
                 self.save()
-            if progress.step == self.total:
-                break
         progress.epoch, progress.batch = progress.epoch + 1, 0
         if progress.epoch % settings.validate_every == 0 or progress.step == self.total:
             self._validate()

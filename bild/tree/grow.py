@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bild.config import TaskConfig
 from bild.engines.kernels import kept_or_own
@@ -18,11 +17,12 @@ from bild.models.checkpoint import free_memory
 from bild.models.memory import default_budget
 from bild.tasks import Dataset
 from bild.tree import store
+from bild.tree.blocks import BlockFile, Growth
 from bild.tree.forward import OverBudget, Told
 from bild.tree.forward_host import branches_of
 from bild.tree.frontier import Growing
 from bild.tree.identity import open_folder
-from bild.tree.store import Growth, StoredExample
+from bild.tree.store import Head, StoredExample
 from bild.tree.tree import Tree, assemble
 from bild.tree.walk import Grouped, Setting, group
 
@@ -55,7 +55,7 @@ def grow(
     """
     grouped = group(points)
     path = open_folder(folder, pair, task, data, engine)
-    with store.BlockFile(path / "nodes.bin") as block:
+    with BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         tree = assemble(path, head, stored, growths)
         wanted = [e.id for e in stored] if examples is None else list(examples)
@@ -84,15 +84,15 @@ class Grower:
         examples: Sequence[StoredExample],
         growths: Sequence[Growth],
         grouped: Grouped,
-        head: dict[str, Any],
+        head: Head,
         budget: int | None,
     ) -> None:
         self.examples = examples
         self.growths = growths
         self.grouped = grouped
-        self.ids = head["ids"]
-        self.target_limit: int = head["identity"]["task"]["target_limit"]
-        kernels = kept_or_own(head.get("kernels"), pair.kernels)
+        self.ids = head.ids
+        self.target_limit: int = head.identity["task"]["target_limit"]
+        kernels = kept_or_own(head.kernels, pair.kernels)
         self.models = {role: branches_of(pair, role, kernels) for role in ("large", "small")}
         # Read when the weights are in place: what is free now is free for keys and values.
         self.budget = default_budget(pair.device) if budget is None else budget

@@ -41,7 +41,7 @@ def _strategy(kind: Any, metadata: Any) -> st.SearchStrategy[Any]:
     if type(None) in typing.get_args(kind):
         options = [option for option in typing.get_args(kind) if option is not type(None)]
         return st.one_of(st.none(), *(_strategy(option, {}) for option in options))
-    return {int: st.integers(), float: numbers, str: words, bool: st.booleans()}[kind]
+    return {int: st.integers(-(2**63), 2**63 - 1), float: numbers, str: words, bool: st.booleans()}[kind]
 
 
 def _shape(shape: dict[str, Any]) -> st.SearchStrategy[Any]:

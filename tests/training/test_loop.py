@@ -16,7 +16,7 @@ from bild.training.corpus import Corpus, epoch_order, make_batch
 from bild.training.job import train
 from bild.training.loop import Trainer, Validation
 from bild.training.optimization import likelihood_loss
-from tests.training.tiny import tiny_config, tiny_module, write_corpus
+from tests.training.tiny import record, timeless, tiny_config, tiny_module, write_corpus
 
 
 def corpus() -> Corpus:
@@ -76,37 +76,41 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(("after", "saved"), [(2, 0.0), (6, 0.0), (7, 0.0), (9, 60.0)])
+@pytest.mark.parametrize(
+    ("method", "after", "saved"),
+    [
+        ("_step", 2, 0.0),
+        ("_step", 6, 0.0),
+        ("_step", 7, 0.0),
+        ("_step", 9, 60.0),
+        ("_validate", 6, 0.0),
+        ("_validate", 12, 0.0),  # all steps are done and saved, the last epoch's validation is not
+        ("_validate", 12, 60.0),
+    ],
+)
 def test_a_resumed_training_is_the_uninterrupted_one(
-    tmp_path: Path, after: int, saved: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, method: str, after: int, saved: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dropout, BPE-dropout, clipping, warm-up and all; the last state is the last step's, or the last epoch's."""
     folder = write_corpus(tmp_path / "corpus")
     monkeypatch.setattr(loop, "_LOG_STEPS", 1)
     train(tiny_config(folder, tmp_path / "whole"))
 
-    step = Trainer._step
+    real = getattr(Trainer, method)
 
     def killed(self: Trainer, *arguments: Any) -> None:
         if self.progress.step == after:
             raise _Killed
-        step(self, *arguments)
+        real(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_step", killed)
+        patched.setattr(Trainer, method, killed)
         with pytest.raises(_Killed):
             train(tiny_config(folder, tmp_path / "killed", checkpoint_minutes=saved))
     train(tiny_config(folder, tmp_path / "killed"))
 
-    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed")]
-    for record in records:
-        for entry in record["progress"]["history"]:
-            entry.pop("seconds")
-    assert records[0]["progress"]["history"] == records[1]["progress"]["history"]
-    assert records[0]["scores"] == records[1]["scores"]
-    assert [r["progress"]["sessions"] for r in records] == [1, 2]
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
-    assert weights[0] == weights[1]
+    assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")
+    assert [record(tmp_path / name)["progress"]["sessions"] for name in ("whole", "killed")] == [1, 2]
 
 
 def test_training_ends_where_it_gets_no_better_and_keeps_the_best(tmp_path: Path) -> None:

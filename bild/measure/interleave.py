@@ -27,6 +27,7 @@ from bild.engines.kernels import Kernels, kept_or_own, kernels_for
 from bild.errors import BildError
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
+from bild.measure.gpu import watch
 from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
 from bild.progress import collector_off
@@ -100,7 +101,7 @@ class Measurement:
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
         return run_live(policy, source, *engines_of(self.pair, name, self.engine))
 
-    def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = ()) -> None:
+    def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = (), *, library: bool = True) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
         usual = ThresholdConfig()
         paths = [
@@ -114,7 +115,7 @@ class Measurement:
         for source in sources:
             for method, threshold in paths:
                 self.decode(policy_for(method, threshold), method.name, source)
-            if self.settings.library:
+            if library:
                 library_generate(self.pair, source, self.task.target_limit)
 
     def measure(
@@ -137,13 +138,18 @@ class Measurement:
     ) -> Iterator[Placed]:
         done = [{sample.id for sample in point.folder.samples()} for point in points]
         pending = [each for each in examples if any(each.example.id not in ids for ids in done)]
-        self.warm_up([self._source(each.example)[0] for each in pending[: self.settings.warmup]], points)
+        sources = [self.source(each.example)[0] for each in pending[: self.settings.warmup]]
+        self.warm_up(sources, points, library=any(each.library for each in pending))
         if not pending:
             return
         ready = [_Ready(p, self._policy(p, pending[0].example), ids) for p, ids in zip(points, done, strict=True)]
+        with_library = max((n for n, each in enumerate(pending, 1) if each.library), default=0)
         gc.collect()
         with collector_off():
             for n, each in enumerate(pending, 1):
+                watch(self.pair.device).between()
+                if n > with_library:
+                    self.pair.release_library()
                 self._measure_one(each, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()
@@ -154,18 +160,19 @@ class Measurement:
         method, threshold = point.method, point.threshold
         if not paced(method):
             return policy_for(method, threshold)
-        source, _ = self._source(example)
+        source, _ = self.source(example)
         make = policy_for(method, threshold, costs_of(point.folder, self.pair, self.engine, source))
         self.decode(make, method.name, source)  # runs its widths before any is timed
         return make
 
-    def _source(self, example: Example) -> tuple[list[int], bool]:
+    def source(self, example: Example) -> tuple[list[int], bool]:
+        """Return the token ids of an example as the models get them, and whether they were cut."""
         return self.pair.encode(self.task.prompt + example.source, self.task.source_limit)
 
     def _measure_one(self, asked: Placed, ready: Sequence[_Ready], session: int, keep_going: bool) -> None:
         """Decode one example by every point and baseline, and only then write it down."""
         example = asked.example
-        source, truncated = self._source(example)
+        source, truncated = self.source(example)
         going = [each for each in ready if each.point.failed is None and example.id not in each.done]
         runs, library = self._decode_all(asked, source, going, keep_going)
         vanilla = runs[_VANILLA.name]

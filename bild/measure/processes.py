@@ -18,10 +18,10 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -29,6 +29,7 @@ import bild
 from bild.config import EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.measure.environment import wait_for_calm
+from bild.measure.gpu import watch
 from bild.measure.interleave import Measurement, OpenPoint, Placed, placed
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.results import PointFolder
@@ -59,6 +60,23 @@ class _Job:
     examples: list[Placed]
     session: int
     keep_going: bool
+    beside: Beside | None
+    idle: int
+    """Processes above this one that hold the GPU and do nothing meanwhile."""
+
+
+class Beside(Protocol):
+    """Some work that a session does after each example, next to what it measures; it is sent there by pickle."""
+
+    def begin(self, pair: Pair) -> Callable[[list[int]], list[dict[str, Any]]]:
+        """Return what takes the ids of a source when its example is done, and returns plain data."""
+
+
+class Done(NamedTuple):
+    """An example whose lines are in the folders, and what was found beside it."""
+
+    example: Example
+    beside: list[dict[str, Any]]
 
 
 class Sessions:
@@ -68,25 +86,41 @@ class Sessions:
         """`load` gives this process the pair; with several sessions it is not called by `measure`."""
         self.setting = setting
         self.load = load
+        self.warnings: list[str] = []
+        """Sentences about the GPU of each session that was throttled or shared."""
         self._pair: PairRecord | None = None
+        self._gpus: list[dict[str, Any]] = []
 
     def describe(self) -> PairRecord:
         """Describe the pair for a record, as the sessions found it."""
         return self._pair or describe_pair(self.load())
 
+    def disturbed(self, busy: str | None) -> dict[str, Any]:
+        """Return what disturbed the measurement, for its record: a busy machine, a GPU that was throttled or shared."""
+        told = " ".join(filter(None, (busy, *dict.fromkeys(self.warnings)))) or None
+        gpus = self._gpus if len(self._gpus) != 1 else self._gpus[0]
+        return {"busy": told} | ({"gpu": gpus} if gpus else {})
+
     def measure(
-        self, examples: Sequence[Example], points: Sequence[OpenPoint], *, keep_going: bool = False
-    ) -> Iterator[Example]:
-        """Measure what the points still lack; yield each example when it is done, and its lines are in the folders.
+        self,
+        examples: Sequence[Example],
+        points: Sequence[OpenPoint],
+        *,
+        keep_going: bool = False,
+        beside: Callable[[], Beside | None] = lambda: None,
+    ) -> Iterator[Done]:
+        """Measure what the points still lack; yield each example when its lines are in the folders.
 
         Examples go to `measure.sessions` fresh processes by chance, by a queue that does not depend on how many there
         are: a later call with more of them, or one after a kill, adds sessions and measures nothing again. One session
         is this process itself. With `keep_going` the error of a point ends the measurement of that point alone, whose
-        `failed` then says why. BildError where a session fails.
+        `failed` then says why. When a session begins, `beside` says what it does after each example. BildError where a
+        session fails.
         """
         count, seed = self.setting.measure.sessions, self.setting.task.seed
         asked = placed(examples, self.setting.measure, seed)
         done = [{sample.id for sample in point.folder.samples()} for point in points]
+        idle = int(count > 1 and torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
         queue = sorted(asked, key=lambda each: place(each.example.id, seed))
         for turn in range(count):
             going = [(p, ids) for p, ids in zip(points, done, strict=True) if p.failed is None]
@@ -94,7 +128,10 @@ class Sessions:
             block.sort(key=lambda each: each.index)
             if block:
                 run = self._here if count == 1 else self._in_a_process
-                yield from run(block, [point for point, _ in going], keep_going)
+                told = [(p.method, p.threshold, p.folder.path, p.folder.digest) for p, _ in going]
+                those = [point for point, _ in going]
+                job = _Job(self.setting, told, block, self._begin(those), keep_going, beside(), idle)
+                yield from run(job, those)
 
     def _begin(self, points: Sequence[OpenPoint]) -> int:
         """Wait for a calm machine, note in the folders how it was found, and return the number of the session."""
@@ -106,28 +143,32 @@ class Sessions:
             point.folder.note_session(number, found)
         return number
 
-    def _here(self, block: list[Placed], points: Sequence[OpenPoint], keep_going: bool) -> Iterator[Example]:
-        setting = self.setting
-        measurement = Measurement(self.load(), setting.engine.name, setting.task, setting.measure)
-        for each in measurement.measure(block, points, self._begin(points), keep_going):
-            yield each.example
+    def _here(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
+        by_index = {each.index: each.example for each in job.examples}
+        for event in _work(job, self.load(), points):
+            yield from self._heard(event, by_index, points)
 
-    def _in_a_process(self, block: list[Placed], points: Sequence[OpenPoint], keep_going: bool) -> Iterator[Example]:
-        told = [(point.method, point.threshold, point.folder.path, point.folder.digest) for point in points]
-        job = _Job(self.setting, told, block, self._begin(points), keep_going)
-        by_index = {each.index: each.example for each in block}
+    def _in_a_process(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
+        by_index = {each.index: each.example for each in job.examples}
         try:
             with _process([point.folder.lock for point in points]) as process:
                 for event in _events(process, job):
-                    if "pair" in event:
-                        self._pair = decode(PairRecord, event["pair"])
-                    if "done" in event:
-                        yield by_index[event["done"]]
-                    for i, why in event.get("failed", ()):
-                        points[i].failed = why
+                    yield from self._heard(event, by_index, points)
         finally:
             for point in points:
                 point.folder.reopen()
+
+    def _heard(
+        self, event: dict[str, Any], examples: Mapping[int, Example], points: Sequence[OpenPoint]
+    ) -> Iterator[Done]:
+        if "done" in event:
+            yield Done(examples[event["done"]], event["beside"])
+        else:
+            self._pair = decode(PairRecord, event["pair"])
+            self._gpus += filter(None, [event["gpu"]])
+            self.warnings += filter(None, [event["warning"]])
+            for i, why in event["failed"]:
+                points[i].failed = why
 
 
 def _events(process: subprocess.Popen[bytes], job: _Job) -> Iterator[dict[str, Any]]:
@@ -193,7 +234,9 @@ def _main() -> int:
     job: _Job = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
     try:
-        for event in _work(job):
+        torch.set_num_threads(job.setting.engine.threads)
+        points = [OpenPoint(m, t, PointFolder.joined(path, digest)) for m, t, path, digest in job.points]
+        for event in _work(job, load(job.setting.spec), points):
             events.write(json.dumps(event) + "\n")
     except BildError as error:
         events.write(json.dumps({"error": str(error)}) + "\n")
@@ -207,16 +250,20 @@ def _end_with_the_caller() -> None:
     os._exit(3)
 
 
-def _work(job: _Job) -> Iterator[dict[str, Any]]:
+def _work(job: _Job, pair: Pair, points: Sequence[OpenPoint]) -> Iterator[dict[str, Any]]:
+    """Do a job, and tell of each example, then of all."""
     setting = job.setting
-    torch.set_num_threads(setting.engine.threads)
-    pair = load(setting.spec)
-    yield {"pair": encode(describe_pair(pair))}
-    points = [OpenPoint(m, t, PointFolder.joined(path, digest)) for m, t, path, digest in job.points]
+    seen = watch(pair.device, anew=True, idle=job.idle)
     measurement = Measurement(pair, setting.engine.name, setting.task, setting.measure)
+    after = job.beside.begin(pair) if job.beside is not None else None
     for each in measurement.measure(job.examples, points, job.session, job.keep_going):
-        yield {"done": each.index}
-    yield {"failed": [(i, point.failed) for i, point in enumerate(points) if point.failed is not None]}
+        yield {"done": each.index, "beside": after(measurement.source(each.example)[0]) if after else []}
+    yield {
+        "failed": [(i, point.failed) for i, point in enumerate(points) if point.failed is not None],
+        "pair": encode(describe_pair(pair)),
+        "gpu": seen.told(),
+        "warning": seen.warning(),
+    }
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from bild.measure.environment import busy_warning, state
+from bild.measure.gpu import uuid_of
 from bild.measure.session import make_record, open_point
 from bild.metrics import speedup
 from bild.metrics.bootstrap import longer_side
@@ -135,12 +136,12 @@ class MeasuredFront:
         work = self.work
         subjects = [c.subject for c in pending if c.subject is not None]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
-        with device_lock(str(work.device)):
+        with device_lock(uuid_of(work.device)):
             done = work.sessions.measure(work.queue[: self.examples], subjects, keep_going=True)
             what = f"{work.config.task.name}, {len(pending)} points on {self.examples} examples"
-            for example in track(done, missing, what):
+            for each in track(done, missing, what):
                 if self.beside is not None:
-                    self.beside(work.source(example))
+                    self.beside(work.source(each.example))
         for c, subject in zip(pending, subjects, strict=True):
             c.failed = subject.failed
         self._samples.clear()
@@ -193,7 +194,7 @@ class MeasuredFront:
             ):
                 continue
             now = state(self.work.device)
-            environment = self.work.environment | {"state": now, "busy": busy_warning(now)}
+            environment = self.work.environment | {"state": now} | self.work.sessions.disturbed(busy_warning(now))
             assert c.subject is not None
             c.folder.finish(
                 make_record(

@@ -14,7 +14,8 @@ import sys
 
 from bild.cli import run_hydra
 from bild.cli.compose import published_settings, shapes
-from bild.sweep.config import SweepConfig, grid_points
+from bild.sweep.config import SweepConfig
+from bild.sweep.grid import grid_points
 
 
 def job(config: SweepConfig) -> None:

@@ -25,7 +25,8 @@ from bild.models import Pair, PairSpec, resolve_device
 from bild.progress import telling, track
 from bild.results.folder import slug
 from bild.results.locking import waiting_lock
-from bild.sweep.config import SweepConfig, SweptPoint, widest_draft
+from bild.sweep.config import SweepConfig, widest_draft
+from bild.sweep.grid import SweptPoint
 from bild.sweep.predict import Predictor
 from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place

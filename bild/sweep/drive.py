@@ -23,9 +23,9 @@ from bild.results.predicted import (
     predicted_to_json,
     read_predicted,
 )
-from bild.sweep.config import SweptPoint
 from bild.sweep.context import GrownTree, Work
 from bild.sweep.cost_model import with_measured_error
+from bild.sweep.grid import SweptPoint
 from bild.sweep.measure_front import MeasuredFront, choose, open_folders
 from bild.sweep.predict import agreement
 from bild.sweep.pricing import Pricing

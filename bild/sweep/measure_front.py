@@ -20,8 +20,8 @@ from bild.results import Interval
 from bild.results.locking import device_lock
 from bild.results.pareto import ANCHORS, ONE_POINT
 from bild.results.sample import Sample
-from bild.sweep.config import BASELINE, GRID
 from bild.sweep.context import Work
+from bild.sweep.grid import BASELINE, GRID
 from bild.sweep.predict import Candidate
 
 FRONT = "front"

@@ -29,8 +29,9 @@ from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.samples_log import SAMPLES
-from bild.sweep.config import GRID, LengthConfig, SweepConfig, SweptPoint, vanilla_point
+from bild.sweep.config import LengthConfig, SweepConfig
 from bild.sweep.context import Work, checkpoints_of, results_folder
+from bild.sweep.grid import GRID, SweptPoint, vanilla_point
 from bild.tasks import load_task
 
 TREE_PASSES = (0.5, 4.0)

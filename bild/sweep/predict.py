@@ -16,7 +16,7 @@ from bild.results.pareto import front
 from bild.results.parts import Interval
 from bild.results.predicted import Agreement, PredictedPoint, PredictedScore, PredictedSeconds
 from bild.results.prices import PriceError, Prices
-from bild.sweep.config import SweptPoint
+from bild.sweep.grid import SweptPoint
 from bild.tree import Replay
 from bild.tree.outcome import DRAWS
 

@@ -20,8 +20,9 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import thresholds_of
 from bild.decoding.methods import heeds
 from bild.results.pareto import front
-from bild.sweep.config import THRESHOLDS, Goal, SweptPoint, points_of, vanilla_point
+from bild.sweep.config import THRESHOLDS, Goal
 from bild.sweep.context import GrownTree, Work
+from bild.sweep.grid import SweptPoint, points_of, vanilla_point
 from bild.sweep.predict import Candidate, Estimate, Predictor
 from bild.sweep.pricing import Pricing
 from bild.tasks.dataset import place

@@ -13,7 +13,8 @@ from bild.report.format import switches
 from bild.report.table import Table, show_tables, wide_console
 from bild.results.parts import Interval
 from bild.results.predicted import PREDICTED, Predicted, PredictedPoint
-from bild.sweep.config import BASELINE, GRID, PUBLISHED, SweepConfig
+from bild.sweep.config import SweepConfig
+from bild.sweep.grid import BASELINE, GRID, PUBLISHED
 from bild.sweep.plan import TREE_PASSES, Plan, Span
 
 if TYPE_CHECKING:

@@ -11,16 +11,8 @@ from bild.cli import compose, options
 from bild.cli.compose import published_settings
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.sweep.config import (
-    BASELINE,
-    GRID,
-    PUBLISHED,
-    Goal,
-    GridConfig,
-    SweepConfig,
-    SweptPoint,
-    grid_points,
-)
+from bild.sweep.config import Goal, GridConfig, SweepConfig
+from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint, grid_points
 from tests.cli.commands import call
 
 

@@ -12,7 +12,8 @@ from bild.cli import compose
 from bild.cli.compose import shapes
 from bild.config import Checkpoints
 from bild.sweep import plan
-from bild.sweep.config import SweepConfig, grid_points
+from bild.sweep.config import SweepConfig
+from bild.sweep.grid import grid_points
 from bild.sweep.plan import Plan, Span, Stored
 from tests.cli.commands import call
 

@@ -15,8 +15,8 @@ from bild.metrics import quality
 from bild.metrics.scorer import Scorer
 from bild.results.parts import Counts, Interval
 from bild.results.prices import PassPrice, PriceError, Prices
-from bild.sweep.config import BASELINE, GRID, SweptPoint
 from bild.sweep.cost_model import with_measured_error
+from bild.sweep.grid import BASELINE, GRID, SweptPoint
 from bild.sweep.predict import Predictor, agreement
 from bild.tree import Replay
 from tests.metrics.texts import references, worsened

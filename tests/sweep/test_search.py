@@ -9,7 +9,8 @@ import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.metrics.scorer import Scorer
-from bild.sweep.config import Goal, SweptPoint, vanilla_point
+from bild.sweep.config import Goal
+from bild.sweep.grid import SweptPoint, vanilla_point
 from bild.sweep.predict import Candidate, Predictor
 from bild.sweep.search import Search, searched
 

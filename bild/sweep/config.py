@@ -91,9 +91,16 @@ class GridConfig:
     """Search the thresholds instead of measuring: "speedup" for the fastest within `margin`, "quality" for the best
     that is `at_least` so fast, "front" for the whole front."""
     margin: float | None = None
-    """Points of quality, against vanilla, that `find=speedup` may lose; None: 1, as in the paper's Table 1."""
+    """Points of quality, against vanilla, that `find=speedup` may lose; None: `measure.margin`."""
     at_least: float | None = None
     """The speedup over vanilla that `find=quality` must keep."""
+    choose: str | None = None
+    """The examples that `find` chooses on: a split, a share (0.5) of the task's split, or a file of ids. None: the
+    task's split where the task names another one to confirm on, else half of it."""
+    confirm: bool = True
+    """Measure what `find` chose on the other examples, once; each time is counted."""
+    settle: float = 10.0
+    """Minutes of decoding live, untimed, for texts with a decision within rounding; what is left stays as replayed."""
     workers: str | None = None
     """Processes that share the growing of the tree (docs/sweep.md); None: this one alone."""
 
@@ -115,6 +122,7 @@ class GridConfig:
         at_least("sweep.front", self.front, -1)
         at_least("sweep.least", self.least, 2)
         at_least("sweep.minutes", self.minutes, 0)
+        at_least("sweep.settle", self.settle, 0)
         if not self.calibration > 0:
             raise BildError(f"sweep.calibration={self.calibration:g} is out of range: give more than 0 seconds.")
         self._check_goal()
@@ -157,18 +165,19 @@ class GridConfig:
         for name, value, wanted in (("margin", self.margin, "speedup"), ("at_least", self.at_least, "quality")):
             if value is not None and self.find != wanted:
                 raise BildError(f"sweep.{name} has no effect here: leave it out, or search with sweep.find={wanted}.")
+        if self.choose is not None and self.find is None:
+            raise BildError("sweep.choose has no effect here: leave it out, or search with sweep.find=speedup.")
         if self.margin is not None and not math.isfinite(self.margin):
             raise BildError(f"sweep.margin={self.margin:g} is out of range: 1 allows a loss of one point of quality.")
         if self.find == "quality" and not (self.at_least is not None and 0 < self.at_least < math.inf):
             raise BildError("sweep.find=quality needs the speedup that must be kept, above 0: give sweep.at_least=1.8.")
 
-    @property
-    def goal(self) -> Goal | None:
-        """The goal that `find` and its bound ask for."""
+    def goal(self, margin: float) -> Goal | None:
+        """Return the goal that `find` and its bound ask for; `margin` is that of claims."""
         if self.find is None:
             return None
-        bounds = {"speedup": 1.0 if self.margin is None else self.margin, "quality": self.at_least or 0.0}
-        return Goal(self.find, bounds.get(self.find, 0.0))
+        bounds = {"speedup": margin if self.margin is None else self.margin, "quality": self.at_least or 0.0}
+        return Goal(self.find, bounds.get(self.find, margin))
 
 
 def widest_draft(grid: GridConfig) -> int:

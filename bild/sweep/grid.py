@@ -82,7 +82,12 @@ def grid_points(
     found += [SweptPoint(*setting, PUBLISHED) for setting in published]
     for method in grid.variants(base):
         found += points_of(method, grid.axes(method, task.kind))
-    once: dict[str, SweptPoint] = {}
-    for point in found:
-        once.setdefault(point.key, point)
-    return list(once.values())
+    return once(found)
+
+
+def once(points: Iterable[SweptPoint]) -> list[SweptPoint]:
+    """Return each setting once, for the first reason that it is there for."""
+    found: dict[str, SweptPoint] = {}
+    for point in points:
+        found.setdefault(point.key, point)
+    return list(found.values())

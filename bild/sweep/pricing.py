@@ -241,9 +241,9 @@ class Pricing:
         limit, widest = config.task.target_limit, widest_draft(config.sweep)
         return Beside(config.engine.name, limit, widest, config.measure.seed, begun)
 
-    def heard(self, texts: Sequence[dict[str, Any]]) -> None:
+    def heard(self, texts: Sequence[dict[str, Any]] | None) -> None:
         """Take the texts that a session decoded for prices."""
-        for text in texts:
+        for text in texts or ():
             calls = {role: [Call(**call) for call in own] for role, own in text["calls"].items()}
             self._beside.append(Timed(**{**text, "calls": calls}))
 

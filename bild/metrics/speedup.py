@@ -31,8 +31,13 @@ class Speed:
 
     total: Interval
     geometric: Interval
-    between: float | None
-    """Null where there is one session, which cannot know it."""
+    spread: Spread
+    """Of the log of the total."""
+
+    @property
+    def between(self) -> float | None:
+        """Null where there is one session, which cannot know it."""
+        return self.spread.between
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def speedup(
     return Speed(
         total=_around(float(base.sum() / own.sum()), both, confidence),
         geometric=_around(float(np.exp(logarithms.mean())), spread(logarithms, numbers), confidence),
-        between=both.between,
+        spread=both,
     )
 
 
@@ -82,6 +87,13 @@ def mean_time(values: Sequence[float], sessions: Sequence[int] | None = None, *,
     table = np.asarray(values, np.float64)
     numbers = np.zeros(len(table), np.int64) if sessions is None else np.asarray(sessions, np.int64)
     return _around(float(table.mean()), spread(table / table.mean(), numbers), confidence)
+
+
+def width_of(sessions: int, between: float, confidence: float = 0.95) -> float:
+    """Return the half-width, relative, that any number of examples in so many sessions leaves; infinite for one."""
+    if sessions < 2:
+        return math.inf
+    return t_quantile((1.0 + confidence) / 2.0, sessions - 1.0) * between / math.sqrt(sessions)
 
 
 def spread(values: Floats, sessions: NDArray[np.int64]) -> Spread:

@@ -104,16 +104,18 @@ def recommended(claims: Sequence[Claim], margin: float) -> list[str]:
 
 def doubts(latency: Latency) -> Iterator[str]:
     """Tell what the speedup of a point cannot know, and which sessions it leaves out."""
-    if not latency.sessions:
+    used = [session for session in latency.sessions if session.note is None]
+    count = len(used or latency.sessions)
+    if count == 0:
         yield "A record of before version 3 tells no sessions: its speedup's interval holds the examples alone."
-    elif len(latency.sessions) == 1:
+    elif count == 1:
         yield "1 session: the interval of a speedup does not hold the machine's state (measure.sessions=5 would)."
-    elif len(latency.sessions) == 2:
+    elif count == 2:
         yield "2 sessions are too few to know what lies between them: the interval is as wide as one must fear."
     for session in latency.sessions:
         if session.note is not None:
             yield f"Session {session.number} is left out of the speedup: {session.note}."
-    if latency.sessions and all(session.note is not None for session in latency.sessions):
+    if latency.sessions and not used:
         yield "No session was fit for a claim of speed: the speedup is of all of them, and is none."
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bild.results.codec import decode, dumps, encode
-from bild.results.samples_log import write_error
+from bild.results.files import write_error
 
 T = TypeVar("T")
 

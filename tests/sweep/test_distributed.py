@@ -17,6 +17,7 @@ from bild.errors import BildError
 from bild.sweep.config import GridConfig, SweepConfig
 from bild.sweep.ray_cluster import Resources, Workers, connected, patience
 from bild.tree import Tree
+from bild.tree.store import Head
 from tests.cli.commands import REPOSITORY
 
 POINTS = [
@@ -221,7 +222,8 @@ def test_a_missing_checkpoint_names_the_worker(tmp_path: Path) -> None:
 
     config = SweepConfig(engine=EngineConfig(device="cpu"))
     absent = Checkpoints(str(tmp_path / "no-large"), str(tmp_path / "no-small"))
-    job = Job(config, absent, "", {"identity": {"device": "cpu"}}, POINTS)
+    head = Head(format=2, hash="", identity={"device": "cpu"}, ids={}, rounding={})
+    job = Job(config, absent, "", head, POINTS)
     with pytest.raises(BildError, match=f"^The worker on {socket.gethostname()} cannot grow trees: .*no-large"):
         Worker().open(job)
 

@@ -55,6 +55,7 @@ def test_as_many_as_fit() -> None:
     assert Resources(1, 10, gpu=True).fitting(processors=8, memory=1000, gpus=3) == 3
 
 
+@pytest.mark.slow
 def test_ray_is_imported_for_workers_only() -> None:
     script = "import bild.sweep.drive, bild.sweep.distributed, sys; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)

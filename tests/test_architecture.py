@@ -60,12 +60,12 @@ def outside(module: Path) -> set[str]:
 
 
 def used(module: Path) -> set[str]:
-    """What a file imports of the package, without the package's name."""
+    """Return what a file imports of the package, without the package's name."""
     return {name.removeprefix("bild.") for name in imports(module) if name.startswith("bild.")}
 
 
 def is_of(name: str, places: set[str]) -> bool:
-    """Whether a dotted name is one of these rooms or modules, or in one of them."""
+    """Tell whether a dotted name is one of these rooms or modules, or in one of them."""
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 

@@ -1,4 +1,4 @@
-"""What `make check` leaves to `make test`: cases, never a whole test that is not marked slow."""
+"""The cases that `make check` leaves to `make test`: never a whole test that is not marked slow."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ def summarise(logits: Tensor, given: Sequence[int]) -> Told:
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Sources of about equal length together."""
+    """Put sources of about equal length together."""
     found: list[list[int]] = [[]]
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         if found[-1] and (len(found[-1]) + 1) * lengths[i] > _SOURCE_TOKENS:

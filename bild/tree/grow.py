@@ -101,7 +101,7 @@ class Grower:
             model.budget = total * model.row_bytes // both
 
     def chunks(self, todo: Sequence[int]) -> list[list[int]]:
-        """Examples by the length of their source, as many at a time as should fit."""
+        """Divide examples, by the length of their source, into as many at a time as should fit."""
         nodes = min(_NODES, 2 * self.target_limit)
         found: list[list[int]] = []
         for index in sorted(todo, key=lambda i: (len(self.examples[i].source_tokens), i)):

@@ -110,7 +110,7 @@ class Tree:
 
     @collector_off()
     def _walks(self, points: Sequence[Setting]) -> tuple[list[Walk], NDArray[np.int64], list[int]]:
-        """(distinct walks, which of them a point takes on an example [points, examples], examples that lack nodes)."""
+        """Return distinct walks, which of them a point takes [points, examples], and the examples that lack nodes."""
         grouped = group(points)
         if self.head.format == 1 and any(family.rules.ranks for family in grouped.families):
             raise BildError(

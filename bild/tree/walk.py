@@ -29,7 +29,7 @@ class Family:
     """Points under the same rules. Bit i stands for the i-th of them."""
 
     def __init__(self, members: Sequence[tuple[int, Rules]]) -> None:
-        """`members`: (index among all points, its rules)."""
+        """Gather `members`: (index among all points, its rules)."""
         self.indices = [index for index, _ in members]
         self.rules = members[0][1]
         self.fb = [rules.fb for _, rules in members]
@@ -58,7 +58,7 @@ class Family:
 
 
 def _suffixes(values: Sequence[float]) -> tuple[list[float], list[int]]:
-    """(sorted distinct values, for each of them the points at or above it, and 0 at the end)."""
+    """Return the sorted distinct values, and for each of them the points at or above it (0 at the end)."""
     distinct = sorted(set(values))
     points = [0] * (len(distinct) + 1)
     for bit, value in enumerate(values):
@@ -116,7 +116,7 @@ class Edge(NamedTuple):
     stop: str
     verified: bool
     wrote: bool
-    """Whether the large model put a token after what it kept."""
+    """True where the large model put a token after what it kept."""
     fed: int
     """The last node that the small model was fed in this round, or -1."""
     anchor: int
@@ -132,7 +132,7 @@ class Edge(NamedTuple):
 
     @property
     def rollback(self) -> bool:
-        """Whether a drafted token was taken back."""
+        """True where a drafted token was taken back."""
         return self.kept < self.drafted
 
 
@@ -199,7 +199,7 @@ class Walker:
         self.grow = grow
 
     def start(self) -> State:
-        """The state of every point before the first token."""
+        """Return the state of every point before the first token."""
         return 0, self.rules.first == "small", self.rules.max_draft
 
     def step(self, state: State, points: int) -> Step:
@@ -261,7 +261,7 @@ class Walker:
             chain.append(node)
 
     def _verify(self, step: Step, judged: Judged) -> None:
-        """The large model's verdict on the first `drafted` small choices along a chain of nodes."""
+        """Add the edges of the large model's verdict on the first `drafted` small choices along a chain of nodes."""
         chain, made, drafted, stop, window, fb, gap, points = judged
         table, rules = self.table, self.rules
         tail = table.small_choice[chain[drafted - 1]] if drafted else -1

@@ -17,7 +17,7 @@ FOLDERS = ("model.large=a", "model.small=b")
 TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "multi30k-files", "embedded", "file"}
 SUMMARISATION = {"xsum", "cnndm", "embedded-news"}
 EXIT = {option: ["model.exit=1"] for option in ("mt5-small", "t5-small")}
-"""What these need beside their name: a small model, here the first layer."""
+"""The options that these need beside their name: a small model, here the first layer."""
 FITS = {
     "embedded": TRANSLATION,
     "mt5-large-aligned": {"iwslt2017", "wmt14"},

@@ -1,4 +1,4 @@
-"""What the doctor says of this machine, with a hub cache and without."""
+"""The doctor's words on this machine, with a hub cache and without."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch
 
 
 def fake_torch(count: int, *, built: str | None = "12.8", gib: int = 16, major: int = 8) -> SimpleNamespace:
-    """What the doctor asks of torch."""
+    """The part of torch that the doctor asks."""
     device = SimpleNamespace(name="Test GPU", total_memory=gib * 2**30, major=major)
     cuda = SimpleNamespace(
         is_available=lambda: count > 0, device_count=lambda: count, get_device_properties=lambda index: device

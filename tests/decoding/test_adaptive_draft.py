@@ -33,7 +33,7 @@ tables = st.builds(
 
 
 def shares(tally: Tally) -> tuple[float, float]:
-    """How many steps are sure, and how many drafted tokens stand, as the rule takes them to be."""
+    """Count the steps that are sure, and the drafted tokens that stand, as the rule takes them to be."""
     return 1 - tally.unsure / (tally.steps + 4), (tally.stood + 4) / (tally.stood + tally.fell + 5)
 
 

@@ -1,4 +1,4 @@
-"""What holds for every pair of models and every setting, shown on random ones."""
+"""Laws that hold for every pair of models and every setting, shown on random ones."""
 
 from __future__ import annotations
 

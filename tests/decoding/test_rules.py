@@ -1,4 +1,4 @@
-"""Which drafted tokens stand, and what the two rule sets mean."""
+"""The drafted tokens that stand, and the meaning of the two rule sets."""
 
 from __future__ import annotations
 

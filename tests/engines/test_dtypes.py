@@ -40,7 +40,7 @@ def scaled(module: Any, part: str, factor: float) -> Any:
 
 
 def nlls(made: Engine, *, one_by_one: bool = False) -> list[float]:
-    """Of every token of TEXT, or of every choice where the steps are of one token."""
+    """Return the nlls of every token of TEXT, or of every choice where the steps are of one token."""
     made.start(SOURCE)
     if one_by_one:
         return [nll for token in TEXT for nll in made.step([token]).choice_nll]

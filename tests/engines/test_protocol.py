@@ -1,4 +1,4 @@
-"""What every engine promises: start, step, rewind, length, draft."""
+"""The promises of every engine: start, step, rewind, length, draft."""
 
 from __future__ import annotations
 

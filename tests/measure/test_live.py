@@ -151,6 +151,7 @@ def restarting(policy: Policy, source: list[int], engines: dict[str, Engine]) ->
         return decoded
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("name", "make"), [*(("fused", make) for make in tiny.SMALL_MAKES), ("hf", "gated-silu"), ("hf", "mt5")]
 )

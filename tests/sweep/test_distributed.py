@@ -219,10 +219,11 @@ def test_a_missing_checkpoint_names_the_worker(tmp_path: Path) -> None:
 
     from bild.config import Checkpoints
     from bild.sweep.distributed import Job, Worker
+    from bild.tree.store import Head
 
     config = SweepConfig(engine=EngineConfig(device="cpu"))
     absent = Checkpoints(str(tmp_path / "no-large"), str(tmp_path / "no-small"))
-    job = Job(config, absent, "", {"identity": {"device": "cpu"}}, POINTS)
+    job = Job(config, absent, "", Head(2, "", {"device": "cpu"}, {}, {}), POINTS)
     with pytest.raises(BildError, match=f"^The worker on {socket.gethostname()} cannot grow trees: .*no-large"):
         Worker().open(job)
 

@@ -19,7 +19,7 @@ START, EOS = 0, 1
 
 
 class World:
-    """What both models say after any prefix, the same whenever it is asked."""
+    """Two models that say the same after a prefix whenever they are asked."""
 
     def __init__(self, seed: int, *, tokens: int = 4, agree: float = 0.6, steps: int = 8) -> None:
         self.seed, self.tokens, self.agree, self.steps = seed, tokens, agree, steps

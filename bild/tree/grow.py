@@ -18,13 +18,13 @@ from bild.models import Pair
 from bild.tasks import Dataset
 from bild.tree import store
 from bild.tree.blocks import BlockFile, Growth
+from bild.tree.family import Grouped, Setting, group
 from bild.tree.forward import OverBudget, Told
 from bild.tree.forward_host import branches_of
 from bild.tree.frontier import Growing
 from bild.tree.identity import open_folder
 from bild.tree.store import Head, StoredExample
 from bild.tree.tree import Tree, assemble
-from bild.tree.walk import Grouped, Setting, group
 
 CHUNK = 512
 """The most examples of a chunk."""

@@ -17,10 +17,11 @@ from bild.progress import collector_off
 from bild.tree import store
 from bild.tree.answers import MissingNodes
 from bild.tree.blocks import Growth
+from bild.tree.family import Setting, group
 from bild.tree.nodes import TreeExample
 from bild.tree.outcome import Distinct, Replay, Shared
 from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
-from bild.tree.walk import Setting, Walker, group
+from bild.tree.walk import Walker
 
 
 class Tree:

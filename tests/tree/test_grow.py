@@ -17,9 +17,9 @@ from bild.metrics import quality
 from bild.models import Pair, load_pair
 from bild.tasks import Dataset, load_task
 from bild.tree import MissingNodes, Tree
+from bild.tree.family import Setting
 from bild.tree.grow import grow
 from bild.tree.rounding import settle
-from bild.tree.walk import Setting
 from tests.tree.worlds import points_of_all_methods
 
 TASK = TaskConfig(samples=6, target_limit=16)

@@ -14,7 +14,7 @@ from bild.decoding import Decoded
 from bild.errors import BildError
 from bild.tree import MissingNodes
 from bild.tree.answers import run_policy
-from bild.tree.walk import Setting
+from bild.tree.family import Setting
 from tests.lanes import many
 from tests.tree.worlds import EOS, START, World, grown, points_of_all_methods, tree_of
 

@@ -10,10 +10,10 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.methods import TOKEN_RULES
 from bild.decoding.rules import KEEPS
 from bild.tree import Tree
+from bild.tree.family import Setting, group
 from bild.tree.frontier import Growing
 from bild.tree.nodes import Table, TreeExample
 from bild.tree.store import Head
-from bild.tree.walk import Setting, group
 
 START, EOS = 0, 1
 

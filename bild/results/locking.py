@@ -89,7 +89,7 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def device_lock(device: str) -> Iterator[None]:
-    """Hold a device of this machine while something is timed on it.
+    """Hold a device of this machine while something is timed on it: a GPU by its UUID, whatever its number here.
 
     All processes of a user take turns; those of several users do where BILD_LOCKS names a folder that they share.
     """

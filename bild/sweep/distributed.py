@@ -22,6 +22,7 @@ from bild.config import Checkpoints, RunConfig
 from bild.errors import BildError, told
 from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
+from bild.models.memory import default_budget, module_bytes
 from bild.progress import say
 from bild.sweep.context import Work
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
@@ -29,7 +30,7 @@ from bild.tasks import Dataset
 from bild.tree import Tree, store
 from bild.tree.blocks import BlockFile, Growth
 from bild.tree.family import Setting, group
-from bild.tree.grow import Grower, default_budget
+from bild.tree.grow import Grower
 from bild.tree.identity import identity_of, open_folder
 from bild.tree.nodes import Nodes, Table
 from bild.tree.store import Head, StoredExample
@@ -194,8 +195,8 @@ def shards_of(todo: Sequence[int], lengths: Sequence[int], workers: int) -> list
 
 def resources_of(pair: Pair, threads: int) -> Resources:
     """Return what a worker takes: the weights, once more as they are laid out for batches, and the keys and values."""
-    modules = {id(module): module for module in (pair.large.module, pair.small.module)}.values()
-    weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+    models = {id(model.whole or model): model.whole or model for model in (pair.large, pair.small)}.values()
+    weights = sum(module_bytes(model.config, model.dtype) for model in models)
     gpu = pair.device.type == "cuda"
     return Resources(threads, weights if gpu else 2 * weights + default_budget(pair.device), gpu)
 

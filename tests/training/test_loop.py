@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,62 @@ def test_bf16_trains_too(tmp_path: Path) -> None:
     losses = [entry["loss"] for entry in one.progress.history if "loss" in entry]
     assert losses[-1] < losses[0]
     assert all(p.dtype == torch.float32 for p in one.module.parameters())
+
+
+def fp16_trainer(folder: Path, overflows: Any, **settings: Any) -> Trainer:
+    """A training whose loss is not finite where `overflows(call)` says so."""
+    calls = iter(range(1, 1000))
+    one = trainer(folder, TrainSettings(rate=1e-3, batch=4, precision="fp16", **settings))
+    real = one.loss
+
+    def loss(module: Any, batch: Any) -> Any:
+        found, nll = real(module, batch)
+        return (found * float("nan"), nll) if overflows(next(calls)) else (found, nll)
+
+    one.loss = loss
+    return one
+
+
+def test_fp16_counts_the_steps_that_it_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_LOG_STEPS", 1)
+    one = fp16_trainer(tmp_path, lambda call: call in (2, 3, 9), epochs=3)
+    weights = one.run()
+    assert one.progress.skipped == 3
+    assert one.progress.step == 15
+    logged = [entry for entry in one.progress.history if "loss" in entry]
+    assert logged[-1]["skipped"] == 3
+    json.dumps(one.progress.history, allow_nan=False)  # a step without a loss leaves no entry
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_fp16_that_overflows_in_every_forward_pass_ends_in_a_sentence(tmp_path: Path) -> None:
+    one = fp16_trainer(tmp_path, lambda call: call > 2, epochs=9)
+    with pytest.raises(BildError, match=r"activations overflow in fp16: step 10 .* train.precision=fp32"):
+        one.run()
+
+
+def test_the_best_weights_and_the_loaded_state_are_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer(tmp_path, TrainSettings(rate=1e-3, batch=10, epochs=1, optimizer="adamw"))
+    one.run()
+    assert one.best is not None
+    assert all(value.device.type == "cpu" for value in one.best.values())
+    own = {value.data_ptr() for value in one.module.state_dict().values()}
+    assert not own & {value.data_ptr() for value in one.best.values()}
+    asked: list[Any] = []
+    real = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: (asked.append(k["map_location"]), real(*a, **k))[1])
+    again = trainer(tmp_path, TrainSettings(rate=1e-3, batch=10, epochs=1, optimizer="adamw"))
+    again._resume()
+    assert asked == ["cpu"]
+    assert again.progress.step == one.progress.step
+
+
+def test_a_resume_may_have_fewer_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bild.training.folder import _set_rng
+
+    state = torch.get_rng_state()
+    given: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda one, index: given.append(index))
+    _set_rng({"cpu": state, "cuda": [state, state]})
+    assert given == [0]

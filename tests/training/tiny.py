@@ -41,7 +41,7 @@ def write_corpus(folder: Path) -> Path:
 
 def tiny_task(corpus: Path) -> TaskConfig:
     """The task over such files."""
-    return TaskConfig(name="tiny", data="file", path=str(corpus), target_limit=24)
+    return TaskConfig(name="tiny", data="file", path=str(corpus), split="test", target_limit=24)
 
 
 def tiny_config(corpus: Path, out: Path, **settings: Any) -> TrainConfig:

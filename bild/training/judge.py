@@ -141,7 +141,8 @@ def _step(module: Any, fed: Tensor, states: Tensor, mask: Tensor, cache: Any, vo
         past_key_values=cache,
         use_cache=True,
     )
-    best, choice = out.logits[:, -1, :vocabulary].max(dim=-1)
+    logits: Tensor = out.logits[:, -1, :vocabulary]
+    best, choice = logits.max(dim=-1)
     if not bool(torch.isfinite(best).all()):
         raise BildError(
             "The model's logits are not finite (NaN): its weights are damaged, or its training broke them; check the "

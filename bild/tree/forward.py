@@ -203,10 +203,8 @@ class TorchBranches(Branches):
     def _at_once(self) -> int:
         if self.weights.device.type == "cpu":
             return _BLOCK
-        per_node = (
-            2 * (self.paths.deepest + 8) * self.inner * self.dtype.itemsize + 16 * self.weights.embed.shape[1] * 4
-        )
-        return max(1, _PATHS // per_node)
+        keys_values = 2 * (self.paths.deepest + 8) * self.inner * self.dtype.itemsize
+        return max(1, _PATHS // (keys_values + 16 * self.weights.embed.shape[1] * 4))
 
     def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> Told:
         weights, shape, device, m = self.weights, self.weights.shape, self.weights.device, len(tokens)
@@ -254,8 +252,7 @@ class TorchBranches(Branches):
         step = max(1, _LOGITS[x.device.type] // (4 * self.vocabulary))
         told = Told.nothing()
         for at in range(0, len(given), step):
-            found = summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step])
-            told.extend(found)
+            told.extend(summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step]))
         return told
 
 

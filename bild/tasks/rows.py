@@ -53,7 +53,10 @@ def _json_lines(path: Path) -> Iterator[Row]:
                 continue
             try:
                 fields = json.loads(line)
-            except (ValueError, RecursionError) as error:  # no JSON, a number of thousands of digits, or nested too deep
+            except (
+                ValueError,
+                RecursionError,
+            ) as error:  # no JSON, a number of thousands of digits, or nested too deep
                 why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else told(error)
                 raise BildError(
                     f"line {number} of {path} is not JSON ({why}): write one JSON object on each line."

@@ -151,7 +151,7 @@ def make_record(
         [references[sample.id] for sample in samples],
         task.metric,
         measure.confidence,
-        exact=_exact(method, own),
+        exact=writes_vanilla(method, own),
         data=data.provenance["hash"],
     )
     return Record(
@@ -182,8 +182,8 @@ def make_record(
     )
 
 
-def _exact(method: MethodConfig, recorded: Method) -> bool:
-    """Whether a method writes vanilla's text by its rules, so that only rounding could part them."""
+def writes_vanilla(method: MethodConfig, recorded: Method) -> bool:
+    """Tell whether a method writes vanilla's text by its rules, so that only rounding could part them."""
     verified = method.spec.keep == recorded.keep == "exact" and recorded.verify_eos is not False
     return method.name == "vanilla" or verified
 

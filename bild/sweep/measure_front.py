@@ -21,9 +21,11 @@ from bild.results import Interval
 from bild.results.locking import device_lock
 from bild.results.pareto import ANCHORS, ONE_POINT
 from bild.results.sample import Sample
-from bild.sweep.config import BASELINE, GRID
 from bild.sweep.context import Work
+from bild.sweep.exact import SettledTexts, joined
+from bild.sweep.grid import BASELINE, GRID
 from bild.sweep.predict import Candidate
+from bild.tree import Tree
 
 FRONT = "front"
 _MARGIN = 1.1
@@ -77,12 +79,19 @@ def open_folders(stack: ExitStack, work: Work, chosen: Sequence[Candidate]) -> N
 
 
 class MeasuredFront:
-    """Measures candidates stage by stage."""
+    """Measures candidates stage by stage, vanilla first among them."""
 
-    def __init__(self, work: Work, candidates: Sequence[Candidate], beside: Callable[[list[int]], None] | None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        candidates: Sequence[Candidate],
+        tree: Tree,
+        beside: Callable[[list[int]], None] | None = None,
+    ) -> None:
         """`beside` is called with a source after every example: calibration, next to the measurement."""
         self.work = work
         self.candidates = list(candidates)
+        self.tree = tree
         self.beside = beside
         self.grid = work.config.sweep
         self.examples = 0
@@ -90,13 +99,16 @@ class MeasuredFront:
         self._speedups: dict[tuple[str, int], Interval] = {}
         """By point and number of examples."""
 
-    def run(self) -> int:
-        """Measure until the widths or the budget are reached, write the records; return how many examples it took."""
-        self.examples = min(self.grid.least, len(self.work.queue))
+    def run(self, examples: int | None = None) -> int:
+        """Measure until the widths or the budget are reached, write the records; return how many examples it took.
+
+        Where their number is given, no more and no fewer are timed.
+        """
+        self.examples = min(examples or self.grid.least, len(self.work.queue))
         while True:
             self._stage()
             self._give_up()
-            more = self._next()
+            more = self._next() if examples is None else None
             if more is None:
                 break
             self.examples = more
@@ -187,19 +199,23 @@ class MeasuredFront:
         return (spent + sum(baseline.values())) / 1e9
 
     def _finish(self) -> None:
-        data = self.work.sample(self.examples)
-        for c in self._active:
+        """Write the records: quality over all examples of the tree, times of those that were measured."""
+        data, active = self.work.sample(self.examples), self._active
+        settled = SettledTexts(self.work, self.tree)
+        settled.settle([self.candidates[0], *active], {c.point.key: self.samples(c) for c in active})
+        for c in active:
+            samples = self.samples(c)
+            if len(samples) < self.examples:
+                continue
+            exact, c.unsettled = settled.quality(c, self.candidates[0], samples)
             there = c.folder.record()
-            if len(self.samples(c)) < self.examples or (
-                there is not None and there.task.data["hash"] == data.provenance["hash"]
-            ):
+            if there is not None and there.task.data["hash"] == data.provenance["hash"] and there.quality == exact:
                 continue
             now = state(self.work.device)
             environment = self.work.environment | {"state": now, "busy": busy_warning(now)}
             assert c.subject is not None
-            c.folder.finish(
-                make_record(self.work.config, self.work.pair, data, c.subject, environment, self.work.identity)
-            )
+            made = make_record(self.work.config, self.work.pair, data, c.subject, environment, self.work.identity)
+            c.folder.finish(joined(made, exact))
 
 
 def relative_width(interval: Interval) -> float:

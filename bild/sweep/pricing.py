@@ -32,7 +32,7 @@ from bild.sweep.cost_model import Call, Timed, fit_prices
 
 _LEAST_TEXTS = 48
 _CALIBRATION_TEXTS = 64
-_BESIDE, _ENOUGH = 2, 3000
+BESIDE, _ENOUGH = 2, 3000
 """Texts after each measured example, and in all."""
 
 
@@ -108,7 +108,7 @@ class Calibrator:
         gc.collect()
         with collector_off():  # as in a measurement
             began, n = perf_counter(), 0
-            while perf_counter() - began < seconds or n < max(_LEAST_TEXTS, 2 * len(self.settings)):
+            while perf_counter() - began < seconds or n < _least_texts(self.settings):
                 self.next(sources[n % len(sources)])
                 n += 1
 
@@ -162,6 +162,16 @@ def calibration_settings(widest: int) -> list[CalibrationSetting]:
     return found
 
 
+def _least_texts(settings: Sequence[CalibrationSetting]) -> int:
+    return max(_LEAST_TEXTS, 2 * len(settings))
+
+
+def calibration_texts(widest: int) -> int:
+    """Return the least number of texts that a calibration decodes, warm-up included."""
+    settings = calibration_settings(widest)
+    return len(settings) + _least_texts(settings)
+
+
 class Pricing:
     """The prices of a sweep: those for one pair, engine, machine and set of versions, kept in the tree's folder."""
 
@@ -172,6 +182,8 @@ class Pricing:
         self.identity = json.loads(json.dumps(work.price_identity()))
         self._earlier = 0
         """Texts that were decoded before the measurement began."""
+        self.seconds: float | None = None
+        """That calibration took; None where the stored prices hold."""
 
     @cached_property
     def _calibrator(self) -> Calibrator:
@@ -191,7 +203,7 @@ class Pricing:
     def beside(self, source: list[int]) -> None:
         """Decode a source in the next settings of the cycle; called after each example that is measured."""
         if len(self._calibrator.texts) - self._earlier < _ENOUGH:
-            for _ in range(_BESIDE):
+            for _ in range(BESIDE):
                 self._calibrator.next(source)
 
     def renewed(self, prices: Prices) -> Prices:
@@ -227,7 +239,9 @@ class Pricing:
             say(f"warning: {warning}")
         say(f"Calibrating prices for {seconds:g} s")
         with device_lock(str(work.device)):
+            began = perf_counter()
             self._calibrator.run(sources, seconds)
+            self.seconds = perf_counter() - began
         self._earlier = len(self._calibrator.texts)
         prices = fit_prices(self._calibrator.texts, self.identity)
         self.save(prices)

@@ -12,7 +12,8 @@ import pytest
 
 from bild.config import MeasureConfig, MethodConfig, ThresholdConfig
 from bild.results.sample import PhaseTimes, Sample, VanillaRun
-from bild.sweep.config import BASELINE, GRID, GridConfig, SweptPoint
+from bild.sweep.config import GridConfig
+from bild.sweep.grid import BASELINE, GRID, SweptPoint
 from bild.sweep.measure_front import MeasuredFront, relative_width
 from bild.sweep.predict import Candidate
 from tests.records import make_sample

@@ -1,0 +1,133 @@
+"""The quality of a point over all examples of a tree, whatever was timed: replayed, and settled live where rounding
+could tip a decision.
+
+Where an example was timed, its live text counts. Where one is marked (`Replay.marked`) and was not timed, it is decoded
+live, untimed, as long as `sweep.settle` lasts; these texts are kept beside the tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+
+from bild.measure.session import writes_vanilla
+from bild.metrics import quality
+from bild.progress import track
+from bild.results import config_hash
+from bild.results.parts import Joint, Quality
+from bild.results.record import Record
+from bild.results.sample import Sample
+from bild.sweep.context import Work
+from bild.sweep.predict import Candidate
+from bild.tree import Tree
+from bild.tree.rounding import settle
+
+SETTLED = "settled.jsonl"
+_AT_ONCE = 8
+
+
+class SettledTexts:
+    """The texts that were settled live, in a file beside the tree; a torn last line is passed over."""
+
+    def __init__(self, work: Work, tree: Tree) -> None:
+        self.work, self.tree = work, tree
+        self.path = tree.path / SETTLED
+        self.key = config_hash({name: work.identity[name] for name in ("engine", "machine", "packages", "python")})
+        self.texts: dict[str, dict[str, str]] = {}
+        """By point and example."""
+        self.seconds = 0.0
+        """All that was spent on them, in this process and before."""
+        for line in self.path.read_bytes().splitlines() if self.path.is_file() else ():
+            try:
+                found = json.loads(line)
+                mine = found["with"] == self.key
+            except (ValueError, TypeError, KeyError):
+                continue
+            if mine:
+                self._keep(found["point"], found["id"], found["tokens"], found["seconds"])
+
+    def _keep(self, point: str, example: str, tokens: Sequence[int], seconds: float) -> None:
+        self.texts.setdefault(point, {})[example] = self.tree.decode(tokens)
+        self.seconds += seconds
+
+    def settle(self, candidates: Sequence[Candidate], timed: Mapping[str, Sequence[Sample]]) -> None:
+        """Decode live what is marked and was not timed, in the queue's order, until `sweep.settle` minutes are spent.
+
+        `timed` has the samples of points by their key.
+        """
+        todo = self._todo(candidates, timed)
+        limit, work = 60 * self.work.config.sweep.settle, self.work
+        if not todo or self.seconds >= limit:
+            return
+        with self.path.open("ab") as file:
+            if file.tell() and not self.path.read_bytes().endswith(b"\n"):
+                file.write(b"\n")
+            for c, ids in track(todo, len(todo), "settling near ties"):
+                assert c.replay is not None
+                began = perf_counter()
+                found = settle(self.tree, work.pair, c.replay, engine=work.config.engine.name, ids=ids)
+                each = (perf_counter() - began) / len(ids)
+                for one in found:
+                    told = {"point": c.point.key, "with": self.key, "id": one.id, "tokens": one.tokens}
+                    file.write(json.dumps(told | {"same": one.same, "seconds": round(each, 6)}).encode() + b"\n")
+                    self._keep(c.point.key, one.id, one.tokens, each)
+                file.flush()
+                if self.seconds >= limit:
+                    return
+
+    def _todo(
+        self, candidates: Sequence[Candidate], timed: Mapping[str, Sequence[Sample]]
+    ) -> list[tuple[Candidate, list[str]]]:
+        """Return what is open in small lots, points in turn, so that what the time does not reach is a random part."""
+        place = {example.id: i for i, example in enumerate(self.work.queue)}
+        lots = []
+        for c in candidates:
+            assert c.replay is not None
+            done = {*self.texts.get(c.point.key, ()), *(sample.id for sample in timed.get(c.point.key, ()))}
+            open_ids = sorted(set(c.replay.marked) - done, key=place.__getitem__)
+            lots += [(i, c, open_ids[i : i + _AT_ONCE]) for i in range(0, len(open_ids), _AT_ONCE)]
+        return [(c, ids) for _, c, ids in sorted(lots, key=lambda lot: lot[0])]
+
+    def quality(self, candidate: Candidate, vanilla: Candidate, samples: Sequence[Sample]) -> tuple[Quality, int]:
+        """Judge a point over all examples of the tree beside vanilla; also return how many marked texts are open."""
+        texts, settled, unsettled = self._texts(candidate, {sample.id: sample.text for sample in samples})
+        baseline = self._texts(vanilla, {sample.id: sample.baseline.text for sample in samples})[0]
+        config = self.work.config
+        found = quality(
+            config.task.metric,
+            texts,
+            [example.reference for example in self.tree.examples],
+            baseline=baseline,
+            confidence=config.measure.confidence,
+            exact=writes_vanilla(candidate.point.method, candidate.point.recorded()[0]),
+            data=self.work.data.provenance["hash"],
+        )
+        return dataclasses.replace(found, origin="tree", settled=settled), unsettled
+
+    def _texts(self, candidate: Candidate, live: dict[str, str]) -> tuple[list[str], int, int]:
+        """Return all texts of a point, how many marked ones were decoded live, and how many were not."""
+        assert candidate.replay is not None
+        marked, settled = set(candidate.replay.marked), self.texts.get(candidate.point.key, {})
+        known = {name: text for name, text in settled.items() if name in marked} | live
+        texts = [
+            known.get(example.id, text) for example, text in zip(self.tree.examples, candidate.replay.text, strict=True)
+        ]
+        decided = len(marked & known.keys())
+        return texts, decided, len(marked) - decided
+
+
+def joined(record: Record, exact: Quality) -> Record:
+    """Return the record of a point that was timed on some examples with its quality over all of them.
+
+    The score of all moves with the speedup of some by their share of the examples.
+    """
+    joint = record.joint
+    if joint is not None:
+        share = record.latency.examples / exact.examples
+        score = exact.scores[exact.headline]
+        timed = record.headline
+        shrink = (score.high - score.low) / (timed.high - timed.low) if timed.high > timed.low else share**0.5
+        joint = Joint(joint.speedup_sd, joint.quality_sd * shrink, joint.correlation * share**0.5)
+    return dataclasses.replace(record, quality=exact, joint=joint)

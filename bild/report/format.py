@@ -10,7 +10,7 @@ from typing import Any
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import names
 from bild.decoding.rules import KEEPS
-from bild.results import Interval, Record, Score
+from bild.results import Interval, Record
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import PredictedPoint
 
@@ -27,7 +27,7 @@ Named = Record | PredictedPoint
 """A point, measured or predicted: it has a method and thresholds."""
 
 
-def half(interval: Interval | Score) -> float:
+def half(interval: Interval) -> float:
     """Return the longer half of an interval, so that a ± never claims more than an asymmetric interval does."""
     return max(interval.high - interval.value, interval.value - interval.low, 0.0)
 
@@ -44,31 +44,30 @@ def decimals(width: float) -> int:
     return first + 1 if exponent <= 0 and first < 2 and width < 4 * 10**exponent else first
 
 
-def common_decimals(intervals: Iterable[Interval | Score | None]) -> int:
+def common_decimals(intervals: Iterable[Interval | None]) -> int:
     """Return the decimals of a column: those of its narrowest interval."""
     return max((decimals(half(each)) for each in intervals if each is not None and half(each) > 0), default=2)
 
 
-def plus_minus(interval: Interval | Score | None, places: int | None = None, signed: bool = False) -> str:
+def plus_minus(interval: Interval | None, places: int | None = None, signed: bool = False) -> str:
     """Write `27.3 ±0.9`, rounded by its interval unless `places` says how; a value without any spread stands alone."""
-    if interval is None:
-        return DASH
-    width = half(interval)
-    places = decimals(width) if places is None else places
-    value = _fixed(interval.value, places, signed)
-    return value if width <= 0 else f"{value} ±{width:.{places}f}"
+    return _told(interval, places, signed, ends=False)
 
 
-def spread(interval: Interval | Score | None, places: int | None = None, signed: bool = False) -> str:
+def spread(interval: Interval | None, places: int | None = None, signed: bool = False) -> str:
     """Write `27.31 [26.40, 28.25]`, for readers who want the ends themselves; one decimal more than `plus_minus`."""
+    return _told(interval, places, signed, ends=True)
+
+
+def _told(interval: Interval | None, places: int | None, signed: bool, ends: bool) -> str:
     if interval is None:
         return DASH
     width = half(interval)
     places = decimals(width) if places is None else places
-    if width <= 0:
-        return _fixed(interval.value, places, signed)
-    value, low, high = (_fixed(end, places + 1, signed) for end in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
+    if width > 0 and ends:
+        value, low, high = (_fixed(end, places + 1, signed) for end in (interval.value, interval.low, interval.high))
+        return f"{value} [{low}, {high}]"
+    return _fixed(interval.value, places, signed) + (f" ±{width:.{places}f}" if width > 0 else "")
 
 
 def _fixed(value: float, places: int, signed: bool) -> str:

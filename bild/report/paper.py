@@ -16,7 +16,7 @@ from bild.decoding import names
 from bild.report.format import DASH, decimals, half, label, machine_name, metric_name, number, spread
 from bild.report.sections import Section
 from bild.report.table import Column, Table
-from bild.results import Interval, Record, Score
+from bild.results import Interval, Record
 
 DATA = Path(__file__).with_name("data")
 Curve = tuple[tuple[float, float], ...]
@@ -239,7 +239,7 @@ def _values(row: PaperRow, record: Record | None) -> dict[str, Any]:
     }
 
 
-def _beside(name: str, ours: Interval | Score | None, theirs: float | None) -> dict[str, str | None]:
+def _beside(name: str, ours: Interval | None, theirs: float | None) -> dict[str, str | None]:
     """Return our difference, rounded like our interval, and whether theirs lies inside."""
     if ours is None or theirs is None:
         return {f"{name}_gap": None, f"{name}_inside": None}

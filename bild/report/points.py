@@ -22,7 +22,7 @@ from bild.report.format import (
 from bild.report.predictions import ms_of, not_measured, quality_of
 from bild.report.sections import MARK, Section
 from bild.report.table import Column, Table, show_tables
-from bild.results import Interval, Record, Score
+from bild.results import Interval, Record
 from bild.results.pareto import ANCHORS
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import to_row
@@ -38,7 +38,7 @@ HEADINGS = (
     "tokens /\nlarge\npass",
 )
 
-Write = Callable[[Interval | Score | None, int | None, bool], str]
+Write = Callable[[Interval | None, int | None, bool], str]
 
 
 def summary_table(section: Section) -> Table:
@@ -86,7 +86,7 @@ def _on_front(section: Section) -> list[bool]:
 def _cells(section: Section, write: Write) -> list[list[str]]:
     """Write the numbers of each record; the intervals of a column share their decimals."""
     records = section.records
-    intervals: tuple[tuple[Sequence[Interval | Score | None], bool], ...] = (
+    intervals: tuple[tuple[Sequence[Interval | None], bool], ...] = (
         ([record.headline for record in records], False),
         ([None if record.method.name == "vanilla" else record.headline_difference for record in records], True),
         ([record.latency.speedup.total for record in records], False),

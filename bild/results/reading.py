@@ -123,12 +123,12 @@ def to_row(item: Record | Point) -> dict[str, Any]:
     row |= _plain(record.method) | _plain(record.threshold)
     row |= {"engine": record.engine.name} | _plain(record.engine)
     row |= {"machine": record.environment["machine"]["name"], "metric": quality.headline}
-    row |= _spread("quality", record.headline) | _spread("quality_difference", record.headline_difference)
+    row |= ends("quality", record.headline) | ends("quality_difference", record.headline_difference)
     for name, score in quality.scores.items():
-        row |= _spread(f"score_{name}", score) | _spread(f"difference_{name}", (quality.difference or {}).get(name))
-    row |= _spread("speedup", latency.speedup.total) | _spread("speedup_geometric", latency.speedup.geometric)
-    row |= _spread("speedup_over_library", library.speedup if library else None)
-    row |= _plain(latency) | _spread("ms_per_example", latency.ms_per_example)
+        row |= ends(f"score_{name}", score) | ends(f"difference_{name}", (quality.difference or {}).get(name))
+    row |= ends("speedup", latency.speedup.total) | ends("speedup_geometric", latency.speedup.geometric)
+    row |= ends("speedup_over_library", library.speedup if library else None)
+    row |= _plain(latency) | ends("ms_per_example", latency.ms_per_example)
     row |= {"baseline_ms_per_token": latency.baseline.ms_per_token}
     row |= {"library_ms_per_token": library.ms_per_token if library else None}
     row |= {f"{name}_seconds": value for name, value in _plain(latency.phases).items()}
@@ -144,9 +144,10 @@ def _plain(part: Any) -> dict[str, Any]:
     return {name: getattr(part, name) for name, kinds in options.items() if name != "name" and {*kinds} <= _PLAIN}
 
 
-def _spread(name: str, interval: Interval | None) -> dict[str, float | None]:
-    ends = (interval.value, interval.low, interval.high) if interval is not None else (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+def ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the value and the ends of an interval as fields of a row, all None without one."""
+    found = (interval.value, interval.low, interval.high) if interval is not None else (None, None, None)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
 
 
 EXAMPLE = "example"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from bild.report.format import labels
 from bild.report.layout import Frame
 from bild.report.style import DASHES, FRONT_COLOR, SERIES, Look, Theme
-from bild.results import Interval, Record, Score
+from bild.results import Interval, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def draw_line(
 
 
 def cross(
-    axes: Axes, x: Interval, y: Interval | Score, color: str, *, alphas: tuple[float, float], linewidth: float = 0.7
+    axes: Axes, x: Interval, y: Interval, color: str, *, alphas: tuple[float, float], linewidth: float = 0.7
 ) -> None:
     """Draw the intervals of a point as two thin lines, which need not meet in the middle."""
     axes.plot([x.low, x.high], [y.value] * 2, color=color, linewidth=linewidth, alpha=alphas[0])

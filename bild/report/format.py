@@ -114,8 +114,7 @@ def where(record: Record) -> str:
 
 def interval_name(record: Record) -> str:
     """Say what the intervals of a record are."""
-    given = record.intervals
-    return f"{100 * given.confidence:g} % bootstrap intervals over examples ({given.draws:,} draws)"
+    return f"{100 * record.intervals.confidence:g} % intervals"
 
 
 def plural(count: int, noun: str) -> str:

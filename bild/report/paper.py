@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -103,32 +104,37 @@ def reproduction() -> tuple[Reproduced, ...]:
 
 @dataclass(frozen=True)
 class Overlay:
-    """The quiet layer behind the front of a task and pair: the curve of Fig. 4, Table 1, the reproduction."""
+    """The quiet layer behind the front of a task and pair: the curve of Fig. 4, Table 1, the reproduction.
+
+    Each point is (speedup, score less that of its own vanilla).
+    """
 
     curve: Curve
-    picks: tuple[PaperRow, ...]
-    reproduced: tuple[tuple[float, float], ...]
+    picks: Curve
+    reproduced: Curve
 
     @property
-    def points(self) -> list[tuple[float, float]]:
-        """Return everything as (speedup, score)."""
-        return [*self.curve, *((row.speedup or 1.0, row.score) for row in self.picks), *self.reproduced]
+    def points(self) -> Curve:
+        """Return everything."""
+        return self.curve + self.picks + self.reproduced
 
 
 def overlay(record: Record) -> Overlay | None:
     """Return the overlay for the task, pair and metric of a record, or None."""
-    kind = kind_of_pair(record.pair.name)
-    if kind is None or record.quality.headline not in ("bleu", "rougeLsum"):
+    kind, task, headline = kind_of_pair(record.pair.name), record.task.name, record.quality.headline
+    if kind is None or headline not in ("bleu", "rougeLsum"):
         return None
-    rows = tuple(row for row in table1(record.task.name) if row.pair == kind)
+    rows = [row for row in table1(task) if row.pair == kind]
     if not rows:
         return None
-    theirs = tuple(
-        (point.speedup, point.scores[record.quality.headline])
-        for point in reproduction()
-        if point.task == record.task.name and point.pair == kind and record.quality.headline in point.scores
+    vanilla = table1(task)[0].score
+    theirs = [point for point in reproduction() if point.task == task and headline in point.scores]
+    base = next((point.scores[headline] for point in theirs if point.pair == "vanilla"), math.nan)
+    return Overlay(
+        tuple((speedup, score - vanilla) for speedup, score in curve("fig4", task, kind)),
+        tuple((row.speedup or 1.0, row.score - vanilla) for row in rows),
+        tuple((point.speedup, point.scores[headline] - base) for point in theirs if point.pair == kind),
     )
-    return Overlay(curve("fig4", record.task.name, kind), rows, theirs)
 
 
 def overlay_note(behind: Overlay | None = None) -> str:

@@ -112,7 +112,7 @@ class Table:
     @property
     def width(self) -> int:
         """Return how many columns of a terminal hold the table with a line a row."""
-        return sum(max(map(len, (*heading.split("\n"), *cells))) + 1 for heading, *cells in self._columns()) - 1
+        return sum(max(map(len, (*heading.split("\n"), *cells))) + 2 for heading, *cells in self._columns()) - 2
 
     def within(self, width: int) -> Table:
         """Return the table without the columns that a terminal of this width has no room for, and a note on these."""

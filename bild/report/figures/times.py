@@ -237,7 +237,7 @@ def _draw_predicted(
     axes.plot([low, high], [low, high], color=theme.edge, linewidth=0.8)
     for record, guess in both:
         look, own, theirs = shown[legend(record)], record.latency.ms_per_example, ms_of(guess)
-        cross(axes, theirs, own, look.color, alphas=(0.5, 0.5))
+        cross(axes, theirs, own, look.color, 0.5)
         dots(axes, [(theirs.value, own.value)], look.color, look.marker, look.size, theme, zorder=2)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)

@@ -79,7 +79,7 @@ def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, list[Grid],
 
     try:
         tree = open_tree(folder)
-        if tree.identity["data"] != record.task.data["hash"]:
+        if tree.identity["data"] != record.quality.data:
             return None, [], f"{NOTHING}: the decision tree beside these results is of other examples."
         points = settings_of(tree, predicted, part.section.records)
         if not points:
@@ -124,8 +124,8 @@ def _reaches(tree: Tree, point: Setting) -> bool:
 
 
 def _start(section: Section, grids: Sequence[Grid]) -> dict[str, int]:
-    """Return where the sliders begin: at the fastest measured point without a loss, else in the middle of a grid."""
-    for chosen in (section.picks.no_loss, section.picks.one_point):
+    """Return where the sliders begin: at a pick: the fastest shown, else one of the paper's; else in a middle."""
+    for chosen in (section.pick, section.papers.no_loss, section.papers.one_point):
         if chosen is not None and (found := place(grids, setting_of(chosen))):
             return found
     return {"grid": 0, "fb": len(grids[0].fbs) // 2, "value": len(grids[0].values) // 2}

@@ -14,6 +14,7 @@ from bild.decoding import names, settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS
+from bild.report.doubts import doubts
 from bild.report.format import Named, group_name, label, legend
 from bild.report.format import switches as switches_words
 from bild.report.predictions import ms_of, not_measured, quality_of
@@ -116,10 +117,11 @@ def section_points(
     section: Section, predicted: Sequence[PredictedPoint] = (), grids: Sequence[Grid] = ()
 ) -> list[dict[str, Any]]:
     """Return all points, the measured ones first; a predicted one that was measured is left out."""
-    doubts, on_front, chosen = section.doubts(), section.on_front(), section.picks
+    marked, on_front, papers = doubts(section.records), section.on_front(), section.papers
     picks = (
-        (chosen.no_loss, "the fastest without a loss of quality"),
-        (chosen.one_point, "the fastest at a loss of one point at most"),
+        (section.pick, f"the fastest shown within {section.margin:g} of vanilla"),
+        (papers.no_loss, "the fastest BiLD without a loss, by point estimate, as the paper chose"),
+        (papers.one_point, "the fastest BiLD at a loss of one point at most, by point estimate, as the paper chose"),
     )
     points = [
         {
@@ -132,7 +134,7 @@ def section_points(
             "examples": record.latency.examples,
             "front": index in on_front,
             "pick": next((words for pick, words in picks if pick is record), None),
-            "marks": list(doubts[record.hash]),
+            "marks": list(marked[record.hash]),
         }
         for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True))
     ]

@@ -140,6 +140,8 @@ class TaskConfig:
     reference_column: str = "reference"
     id_column: str | None = None
     split: str = "test"
+    confirm: str | None = None
+    """The split on which a choice made on `split` is confirmed; None: the task has no other."""
     samples: int | None = None
     seed: int = 0
     prompt: str = ""

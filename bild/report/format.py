@@ -143,6 +143,11 @@ def switches(point: Named) -> str:
     return _written(names.differing(point.method, point.threshold))
 
 
+def keep_words(keep: str) -> str:
+    """Say on which condition a drafted token stands: `−ln p ≤ rb (BiLD, paper 3.3)`."""
+    return KEEPS[keep].words.replace("<=", "≤").replace(">=", "≥").replace("-ln", "−ln")
+
+
 def group_name(method: MethodConfig | Method, threshold: ThresholdConfig | Threshold) -> str:
     """Name settings that differ in their thresholds alone: `BiLD fb/rb, first=small, drafts of up to 10`."""
     given, values = names.told(method, threshold)

@@ -88,6 +88,14 @@ def quality_of(point: PredictedPoint) -> Interval:
     return Interval(point.quality.score, point.quality.low, point.quality.high)
 
 
+def difference_of(section: Section, point: PredictedPoint) -> Interval:
+    """Return the paired difference of the score to vanilla's; of an older sweep, the scores subtracted."""
+    if point.difference is not None:
+        return point.difference
+    own = quality_of(point)
+    return Interval(own.value - section.base, own.low - section.base, own.high - section.base)
+
+
 def within(section: Section, point: PredictedPoint) -> Verdict | None:
     """Judge the difference of a predicted point at the section's margin; None where the sweep kept no one-sided end."""
     found = point.difference

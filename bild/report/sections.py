@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -161,17 +161,15 @@ class Section:
         """Return `names` by the records' hashes."""
         return {record.hash: name for record, name in zip(self.records, self.names(), strict=True)}
 
-    def telling(self, most: int, methods: Iterable[str] | None = None) -> list[Record]:
+    def telling(self, most: int, fits: Callable[[Record], bool] | None = None) -> list[Record]:
         """Return at most so many points that stand for the section: the picks, then the front, then the rest.
 
-        Without `methods`, all but the anchors count. They come in the section's order.
+        Without `fits`, all but the anchors count. They come in the section's order.
         """
-        wanted = None if methods is None else set(methods)
-        on_front = self.on_front()
-        order = sorted(range(len(self.records)), key=lambda i: (not self.picked(self.records[i]), i not in on_front, i))
-        names = [record.method.name for record in self.records]
-        fits = [i for i in order if (names[i] not in ANCHORS if wanted is None else names[i] in wanted)]
-        return [self.records[i] for i in sorted(fits[:most])]
+        fits = fits or (lambda record: record.method.name not in ANCHORS)
+        on_front, records = self.on_front(), self.records
+        order = sorted(range(len(records)), key=lambda i: (not self.picked(records[i]), i not in on_front, i))
+        return [records[i] for i in sorted([i for i in order if fits(records[i])][:most])]
 
     def samples(self, record: Record) -> list[Sample] | None:
         """Return the examples of a record, or None where its folder is not known, empty or damaged."""

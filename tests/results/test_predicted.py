@@ -101,7 +101,9 @@ def test_a_bias_that_all_points_share_is_told_apart_from_scatter() -> None:
         return Agreement(9, predicted, Interval(measured, measured, measured), 1.0, 1.0, True, settled)
 
     assert Judgement.of([]) is None
-    assert Judgement.of([seen(1.1, 1.0, 1.0), seen(2.2, 2.0, 2.0)]) == Judgement(2, pytest.approx(0.1), pytest.approx(0))
+    assert Judgement.of([seen(1.1, 1.0, 1.0), seen(2.2, 2.0, 2.0)]) == Judgement(
+        2, pytest.approx(0.1), pytest.approx(0)
+    )
     assert Judgement.of([seen(1.1, 1.0, 1.0), seen(2.2, 2.0)], settled=True) == Judgement(1, 0.0, 0.0)
     mixed = Judgement.of([seen(1.1, 1.0), seen(0.9, 1.0)])
     assert mixed == Judgement(2, pytest.approx(0.0), pytest.approx(0.1414, abs=1e-4))

@@ -94,7 +94,11 @@ def _draw_ablation(section: Section, groups: dict[str, list[Record]], theme: The
     if behind:
         handles.append(quiet_handle("the same in the paper (T4, Fig. 4 and 5)", theme))
     records = [record for group in groups.values() for record in group]
-    notes = ["Lines: the front of each kind.", switches_note(records), overlay_note() if behind else ""]
+    notes = [
+        "Of BiLD alone (stop=unsure, keep=nll). Lines: the front of each kind.",
+        switches_note(records),
+        overlay_note() if behind else "",
+    ]
     frame = _open(section, ABLATION, notes, handles, theme, width)
     axes = frame.panels[0]
     for name, points in behind.items():

@@ -26,7 +26,7 @@ from bild.report.format import legend
 from bild.report.labels import Box, extent, halo
 from bild.report.layout import Frame, open_frame
 from bild.report.paper import Overlay, overlay
-from bild.report.predictions import not_measured
+from bild.report.predictions import difference_of, not_measured
 from bild.report.sections import Section, make_section
 from bild.report.style import FRONT_COLOR, Look, Theme, looks
 from bild.results import Record
@@ -116,7 +116,7 @@ def _draw_point(axes: Axes, record: Record, look: Look, theme: Theme, section: S
 
 def _guessed(section: Section, point: PredictedPoint) -> tuple[float, float]:
     """Return where a predicted point lies: its speedup, and its difference to vanilla."""
-    return point.speedup.value, point.difference.value if point.difference else point.quality.score - section.base
+    return point.speedup.value, difference_of(section, point).value
 
 
 def _draw_predicted(axes: Axes, at: Sequence[tuple[float, float]], look: Look, theme: Theme) -> None:
@@ -133,12 +133,9 @@ def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoi
     for speed, difference in spans:
         x += [speed.low, speed.high]
         y += [difference.low, difference.value, difference.high]
-    for speedup, difference_of in [
-        *(_guessed(section, each) for each in predicted),
-        *(behind.points if behind else ()),
-    ]:
-        x.append(speedup)
-        y.append(difference_of)
+    others = [*(_guessed(section, each) for each in predicted), *(behind.points if behind else ())]
+    x += [speedup for speedup, _ in others]
+    y += [lost for _, lost in others]
     slow, fast, low, high = min(x), max(x), min(y), max(y)
     wide, tall = max(fast - slow, 0.2), max(high - low, 0.5)
     library = library_position(section.records)
@@ -151,16 +148,12 @@ def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoi
 
 
 def _with_region(section: Section) -> list[Record]:
-    """Return whose region is drawn: of many points only the front and the picks, else it is a fog.
-
-    Where quality was replayed on more examples than were timed, the two do not vary together.
-    """
+    """Return whose region is drawn: of many points only the front and the picks, else it is a fog."""
     front, few = section.on_front(), len(section.records) <= MOST_REGIONS
     return [
         record
         for index, record in enumerate(section.records)
         if record.joint is not None
-        and record.quality.origin == "live"
         and record.joint.speedup_sd > 0 < record.joint.quality_sd
         and (few or index in front or section.picked(record))
     ]

@@ -14,10 +14,12 @@ from bild.decoding import names, settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS
+from bild.metrics.claims import Verdict
 from bild.report.doubts import doubts
-from bild.report.format import Named, group_name, label, legend
+from bild.report.format import Named, group_name, keep_words, label, legend
 from bild.report.format import switches as switches_words
-from bild.report.predictions import ms_of, not_measured, quality_of
+from bild.report.points import between_words
+from bild.report.predictions import difference_of, ms_of, not_measured, quality_of, within
 from bild.report.sections import Section
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
@@ -63,11 +65,10 @@ class Grid:
         """Return the grid for JSON."""
         stop, keep = rules_named(*self.first)
         switches = _switches(self.first)
-        kept = KEEPS[keep].words.replace("<=", "≤").replace(">=", "≥").replace("-ln", "−ln")
         cap = "" if switches["top"] is None else f" and its rank is at most {switches['top']}"
         return {
             "name": group_name(*self.first),
-            "rule": f"A draft ends when {STOPS[stop]}. A drafted token stands if {kept}{cap}.",
+            "rule": f"A draft ends when {STOPS[stop]}. A drafted token stands if {keep_words(keep)}{cap}.",
             "method": switches,
             "threshold": KEEPS[keep].threshold,
             "fbs": list(self.fbs),
@@ -128,10 +129,14 @@ def section_points(
             **_point(section, record, name, grids),
             **_spread("speedup", record.latency.speedup.total),
             **_spread("quality", record.headline),
+            **_spread("difference", section.difference(record)),
+            **_verdict(section.verdict(record)),
             "measured": True,
-            "difference": record.headline_difference and record.headline_difference.value,
             "ms": record.latency.ms_per_example.value,
-            "examples": record.latency.examples,
+            "examples": record.quality.examples,
+            "timed": record.latency.examples,
+            "sessions": between_words(record),
+            "library": section.over_library(record),
             "front": index in on_front,
             "pick": next((words for pick, words in picks if pick is record), None),
             "marks": list(marked[record.hash]),
@@ -143,10 +148,14 @@ def section_points(
             **_point(section, point, label(point), grids),
             **_spread("speedup", point.speedup),
             **_spread("quality", quality_of(point)),
+            **_spread("difference", difference_of(section, point)),
+            **_verdict(within(section, point)),
             "measured": False,
-            "difference": point.difference and point.difference.value,
             "ms": ms_of(point).value,
-            "examples": section.first.latency.examples,
+            "examples": section.first.quality.examples,
+            "timed": 0,
+            "sessions": None,
+            "library": None,
             "front": point.front,
             "pick": None,
             "marks": [] if point.dropped is None else [f"Its measurement was given up: {point.dropped}."],
@@ -185,6 +194,11 @@ def command_of(section: Section, point: Named) -> str | None:
 
 def _option(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _verdict(found: Verdict | None) -> dict[str, Any]:
+    """Return the verdict: its kind, and in words."""
+    return {"kind": found and found.kind, "verdict": found and str(found)}
 
 
 def _spread(name: str, interval: Any) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import names
-from bild.decoding.rules import KEEPS
+from bild.decoding.rules import KEEPS, STOPS
 from bild.results import Interval, Record
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import PredictedPoint
@@ -25,6 +26,7 @@ METRIC_NAMES = {
 DASH = "–"
 Named = Record | PredictedPoint
 """A point, measured or predicted: it has a method and thresholds."""
+Setting = tuple[MethodConfig, ThresholdConfig]
 
 
 def half(interval: Interval) -> float:
@@ -141,6 +143,23 @@ def legend(point: Named) -> str:
 def switches(point: Named) -> str:
     """Write all that differs from the preset, `first=small, rules=authors`; empty where nothing does."""
     return _written(names.differing(point.method, point.threshold))
+
+
+def setting_of(point: Named) -> Setting | None:
+    """Return a recorded point as options, with the switches alone that depart from its method's preset.
+
+    None for a method or a rule that is not in the tables.
+    """
+    method, threshold = point.method, point.threshold
+    if method.name not in METHODS or method.keep not in (None, *KEEPS) or method.stop not in (None, *STOPS):
+        return None
+    return MethodConfig(method.name, **own_switches(point)), ThresholdConfig(**dataclasses.asdict(threshold))
+
+
+def own_switches(point: Named) -> dict[str, Any]:
+    """Return the draft limit, if there is one, and the switches that depart from the method's preset."""
+    limit = point.method.max_draft
+    return ({} if limit is None else {"max_draft": limit}) | names.differing(point.method, point.threshold)
 
 
 def keep_words(keep: str) -> str:

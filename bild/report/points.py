@@ -32,7 +32,7 @@ from bild.results.parts import Percentile
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import to_row
 
-FRONT = "*"
+FRONT, CONFIRMED = "*", "✓"
 Values = dict[str, Any]
 
 
@@ -42,17 +42,19 @@ def points_table(section: Section, brief: bool = False) -> Table:
     `brief` is for a terminal: half widths in the place of ends, switches in a note.
     """
     on_front, marked = section.on_front(), doubts(section.records)
-    values, data = [], []
+    values: list[Values] = []
+    data: list[Values] = []
     for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True)):
         marks, own = "; ".join(marked[record.hash]), switches(record)
-        sign = (FRONT if index in on_front else "") + (MARK if marks and not brief else "")
+        sign = (FRONT if index in on_front else "") + (CONFIRMED if section.confirmed(record) else "")
+        sign += MARK if marks and not brief else ""
         values.append(
             {"sign": sign, "label": name, **_values(section, record), "switches": own or None, "marks": marks}
         )
+        data.append({**to_row(record), "label": name, "switches": own, "front": index in on_front})
+        data[-1] |= {"marks": marks or None, "confirmed": section.confirmed(record), "margin": section.margin}
         found = section.verdict(record)
-        told = {"margin": section.margin, "verdict": found and found.kind, "more": found and found.more}
-        more = {"label": name, "switches": own, "front": index in on_front, "marks": marks or None, **told}
-        data.append({**to_row(record), **more})
+        data[-1] |= {"verdict": found and found.kind, "more": found and found.more}
     notes = footer(section)
     columns = _columns(section, values, plus_minus if brief else spread)
     if brief:
@@ -149,18 +151,25 @@ def footer(section: Section) -> list[str]:
         f"{(sha or 'unknown')[:10]}{' with uncommitted changes' if dirty else ''}"
         for sha, dirty in sorted(versions, key=lambda version: (version[0] or "", bool(version[1])))
     )
+    confirmed = f" {CONFIRMED} confirmed on examples that it was not chosen on." if section.looks else ""
     lines = [
-        f"{FRONT} on the front of speedup and difference. Fastest shown within {section.margin:g} of vanilla: "
-        f"{section.told(section.pick)}.",
+        f"{FRONT} on the front of speedup and difference.{confirmed} Fastest shown within {section.margin:g} of "
+        f"vanilla: {section.told(section.pick)}.{_unconfirmed(section)}",
         f"By point estimate, as the paper chose, fastest BiLD at no loss: {section.told(papers.no_loss)}; at a loss of "
-        f"1 point at most: {section.told(papers.one_point)}. On the examples that it was chosen on, such a pick "
-        "flatters.",
+        f"1 point at most: {section.told(papers.one_point)}.",
         quality_note(section),
         speed_note(section),
         f"±: the longer side of {interval_name(first)}. Fallbacks and rollbacks are per generated token.",
         f"{metric_name(first)}: {first.headline.signature}; git {code}",
     ]
     return lines + _warnings(section)
+
+
+def _unconfirmed(section: Section) -> str:
+    """Say that a pick was judged on the examples that it was picked on, where it was."""
+    if section.pick is None or section.confirmed(section.pick):
+        return ""
+    return " Picked on these examples and not confirmed on others (bild sweep sweep.find=speedup does)."
 
 
 def quality_note(section: Section) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bild.errors import BildError
-from bild.metrics.claims import Verdict, verdict
+from bild.metrics.claims import Verdict, holm, verdict
+from bild.report.confirmed import Look, looks_of
 from bild.report.format import label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import (
     Interval,
@@ -37,12 +38,14 @@ T = TypeVar("T")
 class Section:
     """Records that may be compared: the anchors first, then the others from fast to slow.
 
-    `folders` has the point folder of each record by its hash, where that is known. Verdicts are told at `margin`.
+    `folders` has the point folder of each record by its hash, where that is known. Verdicts are told at `margin`;
+    `looks` has the records that were confirmed together.
     """
 
     records: tuple[Record, ...]
     folders: Mapping[str, Path] = field(default_factory=dict, compare=False)
     margin: float = MARGIN
+    looks: tuple[Look, ...] = ()
 
     @property
     def first(self) -> Record:
@@ -103,16 +106,37 @@ class Section:
         return Interval(own.value - base, own.low - base, own.high - base)
 
     def verdict(self, record: Record) -> Verdict | None:
-        """Judge the record's paired difference at the margin; None for vanilla, and without a difference."""
-        found = None if record.method.name == "vanilla" else record.headline_difference
-        return None if found is None else verdict(found, self.margin, record.quality.examples)
+        """Judge the record's paired difference at the margin; None for vanilla, and without a difference.
+
+        Records that were confirmed together are judged together (Holm).
+        """
+        look = next((look for look in self.looks if record.hash in look), (record.hash,))
+        judged = {
+            each.hash: verdict(found, self.margin, each.quality.examples)
+            for each in (self.records if len(look) > 1 else (record,))
+            if each.hash in look and each.method.name != "vanilla" and (found := each.headline_difference)
+        }
+        if len(judged) > 1:
+            together = holm(list(judged.values()), record.intervals.confidence)
+            judged = dict(zip(judged, together, strict=True))
+        return judged.get(record.hash)
+
+    def confirmed(self, record: Record) -> bool:
+        """Return whether the record was looked at on examples that had no say in its choice."""
+        return any(record.hash in look for look in self.looks)
 
     @cached_property
     def pick(self) -> Record | None:
-        """Return the fastest point that is shown to lose no more than the margin, if any is faster than vanilla."""
+        """Return the fastest point that is shown to lose no more than the margin, if any is faster than vanilla.
+
+        One that was confirmed goes before one that was not.
+        """
+
+        def rank(record: Record) -> tuple[bool, float]:
+            return self.confirmed(record), record.latency.speedup.total.value
+
         shown = [record for record in self.records if (own := self.verdict(record)) and own.kind == "shown"]
-        best = max(shown, key=lambda record: record.latency.speedup.total.value, default=None)
-        return best if best is not None and best.latency.speedup.total.value > 1 else None
+        return max((record for record in shown if rank(record)[1] > 1), key=rank, default=None)
 
     @cached_property
     def papers(self) -> Picks:
@@ -128,7 +152,7 @@ class Section:
         if record is None:
             return "none"
         speed, library = record.latency.speedup.total, self.over_library(record)
-        found = [f"{plus_minus(speed)}×"]
+        found = [f"{plus_minus(speed)}×", *(["confirmed"] if self.confirmed(record) else [])]
         found += ["not shown to be faster than vanilla"] if speed.low <= 1 else []
         if library is not None and library < 1:
             found.append(f"slower than the library's generate(): {significant(library, 2)}× its speed")
@@ -214,7 +238,8 @@ def make_section(
                 f"{label(first)} and {label(other)} cannot stand in one comparison because they differ in "
                 f"{differing}{more}: report them apart, or run them under the same conditions."
             )
-    return Section(tuple(sorted(records, key=_order)), dict(folders or {}), margin)
+    folders = dict(folders or {})
+    return Section(tuple(sorted(records, key=_order)), folders, margin, looks_of(records, folders))
 
 
 def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], list[Skipped]]:

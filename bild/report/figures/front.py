@@ -109,6 +109,8 @@ def _draw_point(axes: Axes, record: Record, look: Look, theme: Theme, section: S
     face = look.color if found is None or found.kind == "shown" else (look.color, PALE)
     edge: dict[str, Any] = {"markerfacecolor": face, "markeredgewidth": 1.0}
     edge["markeredgecolor"] = theme.paper if face == look.color else look.color
+    if section.confirmed(record):
+        edge |= {"markeredgecolor": theme.strong, "markeredgewidth": 1.4, "markersize": 1.25 * look.size}
     alpha = max(0.15, min(0.45, 12 / len(section.records)))
     cross(axes, record.latency.speedup.total, section.difference(record), look.color, alpha)
     dots(axes, [section.at(record)], look.color, look.marker, look.size, theme, zorder=5, label=look.name, **edge)

@@ -65,6 +65,7 @@ def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: O
         f"and 1 point. Full marks: shown within {margin} (one-sided {level} % end); pale: undecided or refuted. Bars: "
         f"{interval_name(first)}{'; ellipses: both jointly' if joint else ''}.",
         "Speedup is the ratio of total times, encoders included; upper right is better.",
+        "✓, edged: confirmed on examples that it was not chosen on." if section.looks else "",
         session_note(section),
         f"Hollow: {plural(len(predicted), 'predicted point')} (replayed, priced, not timed)." if predicted else "",
         "" if usual in (None, MAX_DRAFT) else f"Where a name has no k, BiLD drafts are of up to {usual} tokens.",
@@ -140,7 +141,9 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
     labels = [
         Label(
             *section.at(records[index]),
-            short(records[index]) + (MARK if marked[records[index].hash] and not every else ""),
+            short(records[index])
+            + (" ✓" if section.confirmed(records[index]) else "")
+            + (MARK if marked[records[index].hash] and not every else ""),
             shown[legend(records[index])].ink,
             7.5 if index in first else 4.0,
         )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.report.format import interval_name, metric_name
+from bild.report.format import Setting, interval_name, metric_name, setting_of
 from bild.report.page.document import document, extras
-from bild.report.page.points import Grid, Setting, grids_of, place, replayed, section_points, setting_of
+from bild.report.page.points import Grid, grids_of, place, replayed, section_points
 from bild.report.page.sample import sample_of
 from bild.report.points import session_note
 from bild.report.predictions import FB, RB

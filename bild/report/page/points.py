@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import names, settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS
 from bild.metrics.claims import Verdict
 from bild.report.doubts import doubts
-from bild.report.format import Named, group_name, keep_words, label, legend
+from bild.report.format import Named, Setting, group_name, keep_words, label, legend, own_switches, setting_of
 from bild.report.format import switches as switches_words
 from bild.report.points import between_words
 from bild.report.predictions import difference_of, ms_of, not_measured, quality_of, within
@@ -24,25 +23,7 @@ from bild.report.sections import Section
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
 
-Setting = tuple[MethodConfig, ThresholdConfig]
 _MOST_RB = 1e9  # finite, because rb=inf would switch off a verdict, which the policy in the page sees to itself
-
-
-def setting_of(point: Named) -> Setting | None:
-    """Return a recorded point as options, with the switches alone that depart from its method's preset.
-
-    None for a method or a rule that is not in the tables.
-    """
-    method, threshold = point.method, point.threshold
-    if method.name not in METHODS or method.keep not in (None, *KEEPS) or method.stop not in (None, *STOPS):
-        return None
-    return MethodConfig(method.name, **_own(point)), ThresholdConfig(**dataclasses.asdict(threshold))
-
-
-def _own(point: Named) -> dict[str, Any]:
-    """Return the draft limit, if there is one, and the switches that depart from the method's preset."""
-    limit = point.method.max_draft
-    return ({} if limit is None else {"max_draft": limit}) | names.differing(point.method, point.threshold)
 
 
 def replayed(setting: Setting | None) -> bool:
@@ -131,6 +112,7 @@ def section_points(
             **_spread("quality", record.headline),
             **_spread("difference", section.difference(record)),
             **_verdict(section.verdict(record)),
+            "confirmed": section.confirmed(record),
             "measured": True,
             "ms": record.latency.ms_per_example.value,
             "examples": record.quality.examples,
@@ -150,6 +132,7 @@ def section_points(
             **_spread("quality", quality_of(point)),
             **_spread("difference", difference_of(section, point)),
             **_verdict(within(section, point)),
+            "confirmed": False,
             "measured": False,
             "ms": ms_of(point).value,
             "examples": section.first.quality.examples,
@@ -187,7 +170,7 @@ def command_of(section: Section, point: Named) -> str | None:
     if setting is None or live_refusal(setting[0], section.first.engine.name):
         return None
     options = [f"method={point.method.name}"]
-    options += [f"method.{name}={_option(value)}" for name, value in _own(point).items()]
+    options += [f"method.{name}={_option(value)}" for name, value in own_switches(point).items()]
     options += [f"threshold.{name}={names.number(value)}" for name, value in thresholds_of(*setting).items()]
     return section.run_command(*options)
 

@@ -81,9 +81,9 @@
           marks.push(Plot.ruleX(group, { y1: "differenceLow", y2: "differenceHigh", x: "speedup", stroke: color, ...bars }));
         }
         marks.push(Plot.dot(group, {
-          x: "speedup", y: "difference", symbol: shape, r: key === "vanilla" ? 6 : filled ? 4.5 : 2.5,
+          x: "speedup", y: "difference", symbol: shape, r: (point) => (key === "vanilla" || point.confirmed ? 6 : filled ? 4.5 : 2.5),
           fill: filled ? color : "var(--paper)", fillOpacity: (point) => (filled && !sure(point) ? 0.35 : 1),
-          stroke: (point) => (filled && sure(point) ? "var(--paper)" : color), strokeWidth: filled ? 1 : 0.75,
+          stroke: (point) => (point.confirmed ? "var(--ink)" : filled && sure(point) ? "var(--paper)" : color), strokeWidth: filled ? 1 : 0.75,
           strokeOpacity: filled ? 1 : 0.5,
           render: taggedRender,
         }));
@@ -145,7 +145,7 @@
     ];
     if (point.verdict) {
       pairs.push(["Against vanilla", `${signed(point.difference, 2)}${between(point.differenceLow, point.differenceHigh, 2)}`]);
-      pairs.push(["Verdict", point.verdict]);
+      pairs.push(["Verdict", point.confirmed ? `${point.verdict}, confirmed` : point.verdict]);
     }
     if (point.sessions) pairs.push(["Between sessions", point.sessions]);
     if (point.library !== null) pairs.push(["Over generate()", `${fixed(point.library, 2)}×${point.library < 1 ? ", slower" : ""}`]);

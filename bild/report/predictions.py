@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.metrics.claims import Verdict, verdict
 from bild.report.format import Named
 from bild.report.sections import Section
 from bild.results import Interval
 from bild.results.folder import SHORT
 from bild.results.pareto import front
-from bild.results.parts import Method, Threshold
+from bild.results.parts import Difference, Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def differs(section: Section, sweep: Predicted) -> list[str]:
         ("pair", sweep.pair, first.pair.name),
         ("machine", sweep.machine["fingerprint"], first.environment["machine"]["fingerprint"]),
         ("engine", sweep.engine, first.engine),
-        ("examples", sweep.examples, first.latency.examples),
-        ("data", sweep.data_hash, first.task.data["hash"]),
+        ("examples", sweep.examples, first.quality.examples),
+        ("data", sweep.data_hash, first.quality.data),
         ("metric", (sweep.metric.name, sweep.metric.signature), (first.quality.headline, first.headline.signature)),
         *((f"package {name}", version, packages.get(name)) for name, version in sorted(sweep.packages.items())),
     )
@@ -85,6 +86,20 @@ def not_measured(section: Section, predicted: Sequence[PredictedPoint]) -> list[
 def quality_of(point: PredictedPoint) -> Interval:
     """Return the headline score with its interval."""
     return Interval(point.quality.score, point.quality.low, point.quality.high)
+
+
+def difference_of(section: Section, point: PredictedPoint) -> Interval:
+    """Return the paired difference of the score to vanilla's; of an older sweep, the scores subtracted."""
+    if point.difference is not None:
+        return point.difference
+    own = quality_of(point)
+    return Interval(own.value - section.base, own.low - section.base, own.high - section.base)
+
+
+def within(section: Section, point: PredictedPoint) -> Verdict | None:
+    """Judge the difference of a predicted point at the section's margin; None where the sweep kept no one-sided end."""
+    found = point.difference
+    return verdict(found, section.margin, section.first.quality.examples) if isinstance(found, Difference) else None
 
 
 def ms_of(point: PredictedPoint) -> Interval:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ import psutil
 import torch
 
 import bild
+from bild.progress import say
+from bild.results.parts import SessionNote
 
+CALM_GPU = 10.0
+"""Percent of a GPU's time that others may take."""
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu", "rouge-score", "numpy", "sentencepiece")
 """Packages whose version can change a token, a score or a time."""
 
@@ -65,6 +70,42 @@ def busy_warning(now: dict[str, Any]) -> str | None:
         f"The machine is busy (load {now['load_1min']:.1f} on {os.cpu_count()} threads): a busy machine "
         "changes speedups as well as times; run again on a quiet one before you report either."
     )
+
+
+def wait_for_calm(device: torch.device, threads: int, minutes: float) -> SessionNote:
+    """Wait until others leave the machine alone, for so many minutes at most, and tell how it was found.
+
+    With 0 minutes nothing is waited for, and every machine is calm enough.
+    """
+    began = time.monotonic()
+    said = False
+    while True:
+        load, gpu = others_busy(1.0 if minutes else 0.1), _gpu_busy(device)
+        waited = time.monotonic() - began
+        calm = load <= calm_load(threads) and gpu <= CALM_GPU
+        if calm or waited >= 60 * minutes:
+            return SessionNote(round(load, 2), calm or not minutes, round(waited, 1))
+        if not said:
+            what = f"others keep {load:.1f} of {os.cpu_count()} threads busy"
+            what = f"others keep the GPU {gpu:.0f} % busy" if gpu > CALM_GPU else what
+            say(f"waiting up to {minutes:g} minutes for a calm machine: {what} (measure.calm_minutes=0 does not wait)")
+            said = True
+        time.sleep(2.0)
+
+
+def calm_load(threads: int) -> float:
+    """Return how many threads others may keep busy beside so many of ours: up to half of the machine with them."""
+    return max(0.25, (os.cpu_count() or 1) / 2 - threads)
+
+
+def others_busy(seconds: float) -> float:
+    """Return how many of the machine's threads are busy while this process does nothing for so long."""
+    return psutil.cpu_percent(interval=seconds) / 100 * (os.cpu_count() or 1)
+
+
+def _gpu_busy(device: torch.device) -> float:
+    """Return the share of the time, in percent, that somebody keeps the GPU busy; 0 where nobody can tell."""
+    return float(_nvml(device).get("busy", 0.0)) if device.type == "cuda" else 0.0
 
 
 _WHAT_RUNS = (":/bild", ":/conf", ":/pyproject.toml", ":/constraints.txt")
@@ -123,6 +164,7 @@ def _nvml(device: torch.device) -> dict[str, Any]:
             "memory_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
             "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
             "power_w": round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000),
+            "busy": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
             "free_memory_mib": pynvml.nvmlDeviceGetMemoryInfo(handle).free >> 20,
         }
     except Exception:  # an extra: absent, too old, or not allowed here

@@ -20,6 +20,7 @@ from bild.config import Checkpoints
 from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.interleave import Measurement
+from bild.measure.processes import Sessions, Setting
 from bild.measure.session import load_once, shared_identity
 from bild.metrics.scorer import Scorer
 from bild.models import Pair, PairSpec, resolve_device
@@ -81,6 +82,13 @@ class Work:
         """The setting that all live decoding of the sweep shares."""
         config, task = self.config, self.config.task
         return Measurement(self.pair, config.engine.name, task, config.measure)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions that measured points are timed in."""
+        config = self.config
+        spec = PairSpec.of(config.model, self.checkpoints, config.engine)
+        return Sessions(Setting(config.task, spec, config.engine, config.measure), lambda: self.pair)
 
     @cached_property
     def queue(self) -> list[Example]:

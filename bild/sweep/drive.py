@@ -31,7 +31,7 @@ from bild.sweep.config import SweepConfig
 from bild.sweep.context import GrownTree, Work
 from bild.sweep.cost_model import with_measured_error
 from bild.sweep.grid import GRID, SweptPoint, once, vanilla_point
-from bild.sweep.measure_front import MeasuredFront, choose, open_folders
+from bild.sweep.measure_front import MeasuredFront, Reached, choose, open_folders
 from bild.sweep.predict import Candidate, Priced, agreement
 from bild.sweep.pricing import Pricing
 from bild.sweep.stages import Taken, texts_of
@@ -49,6 +49,7 @@ class Swept:
     failed: list[str] = field(default_factory=list)
     open_texts: int = 0
     """Texts of measured points with a decision within rounding that stay as replayed."""
+    reached: Reached | None = None
     taken: list[Taken] = field(default_factory=list)
     """The stages that were done, and their time."""
 
@@ -147,7 +148,7 @@ class _Sweep:
             fresh = min(len(c.folder.samples()) for c in chosen) < min(
                 self.work.config.sweep.least, len(self.work.queue)
             )
-            front = MeasuredFront(self.work, chosen, self.tree, self.pricing.beside if fresh else None)
+            front = MeasuredFront(self.work, chosen, self.tree, self.pricing if fresh else None)
             began, decoded = perf_counter(), max(len(c.folder.samples()) for c in chosen)
             examples = front.run()
             live = (perf_counter() - began, examples - decoded)
@@ -156,8 +157,16 @@ class _Sweep:
             self._settle(front)
             predicted = self._write(finished=True)
         failed = [f"{c.point.label} failed on {c.failed}" for c in chosen if c.failed]
-        taken = self._taken(len(chosen), *live)
-        return Swept(self.folder, self.tree.path, predicted, examples, failed, sum(c.unsettled for c in chosen), taken)
+        return Swept(
+            self.folder,
+            self.tree.path,
+            predicted,
+            examples,
+            failed,
+            open_texts=sum(c.unsettled for c in chosen),
+            reached=front.reached(),
+            taken=self._taken(len(chosen), *live),
+        )
 
     def _taken(self, measured: int, live: float, decoded: int) -> list[Taken]:
         """Return the stages that this process did from end to end, and what they took."""

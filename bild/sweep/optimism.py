@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.metrics.jackknife import influences
+from bild.metrics.student import t_quantile
 from bild.sweep.config import Goal
 from bild.sweep.predict import Candidate, Floats, Predictor
 
@@ -49,7 +50,8 @@ def optimism(
         row[dice.permutation(n)[:count]] = 1.0
     halves = ((here, count), (1.0 - here, n - count))
     usual = [scorer.scores(half @ vanilla.table, size) for half, size in halves]
-    _, usual_influence, size_of_score = influences(vanilla.table, scorer)
+    score, usual_influence = influences(vanilla.table, scorer)
+    worth = float(np.sqrt(((score + usual_influence) ** 2).mean()))
     shape = (len(candidates), halvings)
     value, own, elsewhere, broken = np.full(shape, -np.inf), np.empty(shape), np.empty(shape), np.empty(shape)
     for i, c in enumerate(candidates):
@@ -59,7 +61,7 @@ def optimism(
         speeds = [(half @ vanilla.seconds) / (half @ c.seconds) for half, _ in halves]
         changed = (c.table != vanilla.table).any(axis=1)
         moved = influences(c.table, scorer)[1] - usual_influence
-        lower = own[i] - predictor.tail(count) * errors(here, moved, changed, count, size_of_score)
+        lower = own[i] - below(here, moved, changed, worth, predictor.confidence)
         if goal.wanted == "speedup":
             kept, wanted, broken[i] = lower >= -goal.bound, speeds[0], elsewhere[i] < -goal.bound
         else:
@@ -72,9 +74,14 @@ def optimism(
     return Optimism(len(chosen), *(float(each[best, chosen].mean()) for each in (own, elsewhere, broken)))
 
 
-def errors(halves: Floats, moved: Floats, changed: NDArray[np.bool_], count: int, size: float) -> Floats:
-    """Return the standard error of a difference on each half, as `bild.metrics.jackknife` has it on all: [halvings]."""
+def below(halves: Floats, moved: Floats, changed: NDArray[np.bool_], worth: float, confidence: float) -> Floats:
+    """Return how far below its estimate the lower end of a difference lies on each half: [halvings].
+
+    As in `bild.metrics.jackknife`, without its correction for skewness and its bound for few texts.
+    """
+    count = int(halves[0].sum())
     squares = np.maximum(0.0, halves @ moved**2 - (halves @ moved) ** 2 / count)
     differ = halves @ changed
-    squares += np.where(differ > 0, 2.0 * squares / np.maximum(differ, 1.0), 2.0 * size**2)
-    return np.asarray(np.sqrt(squares / (count * (count - 1))))
+    squares += np.where(differ > 0, 2.0 * squares / np.maximum(differ, 1.0), 2.0 * worth**2)
+    tails = [t_quantile(confidence, min(count - 1.0, max(1.0, few / 2.0))) for few in differ.tolist()]
+    return np.asarray(np.array(tails) * np.sqrt(squares / (count * (count - 1))))

@@ -17,7 +17,7 @@ from bild.decoding import policy_for
 from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.metrics.claims import examples_needed
-from bild.metrics.student import t_quantile
+from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
 from bild.results import find_records
 from bild.results.locking import device_lock
@@ -90,9 +90,7 @@ class Sessions:
     @property
     def width(self) -> float:
         """The half-width of the interval that is left, relative; infinite for one process, which cannot know it."""
-        if self.count < 2:
-            return math.inf
-        return t_quantile(0.975, self.count - 1.0) * self.between / math.sqrt(self.count)
+        return width_of(self.count, self.between)
 
 
 @dataclass(frozen=True)

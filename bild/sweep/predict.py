@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from bild.measure.session import writes_vanilla
 from bild.metrics import Scorer, mean_time, speedup
 from bild.metrics.jackknife import difference, score_interval
-from bild.metrics.student import t_quantile
 from bild.results.pareto import front
 from bild.results.parts import Difference, Interval
 from bild.results.predicted import Agreement, Forecast, PredictedPoint, PredictedScore, PredictedSeconds
@@ -101,10 +100,6 @@ class Predictor:
     def candidate(self, point: SweptPoint, replay: Replay, prices: Prices) -> Candidate:
         """Return a replayed point as a candidate."""
         return Candidate(point, self.scorer.table(replay.text), replay.priced(prices), replay)
-
-    def tail(self, examples: int) -> float:
-        """Return the distance of a one-sided end, in standard errors, where so many examples are known."""
-        return t_quantile(self.confidence, examples - 1.0)
 
     def estimate(self, candidate: Candidate, vanilla: Candidate) -> Estimate:
         """Estimate a candidate beside vanilla."""

@@ -9,6 +9,7 @@ from bild.decoding.names import differing
 from bild.measure.session import command_of
 from bild.metrics.bootstrap import longer_side
 from bild.metrics.claims import verdict
+from bild.metrics.speedup import width_of
 from bild.report.format import switches
 from bild.report.table import Table, show_tables
 from bild.results.parts import Interval
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bild.sweep.drive import Swept
     from bild.sweep.find import Confirmation, Outcome
     from bild.sweep.grid import SweptPoint
+    from bild.sweep.measure_front import Reached
     from bild.sweep.optimism import Optimism
     from bild.sweep.search import Found
 
@@ -76,6 +78,7 @@ def footer(swept: Swept, margin: float) -> list[str]:
         f"~ predicted speedup over vanilla, by prices that were settled beside the measurement, ± sampling and "
         f"{predicted.prices.speedup:.0%} error; measured: live at batch 1 beside vanilla, on {swept.examples} of them.",
         *_judged(predicted),
+        *(() if swept.reached is None else [_reached(swept.reached)]),
     ]
     for point in predicted.points:
         if (a := point.agreement) is not None and not a.inside:
@@ -102,6 +105,18 @@ def footer(swept: Swept, margin: float) -> list[str]:
         f'      bild.open_tree("{swept.tree}").replay(fb=0.47, rb=2.6)',
     ]
     return lines
+
+
+def _reached(reached: Reached) -> str:
+    """Say how well the speedups are known, and whether examples or sessions would make them known better."""
+    known = f"Speedups are known to ±{reached.width:.1%}"
+    if reached.between is None:
+        return f"{known} within 1 session; what sessions differ by is not in that (measure.sessions=5)."
+    left = width_of(reached.sessions, reached.between)
+    return (
+        f"{known}, over {reached.sessions} sessions that differ by {reached.between:.1%}: any number of examples leaves "
+        f"±{left:.1%}."
+    )
 
 
 def _judged(predicted: Predicted) -> Iterator[str]:

@@ -30,6 +30,9 @@ class Folder:
     def samples(self) -> list[Sample]:
         return self.done
 
+    def sessions(self) -> dict[int, Any]:
+        return {}
+
     def measure(self, ids: list[str]) -> None:
         for name in ids[len(self.done) :]:
             ns = round(1e9 * self.seconds * self.dice.uniform(1 - self.noise, 1 + self.noise))

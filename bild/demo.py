@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from bild.cli import load, options, run_hydra, typed
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding.methods import refuse_unheeded, split_options
+from bild.decoding.policies import paced
 from bild.errors import BildError, at_least
 from bild.metrics.claims import holm, verdict
 from bild.results import Point, Record
@@ -46,7 +47,12 @@ class DemoConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("timed", self.timed, 1)
-        self.settings()  # a wrong point is refused before anything is measured
+        for number, (method, _) in enumerate(self.settings()):  # a wrong point is refused before anything is measured
+            if self.timed is not None and (method.spec.exits or paced(method)):
+                raise BildError(
+                    f"points[{number}], {method.name}, goes by what only a live run knows, and no decision tree can "
+                    "judge it: timed=null decodes all examples live."
+                )
 
     def settings(self) -> list[tuple[MethodConfig, ThresholdConfig]]:
         """Return the method and the thresholds of every point; a switch that it leaves out is that of `method`."""

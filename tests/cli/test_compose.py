@@ -181,7 +181,8 @@ def test_the_demo_is_judged_on_texts_that_nothing_was_chosen_on() -> None:
 
 def test_a_point_of_the_demo_is_any_method_with_its_switches_and_thresholds() -> None:
     points = "{method: cascade, alpha: 0.2}, {method: calm, exit: 0.8, confidence: softmax}, {method: chow, alpha: 0.3}"
-    config = compose([f"points=[{points}, {{rules: authors, first: large}}]", "method.unsure=drop"], "demo", DemoConfig)
+    options = [f"points=[{points}, {{rules: authors, first: large}}]", "method.unsure=drop", "timed=null"]
+    config = compose(options, "demo", DemoConfig)
     (cascade, loses), (calm, leaves), (chow, _), (bild, usual) = config.settings()
     assert (cascade.name, cascade.max_draft, loses.alpha) == ("cascade", 10, 0.2)
     assert (calm.name, calm.confidence, leaves.exit) == ("calm", "softmax", 0.8)

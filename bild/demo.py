@@ -10,6 +10,7 @@ Quality is that of all examples, by a decision tree; speed that of the few that 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -120,8 +121,18 @@ def _may_lose(record: Record) -> bool:
 
 def following(config: DemoConfig) -> str:
     """Return the command that chooses thresholds for this pair and confirms them on texts that it did not see."""
-    words = [f"task={config.task.name}", f"model={config.model.name}", "sweep.find=speedup"]
-    return f"Next: bild sweep {' '.join(words)} sweep.margin={config.measure.margin:g}"
+    task, model = config.task, config.model
+    words = {
+        "task": task.name,
+        "task.path": task.path if task.data == "file" else None,
+        "model": model.name,
+        "model.large": model.large if model.name == "folders" else None,
+        "model.small": model.small if model.name == "folders" else None,
+        "sweep.find": "speedup",
+        "sweep.choose": None if task.confirm else 0.5,
+        "sweep.margin": f"{config.measure.margin:g}",
+    }
+    return f"Next: bild sweep {shlex.join(f'{name}={word}' for name, word in words.items() if word is not None)}"
 
 
 def main() -> int:

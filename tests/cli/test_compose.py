@@ -175,8 +175,10 @@ def test_the_demo_has_points_of_its_own() -> None:
 
 def test_the_demo_is_judged_on_texts_that_nothing_was_chosen_on() -> None:
     config = compose([], "demo", DemoConfig)
-    assert config.task.split == config.task.confirm
+    assert config.task.split == config.task.confirm == "confirm"
     assert config.timed is not None
+    assert compose(["task=multi30k"], "demo", DemoConfig).task.split == "test"
+    assert compose(["task.split=choose"], "demo", DemoConfig).task.split == "choose"
 
 
 def test_a_point_of_the_demo_is_any_method_with_its_switches_and_thresholds() -> None:

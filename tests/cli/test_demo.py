@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bild.demo import claims
+from bild.cli import compose
+from bild.demo import DemoConfig, claims, following
 from bild.results import Record
 from tests.records import make_point, make_sweep
 
@@ -45,3 +46,19 @@ def test_points_are_judged_together() -> None:
     assert claims([near], 0.5)[0].endswith("shown within 0.5.")
     others = [bild(fb, 1.5, 40.33 - 0.9) for fb in (0.1, 0.2, 0.3, 0.4)]
     assert "undecided" in claims([near, *others], 0.5)[0]
+
+
+def test_what_comes_next_finds_the_data_and_the_pair_again() -> None:
+    """On a task that names no split to confirm on, half of the examples are kept for that."""
+    own = [
+        "task=file",
+        "task.split=test",
+        "task.path=my texts.jsonl",
+        "model=folders",
+        "model.large=a",
+        "model.small=b",
+    ]
+    assert following(compose(own, "demo", DemoConfig)) == (
+        "Next: bild sweep task=file 'task.path=my texts.jsonl' model=folders model.large=a model.small=b "
+        "sweep.find=speedup sweep.choose=0.5 sweep.margin=0.5"
+    )

@@ -18,6 +18,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from bild.metrics import Scorer
 from bild.metrics.claims import verdict
 from bild.metrics.jackknife import difference
 from bild.progress import track
+from bild.results.parts import Difference
 from bild.sweep.config import SweepConfig
 from bild.sweep.confirm import divide
 from bild.sweep.context import GrownTree, Work
@@ -53,10 +55,14 @@ class Population:
         """Return some of the examples, each as often as it is named."""
         return dataclasses.replace(self, tables=self.tables[:, rows], seconds=self.seconds[:, rows])
 
-    def differences(self, confidence: float) -> list[tuple[float, float]]:
-        """Return (estimate, lower end) of the difference of each setting to vanilla."""
-        found = [difference(table, self.tables[0], self.scorer, confidence) for table in self.tables]
-        return [(each.value, each.lower) for each in found]
+    def differences(self) -> Floats:
+        """Return the difference of each setting to vanilla."""
+        scores = self.scorer.scores(self.tables.sum(axis=1), self.tables.shape[1])
+        return np.asarray(scores - scores[0])
+
+    def difference(self, setting: int, confidence: float) -> Difference:
+        """Return the difference of one setting to vanilla with its ends."""
+        return difference(self.tables[setting], self.tables[0], self.scorer, confidence)
 
     def speedups(self) -> Floats:
         """Return the speedup of each setting."""
@@ -119,27 +125,26 @@ class Tally:
 
 def check(people: Population, how: str, times: int, margins: Sequence[float], confidence: float) -> list[str]:
     """Choose and confirm so many times; return the lines of a table."""
-    truth = [value for value, _ in people.differences(confidence)]
+    truth = people.differences()
     tallies = {margin: Tally() for margin in margins}
     for first, second in track(draws(people.tables.shape[1], times, how), times, how):
         here = people.take(first)
-        ends, speeds = here.differences(confidence), here.speedups()
+        seen, speeds = here.differences(), here.speedups()
+        fastest = [int(i) for i in np.argsort(-speeds) if i > 0]
+        lower = cache(lambda i, here=here: here.difference(i, confidence).lower)
         for margin, tally in tallies.items():
-            by_point = [i for i, (value, _) in enumerate(ends) if value >= -margin]
-            if by_point:
-                best = max(by_point, key=lambda i: speeds[i])
+            within = [i for i in fastest if seen[i] >= -margin]
+            if within:
                 tally.claimed += 1
-                tally.claimed_false += truth[best] < -margin
-            by_end = [i for i, (_, lower) in enumerate(ends) if i > 0 and lower >= -margin]
-            if not by_end:
+                tally.claimed_false += bool(truth[within[0]] < -margin)
+            best = next((i for i in within if lower(i) >= -margin), None)
+            if best is None:
                 tally.verdicts["none"] += 1
                 continue
-            best = max(by_end, key=lambda i: speeds[i])
-            other = people.tables[:, second]
-            kind = verdict(difference(other[best], other[0], people.scorer, confidence), margin, len(second)).kind
+            kind = verdict(people.take(second).difference(best, confidence), margin, len(second)).kind
             tally.verdicts[kind] += 1
             tally.speed.append(float(speeds[best]))
-            tally.false[kind] += (truth[best] < -margin) if kind == "shown" else (truth[best] >= -margin)
+            tally.false[kind] += bool(truth[best] < -margin if kind == "shown" else truth[best] >= -margin)
     return [tally.row(how, margin) for margin, tally in tallies.items()]
 
 

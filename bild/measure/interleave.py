@@ -27,6 +27,7 @@ from bild.engines.kernels import Kernels, kept_or_own, kernels_for
 from bild.errors import BildError
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
+from bild.measure.gpu import watch
 from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
 from bild.progress import collector_off
@@ -100,7 +101,7 @@ class Measurement:
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
         return run_live(policy, source, *engines_of(self.pair, name, self.engine))
 
-    def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = ()) -> None:
+    def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = (), *, library: bool = True) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
         usual = ThresholdConfig()
         paths = [
@@ -114,7 +115,7 @@ class Measurement:
         for source in sources:
             for method, threshold in paths:
                 self.decode(policy_for(method, threshold), method.name, source)
-            if self.settings.library:
+            if library:
                 library_generate(self.pair, source, self.task.target_limit)
 
     def measure(
@@ -137,13 +138,18 @@ class Measurement:
     ) -> Iterator[Placed]:
         done = [{sample.id for sample in point.folder.samples()} for point in points]
         pending = [each for each in examples if any(each.example.id not in ids for ids in done)]
-        self.warm_up([self.source(each.example)[0] for each in pending[: self.settings.warmup]], points)
+        sources = [self.source(each.example)[0] for each in pending[: self.settings.warmup]]
+        self.warm_up(sources, points, library=any(each.library for each in pending))
         if not pending:
             return
         ready = [_Ready(p, self._policy(p, pending[0].example), ids) for p, ids in zip(points, done, strict=True)]
+        with_library = max((n for n, each in enumerate(pending, 1) if each.library), default=0)
         gc.collect()
         with collector_off():
             for n, each in enumerate(pending, 1):
+                watch(self.pair.device).between()
+                if n > with_library:
+                    self.pair.release_library()
                 self._measure_one(each, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()
@@ -160,7 +166,7 @@ class Measurement:
         return make
 
     def source(self, example: Example) -> tuple[list[int], bool]:
-        """Return an example's source as token ids, and whether it was cut."""
+        """Return the token ids of an example as the models get them, and whether they were cut."""
         return self.pair.encode(self.task.prompt + example.source, self.task.source_limit)
 
     def _measure_one(self, asked: Placed, ready: Sequence[_Ready], session: int, keep_going: bool) -> None:

@@ -18,10 +18,10 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -29,6 +29,7 @@ import bild
 from bild.config import EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.measure.environment import wait_for_calm
+from bild.measure.gpu import watch
 from bild.measure.interleave import Measurement, OpenPoint, Placed, placed
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.results import PointFolder
@@ -49,13 +50,6 @@ class Setting:
     measure: MeasureConfig
 
 
-class Beside(Protocol):
-    """Something else that a session decodes after each example, untimed; it goes to the session's process in pickle."""
-
-    def begin(self, pair: Pair) -> Callable[[list[int]], Any]:
-        """Return what is called with the source of each example that was measured; it tells plain data."""
-
-
 @dataclass(frozen=True)
 class _Job:
     """The work of one process."""
@@ -67,6 +61,22 @@ class _Job:
     session: int
     keep_going: bool
     beside: Beside | None
+    idle: int
+    """Processes above this one that hold the GPU and do nothing meanwhile."""
+
+
+class Beside(Protocol):
+    """Some work that a session does after each example, next to what it measures; it is sent there by pickle."""
+
+    def begin(self, pair: Pair) -> Callable[[list[int]], list[dict[str, Any]]]:
+        """Return what takes the ids of a source when its example is done, and returns plain data."""
+
+
+class Done(NamedTuple):
+    """An example whose lines are in the folders, and what was found beside it."""
+
+    example: Example
+    beside: list[dict[str, Any]]
 
 
 class Sessions:
@@ -76,15 +86,22 @@ class Sessions:
         """`load` gives this process the pair; with several sessions it is not called by `measure`."""
         self.setting = setting
         self.load = load
+        self.warnings: list[str] = []
+        """Sentences about the GPU of each session that was throttled or shared."""
         self._pair: PairRecord | None = None
+        self._gpus: list[dict[str, Any]] = []
         self._own: int | None = None
-        """The number of this process, where it is a session itself."""
-        self.heard: Callable[[Any], None] = lambda _: None
-        """Gets what `beside` told."""
+        """The number of this process, where it is the one session: a later call is no other."""
 
     def describe(self) -> PairRecord:
         """Describe the pair for a record, as the sessions found it."""
         return self._pair or describe_pair(self.load())
+
+    def disturbed(self, busy: str | None) -> dict[str, Any]:
+        """Return what disturbed the measurement, for its record: a busy machine, a GPU that was throttled or shared."""
+        told = " ".join(filter(None, (busy, *dict.fromkeys(self.warnings)))) or None
+        gpus = self._gpus if len(self._gpus) != 1 else self._gpus[0]
+        return {"busy": told} | ({"gpu": gpus} if gpus else {})
 
     def measure(
         self,
@@ -92,18 +109,20 @@ class Sessions:
         points: Sequence[OpenPoint],
         *,
         keep_going: bool = False,
-        beside: Beside | None = None,
-    ) -> Iterator[Example]:
-        """Measure what the points still lack; yield each example when it is done, and its lines are in the folders.
+        beside: Callable[[], Beside | None] = lambda: None,
+    ) -> Iterator[Done]:
+        """Measure what the points still lack; yield each example when its lines are in the folders.
 
         Examples go to `measure.sessions` fresh processes by chance, by a queue that does not depend on how many there
         are: a later call with more of them, or one after a kill, adds sessions and measures nothing again. One session
         is this process itself. With `keep_going` the error of a point ends the measurement of that point alone, whose
-        `failed` then says why. What `beside` tells goes to `heard`. BildError where a session fails.
+        `failed` then says why. When a session begins, `beside` says what it does after each example. BildError where a
+        session fails.
         """
         count, seed = self.setting.measure.sessions, self.setting.task.seed
         asked = placed(examples, self.setting.measure, seed)
         done = [{sample.id for sample in point.folder.samples()} for point in points]
+        idle = int(count > 1 and torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
         queue = sorted(asked, key=lambda each: place(each.example.id, seed))
         for turn in range(count):
             going = [(p, ids) for p, ids in zip(points, done, strict=True) if p.failed is None]
@@ -111,46 +130,48 @@ class Sessions:
             block.sort(key=lambda each: each.index)
             if block:
                 run = self._here if count == 1 else self._in_a_process
-                yield from run(block, [point for point, _ in going], keep_going, beside)
+                told = [(p.method, p.threshold, p.folder.path, p.folder.digest) for p, _ in going]
+                those = [point for point, _ in going]
+                job = _Job(self.setting, told, block, self._begin(those), keep_going, beside(), idle)
+                yield from run(job, those)
 
     def _begin(self, points: Sequence[OpenPoint]) -> int:
         """Wait for a calm machine, note in the folders how it was found, and return the number of the session."""
         setting = self.setting
         device = resolve_device(setting.engine.device)
         found = wait_for_calm(device, setting.engine.threads, setting.measure.calm_minutes)
-        number = next_session(points)
+        number = self._own or next_session(points)
+        self._own = number if setting.measure.sessions == 1 else None
         for point in points:
             point.folder.note_session(number, found)
         return number
 
-    def _here(
-        self, block: list[Placed], points: Sequence[OpenPoint], keep_going: bool, beside: Beside | None
-    ) -> Iterator[Example]:
-        if self._own is None:
-            self._own = self._begin(points)
-        for each, told in _measured(self.setting, self.load(), block, points, self._own, keep_going, beside):
-            self.heard(told)
-            yield each.example
+    def _here(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
+        by_index = {each.index: each.example for each in job.examples}
+        for event in _work(job, self.load(), points):
+            yield from self._heard(event, by_index, points)
 
-    def _in_a_process(
-        self, block: list[Placed], points: Sequence[OpenPoint], keep_going: bool, beside: Beside | None
-    ) -> Iterator[Example]:
-        told = [(point.method, point.threshold, point.folder.path, point.folder.digest) for point in points]
-        job = _Job(self.setting, told, block, self._begin(points), keep_going, beside)
-        by_index = {each.index: each.example for each in block}
+    def _in_a_process(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
+        by_index = {each.index: each.example for each in job.examples}
         try:
             with _process([point.folder.lock for point in points]) as process:
                 for event in _events(process, job):
-                    if "pair" in event:
-                        self._pair = decode(PairRecord, event["pair"])
-                    if "done" in event:
-                        self.heard(event["beside"])
-                        yield by_index[event["done"]]
-                    for i, why in event.get("failed", ()):
-                        points[i].failed = why
+                    yield from self._heard(event, by_index, points)
         finally:
             for point in points:
                 point.folder.reopen()
+
+    def _heard(
+        self, event: dict[str, Any], examples: Mapping[int, Example], points: Sequence[OpenPoint]
+    ) -> Iterator[Done]:
+        if "done" in event:
+            yield Done(examples[event["done"]], event["beside"])
+        else:
+            self._pair = decode(PairRecord, event["pair"])
+            self._gpus += filter(None, [event["gpu"]])
+            self.warnings += filter(None, [event["warning"]])
+            for i, why in event["failed"]:
+                points[i].failed = why
 
 
 def _events(process: subprocess.Popen[bytes], job: _Job) -> Iterator[dict[str, Any]]:
@@ -216,7 +237,9 @@ def _main() -> int:
     job: _Job = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
     try:
-        for event in _work(job):
+        torch.set_num_threads(job.setting.engine.threads)
+        points = [OpenPoint(m, t, PointFolder.joined(path, digest)) for m, t, path, digest in job.points]
+        for event in _work(job, load(job.setting.spec), points):
             events.write(json.dumps(event) + "\n")
     except BildError as error:
         events.write(json.dumps({"error": str(error)}) + "\n")
@@ -230,32 +253,20 @@ def _end_with_the_caller() -> None:
     os._exit(3)
 
 
-def _work(job: _Job) -> Iterator[dict[str, Any]]:
+def _work(job: _Job, pair: Pair, points: Sequence[OpenPoint]) -> Iterator[dict[str, Any]]:
+    """Do a job, and tell of each example, then of all."""
     setting = job.setting
-    torch.set_num_threads(setting.engine.threads)
-    pair = load(setting.spec)
-    yield {"pair": encode(describe_pair(pair))}
-    points = [OpenPoint(m, t, PointFolder.joined(path, digest)) for m, t, path, digest in job.points]
-    found = _measured(setting, pair, job.examples, points, job.session, job.keep_going, job.beside)
-    for each, told in found:
-        yield {"done": each.index, "beside": told}
-    yield {"failed": [(i, point.failed) for i, point in enumerate(points) if point.failed is not None]}
-
-
-def _measured(
-    setting: Setting,
-    pair: Pair,
-    examples: list[Placed],
-    points: Sequence[OpenPoint],
-    session: int,
-    keep_going: bool,
-    beside: Beside | None,
-) -> Iterator[tuple[Placed, Any]]:
-    """Measure in this process; yield each example when it is done, and what was told beside it."""
+    seen = watch(pair.device, anew=True, idle=job.idle)
     measurement = Measurement(pair, setting.engine.name, setting.task, setting.measure)
-    after = None if beside is None else beside.begin(pair)
-    for each in measurement.measure(examples, points, session, keep_going):
-        yield each, None if after is None else after(measurement.source(each.example)[0])
+    after = job.beside.begin(pair) if job.beside is not None else None
+    for each in measurement.measure(job.examples, points, job.session, job.keep_going):
+        yield {"done": each.index, "beside": after(measurement.source(each.example)[0]) if after else []}
+    yield {
+        "failed": [(i, point.failed) for i, point in enumerate(points) if point.failed is not None],
+        "pair": encode(describe_pair(pair)),
+        "gpu": seen.told(),
+        "warning": seen.warning(),
+    }
 
 
 if __name__ == "__main__":

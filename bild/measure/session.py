@@ -19,9 +19,12 @@ from bild.decoding.policies import paced
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
 from bild.measure.environment import busy_warning, describe, state
+from bild.measure.gpu import uuid_of
 from bild.measure.interleave import OpenPoint
 from bild.measure.processes import Sessions, Setting
 from bild.models import Pair, PairSpec, load, resolve_device
+from bild.models.checkpoint import free_memory
+from bild.models.device import tell_device
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
@@ -65,22 +68,22 @@ def _measure(
     shared: dict[str, Any],
 ) -> None:
     """Measure what is missing, and write the records."""
-    device, task = shared["engine"]["device"], config.task
+    device, task = torch.device(shared["engine"]["device"]), config.task
     setting = Setting(task, spec, config.engine, config.measure)
     sessions = Sessions(setting, lambda: load_once(spec, shared["pair"]))
-    now = state(torch.device(device))
+    now = state(device)
     warning = busy_warning(now)
     if warning:
         say(f"warning: {warning}")
     missing = max(len(data.examples) - len(point.folder.samples()) for point in pending)
     what = f"{task.name}, {len(pending)} point{'s' * (len(pending) > 1)}"
-    with device_lock(device):
+    with device_lock(uuid_of(device)):
         for _ in track(sessions.measure(data.examples, pending), missing, what):
             pass
-    pair = sessions.describe()
-    warnings: set[str | None] = set()
+    pair, seen = sessions.describe(), {"state": now} | sessions.disturbed(warning)
+    warnings: set[str | None] = {*sessions.warnings}
     for point in pending:
-        record = make_record(config, pair, data, point, environment | {"state": now, "busy": warning}, shared)
+        record = make_record(config, pair, data, point, environment | seen, shared)
         point.folder.finish(record)
         warnings.add(record.latency.stationarity.warning)
     for text in sorted(filter(None, warnings)):
@@ -134,7 +137,9 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
     key = (spec, *identity.values())
     if key not in _loaded:
         _loaded.clear()
+        free_memory()
         _loaded[key] = load(spec)
+        tell_device(_loaded[key].device, spec.dtype)
     return _loaded[key]
 
 

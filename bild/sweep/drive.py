@@ -15,7 +15,8 @@ from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import Point, config_hash
-from bild.results.folder import SHORT, write_atomically
+from bild.results.files import write_atomically
+from bild.results.folder import SHORT
 from bild.results.parts import Engine
 from bild.results.predicted import (
     PREDICTED,

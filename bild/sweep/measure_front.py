@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bild.measure.environment import busy_warning, state
+from bild.measure.gpu import uuid_of
 from bild.measure.paces import counted, sessions_of
 from bild.measure.session import make_record, open_point
 from bild.metrics import speedup
@@ -112,8 +113,6 @@ class MeasuredFront:
         self.pricing = pricing
         self.grid = work.config.sweep
         self.examples = 0
-        if pricing is not None:
-            work.sessions.heard = pricing.heard
         self._samples: dict[str, dict[str, Sample]] = {}
         self._speeds: dict[tuple[str, int], Speed] = {}
         """By point and number of examples."""
@@ -182,12 +181,13 @@ class MeasuredFront:
         work = self.work
         subjects = [c.subject for c in pending if c.subject is not None]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
-        with device_lock(str(work.device)):
-            beside = None if self.pricing is None else self.pricing.beside
+        with device_lock(uuid_of(work.device)):
+            beside = (lambda: None) if self.pricing is None else self.pricing.beside
             done = work.sessions.measure(work.queue[: self.examples], subjects, keep_going=True, beside=beside)
             what = f"{work.config.task.name}, {len(pending)} points on {self.examples} examples"
-            for _ in track(done, missing, what):
-                pass
+            for each in track(done, missing, what):
+                if self.pricing is not None:
+                    self.pricing.heard(each.beside)
         for c, subject in zip(pending, subjects, strict=True):
             c.failed = subject.failed
         self._samples.clear()
@@ -258,7 +258,7 @@ class MeasuredFront:
             if there is not None and there.task.data["hash"] == data.provenance["hash"] and there.quality == exact:
                 continue
             now = state(self.work.device)
-            environment = self.work.environment | {"state": now, "busy": busy_warning(now)}
+            environment = self.work.environment | {"state": now} | self.work.sessions.disturbed(busy_warning(now))
             assert c.subject is not None
             pair = self.work.sessions.describe()
             made = make_record(self.work.config, pair, data, c.subject, environment, self.work.identity)

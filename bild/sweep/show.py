@@ -112,11 +112,11 @@ def _reached(reached: Reached) -> str:
     known = f"Speedups are known to ±{reached.width:.1%}"
     if reached.between is None:
         return f"{known} within 1 session; what sessions differ by is not in that (measure.sessions=5)."
+    if not reached.between:
+        return f"{known}, over {reached.sessions} sessions, which differ by no more than their examples do."
     left = width_of(reached.sessions, reached.between)
-    return (
-        f"{known}, over {reached.sessions} sessions that differ by {reached.between:.1%}: any number of examples leaves "
-        f"±{left:.1%}."
-    )
+    differ = f"{reached.sessions} sessions that differ by {reached.between:.1%}"
+    return f"{known}, over {differ}: any number of examples leaves ±{left:.1%}."
 
 
 def _judged(predicted: Predicted) -> Iterator[str]:

@@ -176,6 +176,20 @@ def test_thresholds_are_chosen_on_one_half_and_confirmed_on_the_other(mother: Zy
     assert "Confirmation 2 of this pair on test (before: BiLD-A " in told("sweep.margin=20")
 
 
+def test_stages_are_timed_in_fresh_processes(mother: Zygote, tmp_path: Path) -> None:
+    options = [option for option in OPTIONS if not option.startswith(("measure.sessions", "sweep.front"))]
+    child = mother.start(SWEEP, *options, "measure.sessions=2", "sweep.front=1", cwd=tmp_path)
+    assert child.wait() == 0, child.log.read_text()
+    points, _ = find_records(tmp_path / "results")
+    for point in points:
+        sessions = point.record.latency.sessions
+        assert (point.record.sessions, [each.examples for each in sessions]) == (2, [3, 3])
+        assert point.record.quality.examples == EXAMPLES
+    found = read_prices(next(tmp_path.rglob("tree/*/prices.json")))
+    before = read_prices(next(tmp_path.rglob("sweep-*/prices.json")))
+    assert found.texts == before.texts + 12  # two beside each of the six examples, in the sessions' own processes
+
+
 def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Path) -> None:
     before = {p: p.read_bytes() for p in peaceful.rglob("record.json")}
     samples = {p: p.read_bytes() for p in peaceful.rglob("samples.jsonl")}

@@ -139,7 +139,7 @@ class TaskConfig:
     source_column: str = "source"
     reference_column: str = "reference"
     id_column: str | None = None
-    split: str = "test"
+    split: str = "choose"
     confirm: str | None = None
     """The split on which a choice made on `split` is confirmed; None: the task has no other."""
     samples: int | None = None

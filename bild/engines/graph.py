@@ -51,7 +51,7 @@ class GraphEngine(Engine):
     name = "graph"
 
     def __init__(self, module: Any, *, dtype: torch.dtype, eos: int, vocabulary: int, capacity: int = 128) -> None:
-        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary)
+        self.weights = t5.weights_of(module, dtype, vocabulary, in_panels=False)
         self.dtype = dtype
         self.eos = eos
         self.device = self.weights.device

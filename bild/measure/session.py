@@ -18,9 +18,12 @@ from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
-from bild.measure.environment import busy_warning, describe, state
+from bild.measure.environment import busy_warning, describe, disturbed, state
+from bild.measure.gpu import uuid_of, watch
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, PairSpec, load, resolve_device
+from bild.models.checkpoint import free_memory
+from bild.models.device import tell_device
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
@@ -57,10 +60,13 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             if warning:
                 say(f"warning: {warning}")
             warnings: set[str | None] = set()
-            with device_lock(str(device)):
+            watch(device, anew=True)
+            with device_lock(uuid_of(device)):
                 _measure(config, pair, data, pending)
+            seen = {"state": now} | disturbed(device, warning)
+            warnings.add(watch(device).warning())
             for point in pending:
-                record = make_record(config, pair, data, point, environment | {"state": now, "busy": warning}, shared)
+                record = make_record(config, pair, data, point, environment | seen, shared)
                 point.folder.finish(record)
                 warnings.add(record.latency.stationarity.warning)
             for text in sorted(filter(None, warnings)):
@@ -134,7 +140,9 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
     key = (spec, *identity.values())
     if key not in _loaded:
         _loaded.clear()
+        free_memory()
         _loaded[key] = load(spec)
+        tell_device(_loaded[key].device, spec.dtype)
     return _loaded[key]
 
 

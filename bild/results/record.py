@@ -14,6 +14,7 @@ from typing import Any, NoReturn, cast
 
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
+from bild.results.files import parse
 from bild.results.parts import (
     Counts,
     Difference,
@@ -101,14 +102,15 @@ def from_json(text: str | bytes, source: str | Path = "record.json") -> Record:
     BildError naming file and field where it is not a record that can be read.
     """
     try:
-        plain = json.loads(text, parse_constant=_refuse_constant)
+        plain = parse(text, parse_constant=_refuse_constant)
     except FieldError as error:
         raise BildError(f"{source} is not valid JSON: {error}; run the point again.") from None
-    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
+    except ValueError as error:
         raise BildError(f"{source} is not valid JSON ({error}): restore the file or run the point again.") from None
     version = plain.get("schema") if isinstance(plain, dict) else None
     version = version if type(version) is int else None  # true is no version, although it equals 1
-    if version not in (None, *_OLDER, SCHEMA_VERSION):
+    known = (None, *_OLDER, SCHEMA_VERSION)
+    if version not in known and abs(version) < 1000:  # other numbers are no versions either
         raise BildError(
             f"{source} has schema version {version}, but this version of bild reads versions 1 to {SCHEMA_VERSION}: "
             "read it with the version of bild that wrote it, or run the point again."

@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from bild.measure.environment import busy_warning, state
+from bild.measure.environment import busy_warning, disturbed, state
+from bild.measure.gpu import uuid_of
 from bild.measure.session import make_record, next_session, open_point
 from bild.metrics import speedup
 from bild.metrics.bootstrap import longer_side
@@ -135,7 +136,7 @@ class MeasuredFront:
         work = self.work
         subjects = [c.subject for c in pending if c.subject is not None]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
-        with device_lock(str(work.device)):
+        with device_lock(uuid_of(work.device)):
             done = work.measured_with.measure(
                 work.queue[: self.examples], subjects, next_session(subjects), keep_going=True
             )
@@ -195,7 +196,7 @@ class MeasuredFront:
             ):
                 continue
             now = state(self.work.device)
-            environment = self.work.environment | {"state": now, "busy": busy_warning(now)}
+            environment = self.work.environment | {"state": now} | disturbed(self.work.device, busy_warning(now))
             assert c.subject is not None
             c.folder.finish(
                 make_record(self.work.config, self.work.pair, data, c.subject, environment, self.work.identity)

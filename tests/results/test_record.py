@@ -43,7 +43,7 @@ def _strategy(kind: Any, metadata: Any) -> st.SearchStrategy[Any]:
         return st.one_of(st.none(), *(_strategy(option, {}) for option in options))
     if typing.get_origin(kind) is list:
         return st.lists(_strategy(typing.get_args(kind)[0], {}), max_size=2)
-    return {int: st.integers(), float: numbers, str: words, bool: st.booleans()}[kind]
+    return {int: st.integers(-(2**63), 2**63 - 1), float: numbers, str: words, bool: st.booleans()}[kind]
 
 
 def _shape(shape: dict[str, Any]) -> st.SearchStrategy[Any]:

@@ -60,6 +60,11 @@ def test_what_is_chosen_on_validation_is_confirmed_on_test(name):
     assert composed.sizes["test"] >= 1000
 
 
+def test_captions_have_a_part_to_choose_on_and_one_to_confirm_on():
+    composed = task("embedded")
+    assert (composed.split, composed.confirm) == ("choose", "confirm")
+
+
 @pytest.mark.parametrize(
     ("name", "pair"), [("embedded", "embedded"), ("embedded-news", "t5-large"), ("file", "embedded")]
 )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bild.metrics.claims import Verdict
 from bild.report.doubts import MARK, doubts
 from bild.report.format import (
     DASH,
@@ -31,6 +30,9 @@ from bild.results.pareto import ANCHORS
 from bild.results.parts import Percentile
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import to_row
+
+if TYPE_CHECKING:
+    from bild.metrics.claims import Verdict
 
 FRONT, CONFIRMED = "*", "✓"
 Values = dict[str, Any]

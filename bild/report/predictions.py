@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.metrics.claims import Verdict, verdict
 from bild.report.format import Named
 from bild.report.sections import MARGIN, Section
 from bild.results import Interval
@@ -24,6 +23,7 @@ from bild.results.predicted import Predicted, PredictedPoint
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bild.metrics.claims import Verdict
     from bild.tree import Tree
 
 FB = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -99,6 +99,8 @@ def difference_of(section: Section, point: PredictedPoint) -> Interval:
 
 def within(section: Section, point: PredictedPoint) -> Verdict | None:
     """Judge the difference of a predicted point at the section's margin; None where the sweep kept no one-sided end."""
+    from bild.metrics.claims import verdict
+
     found = point.difference
     return verdict(found, section.margin, section.first.quality.examples) if isinstance(found, Difference) else None
 

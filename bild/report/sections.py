@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
-from bild.metrics.claims import Verdict, holm, verdict
 from bild.report.confirmed import Look, looks_of
 from bild.report.format import label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import (
@@ -27,6 +26,9 @@ from bild.results import (
     read_traces,
 )
 from bild.results.pareto import ANCHORS, Picks, front, picks
+
+if TYPE_CHECKING:
+    from bild.metrics.claims import Verdict
 
 MARGIN = 0.5
 """The loss in the metric's points that verdicts are told at, unless another is asked for."""
@@ -110,6 +112,8 @@ class Section:
 
         Records that were confirmed together are judged together (Holm).
         """
+        from bild.metrics.claims import holm, verdict  # numpy: only where something is judged
+
         look = next((look for look in self.looks if record.hash in look), (record.hash,))
         judged = {
             each.hash: verdict(found, self.margin, each.quality.examples)

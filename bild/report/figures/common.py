@@ -110,8 +110,9 @@ def open_differences(axes: Axes, section: Section, theme: Theme) -> list[Box]:
     low, high = axes.get_ylim()
     for margin, alpha in zip(sorted({section.margin, ONE_POINT} - {0.0}), (0.34, 0.17), strict=False):
         axes.axhspan(-margin, above, color=theme.hair, alpha=alpha, linewidth=0, zorder=0.5)
+        room = (above + margin) / (high - low) * frame.height
         above = -margin
-        if margin > 0.03 * (high - low) and -margin > low:
+        if room > 8 * axes.figure.dpi / 72 and -margin > low:  # as high as its name
             look: dict[str, Any] = {"fontsize": 6.5, "color": theme.quiet, "path_effects": halo(theme.paper)}
             look |= {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
             taken.append(extent(axes.text(0.995, -margin, f"−{margin:g}", **look)))

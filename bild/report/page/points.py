@@ -7,13 +7,12 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bild.decoding import names, settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS
-from bild.metrics.claims import Verdict
 from bild.report.doubts import doubts
 from bild.report.format import Named, Setting, group_name, keep_words, label, legend, own_switches, setting_of
 from bild.report.format import switches as switches_words
@@ -22,6 +21,9 @@ from bild.report.predictions import difference_of, ms_of, not_measured, quality_
 from bild.report.sections import Section
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
+
+if TYPE_CHECKING:
+    from bild.metrics.claims import Verdict
 
 _MOST_RB = 1e9  # finite, because rb=inf would switch off a verdict, which the policy in the page sees to itself
 

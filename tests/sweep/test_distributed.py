@@ -17,7 +17,6 @@ from bild.errors import BildError
 from bild.sweep.config import GridConfig, SweepConfig
 from bild.sweep.ray_cluster import Resources, Workers, connected, patience
 from bild.tree import Tree
-from bild.tree.store import Head
 from tests.cli.commands import REPOSITORY
 
 POINTS = [
@@ -56,6 +55,7 @@ def test_as_many_as_fit() -> None:
     assert Resources(1, 10, gpu=True).fitting(processors=8, memory=1000, gpus=3) == 3
 
 
+@pytest.mark.slow
 def test_ray_is_imported_for_workers_only() -> None:
     script = "import bild.sweep.drive, bild.sweep.distributed, sys; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
@@ -219,11 +219,11 @@ def test_a_missing_checkpoint_names_the_worker(tmp_path: Path) -> None:
 
     from bild.config import Checkpoints
     from bild.sweep.distributed import Job, Worker
+    from bild.tree.store import Head
 
     config = SweepConfig(engine=EngineConfig(device="cpu"))
     absent = Checkpoints(str(tmp_path / "no-large"), str(tmp_path / "no-small"))
-    head = Head(format=2, hash="", identity={"device": "cpu"}, ids={}, rounding={})
-    job = Job(config, absent, "", head, POINTS)
+    job = Job(config, absent, "", Head(2, "", {"device": "cpu"}, {}, {}), POINTS)
     with pytest.raises(BildError, match=f"^The worker on {socket.gethostname()} cannot grow trees: .*no-large"):
         Worker().open(job)
 

@@ -49,7 +49,7 @@ def quality_and_joint(
     exact: bool = False,
     data: str = "",
 ) -> tuple[Quality, Joint]:
-    """Score samples, pair them with vanilla, and tell how the headline score and the speedup vary together."""
+    """Score samples, pair them with vanilla, and tell how the headline's difference and the speedup vary together."""
     texts = [sample.text for sample in samples]
     base = [sample.baseline.text for sample in samples]
     found = quality(metric, texts, references, baseline=base, confidence=confidence, exact=exact, data=data)
@@ -57,7 +57,11 @@ def quality_and_joint(
 
 
 def _joint(samples: Sequence[Sample], scorer: Scorer) -> Joint:
-    _, scores = influences(scorer.table([sample.text for sample in samples]), scorer)
+    own_scores, base_scores = (
+        influences(scorer.table(texts), scorer)[1]
+        for texts in ([sample.text for sample in samples], [sample.baseline.text for sample in samples])
+    )
+    scores = own_scores - base_scores
     base = np.array([sample.baseline_seconds for sample in samples])
     own = np.array([sample.seconds for sample in samples])
     speeds = base.sum() / own.sum() * (base / base.mean() - own / own.mean())

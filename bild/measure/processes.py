@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -68,8 +68,15 @@ class _Job:
 class Beside(Protocol):
     """Something else that a session decodes after each example, untimed; it goes to the session's process in pickle."""
 
-    def begin(self, pair: Pair) -> Callable[[list[int]], Any]:
-        """Return what is called with the source of each example that was measured; it tells plain data."""
+    def begin(self, pair: Pair) -> Callable[[list[int]], list[dict[str, Any]]]:
+        """Return what takes the ids of a source when its example is done, and returns plain data."""
+
+
+class Done(NamedTuple):
+    """An example whose lines are in the folders, and what was found beside it."""
+
+    example: Example
+    beside: list[dict[str, Any]]
 
 
 class Sessions:
@@ -81,12 +88,10 @@ class Sessions:
         self.load = load
         self.warnings: list[str] = []
         """Sentences about the GPU of each session that was throttled or shared."""
-        self.heard: Callable[[Any], None] = lambda _: None
-        """Gets what `beside` told."""
-        self._own: int | None = None
-        """The number of this process, where it is a session itself."""
         self._pair: PairRecord | None = None
         self._gpus: list[dict[str, Any]] = []
+        self._own: int | None = None
+        """The number of this process, where it is the one session: a later call is no other."""
 
     def describe(self) -> PairRecord:
         """Describe the pair for a record, as the sessions found it."""
@@ -104,14 +109,15 @@ class Sessions:
         points: Sequence[OpenPoint],
         *,
         keep_going: bool = False,
-        beside: Beside | None = None,
-    ) -> Iterator[Example]:
+        beside: Callable[[], Beside | None] = lambda: None,
+    ) -> Iterator[Done]:
         """Measure what the points still lack; yield each example when its lines are in the folders.
 
         Examples go to `measure.sessions` fresh processes by chance, by a queue that does not depend on how many there
         are: a later call with more of them, or one after a kill, adds sessions and measures nothing again. One session
         is this process itself. With `keep_going` the error of a point ends the measurement of that point alone, whose
-        `failed` then says why. What `beside` tells goes to `heard`. BildError where a session fails.
+        `failed` then says why. When a session begins, `beside` says what it does after each example. BildError where a
+        session fails.
         """
         count, seed = self.setting.measure.sessions, self.setting.task.seed
         asked = placed(examples, self.setting.measure, seed)
@@ -128,7 +134,7 @@ class Sessions:
                 those = [point for point, _ in going]
                 number = self._begin(those) if count > 1 or self._own is None else self._own
                 self._own = number
-                job = _Job(self.setting, told, block, number, keep_going, beside, idle)
+                job = _Job(self.setting, told, block, number, keep_going, beside(), idle)
                 yield from run(job, those)
 
     def _begin(self, points: Sequence[OpenPoint]) -> int:
@@ -136,17 +142,18 @@ class Sessions:
         setting = self.setting
         device = resolve_device(setting.engine.device)
         found = wait_for_calm(device, setting.engine.threads, setting.measure.calm_minutes)
-        number = next_session(points)
+        number = self._own or next_session(points)
+        self._own = number if setting.measure.sessions == 1 else None
         for point in points:
             point.folder.note_session(number, found)
         return number
 
-    def _here(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Example]:
+    def _here(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
         by_index = {each.index: each.example for each in job.examples}
         for event in _work(job, self.load(), points):
             yield from self._heard(event, by_index, points)
 
-    def _in_a_process(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Example]:
+    def _in_a_process(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
         by_index = {each.index: each.example for each in job.examples}
         try:
             with _process([point.folder.lock for point in points]) as process:
@@ -158,10 +165,9 @@ class Sessions:
 
     def _heard(
         self, event: dict[str, Any], examples: Mapping[int, Example], points: Sequence[OpenPoint]
-    ) -> Iterator[Example]:
+    ) -> Iterator[Done]:
         if "done" in event:
-            self.heard(event["beside"])
-            yield examples[event["done"]]
+            yield Done(examples[event["done"]], event["beside"])
         else:
             self._pair = decode(PairRecord, event["pair"])
             self._gpus += filter(None, [event["gpu"]])
@@ -256,7 +262,7 @@ def _work(job: _Job, pair: Pair, points: Sequence[OpenPoint]) -> Iterator[dict[s
     measurement = Measurement(pair, setting.engine.name, setting.task, setting.measure)
     after = job.beside.begin(pair) if job.beside is not None else None
     for each in measurement.measure(job.examples, points, job.session, job.keep_going):
-        yield {"done": each.index, "beside": None if after is None else after(measurement.source(each.example)[0])}
+        yield {"done": each.index, "beside": [] if after is None else after(measurement.source(each.example)[0])}
     yield {
         "failed": [(i, point.failed) for i, point in enumerate(points) if point.failed is not None],
         "pair": encode(describe_pair(pair)),

@@ -151,7 +151,8 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Joint:
-    """Speedup (ratio of totals) and headline score over the same bootstrap draws: standard deviations, correlation."""
+    """Standard deviations over the examples of the speedup (ratio of totals) and the headline's paired difference, and
+    the correlation of the two."""
 
     speedup_sd: float
     quality_sd: float

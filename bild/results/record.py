@@ -139,7 +139,7 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
             judged["difference"] = found
         latency = {"sessions": [], "between": None, "percentiles": None} | latency
         plain = plain | {"quality": quality | judged, "latency": latency}
-    return plain | {"schema": SCHEMA_VERSION}
+    return plain | {"schema": SCHEMA_VERSION, "joint": None}  # it was of the score itself, not of the paired difference
 
 
 def with_ends(interval: Any, confidence: float) -> Any:

@@ -7,15 +7,14 @@ choice makes it likelier that one of them passes by luck, so looks are counted, 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bild.errors import BildError
+from bild.results.lines import append_lines, read_lines
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import Work
 from bild.sweep.grid import SweptPoint
@@ -114,23 +113,7 @@ def enter(work: Work, points: Sequence[SweptPoint], bound: float) -> list[Look]:
         bound=bound,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    earlier = [look for look in looks(path) if look.data == own.data]
+    earlier = [look for look in read_lines(Look, path) if look.data == own.data]
     if own.points not in [look.points for look in earlier]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = not path.is_file() or path.read_bytes().endswith(b"\n")
-        with path.open("ab") as file:
-            file.write((b"" if whole else b"\n") + json.dumps(dataclasses.asdict(own)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(path, [own])
     return [look for look in earlier if look.points != own.points]
-
-
-def looks(path: Path) -> list[Look]:
-    """Read a ledger; a torn line, which a kill leaves, is passed over: nothing had been looked at yet."""
-    found = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        try:
-            found.append(Look(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return found

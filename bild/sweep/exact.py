@@ -8,14 +8,15 @@ live, untimed, as long as `sweep.settle` lasts; these texts are kept beside the 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 from bild.measure.session import writes_vanilla
 from bild.metrics import quality
 from bild.progress import track
 from bild.results import config_hash
+from bild.results.lines import append_lines, read_lines
 from bild.results.parts import Joint, Quality
 from bild.results.record import Record
 from bild.results.sample import Sample
@@ -28,29 +29,37 @@ SETTLED = "settled.jsonl"
 _AT_ONCE = 8
 
 
+@dataclass(frozen=True)
+class SettledText:
+    """One text of one point, decoded live, as a line of the file; `made_by` hashes engine, machine and versions."""
+
+    point: str
+    made_by: str
+    id: str
+    tokens: list[int]
+    same: bool
+    """Whether the replay had said the same."""
+    seconds: float
+
+
 class SettledTexts:
-    """The texts that were settled live, in a file beside the tree; a torn last line is passed over."""
+    """The texts that were settled live, in a file beside the tree."""
 
     def __init__(self, work: Work, tree: Tree) -> None:
         self.work, self.tree = work, tree
         self.path = tree.path / SETTLED
-        self.key = config_hash({name: work.identity[name] for name in ("engine", "machine", "packages", "python")})
+        self.made_by = config_hash({name: work.identity[name] for name in ("engine", "machine", "packages", "python")})
         self.texts: dict[str, dict[str, str]] = {}
         """By point and example."""
         self.seconds = 0.0
         """All that was spent on them, in this process and before."""
-        for line in self.path.read_bytes().splitlines() if self.path.is_file() else ():
-            try:
-                found = json.loads(line)
-                mine = found["with"] == self.key
-            except (ValueError, TypeError, KeyError):
-                continue
-            if mine:
-                self._keep(found["point"], found["id"], found["tokens"], found["seconds"])
+        for line in read_lines(SettledText, self.path):
+            if line.made_by == self.made_by:
+                self._keep(line)
 
-    def _keep(self, point: str, example: str, tokens: Sequence[int], seconds: float) -> None:
-        self.texts.setdefault(point, {})[example] = self.tree.decode(tokens)
-        self.seconds += seconds
+    def _keep(self, line: SettledText) -> None:
+        self.texts.setdefault(line.point, {})[line.id] = self.tree.decode(line.tokens)
+        self.seconds += line.seconds
 
     def settle(self, candidates: Sequence[Candidate], timed: Mapping[str, Sequence[Sample]]) -> None:
         """Decode live what is marked and was not timed, in the queue's order, until `sweep.settle` minutes are spent.
@@ -61,21 +70,17 @@ class SettledTexts:
         limit, work = 60 * self.work.config.sweep.settle, self.work
         if not todo or self.seconds >= limit:
             return
-        with self.path.open("ab") as file:
-            if file.tell() and not self.path.read_bytes().endswith(b"\n"):
-                file.write(b"\n")
-            for c, ids in track(todo, len(todo), "settling near ties"):
-                assert c.replay is not None
-                began = perf_counter()
-                found = settle(self.tree, work.pair, c.replay, engine=work.config.engine.name, ids=ids)
-                each = (perf_counter() - began) / len(ids)
-                for one in found:
-                    told = {"point": c.point.key, "with": self.key, "id": one.id, "tokens": one.tokens}
-                    file.write(json.dumps(told | {"same": one.same, "seconds": round(each, 6)}).encode() + b"\n")
-                    self._keep(c.point.key, one.id, one.tokens, each)
-                file.flush()
-                if self.seconds >= limit:
-                    return
+        for c, ids in track(todo, len(todo), "settling near ties"):
+            assert c.replay is not None
+            began = perf_counter()
+            found = settle(self.tree, work.pair, c.replay, engine=work.config.engine.name, ids=ids)
+            each = (perf_counter() - began) / len(ids)
+            lines = [SettledText(c.point.key, self.made_by, one.id, one.tokens, one.same, each) for one in found]
+            append_lines(self.path, lines)
+            for line in lines:
+                self._keep(line)
+            if self.seconds >= limit:
+                return
 
     def _todo(
         self, candidates: Sequence[Candidate], timed: Mapping[str, Sequence[Sample]]

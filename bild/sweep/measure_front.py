@@ -113,8 +113,6 @@ class MeasuredFront:
         self.pricing = pricing
         self.grid = work.config.sweep
         self.examples = 0
-        if pricing is not None:
-            work.sessions.heard = pricing.heard
         self._samples: dict[str, dict[str, Sample]] = {}
         self._speeds: dict[tuple[str, int], Speed] = {}
         """By point and number of examples."""
@@ -184,11 +182,12 @@ class MeasuredFront:
         subjects = [c.subject for c in pending if c.subject is not None]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
         with device_lock(uuid_of(work.device)):
-            beside = None if self.pricing is None else self.pricing.beside
+            beside = (lambda: None) if self.pricing is None else self.pricing.beside
             done = work.sessions.measure(work.queue[: self.examples], subjects, keep_going=True, beside=beside)
             what = f"{work.config.task.name}, {len(pending)} points on {self.examples} examples"
-            for _ in track(done, missing, what):
-                pass
+            for each in track(done, missing, what):
+                if self.pricing is not None:
+                    self.pricing.heard(each.beside)
         for c, subject in zip(pending, subjects, strict=True):
             c.failed = subject.failed
         self._samples.clear()

@@ -232,19 +232,19 @@ class Pricing:
         """Write `prices.json`, in one step."""
         write_atomically(self.path, prices_to_json(prices))
 
-    @property
     def beside(self) -> Beside | None:
-        """The work that the next session does for prices; None once there are enough texts."""
-        if len(self._beside) >= _ENOUGH:
-            return None
+        """Return what the next session decodes for prices; None once there are enough texts."""
+        return self._cycle() if len(self._beside) < _ENOUGH else None
+
+    def _cycle(self) -> Beside:
         config = self.work.config
         begun = len(self._before) + len(self._beside)
         limit, widest = config.task.target_limit, widest_draft(config.sweep)
         return Beside(config.engine.name, limit, widest, config.measure.seed, begun)
 
-    def heard(self, texts: Sequence[dict[str, Any]] | None) -> None:
+    def heard(self, texts: Sequence[dict[str, Any]]) -> None:
         """Take the texts that a session decoded for prices."""
-        for text in texts or ():
+        for text in texts:
             calls = {role: [Call(**call) for call in own] for role, own in text["calls"].items()}
             self._beside.append(Timed(**{**text, "calls": calls}))
 
@@ -278,8 +278,7 @@ class Pricing:
         if warning:
             say(f"warning: {warning}")
         say(f"Calibrating prices for {seconds:g} s")
-        assert self.beside is not None
-        calibrator = self.beside.calibrator(work.pair)
+        calibrator = self._cycle().calibrator(work.pair)
         with device_lock(uuid_of(work.device)):
             began = perf_counter()
             calibrator.run(sources, seconds)

@@ -6,12 +6,12 @@ guess at first; what sweeps of this machine took is kept in the results folder, 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bild.results.lines import append_lines, read_lines
 from bild.sweep.config import SweepConfig, widest_draft
 from bild.sweep.pricing import BESIDE, calibration_texts
 
@@ -116,26 +116,14 @@ def factors(stage: str, known: Sequence[Taken], pair: str) -> tuple[float, float
 
 def taken_before(results: str | Path, machine: str, engine: str) -> list[Taken]:
     """Read what sweeps into a results folder took on a machine with an engine; torn lines are passed over."""
-    path = Path(results) / TAKEN
-    found = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        try:
-            each = Taken(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        if (each.machine, each.engine) == (machine, engine):
-            found.append(each)
-    return found
+    found = read_lines(Taken, Path(results) / TAKEN)
+    return [each for each in found if (each.machine, each.engine) == (machine, engine)]
 
 
 def keep(results: str | Path, taken: Sequence[Taken], plan: Mapping[str, Span]) -> None:
     """Append what stages took beside what was planned for them."""
-    path = Path(results) / TAKEN
-    path.parent.mkdir(parents=True, exist_ok=True)
     spans = {stage: [span.low, span.high] for stage, span in plan.items()}
-    lines = "".join(json.dumps(asdict(each) | {"planned": spans.get(each.stage)}) + "\n" for each in taken)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(lines)
+    append_lines(Path(results) / TAKEN, [replace(each, planned=spans.get(each.stage)) for each in taken])
 
 
 def in_all(spans: Mapping[str, Span]) -> Span:

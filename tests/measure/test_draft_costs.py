@@ -44,6 +44,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     module._known.clear()
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("engine", ["fused", "hf", "graph"])
 def test_every_width_is_timed_and_the_pair_is_measured_once(
     tiny_pair: Pair, engine: str, monkeypatch: pytest.MonkeyPatch

@@ -123,6 +123,7 @@ def test_a_vanilla_point_is_its_own_baseline(watch, point, examples) -> None:
         assert line.library is None
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(("library", "times"), [(0, 0), (1, 1), (-1, 4)])
 def test_the_library_runs_on_as_many_examples_as_were_asked_for(watch, point, examples, library, times) -> None:
     watched = watch(library=library)

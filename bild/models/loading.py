@@ -55,6 +55,8 @@ class Pair:
             self._engines[("large", name)], self._engines[("small", name)] = both
         if key not in self._engines:
             module = (self.large if role == "large" else self.small).module
+            other = "large" if role == "small" else "small"
+            options |= {"small": role == "small", "beside": self._engines.get((other, name))}
             self._engines[key] = build_engine(name, module, **options)
         return self._engines[key]
 

@@ -39,7 +39,7 @@ class FusedEngine(Engine):
         self.device = module.device
         self.kernels = kernels or kernels_for(self.device, dtype)
         in_panels = self.kernels.name == "panels"
-        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary, in_panels=in_panels)
+        self.weights = t5.weights_of(module, dtype, vocabulary, in_panels=in_panels)
         self.dtype = dtype
         self.eos = eos
         self.length = 0

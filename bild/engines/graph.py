@@ -74,7 +74,7 @@ class GraphEngine(Engine):
         small: bool = False,
     ) -> None:
         """`pool`: that of the other model of the pair. `small`: drafts may run a step ahead of the host."""
-        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary)
+        self.weights = t5.weights_of(module, dtype, vocabulary, in_panels=False)
         self.dtype = dtype
         self.eos = eos
         self.device = self.weights.device

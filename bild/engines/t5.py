@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -159,6 +159,22 @@ def prepare(
         cross_kv=matrix(*cross),
         head=Matrix.of(state["lm_head.weight"][:vocabulary].to(dtype), in_panels=in_panels),
     )
+
+
+def weights_of(model: Any, dtype: torch.dtype, vocabulary: int, **layout: Any) -> Weights:
+    """Return the weights of a model laid out: its own, which it shares, or those of a library's module, made now."""
+    if hasattr(model, "weights"):
+        shared: Weights = model.weights(dtype, vocabulary, **layout)
+        return shared
+    return prepare(model.state_dict(), model.config, dtype, vocabulary, **layout)
+
+
+def first_layers(weights: Weights, layers: int, *, in_panels: bool = False) -> Weights:
+    """Return the model of the first decoder layers over the same tensors; only `cross_kv` is a copy, of its part."""
+    shape = weights.shape
+    columns = layers * 2 * shape.heads * shape.key_size
+    kv = Matrix.of(weights.cross_kv.plain[:, :columns].t(), in_panels=in_panels)
+    return replace(weights, decoder=weights.decoder[:layers], cross_kv=kv)
 
 
 def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:

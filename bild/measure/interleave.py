@@ -26,6 +26,7 @@ from bild.engines import DTYPES
 from bild.engines.kernels import Kernels, kept_or_own, kernels_for
 from bild.measure.aggregate import run_fields, trace, vanilla_run
 from bild.measure.draft_costs import costs_of
+from bild.measure.gpu import watch
 from bild.measure.live import Run, engines_of, prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off
@@ -120,6 +121,9 @@ class Measurement:
         gc.collect()
         with collector_off():
             for n, (index, example) in enumerate(pending, 1):
+                watch(self.pair.device).between()
+                if 0 <= self.settings.library <= index:
+                    self.pair.release_library()
                 self._measure_one(index, example, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()

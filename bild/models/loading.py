@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
-from bild.engines.early_exit import truncated
-from bild.engines.fused import FusedEngine
 from bild.engines.kernels import Kernels, kernels_for
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
+from bild.models.device import resolve_device
 from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.source import read_config
 from bild.progress import say
@@ -37,7 +36,6 @@ class Pair:
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
     _engines: dict[tuple[str, str], Engine] = field(default_factory=dict)
-    _weights: dict[tuple[str, bool], t5.Weights] = field(default_factory=dict)
     _kernels: Kernels | None = None
 
     def __repr__(self) -> str:
@@ -51,14 +49,23 @@ class Pair:
         options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
         options["kernels"] = self.kernels
         if key not in self._engines and self.exit is not None:
-            both = build_exit_engines(name, self.large.module, self.exit, **options)
+            model = self.large.module if name == "hf" else self.large
+            both = build_exit_engines(name, model, self.exit, **options)
             self._engines[("large", name)], self._engines[("small", name)] = both
         if key not in self._engines:
-            module = (self.large if role == "large" else self.small).module
-            other = "large" if role == "small" else "small"
+            model, other = self.model(role), "large" if role == "small" else "small"
             options |= {"small": role == "small", "beside": self._engines.get((other, name))}
-            self._engines[key] = build_engine(name, module, **options)
+            self._engines[key] = build_engine(name, model.module if name == "hf" else model, **options)
         return self._engines[key]
+
+    def model(self, role: str) -> Model:
+        """Return the model of `role`, "large" or "small"."""
+        return self.large if role == "large" else self.small
+
+    def release_library(self) -> None:
+        """Free the library's module of the large model, when `generate()` has had its share of the examples."""
+        if ("large", "hf") not in self._engines:
+            self.large.release()
 
     @property
     def kernels(self) -> Kernels:
@@ -74,21 +81,9 @@ class Pair:
         self._kernels = kernels
 
     def weights(self, role: str, kernels: Kernels | None = None) -> t5.Weights:
-        """Return the weights of `role` as an engine with these kernels has them, and its own where it is there."""
+        """Return the weights of `role` as an engine with these kernels has them; whoever has them shares them."""
         panels = (kernels or self.kernels).name == "panels"
-        key = role, panels
-        if key not in self._weights:
-            engine = self._engines.get((role, "fused"))
-            if self.exit is None and isinstance(engine, FusedEngine) and (engine.kernels.name == "panels") == panels:
-                self._weights[key] = engine.weights
-            else:
-                module = (self.large if role == "large" else self.small).module
-                if role == "small" and self.exit is not None:
-                    module = truncated(module, self.exit)
-                dtype = DTYPES[self.dtype]
-                state, config = module.state_dict(), module.config
-                self._weights[key] = t5.prepare(state, config, dtype, self.vocabulary, in_panels=panels)
-        return self._weights[key]
+        return self.model(role).weights(DTYPES[self.dtype], self.vocabulary, in_panels=panels)
 
     def calm_engine(self, name: str) -> CalmEngine:
         """Return the large model as `method=calm` runs it, over its engine's weights and buffers; built once."""
@@ -114,23 +109,6 @@ class Pair:
             raise BildError(f"The pair {self.name} has no tokenizer: its output is token ids only.")
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the device of a name; "auto" takes the first CUDA device where there is one."""
-    if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise BildError(f"engine.device={device} is not a device: use auto, cpu, cuda or cuda:N.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise BildError(f"engine.device={device} is not supported: use auto, cpu, cuda or cuda:N.")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise BildError(
-            f"engine.device={device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices."
-        )
-    return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
 
 
 def load_pair(

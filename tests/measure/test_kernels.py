@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -116,8 +116,8 @@ def test_a_tree_grows_on_with_the_choice_that_it_was_made_with(
     for kernels, method in ((PANELS, "bild"), (TORCH, "speculative")):
         pair.use(kernels)
         tree = growing.grow(tmp_path, pair, TASK, data, [(MethodConfig(method), ThresholdConfig())])
-        assert tree.head["kernels"] == asdict(PANELS)
+        assert tree.head.kernels == asdict(PANELS)
     assert set(kinds) == {HostBranches}
-    del tree.head["kernels"]  # as in trees that were made before
-    growing.Grower(pair, [], [], growing.group([]), tree.head, None)
+    before = replace(tree.head, kernels=None)  # as in trees that were made before
+    growing.Grower(pair, [], [], growing.group([]), before, None)
     assert kinds[-1] is TorchBranches

@@ -248,7 +248,7 @@ def test_decoding_does_no_input_and_output() -> None:
     ("statement", "absent"),
     [
         ("import bild", HEAVY),
-        ("import bild.api", {"hydra", "omegaconf"}),
+        pytest.param("import bild.api", {"hydra", "omegaconf"}, marks=pytest.mark.slow),  # takes torch along
         (all_of("decoding", "results", "report"), HEAVY),
         ("import bild.tasks, bild.metrics", {"torch", "transformers", "hydra"}),
         ("import bild.run, bild.demo, bild.doctor, bild.cli.door", {"torch", "transformers"}),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests import hubcache, lanes
@@ -42,6 +43,14 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_locks(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Locks of devices of their own, so that the tests wait for no measurement and keep none waiting."""
     os.environ["BILD_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def calm_machine() -> Iterator[None]:
+    """A machine that nobody else uses: what a test measures is no claim, and it must not wait for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psutil, "cpu_percent", lambda interval: 0.0)
+        yield
 
 
 @pytest.fixture

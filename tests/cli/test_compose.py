@@ -173,14 +173,23 @@ def test_the_demo_has_points_of_its_own() -> None:
     config = compose([], "demo", DemoConfig)
     settings = config.settings()
     assert [method.name for method, _ in settings][:3] == ["vanilla", "small", "speculative"]
-    assert {(t.fb, t.rb) for method, t in settings if method.name == "bild"} >= {(0.6, 2.0), (0.25, 3.0)}
+    assert [(t.fb, t.rb) for method, t in settings if method.name == "bild"] == [(0.6, 1.0), (0.4, 1.0), (0.5, 1.0)]
     assert {method.first for method, _ in settings} == {"small"}
     assert (config.task.name, config.model.name, config.results) == ("embedded", "embedded-aligned", "results/demo")
 
 
+def test_the_demo_is_judged_on_texts_that_nothing_was_chosen_on() -> None:
+    config = compose([], "demo", DemoConfig)
+    assert config.task.split == config.task.confirm == "confirm"
+    assert config.timed is not None
+    assert compose(["task=multi30k"], "demo", DemoConfig).task.split == "test"
+    assert compose(["task.split=choose"], "demo", DemoConfig).task.split == "choose"
+
+
 def test_a_point_of_the_demo_is_any_method_with_its_switches_and_thresholds() -> None:
     points = "{method: cascade, alpha: 0.2}, {method: calm, exit: 0.8, confidence: softmax}, {method: chow, alpha: 0.3}"
-    config = compose([f"points=[{points}, {{rules: authors, first: large}}]", "method.unsure=drop"], "demo", DemoConfig)
+    options = [f"points=[{points}, {{rules: authors, first: large}}]", "method.unsure=drop", "timed=null"]
+    config = compose(options, "demo", DemoConfig)
     (cascade, loses), (calm, leaves), (chow, _), (bild, usual) = config.settings()
     assert (cascade.name, cascade.max_draft, loses.alpha) == ("cascade", 10, 0.2)
     assert (calm.name, calm.confidence, leaves.exit) == ("calm", "softmax", 0.8)

@@ -183,6 +183,12 @@ def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str
         ("[{method: cascade, alpha: 2}]", "threshold.alpha=2 is out of range"),
         ("[{method: oracle}]", "method=oracle cannot be run live"),
         ("[{method: calm}] engine=hf", "method=calm does not run on engine=hf"),
+        (
+            "[{}, {method: calm}]",
+            "points[1], calm, goes by what only a live run knows, and no decision tree can judge it",
+        ),
+        ("[{max_draft: auto}]", "points[0], bild, goes by what only a live run knows"),
+        ("[{}] timed=0", "timed=0 is out of range"),
         ("3", "points=3 is not a list, as in [a,b]: give a list"),
         ("[3]", "points[0]=3 is not a point: give a mapping, as in {method: bild, fb: 0.3}."),
     ],

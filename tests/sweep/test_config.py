@@ -11,16 +11,8 @@ from bild.cli import compose, options
 from bild.cli.compose import published_settings
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.sweep.config import (
-    BASELINE,
-    GRID,
-    PUBLISHED,
-    Goal,
-    GridConfig,
-    SweepConfig,
-    SweptPoint,
-    grid_points,
-)
+from bild.sweep.config import Goal, GridConfig, SweepConfig
+from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint, grid_points
 from tests.cli.commands import call
 
 
@@ -103,15 +95,15 @@ def test_the_papers_settings_are_composed_from_its_experiments() -> None:
     ("typed", "goal", "told"),
     [
         ("find=speedup margin=1", Goal("speedup", 1.0), "sweep.find=speedup sweep.margin=1"),
-        ("find=speedup", Goal("speedup", 1.0), "sweep.find=speedup sweep.margin=1"),
+        ("find=speedup", Goal("speedup", 0.5), "sweep.find=speedup sweep.margin=0.5"),
         ("find=speedup margin=0", Goal("speedup", 0.0), "sweep.find=speedup sweep.margin=0"),
         ("find=speedup margin=-0.5", Goal("speedup", -0.5), "sweep.find=speedup sweep.margin=-0.5"),
         ("find=quality at_least=1.8", Goal("quality", 1.8), "sweep.find=quality sweep.at_least=1.8"),
-        ("find=front", Goal("front"), "sweep.find=front"),
+        ("find=front", Goal("front", 0.5), "sweep.find=front"),
     ],
 )
 def test_goals(typed: str, goal: Goal, told: str) -> None:
-    found = sweep(*(f"sweep.{option}" for option in typed.split())).sweep.goal
+    found = sweep(*(f"sweep.{option}" for option in typed.split())).sweep.goal(0.5)
     assert found == goal
     assert str(found) == told
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
-from bild.results.parts import Counts, Engine, Interval, Method, Threshold
+from bild.results.parts import Counts, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
-from bild.results.record import upgrade_settings
+from bild.results.record import upgrade_settings, with_ends
 
 PREDICTED = "predicted.json"
 PREDICTED_SCHEMA = 3
@@ -110,7 +110,7 @@ class PredictedPoint:
     """Over vanilla decoding by the large model on the same engine, ratio of totals."""
     front: bool
     """True where no other point is predicted to be as good and faster, or as fast and better."""
-    difference: Interval | None = None
+    difference: Difference | None = None
     """Quality less that of vanilla, paired."""
     chosen: str | None = None
     """The reason to measure it: "baseline", "published", "front" or, where all are, "grid"; null: it is not."""
@@ -177,9 +177,16 @@ def _upgrade(plain: Any) -> Any:
     """
     if not isinstance(plain, dict) or plain.get("schema") not in (1, 2) or not isinstance(plain.get("points"), list):
         return plain
-    old = plain["schema"] == 1
-    points = [upgrade_settings(point) if old and isinstance(point, dict) else point for point in plain["points"]]
+    points = [_newer(point, plain) if isinstance(point, dict) else point for point in plain["points"]]
     return plain | {"schema": PREDICTED_SCHEMA, "points": points}
+
+
+def _newer(point: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    if plain["schema"] == 1:
+        point = upgrade_settings(point)
+    if isinstance(confidence := plain.get("confidence"), float) and "difference" in point:
+        return point | {"difference": with_ends(point["difference"], confidence)}
+    return point
 
 
 def find_predicted(root: Path) -> list[tuple[Path, Predicted]]:

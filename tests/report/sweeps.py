@@ -22,7 +22,7 @@ from bild.results.predicted import (
     predicted_to_json,
 )
 from bild.results.prices import PriceError
-from bild.sweep.config import SweptPoint
+from bild.sweep.grid import SweptPoint
 from tests.records import make_record
 
 LIKE = make_record()

@@ -246,6 +246,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
     started = [
         subprocess.Popen(

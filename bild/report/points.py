@@ -127,8 +127,7 @@ def _columns(section: Section, values: Sequence[Values], write: Callable[..., st
 
 def verdict_words(found: Verdict) -> str:
     """Write `shown`, `refuted`, or `undecided +420`: about so many more examples would decide."""
-    more = f" +{float(f'{found.more:.2g}'):,.0f}" if found.kind == "undecided" and found.more else ""
-    return f"{found.kind}{more}"
+    return f"{found.kind} +{found.more_words}" if found.kind == "undecided" and found.more else found.kind
 
 
 def between_words(record: Record) -> str:

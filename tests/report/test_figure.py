@@ -16,9 +16,9 @@ from bild.errors import BildError
 from bild.report import draw, make_section, save
 from bild.report.figures.front import library_position
 from bild.report.labels import Box, extent
-from bild.results import Record
+from bild.results import Interval, Record
 from bild.results.parts import Library
-from tests.records import VANILLA_QUALITY, make_point, make_record, make_sweep
+from tests.records import SWEEP, VANILLA_QUALITY, make_point, make_record, make_sweep
 
 REPOSITORY = Path(__file__).parents[2]
 SAVE = """
@@ -105,6 +105,14 @@ def test_both_intervals_are_bars() -> None:
     assert lost is not None
     assert [[speed.low, lost.value], [speed.high, lost.value]] in lines
     assert [[speed.value, lost.low], [speed.value, lost.high]] in lines
+
+
+def test_a_wild_interval_leaves_the_frame_and_squeezes_no_point() -> None:
+    records = make_sweep()
+    records[3] = make_point(*SWEEP[3], latency__speedup__total=Interval(1.53, 0.02, 90.0))
+    left, right = draw(records).axes[0].get_xlim()
+    assert -0.2 < left < 1
+    assert 2.61 < right < 4
 
 
 def test_points_are_named_by_their_thresholds() -> None:

@@ -85,7 +85,7 @@ def _measure(
     for point in pending:
         record = make_record(config, pair, data, point, environment | seen, shared)
         point.folder.finish(record)
-        warnings.add(record.latency.stationarity.warning)
+        warnings |= {record.latency.stationarity.warning, record.counts.warning}
     for text in sorted(filter(None, warnings)):
         say(f"warning: {text}")
 

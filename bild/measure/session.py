@@ -102,7 +102,7 @@ def shared_identity(
         "task": config.task.identity | {"data": data.provenance["hash"]},
         "pair": spec.fingerprints(),
         "engine": dataclasses.asdict(config.engine) | {"device": device},
-        "measure": dataclasses.asdict(config.measure),
+        "measure": config.measure.identity,
         "machine": environment["machine"]["fingerprint"],
         "packages": environment["packages"],
         "python": environment["python"],
@@ -151,10 +151,17 @@ def make_record(
 ) -> Record:
     """Return the record of a point whose folder has all examples of `data`, perhaps among others."""
     task, measure, method = config.task, config.measure, point.method
-    by_id = {sample.id: sample for sample in point.folder.samples()}
-    samples = [by_id[example.id] for example in data.examples]
+    references = {example.id: example.reference for example in data.examples}
+    samples = [sample for sample in point.folder.samples() if sample.id in references]  # as they were measured
     own, threshold = recorded(settings(method, point.threshold), thresholds_of(method, point.threshold))
-    quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
+    quality, joint = quality_and_joint(
+        samples,
+        [references[sample.id] for sample in samples],
+        task.metric,
+        measure.confidence,
+        exact=_exact(method, own),
+        data=data.provenance["hash"],
+    )
     return Record(
         schema=SCHEMA_VERSION,
         hash=point.folder.digest,
@@ -181,6 +188,12 @@ def make_record(
         draft_costs=point.folder.draft_costs() if paced(method) else None,
         command=command_of(config, own, threshold, data.provenance["samples"]),
     )
+
+
+def _exact(method: MethodConfig, recorded: Method) -> bool:
+    """Whether a method writes vanilla's text by its rules, so that only rounding could part them."""
+    verified = method.spec.keep == recorded.keep == "exact" and recorded.verify_eos is not False
+    return method.name == "vanilla" or verified
 
 
 def command_of(config: RunConfig, method: Method, threshold: Threshold, samples: int | None) -> str:

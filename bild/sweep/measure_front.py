@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from bild.measure.environment import busy_warning, disturbed, state
 from bild.measure.gpu import uuid_of
 from bild.measure.session import make_record, next_session, open_point
-from bild.metrics.bootstrap import longer_side, ratio_of_totals
+from bild.metrics import speedup
+from bild.metrics.bootstrap import longer_side
 from bild.progress import track
 from bild.results import Interval
 from bild.results.locking import device_lock
@@ -115,14 +116,13 @@ class MeasuredFront:
         """Return its speedup over vanilla, on the examples that it has."""
         key = candidate.point.key, self.examples
         if key not in self._speedups:
-            found, measure = self.samples(candidate), self.work.config.measure
-            self._speedups[key] = ratio_of_totals(
+            found = self.samples(candidate)
+            self._speedups[key] = speedup(
                 [s.baseline_seconds for s in found],
                 [s.seconds for s in found],
-                draws=measure.draws,
-                confidence=measure.confidence,
-                seed=measure.seed,
-            )
+                [s.session for s in found],
+                confidence=self.work.config.measure.confidence,
+            ).total
         return self._speedups[key]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -45,9 +46,9 @@ def _tried(case: Callable[[], str | None]) -> str | None:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
 
 
-def _engine(pair: Pair, role: str, capacity: int) -> Engine:
-    model = pair.model(role)
-    return build_engine("graph", model, dtype=pair.dtype, eos=-1, vocabulary=pair.vocabulary, capacity=capacity)
+def _engine(pair: Pair, role: str, capacity: int, beside: Engine | None = None) -> Engine:
+    options: dict[str, Any] = {"dtype": pair.dtype, "eos": -1, "vocabulary": pair.vocabulary, "capacity": capacity}
+    return build_engine("graph", pair.model(role), **options, small=role == "small", beside=beside)
 
 
 def _source(pair: Pair) -> list[int]:
@@ -79,9 +80,10 @@ def _poison(scale: Scale, pair: Pair) -> str | None:
 def _grow(scale: Scale, pair: Pair) -> str | None:
     """Let two engines, in turn, write beyond the room that they were built with."""
     roomy = {role: _written(_engine(pair, role, 2 * _TEXT), pair, _TEXT) for role in ("large", "small")}
-    tight = {role: _engine(pair, role, scale.capacity) for role in roomy}
+    large = _engine(pair, "large", scale.capacity)
+    small = _engine(pair, "small", scale.capacity, beside=large)
     for _ in range(2):
-        for role, engine in tight.items():
+        for role, engine in (("large", large), ("small", small)):
             if wrong := _parted([roomy[role]], [_written(engine, pair, _TEXT)]):
                 return f"{role}: {wrong}"
     return None

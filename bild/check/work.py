@@ -49,8 +49,9 @@ def run(scale: Scale) -> Iterator[Checked]:
                 "gpu": record.environment.get("gpu"),
             }
             disturbed = record.environment["busy"]
-            verdict = SLOW if disturbed and scale.on_gpu else OK
-            yield Checked("run", record.label, verdict, f"{seen}{'; ' + disturbed if disturbed else ''}", figures)
+            verdict = WRONG if record.counts.warning else SLOW if disturbed and scale.on_gpu else OK
+            told = "; ".join(filter(None, (seen, record.counts.warning, disturbed)))
+            yield Checked("run", record.label, verdict, told, figures)
 
 
 def tree(scale: Scale) -> Iterator[Checked]:

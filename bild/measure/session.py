@@ -68,7 +68,7 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             for point in pending:
                 record = make_record(config, pair, data, point, environment | seen, shared)
                 point.folder.finish(record)
-                warnings.add(record.latency.stationarity.warning)
+                warnings |= {record.latency.stationarity.warning, record.counts.warning}
             for text in sorted(filter(None, warnings)):
                 say(f"warning: {text}")
         return [Point(point.folder.path, point.folder.record() or _unfinished(point)) for point in opened]

@@ -214,6 +214,8 @@ def _reasons(record: Record, commit: str | None) -> list[str]:
         found.append(f"stale: measured at {git['sha'][:10]}, the newest point at {commit[:10]}")
     if steady.warning:
         found.append(f"drift: the baseline's pace changed by {100 * steady.drift:+.0f} %")
+    if record.counts.warning:
+        found.append("passes: more was run or captured than the method needs")
     if record.environment.get("busy"):
         found.append("busy: the machine had other work when the run began")
     if record.sessions > 1:

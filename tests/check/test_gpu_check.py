@@ -60,7 +60,7 @@ def test_every_step_runs_on_a_cpu_at_tiny_sizes(checked: tuple[Finished, Path]) 
 @pytest.mark.slow
 def test_the_table_is_drawn_from_the_file(checked: tuple[Finished, Path]) -> None:
     done, path = checked
-    again = call("bild.report", str(path), cwd=path.parent)
+    again = call("bild.report.__main__", str(path), cwd=path.parent)
     assert again.code == 0
     assert again.out.strip() in done.out
     assert "GPU check: " in again.out

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
 from bild.engines.graph import ALIGN, SOURCES, bucket_of
+from bild.hub import cached_snapshot, is_name
 from bild.models.checkpoint import kept_dtype, meta_module
+from bild.models.shapes import model_config
+from bild.models.source import EMBEDDED
 
+_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
 CONTEXT = 0.6e9
 """Bytes that CUDA, its libraries and the captured graphs take beside the tensors: an allowance, not a measurement."""
 
@@ -65,6 +72,30 @@ def need_of(
         )  # its cross_kv
     state = sum(_state_bytes(config, kind, source_limit, capacity, engine) for config in configs)
     return Need(weights, modules[0] if library else 0, state)
+
+
+def config_named(name: str, role: str, shapes: Mapping[str, ShapeConfig]) -> Any | None:
+    """Return the library's configuration of a checkpoint without its weights: its own, if it is here, or by its name.
+
+    `role` is "large" or "small", `shapes` are those of published checkpoints, by name. None where neither tells.
+    """
+    from transformers import AutoConfig
+
+    here = EMBEDDED / role if name == "embedded" else Path(name).expanduser()
+    cached = None if here.is_dir() or not is_name(name) else cached_snapshot(name, "model")
+    folder = cached or here
+    if (folder / "config.json").is_file():
+        return AutoConfig.from_pretrained(folder)
+    found = _NAMED.search(name)
+    shape = shapes.get(found[0].lower()) if found else None
+    return None if shape is None else model_config(shape)
+
+
+def configs_named(checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]) -> list[Any] | None:
+    """Return the configurations of a pair, (large, small), or the large one alone with an exit; None where unknown."""
+    names = [(checkpoints.large, "large"), *([] if exit else [(checkpoints.small or "", "small")])]
+    found = [config_named(name, role, shapes) for name, role in names]
+    return None if None in found else found
 
 
 def module_bytes(config: Any, dtype: torch.dtype) -> int:

@@ -17,7 +17,7 @@ from bild.measure.gpu import watch
 from bild.models.checkpoint import free_memory
 from bild.models.memory import CONTEXT, free_bytes, module_bytes
 from bild.models.shapes import model_config, random_model
-from bild.results.bench import FAILED, MEASURED, BenchResult
+from bild.results.bench import FAILED, MEASURED, BenchResult, Row
 from bild.results.check import OK, SKIPPED, SLOW, WRONG, Checked
 
 _WIDTHS = (1, 12)
@@ -116,7 +116,6 @@ def benches(scale: Scale) -> Iterator[Checked]:
 
 def _judged(result: BenchResult, what: str, scale: Scale) -> Iterator[Checked]:
     """Say what was measured of each row, and whether graph is as near to the roofline as it should be."""
-    graph, hf = result.rows.get("graph"), result.rows.get("hf")
     for name, row in result.rows.items():
         figures = dataclasses.asdict(row)
         if row.status != MEASURED or row.ms_per_token is None:
@@ -125,9 +124,14 @@ def _judged(result: BenchResult, what: str, scale: Scale) -> Iterator[Checked]:
             continue
         seen = f"{row.ms_per_token.median:.2f} ms a token"
         seen += f", {row.over_roofline:.1f}x the roofline" if row.over_roofline else ""
-        verdict = OK
-        if name == "graph" and scale.on_gpu and graph is not None:
-            beyond = (row.over_roofline or 0.0) > _ROOFLINE.get(result.dtype, 4.5)
-            behind = bool(hf and hf.ms_per_token) and hf.ms_per_token.median < _LIBRARY * row.ms_per_token.median  # type: ignore[union-attr]
-            verdict = SLOW if beyond or behind else OK
-        yield Checked("bench", f"{what}: {name}", verdict, seen, figures)
+        slow = name == "graph" and scale.on_gpu and _slow(result, row)
+        yield Checked("bench", f"{what}: {name}", SLOW if slow else OK, seen, figures)
+
+
+def _slow(result: BenchResult, graph: Row) -> bool:
+    """Tell whether graph is far from the roofline, or near to the library's modules."""
+    hf = result.rows.get("hf")
+    assert graph.ms_per_token is not None
+    if hf is not None and hf.ms_per_token is not None and hf.ms_per_token.median < _LIBRARY * graph.ms_per_token.median:
+        return True
+    return (graph.over_roofline or 0.0) > _ROOFLINE[result.dtype]

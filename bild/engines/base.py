@@ -108,7 +108,7 @@ class Engine(ABC):
     eos: int
     device: torch.device
     starts_together: bool = False
-    """Whether it shares an encoder pass with another engine, which must start before either is fed."""
+    """True where it shares an encoder pass with another engine, which must start before either is fed."""
     passes: int = 0
     """Forward passes that it has run in all, those included that nobody asked for."""
     captured: int = 0

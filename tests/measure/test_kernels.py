@@ -14,7 +14,7 @@ from bild.cli import compose
 from bild.config import MeasureConfig, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
 from bild.engines.kernels import Kernels, kept_or_own
 from bild.engines.t5_host import HostDecoder
-from bild.measure.interleave import Measurement, OpenPoint, by_kernels
+from bild.measure.interleave import Measurement, OpenPoint, by_kernels, placed
 from bild.measure.session import measure_points
 from bild.models import Pair
 from bild.results import PointFolder
@@ -70,7 +70,7 @@ def test_points_that_began_otherwise_are_measured_apart(points: list[OpenPoint],
     points[0].folder.keep_kernels(asdict(PANELS))
     points[1].folder.keep_kernels(asdict(TORCH))
     measurement = Measurement(pair, "fused", TASK, MeasureConfig(warmup=0, library=0))
-    for _ in measurement.measure(load_task(TASK).examples, points, 1):
+    for _ in measurement.measure(placed(load_task(TASK).examples, measurement.settings, 0), points, 1):
         used = isinstance(pair.engine("large", "fused").decoder, HostDecoder)
         assert used == (pair.kernels.name == "panels")
         assert [bool(point.folder.samples()) for point in points] == [True, not used, True]

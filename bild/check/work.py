@@ -34,7 +34,7 @@ def run(scale: Scale) -> Iterator[Checked]:
             task=TaskConfig(samples=scale.samples),
             model=scale.model,
             engine=EngineConfig(name="graph", device=str(scale.device)),
-            measure=MeasureConfig(library=min(scale.samples, 8), warmup=2),
+            measure=MeasureConfig(library=min(scale.samples, 8), warmup=2, sessions=1, calm_minutes=0),
             results=folder,
         )
         points = measure_points(config, [(MethodConfig(name), ThresholdConfig()) for name in ("vanilla", "bild")])

@@ -87,7 +87,7 @@ class GraphEngine(Engine):
         self.small = small
         self.ahead = False
         self.length = 0
-        self._programs = self.pool.table()
+        self._programs = self.pool.join(self)
         self._events = self.pool.events(2)
         self._slot = 0
         self._sound = True
@@ -103,7 +103,7 @@ class GraphEngine(Engine):
         """Allocate all static buffers. The row behind the capacity takes what padding writes; nobody reads it."""
         shape, device, pinned = self.weights.shape, self.device, self.pool.active
         self.capacity = rows = -(-capacity // ALIGN) * ALIGN
-        self.pool.reserve(rows + 1)
+        self.pool.text.reserve(rows + 1)
         size = (len(self.weights.decoder), 2, shape.heads, rows + 1, shape.key_size)
         # Zeros: a masked position's key is still multiplied, and NaN times nothing is NaN.
         self.cache = torch.zeros(size, dtype=self.dtype, device=device)
@@ -126,9 +126,9 @@ class GraphEngine(Engine):
     @torch.inference_mode()
     def prepare_kinds(self, plan: Plan, kinds: Sequence[str], drafts: str | None) -> None:
         """Make the programs of these kinds for every source and width of a plan, and see whether drafts run ahead."""
-        if plan.positions > self.capacity:
-            self._allocate(plan.positions)
-        for length in plan.sources():
+        self.pool.resize(plan.positions)
+        lengths = plan.sources()
+        for length in lengths:
             self.source = self._source(length)
             for kind in kinds:
                 for width in WIDTHS[: WIDTHS.index(self._width(min(plan.widest, WIDTHS[-1]))) + 1]:
@@ -137,7 +137,7 @@ class GraphEngine(Engine):
                     self._move(0, 1)
                     self._program(kind, width)
                     self._placed = None
-        if self.pool.active and self.small and drafts:
+        if self.pool.active and self.small and drafts and lengths:
             self.ahead = self._ahead_pays(drafts)
         self.pool.text.forget()
 
@@ -289,12 +289,16 @@ class GraphEngine(Engine):
             source.cross_values.zero_()
 
     def _reserve(self, positions: int) -> None:
-        """Make room for so many positions. Where buffers move, all graphs of the pair are dropped before."""
+        """Make room for so many positions, and for some more where there is too little."""
         if positions > self.capacity:
-            cache, rows, sources = self.cache, self.capacity, self.sources
-            self._allocate(max(positions, 2 * rows))
-            self.cache[:, :, :, :rows] = cache[:, :, :, :rows]
-            self.sources = sources
+            self.pool.resize(max(positions, 2 * self.capacity))
+
+    def resize(self, positions: int) -> None:
+        """Make room for so many positions, and keep what is cached. No graph may be left."""
+        cache, rows, sources = self.cache, self.capacity, self.sources
+        self._allocate(positions)
+        self.cache[:, :, :, :rows] = cache[:, :, :, :rows]
+        self.sources = sources
 
     def _program(self, kind: str, width: int) -> Program:
         """Return the program of this kind and width on the current source: a graph's replay, or the plain function."""

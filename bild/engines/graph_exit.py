@@ -32,11 +32,11 @@ class GraphExitEngine(GraphEngine):
         super()._allocate(capacity)
         self.residuals = torch.zeros(self.capacity + 1, self.weights.embed.shape[1], device=self.device)
 
-    def _reserve(self, positions: int) -> None:
-        if positions > self.capacity:
-            kept = self.residuals[: self.capacity]
-            super()._reserve(positions)
-            self.residuals[: len(kept)] = kept
+    def resize(self, positions: int) -> None:
+        """See `GraphEngine.resize`."""
+        kept = self.residuals[: self.capacity]
+        super().resize(positions)
+        self.residuals[: len(kept)] = kept
 
     def prepare_view(self, view: View, plan: Plan) -> None:
         """See `Engine.prepare`. The large model takes up what the small one left, or works alone, a token a pass."""

@@ -11,6 +11,8 @@ Both models read and write the tokens of one text on the device, so that a draft
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -22,6 +24,15 @@ Program = Callable[[], None]
 _UNKNOWN = -1
 
 
+class Resizable(Protocol):
+    """An engine as its pool sees it."""
+
+    capacity: int
+
+    def resize(self, positions: int) -> None:
+        """Make room for so many positions."""
+
+
 class GraphPool:
     """Captures programs on a CUDA device, and hands out their replays; on a CPU the programs themselves."""
 
@@ -31,7 +42,9 @@ class GraphPool:
         self.captured = 0
         """Programs that were captured, in all generations."""
         self.text = DeviceText(self.device, self.active)
+        self._engines: WeakSet[Resizable] = WeakSet()
         self._tables: list[dict[Hashable, Program]] = []
+        """The programs of each engine, those too whose engine is gone: no graph is dropped alone."""
         self._open()
 
     def _open(self) -> None:
@@ -39,15 +52,19 @@ class GraphPool:
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             self._handle = torch.cuda.graph_pool_handle()
 
-    def table(self) -> dict[Hashable, Program]:
-        """Return a table for the programs of one engine, which `retire` empties."""
+    def join(self, engine: Resizable) -> dict[Hashable, Program]:
+        """Return a table for the programs of an engine, which `retire` empties."""
+        self._engines.add(engine)
         self._tables.append({})
         return self._tables[-1]
 
-    def reserve(self, positions: int) -> None:
-        """Drop all graphs, since buffers are about to move, and make room for a text of so many positions."""
-        self.retire()
-        self.text.reserve(positions)
+    def resize(self, positions: int) -> None:
+        """Make room for texts of so many positions in all engines. Their buffers move, so all graphs are dropped."""
+        short = [engine for engine in self._engines if engine.capacity < positions]
+        if short:
+            self.retire()
+        for engine in short:
+            engine.resize(positions)
 
     def retire(self) -> None:
         """Drop the graphs of both models at once, when the device has done with them."""
@@ -84,7 +101,7 @@ class GraphPool:
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, pool=self._handle, stream=self._stream):
                     plain()
-                graph.replay()
+            graph.replay()  # as all will be: whatever the current device is
             if torch.equal(place, before):
                 raise BildError(
                     f"engine=graph captured an empty CUDA graph on {self.device}: its work went to another device or "

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
+from transformers import MT5Config, MT5ForConditionalGeneration, T5ForConditionalGeneration
 
 _GUARDS, _CUDA, _META = "_ZN3c104impl26device_guard_impl_registryE", 1, 14
 _VIEWS = ("view", "_unsafe_view", "permute", "transpose", "t.", "select.", "slice.", "unsqueeze", "expand", "unbind")
 _VIEWS += ("split", "alias", "detach", "narrow", "as_strided", "squeeze", "chunk", "lift_fresh", "prim.")
 _WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal", "item")
-_PRODUCTS = ("mm.", "bmm.", "addmm.", "baddbmm.")
+_PRODUCTS = ("mm.", "matmul.", "bmm.", "addmm.", "baddbmm.")
 
 
 class Launch(NamedTuple):
@@ -94,14 +94,11 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
         guards[_CUDA] = before
 
 
-def fake_module(mode: FakeTensorMode, kind: str, dtype: torch.dtype, device: str, **sizes: Any) -> Any:
-    """Make a T5 ("t5") or mT5 ("mt5") of fake tensors; `wo` is in fp32 where the library has it so."""
-    more: dict[str, Any] = {"decoder_start_token_id": 0, **sizes}
-    if kind == "mt5":
-        more |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
-    config = MT5Config(**more) if kind == "mt5" else T5Config(**more)
+def fake_module(mode: FakeTensorMode, config: Any, dtype: torch.dtype, device: str) -> Any:
+    """Make a T5 or mT5 of fake tensors; `wo` is in fp32 where the library has it so."""
+    multilingual = isinstance(config, MT5Config)
     with torch.device("meta"):
-        module = (MT5ForConditionalGeneration if kind == "mt5" else T5ForConditionalGeneration)(config)
+        module = (MT5ForConditionalGeneration if multilingual else T5ForConditionalGeneration)(config)
     for name, weight in list(module.named_parameters()):
         owner, _, own = name.rpartition(".")
         kept = torch.float32 if dtype == torch.float16 and name.endswith("wo.weight") else dtype
@@ -109,7 +106,7 @@ def fake_module(mode: FakeTensorMode, kind: str, dtype: torch.dtype, device: str
             made = torch.nn.Parameter(torch.empty(weight.shape, dtype=kept, device=device), requires_grad=False)
         setattr(module.get_submodule(owner), own, made)
     head = module.shared.weight
-    if kind == "mt5":
+    if multilingual:
         with mode:
             head = torch.nn.Parameter(torch.empty_like(head), requires_grad=False)
     module.lm_head.weight = head

@@ -89,7 +89,7 @@ def test_prepared_graphs_write_what_the_library_writes(
     device: str, ahead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = Cuda(device).install(monkeypatch)
-    engines = pair_on(cuda)
+    engines = pair_on(cuda, capacity=8 if ahead else LENGTH)  # to grow drops no program
     prepare(*engines)
     cuda.sealed = True
     engines[1].ahead = ahead  # type: ignore[attr-defined]
@@ -166,6 +166,17 @@ def test_no_replay_uses_memory_that_was_given_back(clears: bool, monkeypatch: py
         for engines in (first, second):
             for m in (0, 2, 3):
                 assert decode(engines, POINTS[m], source).decoded.tokens == oracle[n * len(POINTS) + m][0]
+
+
+def test_the_graphs_of_one_engine_are_not_dropped_before_those_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda("cuda:0").install(monkeypatch)
+    large, small = pair_on(cuda)
+    for made in (large, small):
+        made.start(SOURCES[0])
+        made.step([START])
+    del cuda.engines[1:], small, made
+    gc.collect()
+    large.step([5])
 
 
 def test_an_empty_graph_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ MAY_USE: dict[str, set[str]] = {
     "measure": {"decoding", "engines", "models", "tasks", "metrics", "results"},
     "bench": {"measure", "decoding", "engines", "models", "tasks", "metrics", "results"},
     "training": {"measure", "engines", "models", "tasks", "metrics", "results"},
+    "check": {"decoding", "engines", "models", "tasks", "results", "measure", "bench", "tree", "training"},
     "tree": {"decoding", "engines", "models", "tasks", "metrics", "results", "measure.live"},
     "sweep": {"decoding", "engines", "models", "tasks", "metrics", "results", "measure", "bench", "tree", "report"},
 }

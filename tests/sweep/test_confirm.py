@@ -12,8 +12,9 @@ from bild.cli import compose
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.results.lines import read_lines
+from bild.results.looks import LEDGER, Look
 from bild.sweep.config import SweepConfig
-from bild.sweep.confirm import LEDGER, Look, divide, enter
+from bild.sweep.confirm import divide, enter
 from bild.sweep.grid import SweptPoint
 
 

@@ -76,10 +76,8 @@ def test_choosing_without_a_search_is_refused() -> None:
 
 
 def work(folder: Path, data: str = "d") -> Any:
-    task = SimpleNamespace(split="test")
-    return SimpleNamespace(
-        folder=folder, config=SimpleNamespace(task=task), full=SimpleNamespace(provenance={"hash": data})
-    )
+    task, examples = SimpleNamespace(split="test"), SimpleNamespace(provenance={"hash": data})
+    return SimpleNamespace(folder=folder, config=SimpleNamespace(task=task), full=examples, data=examples)
 
 
 def point(fb: float) -> SweptPoint:

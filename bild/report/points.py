@@ -213,8 +213,8 @@ def session_note(section: Section) -> str:
 def _warnings(section: Section) -> list[str]:
     told: dict[str, list[str]] = {}  # points that were measured side by side share their warnings
     for name, record in zip(section.names(), section.records, strict=True):
-        if record.latency.stationarity.warning:
-            told.setdefault(f"Warning: {record.latency.stationarity.warning}", []).append(name)
+        for warning in filter(None, (record.latency.stationarity.warning, record.counts.warning)):
+            told.setdefault(f"Warning: {warning}", []).append(name)
         if count := record.counts.truncated_sources:
             text = f"Note: {count:,} source{'' if count == 1 else 's'} cut at the length limit."
             told.setdefault(text, []).append(name)

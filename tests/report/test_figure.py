@@ -132,6 +132,7 @@ def test_the_authors_rules_have_a_mark_of_their_own() -> None:
     assert "BiLD, authors' rules" in marks(draw(records))
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("records", [make_sweep(), dense()], ids=["sweep", "dense"])
 def test_no_label_overlaps_another_or_a_point(records: list[Record]) -> None:
     figure = draw(records)
@@ -186,6 +187,7 @@ def test_title_and_caption_name_the_conditions() -> None:
         assert needed in text
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("changes", [{}, {"environment__machine__name": "A very long name of a machine " * 5}])
 def test_all_words_are_within_the_figure(changes: dict[str, str]) -> None:
     figure = draw([*make_sweep(**changes), make_record(method__rules="authors", **changes)])
@@ -214,6 +216,7 @@ def test_without_a_timing_the_library_is_not_drawn() -> None:
     assert not any("generate()" in text for text in words(draw(records)))
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(("over", "marker"), [(1 / 0.95, "^"), (1 / 0.7, "^"), (4.0, "<"), (0.1, ">")])
 def test_the_librarys_mark_is_an_arrow_where_it_lies_outside(over: float, marker: str) -> None:
     library = Library(32, 30.0, 32.1, make_record().latency.speedup.total)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests import hubcache
+from tests import hubcache, lanes
 from tests.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 # One thread in a process, as the product measures, and so that tests side by side do not wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the lane before any test is imported."""
+    lanes.choose_lane(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Divide the cases among the lanes before `-m` picks one."""
+    lanes.spread(items)
 
 
 @pytest.fixture(scope="session")

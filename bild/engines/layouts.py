@@ -63,11 +63,11 @@ class Matrix:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights; rows must have it too."""
+        """The dtype of the weights, which rows must have, too."""
         return torch.float32 if self.flat is None else self.flat.dtype
 
     def times(self, x: Tensor) -> Tensor:
-        """x [k, in] times this: [k, out]."""
+        """Multiply x [k, in] by this: [k, out]."""
         if self.panels is not None:
             return self.panels.multiply(x)
         rows = x.shape[0]

@@ -210,7 +210,7 @@ class _Weighing:
         self._scores, self._weights = torch.from_numpy(self.scores), torch.from_numpy(self.weights)
 
     def attend(self, query: Floats, keys: Floats, values: Floats, bias: Floats | None, room: Room) -> None:
-        """query [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n]: the mixture is left in the room."""
+        """Leave a mixture in the room: query [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n]."""
         np.matmul(query, keys, self.scores)
         if bias is not None:
             self.scores += bias
@@ -271,7 +271,7 @@ class Room:
             self.x[: self.count] = x
 
     def normalise(self, eps: float) -> None:
-        """`normed` becomes the RMS norm of `x`, without its gain."""
+        """Set `normed` to the RMS norm of `x`, without its gain."""
         x = self.x
         if self.count == 1:
             row = x[0]

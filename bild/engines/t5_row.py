@@ -22,7 +22,7 @@ class TorchDecoder:
     """A model on any device, in any dtype. `HostDecoder` has the same methods."""
 
     def __init__(self, weights: t5.Weights, *, by_row: bool = True) -> None:
-        """`by_row`: take single tokens through `RowDecoder` where it can run."""
+        """With `by_row`, take single tokens through `RowDecoder` where it can run."""
         self.weights = weights
         fits = weights.device.type == "cpu" and weights.embed.dtype == torch.float32
         self._row = RowDecoder(weights) if by_row and fits else None
@@ -107,7 +107,7 @@ class RowDecoder:
         return x
 
     def logits(self, x: Tensor) -> Tensor:
-        """The residual [D] behind some layer, through the final norm and the head: [V]."""
+        """Take a residual [D] behind some layer through the final norm and the head: [V]."""
         squares = torch.dot(x, x).item()
         check_finite([squares])  # infinite squares make a scale of 0, which would hide that anything is wrong
         scale = 1.0 / sqrt(squares / x.shape[0] + self.weights.shape.eps)

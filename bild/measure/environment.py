@@ -120,10 +120,10 @@ def git_state(folder: Path) -> dict[str, Any]:
     """
 
     def git(*arguments: str) -> str | None:
+        # Without optional locks: a run that is killed must not leave a lock in somebody's repository.
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
         try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()

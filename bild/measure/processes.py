@@ -66,7 +66,7 @@ class _Job:
 
 
 class Beside(Protocol):
-    """Some work that a session does after each example, next to what it measures; it is sent there by pickle."""
+    """Something else that a session decodes after each example, untimed; it goes to the session's process in pickle."""
 
     def begin(self, pair: Pair) -> Callable[[list[int]], list[dict[str, Any]]]:
         """Return what takes the ids of a source when its example is done, and returns plain data."""
@@ -260,7 +260,7 @@ def _work(job: _Job, pair: Pair, points: Sequence[OpenPoint]) -> Iterator[dict[s
     measurement = Measurement(pair, setting.engine.name, setting.task, setting.measure)
     after = job.beside.begin(pair) if job.beside is not None else None
     for each in measurement.measure(job.examples, points, job.session, job.keep_going):
-        yield {"done": each.index, "beside": after(measurement.source(each.example)[0]) if after else []}
+        yield {"done": each.index, "beside": [] if after is None else after(measurement.source(each.example)[0])}
     yield {
         "failed": [(i, point.failed) for i, point in enumerate(points) if point.failed is not None],
         "pair": encode(describe_pair(pair)),

@@ -214,7 +214,7 @@ def _plain(value: Any) -> Any:
 
 
 def config_hash(payload: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of `payload`; folder names carry the first 10.
+    """Return the SHA-256 (64 hex digits) of the canonical JSON of `payload`; folder names carry the first 10.
 
     The order of keys does not matter, 2 and 2.0 are equal, an infinity is the string "inf". BildError on NaN.
     """

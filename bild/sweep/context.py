@@ -33,7 +33,7 @@ from bild.sweep.predict import Predictor
 from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place
 from bild.tree import MissingNodes, Replay, Tree
-from bild.tree.walk import Setting as Point
+from bild.tree.family import Setting as Point
 
 _LOCK = ".sweep.lock"
 

@@ -17,6 +17,7 @@ ROW = {"source": "Ja.", "reference": "Yes."}
 # --- wrong options, which are refused before torch is imported
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -42,6 +43,7 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.spread(12)
 @pytest.mark.parametrize(
     ("arguments", "beginning"),
     [
@@ -97,6 +99,7 @@ def test_a_wrong_option(tmp_path: Path, arguments: str, beginning: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("option", "method"),
     [
@@ -131,6 +134,7 @@ def test_an_option_that_only_calm_heeds(tmp_path: Path, option: str) -> None:
     assert sentence == f"{key} has no effect with method=bild: leave it out, or choose method=calm."
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("arguments", "beginning"),
     [
@@ -158,6 +162,7 @@ def test_an_option_that_one_of_the_runs_does_not_heed(tmp_path: Path, arguments:
     assert sentence.startswith("threshold.fb has no effect with method=vanilla")
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     "option", ["threshold.fb=0.3", "threshold=fallback-only", "method=vanilla", "method.max_draft=3"]
 )
@@ -166,6 +171,7 @@ def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str
     assert sentence.startswith(f"{option.partition('=')[0]} has no effect here: each of the points has its own")
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("points", "beginning"),
     [
@@ -267,6 +273,10 @@ FAULTS = {
         "{} has a config.json that cannot be read (Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1)).",
     ),
+    "config.json that nests too deep": (
+        {"files": {"config.json": b"[" * 200_000}},
+        "{} has a config.json that cannot be read (maximum recursion depth exceeded",
+    ),
     "config.json that is no object": (
         {"files": {"config.json": b"[1]"}},
         "{} has a config.json without a model_type: only T5 and mT5 encoder-decoders can be paired.",
@@ -298,6 +308,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("role", "fault"),
     [*(("large", fault) for fault in FAULTS), ("small", "a missing weight"), ("small", "a damaged tokenizer")],

@@ -123,6 +123,7 @@ def test_large_widths_have_integer_keys_again() -> None:
     assert from_json(to_json(record)).counts.large_widths == {1: 3, 11: 40}
 
 
+@pytest.mark.spread(20)
 @pytest.mark.parametrize("field", FLOATS)
 @pytest.mark.parametrize(("value", "said"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite")])
 def test_no_number_but_a_finite_one_is_written(field: str, value: float, said: str) -> None:
@@ -179,6 +180,7 @@ def test_a_missing_field_is_named(field: str) -> None:
     assert not VALIDATOR.is_valid(plain)
 
 
+@pytest.mark.spread(40)
 @pytest.mark.parametrize("wrong", [[], {}, True])
 @pytest.mark.parametrize("field", [field for field in ALL if field not in OPTIONAL])
 def test_a_field_of_the_wrong_type_is_named(field: str, wrong: Any) -> None:
@@ -249,3 +251,27 @@ def test_headline_and_its_difference() -> None:
     assert record.headline is record.quality.scores["bleu"]
     assert record.headline_difference == record.quality.difference["bleu"]  # type: ignore[index]
     assert make_record(quality__difference=None).headline_difference is None
+
+
+def test_a_record_of_version_2_is_read_with_what_it_could_know() -> None:
+    made = make_record()
+    plain = json.loads(to_json(made)) | {"schema": 2}
+    for name in ("examples", "origin", "data", "settled"):
+        del plain["quality"][name]
+    for name in ("sessions", "between", "percentiles"):
+        del plain["latency"][name]
+    for name in ("lower", "upper", "sd"):
+        del plain["quality"]["difference"]["bleu"][name]
+    read = from_json(json.dumps(plain))
+    assert (read.schema, read.quality.examples, read.quality.origin) == (SCHEMA_VERSION, 888, "live")
+    assert (read.quality.data, read.quality.settled) == (made.task.data["hash"], 0)
+    assert (read.latency.sessions, read.latency.between, read.latency.percentiles) == ([], None, None)
+    found, expected = read.headline_difference, made.headline_difference
+    assert found is not None
+    assert expected is not None
+    assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
+    assert found.lower == pytest.approx(expected.lower, abs=1e-3)
+    assert found.low < found.lower < found.value < found.upper < found.high
+    plain["quality"]["difference"]["bleu"] = {"value": "much", "low": 0, "high": 1}
+    with pytest.raises(BildError, match=r"quality\.difference\.bleu"):
+        from_json(json.dumps(plain))

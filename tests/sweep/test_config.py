@@ -36,6 +36,7 @@ def test_the_papers_grid_goes_by_the_kind_of_task(task: str, fb: list[float], rb
     assert other.axes(config.method, config.task.kind) == {"fb": [0.1], "rb": rb}
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("typed", "labels"),
     [
@@ -89,6 +90,7 @@ def test_the_papers_settings_are_composed_from_its_experiments() -> None:
     assert published_settings("embedded", "embedded") == []
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("typed", "goal", "told"),
     [
@@ -117,6 +119,7 @@ def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
     assert firsts(GridConfig(fb=[0.5], rb=[2]), MethodConfig(first="small")) == ["small"]
 
 
+@pytest.mark.spread(10)
 @pytest.mark.parametrize(
     ("arguments", "beginning"),
     [

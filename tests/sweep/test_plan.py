@@ -32,6 +32,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(rates, "_LONG_ENOUGH_NS", 0)
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("task", EXAMPLES)
 def test_a_plan_of_each_of_the_four_tasks_offline(task: str, tmp_path: Path) -> None:
     done = call("bild.sweep.__main__", f"task={task}", "plan=only", cwd=tmp_path)

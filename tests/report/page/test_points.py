@@ -106,6 +106,7 @@ def test_a_grid_has_the_thresholds_that_its_rules_heed(
     assert place([grid], found) == {"grid": 0, "fb": 0, "value": 0}
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_command_of_a_point_makes_that_point(name: str) -> None:
     keeps = ("share", "top", "exact", None) if METHODS[name].stop else (None,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bild.engines.base import DTYPES, Engine, Summary, common_prefix
+from bild.engines.base import DTYPES, Engine, Plan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
 from bild.engines.fused import FusedEngine
@@ -20,6 +20,7 @@ __all__ = [
     "Engine",
     "FusedEngine",
     "HfEngine",
+    "Plan",
     "Summary",
     "build_engine",
     "build_exit_engines",
@@ -38,11 +39,14 @@ def build_engine(
     vocabulary: int,
     capacity: int = 128,
     kernels: Kernels | None = None,
+    small: bool = False,
+    beside: Engine | None = None,
 ) -> Engine:
     """Build an engine by name over a loaded model, in the dtype that the model was loaded in.
 
     `vocabulary`: the number of token ids that large and small share; `capacity`: decoder positions to make room for
-    (an engine grows beyond it when it must); `kernels`: those that fused multiplies with, None for the fastest.
+    (an engine grows beyond it when it must); `kernels`: those that fused multiplies with, None for the fastest;
+    `small`: whether it is the small model of a pair, and `beside`: the engine of the other one, if it is there already.
     """
     if name == "hf":
         return HfEngine(module, eos=eos, vocabulary=vocabulary)
@@ -51,7 +55,9 @@ def build_engine(
             module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity, kernels=kernels
         )
     if name == "graph":
-        return GraphEngine(module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity)
+        pool = beside.pool if isinstance(beside, GraphEngine) else None
+        options: dict[str, Any] = {"eos": eos, "vocabulary": vocabulary, "capacity": capacity}
+        return GraphEngine(module, dtype=DTYPES[dtype], pool=pool, small=small, **options)
     raise BildError(f"engine={name} is not known: choose hf, fused or graph.")
 
 
@@ -73,7 +79,8 @@ def build_exit_engines(
         engine = FusedEngine(module, dtype=DTYPES[dtype], kernels=kernels, **options)
         return early_exit(FusedSharedLayers(engine, exit_layer))
     if name == "graph":
-        return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, dtype=DTYPES[dtype], **options)))
+        options |= {"dtype": DTYPES[dtype], "small": True}
+        return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, **options)))
     options["dtype"] = dtype
     return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)
 

@@ -132,9 +132,7 @@ class Sessions:
                 run = self._here if count == 1 else self._in_a_process
                 told = [(p.method, p.threshold, p.folder.path, p.folder.digest) for p, _ in going]
                 those = [point for point, _ in going]
-                number = self._begin(those) if count > 1 or self._own is None else self._own
-                self._own = number
-                job = _Job(self.setting, told, block, number, keep_going, beside(), idle)
+                job = _Job(self.setting, told, block, self._begin(those), keep_going, beside(), idle)
                 yield from run(job, those)
 
     def _begin(self, points: Sequence[OpenPoint]) -> int:

@@ -98,6 +98,15 @@ def policy_for(method: MethodConfig, threshold: ThresholdConfig, costs: DraftCos
     return partial(alone, method.spec.author)
 
 
+def writes_vanilla(method: MethodConfig, threshold: ThresholdConfig) -> bool:
+    """Tell whether a method writes vanilla's text by its rules, so that only rounding could part them."""
+    rules = _rules(method, threshold)
+    if rules is None:
+        return method.spec.author == "large"
+    exact = rules.keep == "exact" or (rules.keep == "nll" and rules.threshold == 0.0 and rules.scan == "all")
+    return exact and rules.verify_eos and rules.rollback_eos_ends
+
+
 def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]:
     """Return every switch of the method as it will be used, defaults filled in, for the record."""
     if method.spec.exits:

@@ -19,6 +19,7 @@ from bild.metrics.percentiles import percentiles
 from bild.metrics.speedup import Speed
 from bild.results.codec import hints
 from bild.results.parts import (
+    Agreement,
     Baseline,
     Counts,
     Joint,
@@ -101,7 +102,7 @@ def latency_of(
             ms_per_example=sum(base) * 1e3 / len(base),
             ms_per_token=sum(base) * 1e3 / base_tokens,
         ),
-        library=_library(kept, level),
+        library=_library(samples, kept, level),
         stationarity=stationarity(samples),
         sessions=sessions,
         between=speed.between,
@@ -123,10 +124,11 @@ def _percentiles(samples: Sequence[Sample], confidence: float) -> Percentiles:
     )
 
 
-def _library(samples: Sequence[Sample], confidence: float) -> Library | None:
-    timed = [(sample, sample.library) for sample in samples if sample.library is not None]
+def _library(samples: Sequence[Sample], kept: Sequence[Sample], confidence: float) -> Library | None:
+    timed = [(sample, sample.library) for sample in kept if sample.library is not None]
     if not timed:
         return None
+    asked = [(sample, sample.library.tokens, sample.library_gap) for sample in samples if sample.library is not None]
     theirs = [library.ns / 1e9 for _, library in timed]
     numbers = [sample.session for sample, _ in timed]
     return Library(
@@ -134,7 +136,20 @@ def _library(samples: Sequence[Sample], confidence: float) -> Library | None:
         seconds=sum(theirs),
         ms_per_token=sum(theirs) * 1e3 / sum(library.written for _, library in timed),
         speedup=speedup(theirs, [sample.seconds for sample, _ in timed], numbers, confidence=confidence).total,
+        texts=_agreement(asked),
     )
+
+
+def texts_of(samples: Sequence[Sample]) -> Agreement:
+    """Compare the texts of a method that is exact by its rules to vanilla's."""
+    return _agreement([(sample, sample.tokens, sample.gap) for sample in samples])
+
+
+def _agreement(asked: Sequence[tuple[Sample, list[int], float | None]]) -> Agreement:
+    """Compare texts to vanilla's; each comes with the gap where it first differs, if that is known."""
+    equal = sum(tokens == sample.baseline.tokens for sample, tokens, _ in asked)
+    gaps = [abs(gap) for *_, gap in asked if gap is not None]
+    return Agreement(equal, len(asked), max(gaps, default=None))
 
 
 def stationarity(samples: Sequence[Sample]) -> Stationarity:

@@ -22,14 +22,14 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
-from bild.decoding.policies import paced
+from bild.decoding.policies import paced, writes_vanilla
 from bild.engines import DTYPES
 from bild.engines.kernels import Kernels, kept_or_own, kernels_for
 from bild.errors import BildError
 from bild.measure.aggregate import run_fields, trace, vanilla_run
 from bild.measure.draft_costs import costs_of
 from bild.measure.gpu import watch
-from bild.measure.live import Run, engines_of, prepare, run_live
+from bild.measure.live import Run, engines_of, gap_between, prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off
 from bild.results import PointFolder
@@ -182,10 +182,12 @@ class Measurement:
         if vanilla is None:  # it failed, and with it all that stands beside it
             return
         baseline = vanilla_run(vanilla, self.pair.decode(vanilla.decoded.tokens))
+        library_gap = None if library is None else self._gap(source, baseline, library.tokens)
         for each in going:
             if each.point.failed is not None:
                 continue
             run = runs.get(each, vanilla)  # a vanilla point is its own baseline
+            exact = writes_vanilla(each.point.method, each.point.threshold)
             sample = Sample(
                 id=example.id,
                 index=asked.index,
@@ -195,9 +197,15 @@ class Measurement:
                 text=self.pair.decode(run.decoded.tokens),
                 baseline=baseline,
                 library=library,
+                gap=self._gap(source, baseline, run.decoded.tokens) if exact else None,
+                library_gap=library_gap,
                 **run_fields(run, self.task.target_limit, self.pair.eos),
             )
             each.point.folder.append(sample, trace(run.decoded.rounds))
+
+    def _gap(self, source: list[int], vanilla: BaselineRun, other: list[int]) -> float | None:
+        """Return how near the tie was where a text that should be vanilla's first differs from it, untimed."""
+        return gap_between(self.pair, self.engine, source, vanilla.tokens, other)
 
     def _decode_all(
         self, asked: Placed, source: list[int], going: Sequence[_Ready], keep_going: bool

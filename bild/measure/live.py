@@ -133,6 +133,20 @@ def prepare(
     pair.engine("small", engine).prepare(Plan(length, sources, 2))
 
 
+def gap_between(pair: Pair, engine: str, source: Sequence[int], text: list[int], other: list[int]) -> float | None:
+    """Return by how many nats the large model prefers the token of `text` where `other` first differs; None if equal.
+
+    Both are read by the engine that decodes, a token at a time: no pass is wider than those that it prepared.
+    """
+    if text == other:
+        return None
+    model, n = CachedModel(pair.engine("large", engine), source), common_prefix(text, other)
+    for end in range(1, n):
+        model.verify(text[:end], [], False)
+    own, others = (model.verify(text[:n], each[n : n + 1] or [pair.eos], False).token_nll[0] for each in (text, other))
+    return others - own
+
+
 def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:
     """Decode one source by a policy, from its token ids to its finished text, encoders included.
 

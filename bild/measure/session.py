@@ -15,9 +15,9 @@ import torch
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
-from bild.decoding.policies import paced
+from bild.decoding.policies import paced, writes_vanilla
 from bild.errors import BildError
-from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
+from bild.measure.aggregate import counts_of, latency_of, quality_and_joint, texts_of
 from bild.measure.environment import busy_warning, describe, state
 from bild.measure.gpu import uuid_of
 from bild.measure.interleave import OpenPoint
@@ -82,12 +82,12 @@ def _measure(
         for _ in track(sessions.measure(data.examples, pending), missing, what):
             pass
     pair, seen = sessions.describe(), {"state": now} | sessions.disturbed(warning)
-    warnings: set[str | None] = {*sessions.warnings}
+    warnings = {*sessions.warnings}
     for point in pending:
         record = make_record(config, pair, data, point, environment | seen, shared)
         point.folder.finish(record)
-        warnings |= {record.latency.stationarity.warning, record.counts.warning}
-    for text in sorted(filter(None, warnings)):
+        warnings.update(record.warnings)
+    for text in sorted(warnings):
         say(f"warning: {text}")
 
 
@@ -155,13 +155,14 @@ def make_record(
     task, measure, method = config.task, config.measure, point.method
     references = {example.id: example.reference for example in data.examples}
     samples = [sample for sample in point.folder.samples() if sample.id in references]  # as they were measured
+    exact = writes_vanilla(method, point.threshold)
     own, threshold = recorded(settings(method, point.threshold), thresholds_of(method, point.threshold))
     quality, joint = quality_and_joint(
         samples,
         [references[sample.id] for sample in samples],
         task.metric,
         measure.confidence,
-        exact=writes_vanilla(method, own),
+        exact=exact,
         data=data.provenance["hash"],
     )
     return Record(
@@ -184,13 +185,8 @@ def make_record(
         joint=joint,
         draft_costs=point.folder.draft_costs() if paced(method) else None,
         command=command_of(config, own, threshold, data.provenance["samples"]),
+        texts=texts_of(samples) if exact and method.name != "vanilla" else None,
     )
-
-
-def writes_vanilla(method: MethodConfig, recorded: Method) -> bool:
-    """Tell whether a method writes vanilla's text by its rules, so that only rounding could part them."""
-    verified = method.spec.keep == recorded.keep == "exact" and recorded.verify_eos is not False
-    return method.name == "vanilla" or verified
 
 
 def command_of(config: RunConfig, method: Method, threshold: Threshold, samples: int | None) -> str:

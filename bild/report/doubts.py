@@ -44,6 +44,10 @@ def _reasons(record: Record, commit: str | None) -> list[str]:
         found.append(f"drift: the baseline's pace changed by {100 * steady.drift:+.0f} %")
     if record.counts.warning:
         found.append("passes: more was run or captured than the method needs")
+    library = record.latency.library and record.latency.library.texts
+    for whose, texts in (("the library", library), ("vanilla", record.texts)):
+        if texts and texts.warning("", record.engine.dtype):
+            found.append(f"texts: {texts.words} are those of {whose}")
     if record.method.name != "vanilla" and record.headline_difference is None:
         found.append("unpaired: its difference to vanilla was not recorded")
     if record.environment.get("busy"):

@@ -197,7 +197,19 @@ def speed_note(section: Section) -> str:
     if library:
         told = " or ".join(f"{count:,}" for count in library)
         text += f" generate(): the library's own greedy decoding by the large model, {told} examples."
-    return text
+    return text + texts_note(section)
+
+
+def texts_note(section: Section) -> str:
+    """Say how many texts of generate(), and of the exact methods, are vanilla's: of several records, the worst."""
+    records = section.records
+    library = [r.latency.library.texts for r in records if r.latency.library and r.latency.library.texts]
+    exact = [record.texts for record in records if record.texts]
+    return "".join(
+        f" Texts of {whose} that are vanilla's: {min(texts, key=lambda each: each.equal / each.examples).words}."
+        for whose, texts in (("generate()", library), ("exact methods", exact))
+        if texts
+    )
 
 
 def session_note(section: Section) -> str:
@@ -213,7 +225,7 @@ def session_note(section: Section) -> str:
 def _warnings(section: Section) -> list[str]:
     told: dict[str, list[str]] = {}  # points that were measured side by side share their warnings
     for name, record in zip(section.names(), section.records, strict=True):
-        for warning in filter(None, (record.latency.stationarity.warning, record.counts.warning)):
+        for warning in record.warnings:
             told.setdefault(f"Warning: {warning}", []).append(name)
         if count := record.counts.truncated_sources:
             text = f"Note: {count:,} source{'' if count == 1 else 's'} cut at the length limit."

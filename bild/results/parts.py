@@ -206,13 +206,57 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """Texts that should be vanilla's: how many of the `examples` are, token by token.
+
+    `gap` is the widest of those between vanilla's token and the other where a text first differs: nats of the large
+    model, next to nothing where rounding decided a tie. null where no text differs, or nobody asked.
+    """
+
+    equal: int
+    examples: int
+    gap: float | None = None
+
+    @property
+    def words(self) -> str:
+        """Write `31 of 32`."""
+        return f"{self.equal:,} of {self.examples:,}"
+
+    def warning(self, whose: str, dtype: str) -> str | None:
+        """Return a sentence about texts that differ, or None where all is well.
+
+        In half precision rounding parts texts, too; there only a gap that no rounding makes is told.
+        """
+        other, gap = self.examples - self.equal, abs(self.gap or 0.0)
+        if not other or (dtype != "fp32" and gap < BEYOND_ROUNDING):
+            return None
+        told = f"{whose} writes other texts than vanilla's for {other:,} of {self.examples:,} examples"
+        if self.gap is None:
+            return f"{told}: measure again to learn how near they came."
+        told += f"; where a text first differs, the large model tells the two tokens apart by up to {gap:.2g} nats"
+        if gap < _A_TIE:
+            return f"{told}: a tie, which rounding decides."
+        return f"{told}, which is no tie: one of the two is not the model of this checkpoint; compare engine=hf."
+
+
+BEYOND_ROUNDING = 1.0
+"""Nats between two tokens that no rounding swaps, whatever the dtype: one is e times as probable as the other."""
+_A_TIE = 1e-3
+"""Nats that an fp32 engine's rounding may decide."""
+
+
+@dataclass(frozen=True)
 class Library:
-    """The library's own greedy generate() on the first examples, and the method's speedup over it on these."""
+    """The library's own greedy generate() on a part of the examples, and the method's speedup over it on these.
+
+    `texts` compares its texts to same-engine vanilla's; null in older records.
+    """
 
     examples: int
     seconds: float
     ms_per_token: float
     speedup: Interval
+    texts: Agreement | None = None
 
 
 @dataclass(frozen=True)

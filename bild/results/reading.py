@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from bild.errors import BildError
 from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
-from bild.results.parts import Difference, Interval
+from bild.results.parts import Agreement, Difference, Interval
 from bild.results.record import Record
 from bild.results.samples_log import SAMPLES
 
@@ -131,6 +131,7 @@ def to_row(item: Record | Point) -> dict[str, Any]:
         row |= ends(f"score_{name}", score) | _claim(f"difference_{name}", (quality.difference or {}).get(name))
     row |= ends("speedup", latency.speedup.total) | ends("speedup_geometric", latency.speedup.geometric)
     row |= ends("speedup_over_library", library.speedup if library else None)
+    row |= texts("library", library.texts if library else None) | texts("vanilla", record.texts)
     row |= _plain(latency) | ends("ms_per_example", latency.ms_per_example)
     percentiles = latency.percentiles.method if latency.percentiles else {}
     for name in ("p50", "p90", "p99"):
@@ -155,6 +156,12 @@ def ends(name: str, interval: Interval | None) -> dict[str, float | None]:
     """Return the value and the ends of an interval as fields of a row, all None without one."""
     found = (interval.value, interval.low, interval.high) if interval is not None else (None, None, None)
     return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+
+
+def texts(name: str, found: Agreement | None) -> dict[str, Any]:
+    """Return how many texts are equal, of how many, and the widest gap, as fields of a row; all None without."""
+    told = (found.equal, found.examples, found.gap) if found is not None else (None, None, None)
+    return dict(zip((f"{name}_texts_equal", f"{name}_texts", f"{name}_texts_gap"), told, strict=True))
 
 
 def _claim(name: str, found: Difference | None) -> dict[str, float | None]:

@@ -16,6 +16,7 @@ from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
 from bild.results.parts import (
+    Agreement,
     Counts,
     Difference,
     DraftCosts,
@@ -42,7 +43,8 @@ class Record:
     an ISO time and `seconds` the wall time of the run. In `environment`, `machine` holds only what stays the same from
     run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
     a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
-    again, are null in older records, `draft_costs` where the draft limit is a number.
+    again, are null in older records, `draft_costs` where the draft limit is a number. `texts` compares
+    the texts of a method that is exact by its rules to vanilla's; null for others, and in older records.
     """
 
     schema: int
@@ -72,6 +74,19 @@ class Record:
     joint: Joint | None = None
     draft_costs: DraftCosts | None = None
     command: str | None = None
+    texts: Agreement | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return a sentence for each thing that speaks against its times or its texts."""
+        dtype, library = self.engine.dtype, self.latency.library
+        found = [self.latency.stationarity.warning, self.counts.warning]
+        if library is not None and library.texts is not None:
+            whose = f"Beside engine={self.engine.name} the library's generate()"
+            found.append(library.texts.warning(whose, dtype))
+        if self.texts is not None:
+            found.append(self.texts.warning(f"{self.label}, exact by its rules,", dtype))
+        return [text for text in found if text]
 
     @property
     def headline(self) -> Score:

@@ -49,6 +49,8 @@ class Sample:
     passes by their new positions; the other counts are those of `Counts`. For CALM, `layers` has the decoder layers
     that each token took, of `depth`. `library` is null where the library was not asked. `*_passes_run` count the passes
     that an engine ran for those that were asked for, `captures` what it compiled or captured meanwhile.
+    `gap` is by how many nats the large model prefers vanilla's token where the text of an exact method first differs,
+    `library_gap` the same of the library's text; null where none does.
     """
 
     id: str
@@ -79,6 +81,8 @@ class Sample:
     small_passes_run: int | None = None
     large_passes_run: int | None = None
     captures: int | None = None
+    gap: float | None = None
+    library_gap: float | None = None
 
     @property
     def written(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from bild.measure.session import writes_vanilla
+from bild.decoding.policies import writes_vanilla
 from bild.metrics.scorer import quality_of
 from bild.metrics.statistics import KnownTexts, headline_of
 from bild.progress import track
@@ -109,7 +109,7 @@ class SettledTexts:
             own,
             others,
             confidence=config.measure.confidence,
-            exact=writes_vanilla(candidate.point.method, candidate.point.recorded()[0]),
+            exact=writes_vanilla(*candidate.point.setting),
             data=self.work.data.provenance["hash"],
         )
         return dataclasses.replace(found, origin="tree", settled=settled), unsettled

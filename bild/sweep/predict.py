@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bild.measure.session import writes_vanilla
+from bild.decoding.policies import writes_vanilla
 from bild.metrics import Scorer, mean_time, speedup
 from bild.metrics.jackknife import difference, score_interval
 from bild.results.pareto import front
@@ -103,7 +103,7 @@ class Predictor:
 
     def estimate(self, candidate: Candidate, vanilla: Candidate) -> Estimate:
         """Estimate a candidate beside vanilla."""
-        exact = writes_vanilla(candidate.point.method, candidate.point.recorded()[0])
+        exact = writes_vanilla(*candidate.point.setting)
         score = self.scorer.score(candidate.table.sum(axis=0), self.examples)
         paired = difference(candidate.table, vanilla.table, self.scorer, self.confidence, exact)
         seconds = float(candidate.seconds.sum())

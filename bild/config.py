@@ -6,7 +6,9 @@ themselves when they are made, so a value out of range is refused wherever it ca
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from bild.decoding.methods import MAX_DRAFT as MAX_DRAFT
@@ -22,7 +24,13 @@ from bild.errors import one_of as one_of
 ENGINES = ("hf", "fused", "graph")
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
-METRICS = ("bleu", "rouge")
+EVALUATE = "evaluate:"
+"""Begins the name of a metric of the `evaluate` library: `evaluate:exact_match`, `evaluate:folder/of/mine.py`."""
+TOKENIZERS = {
+    "bleu": ("13a", "intl", "zh", "char", "ja-mecab", "ko-mecab", "flores101", "flores200", "none"),
+    "rouge": ("default", "unicode"),
+}
+"""The tokenizers of each metric, its own first: sacreBLEU's, and of ROUGE those that see a to z or every script."""
 KINDS = ("t5", "mt5")
 
 
@@ -53,7 +61,8 @@ class Checkpoints:
 class ModelConfig:
     """A pair of checkpoints, and what it is good for.
 
-    `fits` names the kinds of task that it was trained for; `checkpoints` has fine-tuned pairs by task name and, where
+    `fits` names the kinds of task that it was trained for: `summarisation`, `translation` between any languages,
+    `translation-de-en` between these; `checkpoints` has fine-tuned pairs by task name and, where
     it is not empty, the pair fits these tasks only. `large` and `small`, where given, win over both.
     """
 
@@ -84,7 +93,7 @@ class ModelConfig:
         found = self.checkpoints.get(task.name)
         if found is None and self.checkpoints and not (self.large and self.small):
             return None
-        if not {"any", task.kind} & set(self.fits):
+        if not {"any", *task.kinds} & set(self.fits):
             return None
         made = found or Checkpoints("", None)
         large, small = self.large or made.large, self.small or made.small
@@ -129,6 +138,9 @@ class TaskConfig:
 
     name: str = "embedded"
     kind: str = "translation-de-en"
+    """translation or summarisation; `translation-de-en` is short for translation with languages [de, en]."""
+    languages: list[str] = field(default_factory=list)
+    """The language of the sources and that of the references, by their codes: [de, en]."""
     pair: str = "embedded"
     data: str = "embedded"
     path: str = "captions"
@@ -149,19 +161,64 @@ class TaskConfig:
     target_limit: int = 128
     metric: str = "bleu"
     """bleu or rouge, with another tokenizer bleu:zh, rouge:unicode, ...; or evaluate:NAME, a metric of that library."""
+    tokenize: str | None = None
+    """The metric's tokenizer, as it may also stand behind its name; None: for BLEU that of the target language."""
 
     def __post_init__(self) -> None:
         one_of("task.data", self.data, DATA_SOURCES)
-        if not self.metric.startswith("evaluate:"):
-            one_of("task.metric", self.metric.partition(":")[0], METRICS)
+        short = re.fullmatch(r"(translation)-(\w+)-(\w+)", self.kind)
+        if short is not None:
+            self.kind, self.languages = short[1], self.languages or [short[2], short[3]]
+        if self.languages and len(self.languages) != 2:
+            raise BildError(f"task.languages={self.languages} are not two: name source and target, such as [de,en].")
+        self.metric = scored_by(self.metric, self.tokenize, self.languages[-1] if self.languages else None)
         at_least("task.samples", self.samples, 1)
         at_least("task.source_limit", self.source_limit, 1)
         at_least("task.target_limit", self.target_limit, 2)
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Its kind as pairs and grids may name it, the most telling last: translation, translation-de-en."""
+        return (self.kind, "-".join((self.kind, *self.languages))) if self.languages else (self.kind,)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """The settings that can change a token or a score, beside the data."""
         return {name: getattr(self, name) for name in ("name", "prompt", "source_limit", "target_limit", "metric")}
+
+
+def scored_by(metric: str, tokenize: str | None = None, language: str | None = None) -> str:
+    """Return the whole name of a metric: `bleu:zh` for BLEU with sacreBLEU's tokenizer zh, `bleu` with its usual one.
+
+    A tokenizer that is not named is, for BLEU, that of the language of the references. BildError where one is not
+    known, or named twice, or not installed.
+    """
+    if metric.startswith(EVALUATE):
+        if tokenize is not None:
+            raise BildError(f"task.tokenize={tokenize} has no effect on task.metric={metric}: leave it out.")
+        return metric
+    base, _, own = metric.partition(":")
+    one_of("task.metric", base, (*TOKENIZERS, f"{EVALUATE}NAME"))
+    if own and own not in TOKENIZERS[base]:
+        known = ", ".join(TOKENIZERS[base])
+        raise BildError(f"task.metric={metric} is not known: after {base}: goes one of {known}.")
+    one_of("task.tokenize", tokenize, TOKENIZERS[base])
+    if own and tokenize not in (None, own):
+        raise BildError(f"task.metric={metric} and task.tokenize={tokenize} name two tokenizers: leave one out.")
+    wanted = own or tokenize or (_tokenizer_of(language) if base == "bleu" and language else None)
+    return base if wanted in (None, TOKENIZERS[base][0]) else f"{base}:{wanted}"
+
+
+def _tokenizer_of(language: str) -> str:
+    """Return sacreBLEU's tokenizer for texts in a language, as far as it is installed."""
+    base = re.split("[-_]", language.lower())[0]
+    if base == "ja" and find_spec("MeCab") is None:
+        raise BildError(
+            "BLEU of Japanese texts needs a tokenizer that is not installed: pip install 'sacrebleu[ja]', or set "
+            "task.tokenize=char."
+        )
+    korean = "ko-mecab" if find_spec("mecab_ko") is not None else "char"
+    return {"zh": "zh", "ja": "ja-mecab", "ko": korean}.get(base, "13a")
 
 
 @dataclass

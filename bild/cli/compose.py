@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bild.cli.checks import check_heeded, check_options
 from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
 from bild.cli.overrides import parse, sentence, to_fields, values
-from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, ThresholdConfig
+from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean
 
 
@@ -83,18 +83,16 @@ def check_fit(config: Any) -> None:
     if config.model.fit(config.task) is not None:
         return
     model, task = config.model, config.task
-    tasks = [option for option in options("task") if _suits(model, option, load("task", option).kind)]
-    pairs = [
-        option for option in options("model") if _suits(typed(ModelConfig, load("model", option)), task.name, task.kind)
-    ]
+    tasks = [option for option in options("task") if _suits(model, typed(TaskConfig, load("task", option)))]
+    pairs = [option for option in options("model") if _suits(typed(ModelConfig, load("model", option)), task)]
     raise BildError(
-        f"model={model.name} does not fit task={task.name} ({task.kind}): this pair takes "
+        f"model={model.name} does not fit task={task.name} ({task.kinds[-1]}): this pair takes "
         f"task={' or '.join(tasks)}, this task takes model={' or '.join(pairs)}, or any pair by model=folders."
     )
 
 
-def _suits(model: ModelConfig, task: str, kind: str) -> bool:
-    return task in model.checkpoints if model.checkpoints else kind in model.fits
+def _suits(model: ModelConfig, task: TaskConfig) -> bool:
+    return task.name in model.checkpoints if model.checkpoints else bool({*task.kinds} & {*model.fits})
 
 
 def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tuple[str, str | None, dict[str, Any]]:

@@ -169,7 +169,13 @@ def make_record(
         schema=SCHEMA_VERSION,
         hash=point.folder.digest,
         label=label(method, point.threshold),
-        task=Task(kind=task.kind, split=task.split, data=data.provenance, **task.identity),
+        task=Task(
+            kind=task.kind,
+            languages=task.languages or None,
+            split=task.split,
+            data=data.provenance,
+            **task.identity,
+        ),
         pair=dataclasses.replace(pair, name=config.model.pair_name),
         method=own,
         threshold=threshold,
@@ -200,6 +206,7 @@ def command_of(config: RunConfig, method: Method, threshold: Threshold, samples:
     words |= {f"model.{name}": getattr(model, name) for name in ("large", "small", "tokenizer", "exit")}
     words |= {"task.split": task.split, "task.samples": samples, "task.seed": task.seed}
     words |= {"task.source_limit": task.source_limit, "task.target_limit": task.target_limit}
+    words |= {"task.metric": task.metric if ":" in task.metric else None, "task.tokenize": task.tokenize}
     words |= {"method": method.name, "engine": config.engine.name}
     switches = dataclasses.asdict(method) | {"name": None}
     words |= {f"method.{name}": str(v).lower() if isinstance(v, bool) else v for name, v in switches.items()}

@@ -21,17 +21,12 @@ import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from bild.config import EVALUATE, scored_by
 from bild.errors import BildError, told
 from bild.metrics.bootstrap import Floats
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-TOKENIZERS = {
-    "bleu": ("intl", "zh", "char", "ja-mecab", "ko-mecab", "flores101", "flores200", "none"),
-    "rouge": ("unicode",),
-}
 SCORES = {"bleu": ("bleu", "chrf"), "rouge": ROUGE_TYPES}
-EVALUATE = "evaluate:"
-"""Begins the name of a metric of the `evaluate` library: `evaluate:exact_match`, `evaluate:folder/of/mine.py`."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +60,7 @@ def scores_of(metric: str) -> tuple[str, ...]:
     """
     if metric.startswith(EVALUATE):
         return (metric,)
-    base, _, tokenizer = metric.partition(":")
-    if base not in SCORES:
-        raise BildError(f"The metric {metric} is not known: choose one of {', '.join(SCORES)}, or {EVALUATE}NAME.")
-    if tokenizer and tokenizer not in TOKENIZERS[base]:
-        raise BildError(f"The metric {metric} is not known: after {base}: goes one of {', '.join(TOKENIZERS[base])}.")
+    base, _, tokenizer = scored_by(metric).partition(":")
     return tuple(f"{name}:{tokenizer}" if tokenizer and name != "chrf" else name for name in SCORES[base])
 
 

@@ -40,7 +40,7 @@ class Difference(Interval):
 
 @dataclass(frozen=True)
 class Task:
-    """The task: limits in tokens, and where the data came from.
+    """The task: limits in tokens, where the data came from, and the languages of sources and references, if known.
 
     `data["hash"]` covers the examples that were decoded (sources and references, in order), so two records with one
     hash decoded the same examples; `total` counts the split, `samples` those taken from it (null: all).
@@ -58,6 +58,7 @@ class Task:
             "shape": {"hash": str, "revision": str | None, "total": int, "samples": int | None, "seed": int | None}
         }
     )
+    languages: list[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,8 @@ class GridConfig:
             for limit in self.max_draft
         ]
 
-    def axes(self, method: MethodConfig, kind: str) -> dict[str, Sequence[float]]:
-        """Return the values of each threshold that a method is swept over on a kind of task.
+    def axes(self, method: MethodConfig, names: Sequence[str]) -> dict[str, Sequence[float]]:
+        """Return the values of each threshold that a method is swept over on a kind of task, by its names (`kinds`).
 
         A threshold that the method could do without (a window's fb, a cap) is swept only where its list was given.
         BildError where nothing has values of one that it needs.
@@ -152,12 +152,12 @@ class GridConfig:
             if name in heeded and (given := getattr(self, name)):
                 found[name] = given
             elif name in needed:
-                usual = (self.kinds[each] for each in (kind, ANY) if each in self.kinds)
+                usual = (self.kinds[each] for each in (*reversed(names), ANY) if each in self.kinds)
                 found[name] = next((values for each in usual if (values := getattr(each, name))), [])
         if lacking := [name for name, values in found.items() if not values]:
             hints = {"fb": "0.3,0.6,0.9", "rb": "1,3,5", "alpha": "0.05,0.1,0.2", "top": "2,3,5"}
             give = " and ".join(f"sweep.{name}=[{hints[name]}]" for name in lacking)
-            raise BildError(f"The grid has no thresholds of method={method.name} for {kind}: give {give}.")
+            raise BildError(f"The grid has no thresholds of method={method.name} for {names[-1]}: give {give}.")
         return found
 
     def _check_goal(self) -> None:

@@ -81,7 +81,7 @@ def grid_points(
     found += [SweptPoint(MethodConfig("speculative", max_draft=k), usual, BASELINE) for k in grid.windows]
     found += [SweptPoint(*setting, PUBLISHED) for setting in published]
     for method in grid.variants(base):
-        found += points_of(method, grid.axes(method, task.kind))
+        found += points_of(method, grid.axes(method, task.kinds))
     return once(found)
 
 

@@ -119,16 +119,16 @@ def _refuse_unseen(examples: Iterable[Example], task: TaskConfig) -> None:
     """Refuse references whose script the metric's tokenizer does not see: every score of them would be next to none."""
     letters = [c for example in examples for c in example.reference.lower() if c.isalpha()]
     if task.metric == "rouge":
-        unseen, cure = sum(not c.isascii() for c in letters), "rouge:unicode"
+        unseen, cure = sum(not c.isascii() for c in letters), "unicode"
     elif task.metric == "bleu":
         without_spaces = re.compile("[\u0e00-\u0eff\u3040-\u9fff]")
-        unseen, cure = sum(bool(without_spaces.match(c)) for c in letters), "bleu:zh or bleu:char"
+        unseen, cure = sum(bool(without_spaces.match(c)) for c in letters), "zh or char"
     else:
         return
     if 2 * unseen > len(letters):
         raise BildError(
             f"The references of {_name(task)} are in a script in which task.metric={task.metric} sees no words: set "
-            f"task.metric={cure}."
+            f"task.tokenize={cure}."
         )
 
 

@@ -194,7 +194,7 @@ def test_lengths_that_differ():
 
 def test_an_unknown_metric():
     with pytest.raises(
-        BildError, match=r"^The metric meteor is not known: choose one of bleu, rouge, or evaluate:NAME\.$"
+        BildError, match=r"^task.metric=meteor is not known: choose one of bleu, rouge, evaluate:NAME\.$"
     ):
         quality("meteor", GOOD, REFERENCES)
 
@@ -246,5 +246,5 @@ def test_bleu_takes_another_tokenizer_and_says_so():
 
 
 def test_an_unknown_tokenizer():
-    with pytest.raises(BildError, match=r"^The metric rouge:zh is not known: after rouge: goes one of unicode\.$"):
+    with pytest.raises(BildError, match=r"^task.metric=rouge:zh is not known: after rouge: goes one of default, uni"):
         quality("rouge:zh", GOOD, REFERENCES)

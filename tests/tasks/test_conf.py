@@ -29,7 +29,8 @@ def test_an_option_composes_and_bears_the_name_of_its_file(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_kind_and_metric_belong_together(name):
     composed = task(name)
-    assert (composed.kind, composed.metric) in {("translation-de-en", "bleu"), ("summarisation", "rouge")}
+    assert (composed.kind, composed.metric) in {("translation", "bleu"), ("summarisation", "rouge")}
+    assert composed.languages == (["de", "en"] if composed.kind == "translation" else [])
     assert composed.prompt == ("summarize: " if composed.kind == "summarisation" else "")
 
 

@@ -269,18 +269,18 @@ def test_a_column_that_is_there_twice_is_refused(written):
 @pytest.mark.parametrize(
     ("metric", "reference", "cure"),
     [
-        ("rouge", "Кошка спит 2 часа.", "rouge:unicode"),
-        ("rouge", "सुप्रभात संसार।", "rouge:unicode"),
-        ("bleu", "他在图书馆里读书。", "bleu:zh or bleu:char"),
+        ("rouge", "Кошка спит 2 часа.", "unicode"),
+        ("rouge", "सुप्रभात संसार।", "unicode"),
+        ("bleu", "他在图书馆里读书。", "zh or char"),
     ],
 )
 def test_a_script_that_the_metric_does_not_see_is_refused_before_anything_is_measured(written, metric, reference, cure):
     path = written([{"source": "Ja.", "reference": reference}])
     assert refusal(path=path, metric=metric) == (
         f"The references of {path}, split test are in a script in which task.metric={metric} sees no words: "
-        f"set task.metric={cure}."
+        f"set task.tokenize={cure}."
     )
-    assert len(load_task(task("file", path=path, metric=cure.partition(" ")[0]))) == 1
+    assert len(load_task(task("file", path=path, metric=metric, tokenize=cure.partition(" ")[0]))) == 1
 
 
 def test_umlauts_and_cyrillic_bleu_are_seen(written):

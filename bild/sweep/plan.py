@@ -17,6 +17,7 @@ from bild.decoding import policy_for
 from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.gpu import uuid_of
+from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
@@ -263,7 +264,8 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
         return None
     work = Work.open(config)
     texts = work.queue[:_PROBE_TEXTS]
-    measurement, make = work.measured_with, policy_for(*vanilla_point().setting)
+    measurement = Measurement(work.pair, config.engine.name, config.task, config.measure)
+    make = policy_for(*vanilla_point().setting)
     with device_lock(uuid_of(work.device)):  # the first text warms up
         runs = [measurement.decode(make, "vanilla", work.source(example)) for example in [texts[0], *texts]]
     return sum(run.total_ns for run in runs[1:]) / len(texts) / 1e9

@@ -76,9 +76,8 @@ def test_choosing_without_a_search_is_refused() -> None:
 
 def work(folder: Path, data: str = "d") -> Any:
     task = SimpleNamespace(split="test")
-    return SimpleNamespace(
-        folder=folder, config=SimpleNamespace(task=task), full=SimpleNamespace(provenance={"hash": data})
-    )
+    full, part = SimpleNamespace(provenance={"hash": data}), SimpleNamespace(provenance={"hash": f"part of {data}"})
+    return SimpleNamespace(folder=folder, config=SimpleNamespace(task=task), full=full, data=part)
 
 
 def point(fb: float) -> SweptPoint:

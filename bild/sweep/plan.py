@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bild.config import Checkpoints, ShapeConfig, TaskConfig
+from bild.config import DTYPES, Checkpoints, ShapeConfig, TaskConfig
 from bild.decoding import policy_for
 from bild.errors import BildError
 from bild.measure.environment import describe
@@ -21,6 +21,7 @@ from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
+from bild.models.memory import Need, configs_named, need_of
 from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
@@ -122,7 +123,8 @@ class Plan:
     """The large checkpoint's name."""
     tree_bytes: int
     samples_bytes: int
-    weights_bytes: int | None
+    needs: dict[str, Need]
+    """The bytes on the device by dtype, the chosen one first; empty where nothing tells how large the pair is."""
     batch_bytes: int = _STATE_BYTES
 
 
@@ -162,8 +164,20 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
         tree_bytes=examples * lengths.target * _NODES_A_TOKEN * _NODE_BYTES,
         samples_bytes=measured * examples * _SAMPLE_BYTES,
         # As loaded, and laid out for an engine.
-        weights_bytes=None if sizes is None else 2 * sum(size.bytes(config.engine.dtype) for size in sizes),
+        needs=_needs(config, checkpoints, shapes),
     )
+
+
+def _needs(config: SweepConfig, checkpoints: Checkpoints, shapes: Mapping[str, ShapeConfig]) -> dict[str, Need]:
+    configs = configs_named(checkpoints, config.model.exit, shapes)
+    if configs is None:
+        return {}
+    limits = {"source_limit": config.task.source_limit, "capacity": config.task.target_limit}
+    library = config.measure.library != 0
+    return {
+        dtype: need_of(configs, config.engine.name, dtype, library=library, exit=config.model.exit, **limits)
+        for dtype in dict.fromkeys((config.engine.dtype, *DTYPES))
+    }
 
 
 def _claim(config: SweepConfig, stored: Stored) -> Claim:

@@ -17,7 +17,6 @@ from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_
 from bild.bench.subjects import SMALL, Backends, Subject, build_backends, make_subject
 from bild.bench.timing import InterleavedRun, Measured, TimingPlan, decode_overhead
 from bild.engines import DTYPES, common_prefix
-from bild.engines.kernels import kernels_told
 from bild.errors import BildError
 from bild.measure.environment import busy_warning, describe, state
 from bild.models import resolve_device
@@ -87,7 +86,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         model=subject.details,
         environment=describe(device)
         | {"state": before, "state_after": state(device), "busy": warning}
-        | {"kernels": kernels_told("fused", str(device), config.dtype)},
+        | {"kernels": made.kernels},
         rates=rates,
         rooflines=rooflines,
         rows=rows,

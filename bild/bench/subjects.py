@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from bild.bench.backends import (
 )
 from bild.bench.config import BenchConfig
 from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
-from bild.engines import DTYPES, build_engine
+from bild.engines import DTYPES, FusedEngine, build_engine
+from bild.engines.graph import GraphEngine
 from bild.errors import BildError, told
 from bild.models import Pair, PairSpec, load
 from bild.models.shapes import random_model
@@ -157,6 +158,12 @@ class Backends:
     precisions: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     missing: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def kernels(self) -> dict[str, Any] | None:
+        """Return the kinds of product of the large model's engines, None where they have none to choose."""
+        engines = [backend.engine for backend in self.built.values() if isinstance(backend, EngineBackend)]
+        return next((asdict(e.weights.kernels) for e in engines if isinstance(e, FusedEngine | GraphEngine)), None)
 
 
 def build_backends(config: BenchConfig, subject: Subject, device: torch.device) -> Backends:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import Engine, Summary, check_finite, stop_of
+from bild.engines.kernels import UNMEASURED, Kernels
 from bild.errors import BildError
 
 WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
@@ -50,8 +51,17 @@ class GraphEngine(Engine):
 
     name = "graph"
 
-    def __init__(self, module: Any, *, dtype: torch.dtype, eos: int, vocabulary: int, capacity: int = 128) -> None:
-        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary)
+    def __init__(
+        self,
+        module: Any,
+        *,
+        dtype: torch.dtype,
+        eos: int,
+        vocabulary: int,
+        capacity: int = 128,
+        kernels: Kernels = UNMEASURED,
+    ) -> None:
+        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos
         self.device = self.weights.device

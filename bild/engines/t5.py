@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.layouts import Matrix
 from bild.errors import BildError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": torch.relu_,  # in place: nobody else has what it is given
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
@@ -86,6 +87,7 @@ class Weights:
     """A whole model, ready for the functions below."""
 
     shape: Shape
+    kernels: Kernels
     embed: Tensor  # [V, D]
     encoder: tuple[Layer, ...]
     encoder_gain: Tensor  # [D]
@@ -102,25 +104,39 @@ class Weights:
         return self.embed.device
 
 
+def sizes(config: Any, vocabulary: int) -> list[tuple[int, int]]:
+    """Return [in, out] of the matrices of a checkpoint as `prepare` lays them out, equal ones repeated."""
+    width, inner, dense = int(config.d_model), int(config.num_heads * config.d_kv), int(config.d_ff)
+    layer = [(width, 3 * inner), (inner, width), (width, (1 + config.is_gated_act) * dense), (dense, width)]
+    cross, decoders = [(width, inner), (inner, width)], config.num_decoder_layers
+    once = [(width, 2 * decoders * inner), (width, vocabulary)]
+    return [*(layer * config.num_layers), *((layer + cross) * decoders), *once]
+
+
 def prepare(
-    state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int, *, in_panels: bool = False
+    state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int, kernels: Kernels = UNMEASURED
 ) -> Weights:
     """Lay out a checkpoint's `state_dict` for decoding in `dtype`; rows of the head from `vocabulary` on are dropped.
 
-    `in_panels`: see `bild.engines.layouts`.
+    `kernels`: the kinds of product, which decide on the layouts.
 
-    In fp16 the second feed-forward matrix stays in fp32, as in the library: its products overflow (T5 was trained in
-    bf16).
+    The second feed-forward matrix's products overflow in fp16 (T5 was trained in bf16), so their dtype is fp32. On a
+    GPU the matrix itself is in fp16; elsewhere, as in the library, it is in fp32.
     """
-    shape = Shape.of(config)
-    wo_dtype = torch.float32 if dtype == torch.float16 else dtype
+    shape, embed = Shape.of(config), state["shared.weight"].to(dtype)
+    widens = embed.is_cuda and hasattr(torch.ops.aten.mm, "dtype")
 
-    def matrix(*names: str, gain: str | None = None, to: torch.dtype = dtype) -> Matrix:
+    def matrix(*names: str, gain: str | None = None, wo: bool = False) -> Matrix:
         """[out, in] weights side by side as one [in, sum of outs]."""
         rows = torch.cat([state[f"{name}.weight"].float() for name in names])
         if gain is not None:
             rows = rows * state[f"{gain}.weight"].float()
-        return Matrix.of(rows.to(to), in_panels=in_panels)
+        rows = rows[:vocabulary] if names == ("lm_head",) else rows
+        in_encoder = names[0].startswith("encoder") or len(names) == 2 * config.num_decoder_layers
+        kinds = kernels.of(rows.shape[1], rows.shape[0], encoder=in_encoder)
+        if not wo or dtype != torch.float16:
+            return Matrix.of(rows.to(dtype), kinds)
+        return Matrix.of(rows.to(dtype), kinds, torch.float32) if widens else Matrix.of(rows)
 
     def block(stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
         layer = f"{stack}.block.{i}.layer"
@@ -130,7 +146,7 @@ def prepare(
             "qkv": matrix(*(f"{attention}.{p}" for p in "qkv"), gain=f"{layer}.0.layer_norm"),
             "o": matrix(f"{attention}.o"),
             "wi": matrix(*wi, gain=f"{layer}.{feed_forward}.layer_norm"),
-            "wo": matrix(f"{dense}.wo", to=wo_dtype),
+            "wo": matrix(f"{dense}.wo", wo=True),
         }
 
     def decoder_layer(i: int) -> DecoderLayer:
@@ -146,9 +162,9 @@ def prepare(
 
     decoders = range(config.num_decoder_layers)
     cross = [f"decoder.block.{i}.layer.1.EncDecAttention.{p}" for i in decoders for p in "kv"]
-    embed = state["shared.weight"].to(dtype)
     return Weights(
         shape=shape,
+        kernels=kernels,
         embed=embed,
         encoder=tuple(Layer(**block("encoder", i, 1)) for i in range(config.num_layers)),
         encoder_gain=state["encoder.final_layer_norm.weight"].float(),
@@ -157,7 +173,7 @@ def prepare(
         decoder_gain=state["decoder.final_layer_norm.weight"].float() * shape.head_scale,
         decoder_bias=bias("decoder"),
         cross_kv=matrix(*cross),
-        head=Matrix.of(state["lm_head.weight"][:vocabulary].to(dtype), in_panels=in_panels),
+        head=matrix("lm_head"),
     )
 
 
@@ -182,12 +198,12 @@ def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:
 
 def position_bias(table: Tensor, length: int, shape: Shape, *, bidirectional: bool) -> Tensor:
     """Make biases [H, length, length] (query, key), fp32; without `bidirectional`, later keys are masked by -inf."""
-    at = torch.arange(length, device=table.device)
-    distance = at[None, :] - at[:, None]
-    bias = F.embedding(bucket(distance, shape, bidirectional=bidirectional), table).permute(2, 0, 1)
+    distance = torch.arange(1 - length, length, device=table.device)
+    by_distance = F.embedding(bucket(distance, shape, bidirectional=bidirectional), table)
     if not bidirectional:
-        bias = bias.masked_fill(distance > 0, -math.inf)
-    return bias.contiguous()
+        by_distance[length:] = -math.inf
+    # Windows of the biases of all distances, the last query's first.
+    return by_distance.t().unfold(1, length, 1).flip(1).contiguous()
 
 
 def normed_product(x: Tensor, w: Matrix, eps: float) -> Tensor:
@@ -206,7 +222,7 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
 
 def add_product(x: Tensor, a: Tensor, w: Matrix) -> Tensor:
     """Return x [k, D] plus a [k, in] times w [in, D]; the residual stays in its own dtype."""
-    return x + w.times(a.to(w.dtype)).to(x.dtype)
+    return w.times(a.to(w.dtype)).to(x.dtype).add_(x)
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
@@ -233,24 +249,38 @@ def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
 
 
 def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
-    """Turn source ids [S] and biases [H, S, S] into encoder states [S, D], fp32."""
-    shape = weights.shape
-    x = embed(weights, ids)
+    """Turn source ids [S], or [n, S], and biases [H, S, S], or [n, H, S, S], into encoder states [n*S, D], fp32."""
+    shape, by_source = weights.shape, (-1, ids.shape[-1], 3, weights.shape.heads, weights.shape.key_size)
+    x = embed(weights, ids.flatten())
     for layer in weights.encoder:
-        q, k, v = split_heads(normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
-        x = add_product(x, attend(q, k.transpose(1, 2), v, bias), layer.o)
+        q, k, v = normed_product(x, layer.qkv, shape.eps).view(by_source).permute(2, 0, 3, 1, 4)
+        if ids.dim() > 1 or (ids.shape[0] >= _LONG and not x.is_cuda):
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+            mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1)
+        else:
+            mixed = attend(q[0], k[0].transpose(1, 2), v[0], bias)
+        x = add_product(x, mixed, layer.o)
         x = feed_forward(x, layer, shape)
     return rms_norm(x, shape.eps) * weights.encoder_gain
 
 
+_LONG = 256
+"""Source positions from which a CPU is the faster one without all scores in memory at once."""
+
+
 def cross_attention(weights: Weights, states: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Turn encoder states [S, D] into keys [H, K, S] and values [H, S, K] of every decoder layer, once per source."""
-    shape = weights.shape
-    kv = weights.cross_kv.times(states.to(weights.cross_kv.dtype)).view(
-        states.shape[0], len(weights.decoder), 2, shape.heads, shape.key_size
-    )
-    keys, values = kv[:, :, 0].permute(1, 2, 3, 0).contiguous(), kv[:, :, 1].permute(1, 2, 0, 3).contiguous()
+    kv = cross_keys_values(weights, states, 1)[:, :, 0]
+    keys, values = kv[:, 0].transpose(2, 3).contiguous(), kv[:, 1].contiguous()
     return keys.unbind(0), values.unbind(0)
+
+
+def cross_keys_values(weights: Weights, states: Tensor, sources: int) -> Tensor:
+    """Turn encoder states [n*S, D] into the keys and values of every decoder layer, [layers, 2, n, H, S, K]."""
+    shape = weights.shape
+    kv = weights.cross_kv.times(states.to(weights.cross_kv.dtype))
+    kv = kv.view(sources, -1, len(weights.decoder), 2, shape.heads, shape.key_size)
+    return kv.permute(2, 3, 0, 4, 1, 5)
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def make_record(
         quality=quality,
         latency=latency_of(samples, measure),
         counts=counts_of(samples),
-        environment=environment | {"kernels": point.folder.kernels() if config.engine.name == "fused" else None},
+        environment=environment | {"kernels": point.folder.kernels() if config.engine.name != "hf" else None},
         sessions=len({sample.session for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(sample.ns.total + sample.baselines_ns for sample in samples) / 1e9,

@@ -37,7 +37,7 @@ class Pair:
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
     _engines: dict[tuple[str, str], Engine] = field(default_factory=dict)
-    _weights: dict[tuple[str, bool], t5.Weights] = field(default_factory=dict)
+    _weights: dict[tuple[str, str], t5.Weights] = field(default_factory=dict)
     _kernels: Kernels | None = None
 
     def __repr__(self) -> str:
@@ -60,24 +60,30 @@ class Pair:
 
     @property
     def kernels(self) -> Kernels:
-        """The kernels that its fused engines multiply with: the choice of this process, or the one given before."""
+        """The kernels that its engines multiply with: the choice of this process, or the one given before."""
         if self._kernels is None:
-            self._kernels = kernels_for(self.device, DTYPES[self.dtype])
+            self._kernels = self.own_kernels()
         return self._kernels
+
+    def own_kernels(self) -> Kernels:
+        """Return the fastest kernels for both models, measured once a process."""
+        modules = [self.large.module] if self.exit is not None else [self.large.module, self.small.module]
+        sizes = [size for module in modules for size in t5.sizes(module.config, self.vocabulary)]
+        return kernels_for(self.device, DTYPES[self.dtype], sizes)
 
     def use(self, kernels: Kernels) -> None:
         """Multiply with these kernels from now on; engines for others are forgotten."""
-        if kernels.name != self.kernels.name:
+        if self._kernels is not None and kernels.kinds != self._kernels.kinds:
             self._engines.clear()
         self._kernels = kernels
 
     def weights(self, role: str, kernels: Kernels | None = None) -> t5.Weights:
         """Return the weights of `role` as an engine with these kernels has them, and its own where it is there."""
-        panels = (kernels or self.kernels).name == "panels"
-        key = role, panels
+        kernels = kernels or self.kernels
+        key = role, str(kernels.kinds)
         if key not in self._weights:
             engine = self._engines.get((role, "fused"))
-            if self.exit is None and isinstance(engine, FusedEngine) and (engine.kernels.name == "panels") == panels:
+            if self.exit is None and isinstance(engine, FusedEngine) and engine.weights.kernels.kinds == kernels.kinds:
                 self._weights[key] = engine.weights
             else:
                 module = (self.large if role == "large" else self.small).module
@@ -85,7 +91,7 @@ class Pair:
                     module = truncated(module, self.exit)
                 dtype = DTYPES[self.dtype]
                 state, config = module.state_dict(), module.config
-                self._weights[key] = t5.prepare(state, config, dtype, self.vocabulary, in_panels=panels)
+                self._weights[key] = t5.prepare(state, config, dtype, self.vocabulary, kernels)
         return self._weights[key]
 
     def calm_engine(self, name: str) -> CalmEngine:

@@ -255,7 +255,8 @@ def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
     for layer in weights.encoder:
         q, k, v = normed_product(x, layer.qkv, shape.eps).view(by_source).permute(2, 0, 3, 1, 4)
         if ids.dim() > 1 or (ids.shape[0] >= _LONG and not x.is_cuda):
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+            mask = bias if bias.dim() == 4 else bias[None]  # of three dimensions it would go a slower way
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
             mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1)
         else:
             mixed = attend(q[0], k[0].transpose(1, 2), v[0], bias)

@@ -14,7 +14,7 @@ import torch
 from bild.bench.backends import Timed
 from bild.bench.config import BenchConfig
 from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
-from bild.bench.subjects import SMALL, Backends, Subject, build_backends, make_subject
+from bild.bench.workload import SMALL, Backends, Subject, build_backends, make_subject
 from bild.bench.timing import InterleavedRun, Measured, TimingPlan, decode_overhead
 from bild.engines import DTYPES, common_prefix
 from bild.errors import BildError

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bild.bench import backends, engine_bench, subjects
+from bild.bench import backends, engine_bench, workload
 from bild.bench.backends import Backend, Conversions, LibraryBackend, Timed, ctranslate_installed
 from bild.bench.config import PEERS, BenchConfig
 from bild.cli import compose
@@ -196,7 +196,7 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
         asked.append(compute)
         return Scripted()
 
-    monkeypatch.setattr(subjects, "ctranslate_installed", lambda: True)
+    monkeypatch.setattr(workload, "ctranslate_installed", lambda: True)
     monkeypatch.setattr(Conversions, "backend", backend)
     done, result = bench(tmp_path, "engine=[hf]", "peers=[generate,ctranslate2,ctranslate2-int8]")
     assert asked == ["float32", "int8"]
@@ -248,7 +248,7 @@ def test_a_peer_that_fails_says_why_and_the_rest_goes_on(tmp_path: Path, monkeyp
 
 
 def test_what_does_not_fit_into_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subjects, "_ROOM_ENGINE", 1e12)
+    monkeypatch.setattr(workload, "_ROOM_ENGINE", 1e12)
     _, result = bench(tmp_path, "engine=[hf,fused]", "peers=[]")
     assert result.rows["hf"].status == MEASURED
     assert result.rows["fused"].status == SKIPPED

@@ -124,7 +124,6 @@ def prepare(
     GPU the matrix itself is in fp16; elsewhere, as in the library, it is in fp32.
     """
     shape, embed = Shape.of(config), state["shared.weight"].to(dtype)
-    widens = embed.is_cuda and hasattr(torch.ops.aten.mm, "dtype")
 
     def matrix(*names: str, gain: str | None = None, wo: bool = False) -> Matrix:
         """[out, in] weights side by side as one [in, sum of outs]."""
@@ -136,7 +135,7 @@ def prepare(
         kinds = kernels.of(rows.shape[1], rows.shape[0], encoder=in_encoder)
         if not wo or dtype != torch.float16:
             return Matrix.of(rows.to(dtype), kinds)
-        return Matrix.of(rows.to(dtype), kinds, torch.float32) if widens else Matrix.of(rows)
+        return Matrix.of(rows.to(dtype), kinds, torch.float32) if narrow_wo(embed.device) else Matrix.of(rows)
 
     def block(stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
         layer = f"{stack}.block.{i}.layer"
@@ -175,6 +174,11 @@ def prepare(
         cross_kv=matrix(*cross),
         head=matrix("lm_head"),
     )
+
+
+def narrow_wo(device: torch.device) -> bool:
+    """Return whether products in fp32 of a matrix in fp16 are to be had, so that `wo` need not be read in fp32."""
+    return device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype")
 
 
 def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:

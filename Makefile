@@ -15,27 +15,34 @@ READY := $(VENV)/.ready
 # The newest Python from 3.11 on that this machine has; PYTHON=... chooses another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
-EXTRAS := dev$(shell command -v nvidia-smi >/dev/null 2>&1 && echo ',gpu')
+# Another build of torch: CUDA=cu126 for older drivers and GPUs, CUDA=cpu, or any TORCH_INDEX=https://...
+CUDA ?=
+TORCH_INDEX ?= $(if $(CUDA),https://download.pytorch.org/whl/$(CUDA))
+# An environment with torch from elsewhere is built anew.
+OTHER := $(if $(TORCH_INDEX),$(shell grep -sqxF '$(TORCH_INDEX)' $(READY) || echo other))
 # Datasets and models that were downloaded once are used without asking the hub again: HF_HUB_OFFLINE=1 make ...
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check test sweep report bench doctor lint format wheel clean embedded-pair notebook example browser
+.PHONY: help anew env demo check test sweep report bench doctor gpu-check lint format wheel clean embedded-pair notebook example browser
 
 help:  ## show this
 	@echo 'make TARGET, where TARGET is'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
 	@echo 'Any run by hand: $(VENV)/bin/bild --help'
 
-env: $(READY)  ## build the environment (the other targets do it by themselves)
+env: $(READY)  ## build the environment (the other targets do it by themselves); for older drivers CUDA=cu126
 
-$(READY): $(ROOT)pyproject.toml $(ROOT)constraints.txt
+$(READY): $(ROOT)pyproject.toml $(ROOT)constraints.txt $(if $(OTHER),anew)
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found: install one, or name it with make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@echo 'Building the environment in $(VENV) with $(PYTHON); the first time takes a few minutes.'
-	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c $(ROOT)constraints.txt -e '$(ROOT)[$(EXTRAS)]'
-	@touch $@
+	@$(PYTHON) -m venv $(if $(OTHER),--clear) $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c $(ROOT)constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '$(ROOT)[dev]'
+	@echo '$(TORCH_INDEX)' > $@
+
+anew:
 
 demo: $(READY)  ## decode the embedded task by a handful of settings: a table, and demo/pareto.png
 	@cd $(ROOT) && $(PY) -m bild.demo $(ARGS)
@@ -95,6 +102,9 @@ embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS
 	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
 		align.start=finetuned align.batch=64 align.loss=kl train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
+
+gpu-check: $(READY)  ## ten minutes on a GPU: right, and as fast as it should be? a table, and one file to send
+	@cd $(ROOT) && $(PY) -m bild.gpu_check $(ARGS)
 
 doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it
 	@cd $(ROOT) && $(PY) -m bild.doctor

@@ -6,7 +6,7 @@ themselves when they are made, so a value out of range is refused wherever it ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bild.decoding.methods import MAX_DRAFT as MAX_DRAFT
@@ -139,7 +139,9 @@ class TaskConfig:
     source_column: str = "source"
     reference_column: str = "reference"
     id_column: str | None = None
-    split: str = "test"
+    split: str = "choose"
+    confirm: str | None = None
+    """The split on which a choice made on `split` is confirmed; None: the task has no other."""
     samples: int | None = None
     seed: int = 0
     prompt: str = ""
@@ -164,20 +166,34 @@ class TaskConfig:
 
 @dataclass
 class MeasureConfig:
-    """Settings of the measurement: warm-up, the library's own `generate()` beside it, and the bootstrap."""
+    """Settings of the measurement: warm-up, the library's own `generate()` beside it, sessions, and intervals."""
 
     warmup: int = 3
     library: int = 32
     draws: int = 1000
     confidence: float = 0.95
     seed: int = 0
+    sessions: int = 1
+    """The examples are spread over so many fresh processes; with 1, this process times all of them."""
+    calm_minutes: float = 10.0
+    """A session waits so long for a calm machine; then it goes on, and its record says so."""
+    margin: float = 0.5
+    """The loss in the metric's points that verdicts are printed at."""
 
     def __post_init__(self) -> None:
         at_least("measure.warmup", self.warmup, 0)
         at_least("measure.library", self.library, -1)
         at_least("measure.draws", self.draws, 100)
+        at_least("measure.sessions", self.sessions, 1)
+        at_least("measure.calm_minutes", self.calm_minutes, 0)
+        at_least("measure.margin", self.margin, 0)
         if not 0.5 <= self.confidence < 1.0:
             raise BildError(f"measure.confidence={self.confidence:g} is out of range: from 0.5 to below 1.")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What can change a time, a score or an interval."""
+        return {k: v for k, v in asdict(self).items() if k not in ("calm_minutes", "margin")}
 
 
 @dataclass

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 from packaging.requirements import Requirement
@@ -52,7 +51,6 @@ def checked(what: str, good: bool, seen: str, mend: str, otherwise: str = WARN) 
 def machine() -> list[Finding]:
     """Look at Python, packages, processor, memory, GPU and disk."""
     import psutil
-    import torch
 
     memory = psutil.virtual_memory()
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
@@ -63,7 +61,7 @@ def machine() -> list[Finding]:
         *_packages(),
         checked("processor", load <= cores / 2, f"{cores} threads, load {load:.1f}", busy),
         Finding("memory", OK, f"{memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} GiB free"),
-        *_gpu(torch),
+        *_gpu(),
         checked("disk here", free > 5, f"{free:.0f} GiB free", "a large pair needs up to 8 GiB"),
     ]
 
@@ -87,27 +85,36 @@ def _packages() -> list[Finding]:
     return [checked("packages", not wrong, "; ".join(wrong) or shown, mend, MISSING)]
 
 
-def _gpu(torch: Any) -> list[Finding]:
+def _gpu() -> list[Finding]:
+    """Look at every GPU and its driver, and at whether this torch can use them."""
+    import torch
+
+    from bild.models.device import OLDER, cuda_trouble, has_bf16, kernels_missing, nvidia
+
+    if trouble := cuda_trouble():
+        return [Finding("GPU", MISSING, *trouble)]
     if not torch.cuda.is_available():
-        built = torch.version.cuda or "none"
-        there = shutil.which("nvidia-smi") is not None
-        mend = "torch is a CPU build: install a CUDA build of the same version" if there and built == "none" else ""
-        seen = f"none (torch built with CUDA: {built}); everything runs on the CPU"
-        return [Finding("GPU", MISSING if there else WARN, seen, mend or "a T4 or better for the paper's pairs")]
+        seen = f"none (torch built with CUDA: {torch.version.cuda or 'none'}); everything runs on the CPU"
+        return [Finding("GPU", WARN, seen, "a T4 or better for the paper's pairs")]
     found = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         size = properties.total_memory / 2**30
-        half = "bf16 and fp16" if properties.major >= 8 else "fp16 (bf16 is emulated)"
+        half = "bf16 and fp16" if has_bf16(torch.device("cuda", index)) else "fp16 (bf16 is emulated)"
         seen = f"{properties.name}, {size:.0f} GiB, {half}"
-        mend = "the mT5-large pair needs about 12 GiB in fp32: use engine.dtype=fp16"
+        if kernels_missing(torch.cuda.get_device_capability(index), torch.cuda.get_arch_list()):
+            mend = f"this torch has no code for it: make env CUDA={OLDER}"
+            found.append(Finding(f"GPU {index}", MISSING, seen, mend))
+            continue
+        mend = "the mT5-large pair needs about 12 GB in fp32: use engine.dtype=fp16"
         found.append(checked(f"GPU {index}", size >= 12, seen, mend))
-    try:
-        version("nvidia-ml-py")
-    except PackageNotFoundError:
+    driver = nvidia()
+    if driver is None or driver.silent is not None:
         mend = "pip install nvidia-ml-py, to record clocks and heat"
-        found.append(Finding("GPU clocks", WARN, "nvidia-ml-py is absent", mend))
-    return found
+        return [*found, Finding("GPU driver", WARN, "it cannot be asked (NVML)", mend)]
+    runs = ".".join(map(str, driver.cuda))
+    seen = f"{driver.driver}, for CUDA {runs} and older; torch is built for {torch.version.cuda}"
+    return [*found, Finding("GPU driver", OK, seen)]
 
 
 def hub() -> Finding:

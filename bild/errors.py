@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -27,6 +28,33 @@ def at_least(name: str, value: float | None, least: float) -> None:
         raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
 
 
+_SIZES = re.compile(r"([\d.]+ ?(?:[KMGTP]i?B|bytes))")
+HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
+"""The options that help a measurement whose models do not fit."""
+
+
+def out_of_memory(error: BaseException, helps: str = HELPS) -> BildError | None:
+    """Turn an error of torch (on CUDA or the CPU), NumPy or Python that memory is short into a sentence; else None.
+
+    It has what was asked for and what was free, as far as the library tells, and the options that help.
+    """
+    text = str(error)
+    cuda = type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text  # torch may not be loaded here
+    if not (cuda or isinstance(error, MemoryError) or "DefaultCPUAllocator" in text):
+        return None
+    asked = re.search(r"(?:allocate|for) " + _SIZES.pattern, text)
+    free = re.search(_SIZES.pattern + r" is free", text)
+    needed = f": {_readable(asked[1])} more were needed" if asked else ""
+    had = f", and {free[1]} were free" if free else ""
+    return BildError(f"The memory of {'the GPU' if cuda else 'this machine'} is full{needed}{had}; {helps}.")
+
+
+def _readable(size: str) -> str:
+    """Return "123456789 bytes" in GB; other sizes as they are."""
+    number, _, unit = size.partition(" ")
+    return f"{float(number) / 1e9:.2f} GB" if unit == "bytes" else size
+
+
 def told(error: Exception) -> str:
     """Return what a library's error says, on one line and not at length."""
     text = " ".join(str(error).split()) or type(error).__name__
@@ -39,16 +67,21 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     return f" (did you mean {before}{close[0]}?)" if close else ""
 
 
-def guard(command: Callable[[], None], stopped: str = "stopped") -> int:
+def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HELPS) -> int:
     """Call a command line's work and return its exit code: 0, or 2 after the sentence of a `BildError`.
+
+    Where memory was short that sentence says so, and that `helps`.
 
     Ctrl-C gives 130 and the words that it was raised with, else the line `stopped`; a pipe that nobody reads any more
     (`... | head`) gives 141.
     """
     try:
         command()
-    except BildError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (BildError, MemoryError, RuntimeError) as error:
+        told_as = error if isinstance(error, BildError) else out_of_memory(error, helps)
+        if told_as is None:
+            raise
+        print(f"error: {told_as}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(str(error) or stopped, file=sys.stderr)

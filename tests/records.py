@@ -12,7 +12,7 @@ from typing import Any
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.names import label
-from bild.results import SCHEMA_VERSION, Interval, Method, Record, Score, Threshold
+from bild.results import SCHEMA_VERSION, Difference, Interval, Method, Record, Score, Threshold
 from bild.results.parts import (
     Baseline,
     Counts,
@@ -22,8 +22,11 @@ from bild.results.parts import (
     Library,
     Model,
     Pair,
+    Percentile,
+    Percentiles,
     Phases,
     Quality,
+    SessionPace,
     Speedup,
     Stationarity,
     Task,
@@ -102,7 +105,8 @@ def make_point(
         "quality": Quality(
             "bleu",
             {"bleu": Score(quality, quality - 0.91, quality + 0.94, SIGNATURE)},
-            None if vanilla else {"bleu": Interval(difference, difference - gap, difference + gap * 0.95)},
+            None if vanilla else {"bleu": made_difference(difference, difference - gap, difference + gap * 0.95)},
+            *(888, "live", "d1" * 32, 0),
         ),
         "latency__seconds": seconds,
         "latency__ms_per_example": Interval(seconds / 888e-3, seconds / 888e-3 * 0.97, seconds / 888e-3 * 1.03),
@@ -120,6 +124,13 @@ def make_point(
         "counts__tokens_per_large_pass": 1.0 if vanilla else 0.0 if alone else 100 / (fallback + rollback + 6),
     }
     return make_record(**(made | changes))
+
+
+def made_difference(value: float, low: float, high: float) -> Difference:
+    """A paired difference with these two-sided ends, each side a normal one."""
+    part = 1.6449 / 1.96
+    sd = (high - low) / 3.92
+    return Difference(value, low, high, value - (value - low) * part, value + (high - value) * part, sd)
 
 
 def made_method(name: str, max_draft: int | str | None = None) -> Method:
@@ -156,7 +167,8 @@ def _base() -> Record:
         quality=Quality(
             "bleu",
             {"bleu": Score(39.61, 38.70, 40.55, SIGNATURE)},
-            {"bleu": Interval(-0.72, -0.87, -0.58)},
+            {"bleu": made_difference(-0.72, -0.87, -0.58)},
+            *(888, "live", "d1" * 32, 0),
         ),
         latency=Latency(
             examples=888,
@@ -169,6 +181,20 @@ def _base() -> Record:
             baseline=Baseline(VANILLA_SECONDS, 25_820, 281.5, 9.68),
             library=Library(32, LIBRARY_SECONDS, 32.1, Interval(5.32, 5.1, 5.55)),
             stationarity=Stationarity(0.004, None),
+            sessions=[SessionPace(1, 888, 9.68, 1.6, 1.0, 0.4)],
+            between=None,
+            percentiles=Percentiles(
+                {
+                    "p50": Percentile(160.0, 150.0, 171.0),
+                    "p90": Percentile(300.0, 280.0, 330.0),
+                    "p99": Percentile(520.0, 450.0, None),
+                },
+                {
+                    "p50": Percentile(256.0, 240.0, 273.0),
+                    "p90": Percentile(480.0, 450.0, 530.0),
+                    "p99": Percentile(830.0, 720.0, None),
+                },
+            ),
         ),
         counts=Counts(
             tokens=TOKENS,

@@ -23,6 +23,7 @@ _NOTHING = "stopped before anything was measured"
 def job(config: BenchConfig) -> None:
     """Measure, print the table, and write JSON and figure."""
     from bild.bench.engine_bench import run_bench
+    from bild.measure.gpu import uuid_of
     from bild.models import resolve_device
     from bild.report.bench import bench_tables, save_bench
     from bild.report.table import show_tables
@@ -38,7 +39,7 @@ def job(config: BenchConfig) -> None:
     except OSError as error:
         raise BildError(f"out={config.out} cannot be made ({error.strerror}): choose another folder.") from error
     try:
-        with device_lock(str(resolve_device(config.device))):
+        with device_lock(uuid_of(resolve_device(config.device))):
             result = run_bench(config, announce)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_NOTHING) from None

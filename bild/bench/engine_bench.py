@@ -20,6 +20,7 @@ from bild.engines import DTYPES, common_prefix, t5
 from bild.errors import BildError
 from bild.measure.environment import busy_warning, describe, state
 from bild.models import resolve_device
+from bild.models.device import tell_device
 from bild.progress import say
 from bild.results.bench import (
     BENCH_VERSION,
@@ -45,6 +46,7 @@ _FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
 def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResult:
     """Measure; `announce` is told the roofline before anything is. Ctrl-C in the run keeps what was measured."""
     device = resolve_device(config.device)
+    tell_device(device, config.dtype)
     torch.set_num_threads(config.threads)
     before = state(device)
     warning = busy_warning(before)

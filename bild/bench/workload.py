@@ -34,7 +34,7 @@ from bild.results.bench import ABSENT, FAILED, SKIPPED
 from bild.tasks import load_task
 
 _CAPTIONS = TaskConfig(id_column="id")
-_NEWS = TaskConfig(name="embedded-news", kind="summarisation", path="news", id_column="id")
+_NEWS = TaskConfig(name="embedded-news", kind="summarisation", path="news", id_column="id", split="test")
 
 
 @dataclass

@@ -17,9 +17,16 @@ from bild.cli.compose import check_all, complete, to_config, to_yaml
 from bild.cli.groups import conf_dir, groups, in_brief, options, register
 from bild.cli.overrides import as_typed, to_fields
 from bild.config import RunConfig
-from bild.errors import BildError, guard
+from bild.errors import HELPS, BildError, guard, out_of_memory
 
 WIDTH = 79
+_TRAINING = "a lower {}, with train.accumulate raised as much, takes less"
+_HELPS = {
+    "train": _TRAINING.format("train.batch"),
+    "align": _TRAINING.format("train.batch or align.batch"),
+    "bench": "dtype=fp16 halves the weights, and fewer engines and peers take less",
+}
+"""The options that help where memory is short, by command; others take those of a measurement."""
 
 
 class _Flags(argparse.ArgumentParser):
@@ -92,8 +99,11 @@ def _hydra_main(
         def guarded(raw: DictConfig) -> None:
             try:
                 job(to_config(raw, schema))
-            except BildError as error:
-                print(f"error: {error}", file=sys.stderr)
+            except (BildError, MemoryError, RuntimeError) as error:
+                told_as = error if isinstance(error, BildError) else out_of_memory(error, _HELPS.get(name, HELPS))
+                if told_as is None:
+                    raise
+                print(f"error: {told_as}", file=sys.stderr)
                 noted.touch()
 
         # Hydra leaves a multirun.yaml in its sweep folder, which would be the working folder.

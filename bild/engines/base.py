@@ -68,8 +68,14 @@ def check_finite(values: Sequence[float]) -> None:
     if not all(map(math.isfinite, values)):
         raise BildError(
             "The model's probabilities are not finite (NaN): its activations overflowed in this dtype; "
-            "use engine.dtype=fp32 or bf16, or check the checkpoint."
+            f"use engine.dtype={_wider()}, or check the checkpoint."
         )
+
+
+def _wider() -> str:
+    """Name the dtypes that do not overflow; bf16 is none of them where the GPU only emulates it (below sm_80)."""
+    emulated = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8
+    return "fp32" if emulated else "fp32 or bf16"
 
 
 def stop_of(token: int, prob: float, drafted: int, limit: int, stop_below: float, eos: int) -> str | None:

@@ -59,7 +59,7 @@ class FusedEngine(Engine):
         kernels: Kernels = UNMEASURED,
     ) -> None:
         self.device = module.device
-        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary, kernels)
+        self.weights = t5.weights_of(module, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos
         self.length = 0

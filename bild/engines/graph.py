@@ -61,7 +61,7 @@ class GraphEngine(Engine):
         capacity: int = 128,
         kernels: Kernels = UNMEASURED,
     ) -> None:
-        self.weights = t5.prepare(module.state_dict(), module.config, dtype, vocabulary, kernels)
+        self.weights = t5.weights_of(module, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos
         self.device = self.weights.device

@@ -10,8 +10,8 @@ Shapes: D width, H heads, K key size, F feed-forward, V vocabulary, S source pos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -125,14 +125,14 @@ def prepare(
     """
     shape, embed = Shape.of(config), state["shared.weight"].to(dtype)
 
-    def matrix(*names: str, gain: str | None = None, wo: bool = False) -> Matrix:
+    def matrix(*names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
         """[out, in] weights side by side as one [in, sum of outs]."""
-        rows = torch.cat([state[f"{name}.weight"].float() for name in names])
+        rows = side_by_side(state, names)
         if gain is not None:
             rows = rows * state[f"{gain}.weight"].float()
         rows = rows[:vocabulary] if names == ("lm_head",) else rows
-        in_encoder = names[0].startswith("encoder") or len(names) == 2 * config.num_decoder_layers
-        kinds = kernels.of(rows.shape[1], rows.shape[0], encoder=in_encoder)
+        per_source = per_source or names[0].startswith("encoder")
+        kinds = kernels.of(rows.shape[1], rows.shape[0], encoder=per_source)
         if not wo or dtype != torch.float16:
             return Matrix.of(rows.to(dtype), kinds)
         return Matrix.of(rows.to(dtype), kinds, torch.float32) if narrow_wo(embed.device) else Matrix.of(rows)
@@ -160,7 +160,6 @@ def prepare(
         return state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
 
     decoders = range(config.num_decoder_layers)
-    cross = [f"decoder.block.{i}.layer.1.EncDecAttention.{p}" for i in decoders for p in "kv"]
     return Weights(
         shape=shape,
         kernels=kernels,
@@ -171,9 +170,34 @@ def prepare(
         decoder=tuple(decoder_layer(i) for i in decoders),
         decoder_gain=state["decoder.final_layer_norm.weight"].float() * shape.head_scale,
         decoder_bias=bias("decoder"),
-        cross_kv=matrix(*cross),
+        cross_kv=matrix(*cross_names(len(decoders)), per_source=True),
         head=matrix("lm_head"),
     )
+
+
+def weights_of(model: Any, dtype: torch.dtype, vocabulary: int, kernels: Kernels = UNMEASURED) -> Weights:
+    """Return the weights of a model laid out: its own, which it shares, or those of a library's module, made now."""
+    if hasattr(model, "weights"):
+        shared: Weights = model.weights(dtype, vocabulary, kernels)
+        return shared
+    return prepare(model.state_dict(), model.config, dtype, vocabulary, kernels)
+
+
+def first_layers(weights: Weights, state: Mapping[str, Tensor], layers: int) -> Weights:
+    """Return the model of the first decoder layers over the same tensors; only `cross_kv` is of its own."""
+    rows = side_by_side(state, cross_names(layers)).to(weights.cross_kv.dtype)
+    kinds = weights.kernels.of(rows.shape[1], rows.shape[0], encoder=True)
+    return replace(weights, decoder=weights.decoder[:layers], cross_kv=Matrix.of(rows, kinds))
+
+
+def side_by_side(state: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Return [out, in] weights as one [sum of outs, in], in fp32."""
+    return torch.cat([state[f"{name}.weight"].float() for name in names])
+
+
+def cross_names(layers: int) -> list[str]:
+    """Return the names of the matrices that make the keys and values of the source, by layer."""
+    return [f"decoder.block.{i}.layer.1.EncDecAttention.{p}" for i in range(layers) for p in "kv"]
 
 
 def narrow_wo(device: torch.device) -> bool:

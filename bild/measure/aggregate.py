@@ -12,10 +12,24 @@ import numpy as np
 from bild.config import MeasureConfig
 from bild.decoding import Round
 from bild.measure.live import PHASES, Run
-from bild.metrics import bootstrap
-from bild.metrics.scorer import quality_and_draws
+from bild.metrics import Scorer, mean_time, quality, speedup
+from bild.metrics.jackknife import influences
+from bild.metrics.percentiles import percentiles
 from bild.results.codec import hints
-from bild.results.parts import Baseline, Counts, Joint, Latency, Library, Phases, Quality, Speedup, Stationarity, rates
+from bild.results.parts import (
+    Baseline,
+    Counts,
+    Joint,
+    Latency,
+    Library,
+    Percentiles,
+    Phases,
+    Quality,
+    SessionPace,
+    Speedup,
+    Stationarity,
+    rates,
+)
 from bild.results.sample import PhaseTimes, Sample
 
 DRIFT_LIMIT = 0.1
@@ -25,65 +39,98 @@ _SUMS = [name for name, kind in hints(Counts).items() if kind is int and hints(S
 
 
 def quality_and_joint(
-    samples: Sequence[Sample], references: Sequence[str], metric: str, measure: MeasureConfig
+    samples: Sequence[Sample],
+    references: Sequence[str],
+    metric: str,
+    confidence: float = 0.95,
+    *,
+    exact: bool = False,
+    data: str = "",
 ) -> tuple[Quality, Joint]:
     """Score samples, pair them with vanilla, and tell how the headline score and the speedup vary together."""
     texts = [sample.text for sample in samples]
-    baseline = [sample.baseline.text for sample in samples]
-    found, scores = quality_and_draws(
-        metric, texts, references, baseline, measure.draws, measure.confidence, measure.seed
-    )
-    times = np.array([[sample.baseline.ns, sample.ns.total] for sample in samples], dtype=np.float64)
-    sums = bootstrap.resampled_sums(times, measure.draws, measure.seed)
-    return found, _joint(sums[:, 0] / sums[:, 1], scores)
+    base = [sample.baseline.text for sample in samples]
+    found = quality(metric, texts, references, baseline=base, confidence=confidence, exact=exact, data=data)
+    return found, _joint(samples, Scorer(metric, references))
 
 
-def _joint(speedups: bootstrap.Floats, scores: bootstrap.Floats) -> Joint:
-    speed_sd, score_sd = float(speedups.std()), float(scores.std())
+def _joint(samples: Sequence[Sample], scorer: Scorer) -> Joint:
+    _, scores, _ = influences(scorer.table([sample.text for sample in samples]), scorer)
+    base = np.array([sample.baseline_seconds for sample in samples])
+    own = np.array([sample.seconds for sample in samples])
+    speeds = base.sum() / own.sum() * (base / base.mean() - own / own.mean())
+    n = len(samples)
+    speed_sd, score_sd = (float(each.std() / np.sqrt(max(1, n - 1))) for each in (speeds, scores))
     if speed_sd == 0.0 or score_sd == 0.0:
         return Joint(speed_sd, score_sd, 0.0)
-    return Joint(speed_sd, score_sd, float(np.corrcoef(speedups, scores)[0, 1]))
+    return Joint(speed_sd, score_sd, float(np.corrcoef(speeds, scores)[0, 1]))
 
 
 def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
-    """Sum up times at batch size 1, and the speedups over vanilla on the same engine and over the library."""
+    """Sum up times at batch size 1, and the speedups over vanilla on the same engine and over the library.
+
+    The samples are in the order of their measurement.
+    """
     own = [sample.seconds for sample in samples]
     base = [sample.baseline_seconds for sample in samples]
+    numbers = [sample.session for sample in samples]
     tokens = sum(sample.written for sample in samples)
     base_tokens = sum(sample.baseline.written for sample in samples)
-    settings: dict[str, Any] = {"draws": measure.draws, "confidence": measure.confidence, "seed": measure.seed}
+    speed = speedup(base, own, numbers, confidence=measure.confidence)
     return Latency(
         examples=len(samples),
         tokens=tokens,
         seconds=sum(own),
-        ms_per_example=bootstrap.mean([1e3 * seconds for seconds in own], **settings),
+        ms_per_example=mean_time([1e3 * seconds for seconds in own], numbers, confidence=measure.confidence),
         ms_per_token=sum(own) * 1e3 / tokens,
         phases=Phases(**{phase: sum(getattr(sample.ns, phase) for sample in samples) / 1e9 for phase in PHASES}),
-        speedup=Speedup(
-            total=bootstrap.ratio_of_totals(base, own, **settings),
-            geometric=bootstrap.geometric_mean_ratio(base, own, **settings),
-        ),
+        speedup=Speedup(total=speed.total, geometric=speed.geometric),
         baseline=Baseline(
             seconds=sum(base),
             tokens=base_tokens,
             ms_per_example=sum(base) * 1e3 / len(base),
             ms_per_token=sum(base) * 1e3 / base_tokens,
         ),
-        library=_library(samples, settings),
+        library=_library(samples, measure.confidence),
         stationarity=stationarity(samples),
+        sessions=sessions_of(samples),
+        between=speed.between,
+        percentiles=Percentiles(
+            method=percentiles([1e3 * seconds for seconds in own], numbers, confidence=measure.confidence),
+            vanilla=percentiles([1e3 * seconds for seconds in base], numbers, confidence=measure.confidence),
+        ),
     )
 
 
-def _library(samples: Sequence[Sample], settings: dict[str, Any]) -> Library | None:
+def sessions_of(samples: Sequence[Sample]) -> list[SessionPace]:
+    """Tell the sessions apart: what each measured, and at which pace."""
+    found = []
+    for number in sorted({sample.session for sample in samples}):
+        ours = [sample for sample in samples if sample.session == number]
+        base = sum(sample.baseline_seconds for sample in ours)
+        found.append(
+            SessionPace(
+                number=number,
+                examples=len(ours),
+                ms_per_token=base * 1e3 / sum(sample.baseline.written for sample in ours),
+                speedup=base / sum(sample.seconds for sample in ours),
+                pace=1.0,
+            )
+        )
+    return found
+
+
+def _library(samples: Sequence[Sample], confidence: float) -> Library | None:
     timed = [(sample, sample.library) for sample in samples if sample.library is not None]
     if not timed:
         return None
     theirs = [library.ns / 1e9 for _, library in timed]
+    numbers = [sample.session for sample, _ in timed]
     return Library(
         examples=len(timed),
         seconds=sum(theirs),
         ms_per_token=sum(theirs) * 1e3 / sum(library.written for _, library in timed),
-        speedup=bootstrap.ratio_of_totals(theirs, [sample.seconds for sample, _ in timed], **settings),
+        speedup=speedup(theirs, [sample.seconds for sample, _ in timed], numbers, confidence=confidence).total,
     )
 
 

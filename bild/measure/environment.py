@@ -14,6 +14,7 @@ import psutil
 import torch
 
 import bild
+from bild.measure.gpu import look, uuid_of, watch
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu", "rouge-score", "numpy", "sentencepiece")
 """Packages whose version can change a token, a score or a time."""
@@ -34,7 +35,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         machine["gpu"] = properties.name
         machine["gpu_memory_gib"] = round(properties.total_memory / 2**30)
         machine["cuda"] = torch.version.cuda
-        machine["driver"] = _nvml(device).get("driver")
+        machine["gpu_uuid"] = uuid_of(device)  # two cards of one kind are two machines
+        machine["driver"] = look(device).get("driver")
     machine["fingerprint"] = hashlib.sha256(repr(sorted(machine.items())).encode()).hexdigest()[:16]
     machine["name"] = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
     return {
@@ -47,13 +49,20 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def state(device: torch.device) -> dict[str, Any]:
-    """Return what changes by itself: load and clock of the CPU, and clocks, temperature and free memory of a GPU."""
+    """Return what changes by itself: load and clock of the CPU, and what a GPU tells (see `bild.measure.gpu.look`)."""
     now: dict[str, Any] = {"load_1min": round(psutil.getloadavg()[0], 2), "torch_threads": torch.get_num_threads()}
     clock = psutil.cpu_freq()  # None where the system does not tell; in a virtual machine often a nominal one
     now["cpu_mhz"] = round(clock.current) if clock else None
     if device.type == "cuda":
-        now |= {key: value for key, value in _nvml(device).items() if key != "driver"}
+        now |= {key: value for key, value in look(device).items() if key != "driver"}
     return now
+
+
+def disturbed(device: torch.device, busy: str | None) -> dict[str, Any]:
+    """Return what disturbed a measurement, for its record: a busy machine, a GPU that was throttled or shared."""
+    seen = watch(device)
+    told = " ".join(filter(None, (busy, seen.warning()))) or None
+    return {"busy": told} | ({"gpu": seen.told()} if seen.looks else {})
 
 
 def busy_warning(now: dict[str, Any]) -> str | None:
@@ -107,23 +116,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "absent"
-
-
-def _nvml(device: torch.device) -> dict[str, Any]:
-    """Return driver, clocks (MHz), temperature (C), power (W) and free memory (MiB); empty without NVIDIA's library."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        return {
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "memory_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-            "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-            "power_w": round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000),
-            "free_memory_mib": pynvml.nvmlDeviceGetMemoryInfo(handle).free >> 20,
-        }
-    except Exception:  # an extra: absent, too old, or not allowed here
-        return {}

@@ -24,6 +24,7 @@ from bild.decoding.policies import paced
 from bild.engines.kernels import Kernels, kept_or_own
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
+from bild.measure.gpu import watch
 from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
 from bild.progress import collector_off
@@ -116,6 +117,9 @@ class Measurement:
         gc.collect()
         with collector_off():
             for n, (index, example) in enumerate(pending, 1):
+                watch(self.pair.device).between()
+                if 0 <= self.settings.library <= index:
+                    self.pair.release_library()
                 self._measure_one(index, example, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()

@@ -18,9 +18,12 @@ from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
-from bild.measure.environment import busy_warning, describe, state
+from bild.measure.environment import busy_warning, describe, disturbed, state
+from bild.measure.gpu import uuid_of, watch
 from bild.measure.interleave import Measurement, OpenPoint
 from bild.models import Pair, PairSpec, load, resolve_device
+from bild.models.checkpoint import free_memory
+from bild.models.device import tell_device
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
@@ -57,10 +60,13 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             if warning:
                 say(f"warning: {warning}")
             warnings: set[str | None] = set()
-            with device_lock(str(device)):
+            watch(device, anew=True)
+            with device_lock(uuid_of(device)):
                 _measure(config, pair, data, pending)
+            seen = {"state": now} | disturbed(device, warning)
+            warnings.add(watch(device).warning())
             for point in pending:
-                record = make_record(config, pair, data, point, environment | {"state": now, "busy": warning}, shared)
+                record = make_record(config, pair, data, point, environment | seen, shared)
                 point.folder.finish(record)
                 warnings.add(record.latency.stationarity.warning)
             for text in sorted(filter(None, warnings)):
@@ -96,7 +102,7 @@ def shared_identity(
         "task": config.task.identity | {"data": data.provenance["hash"]},
         "pair": spec.fingerprints(),
         "engine": dataclasses.asdict(config.engine) | {"device": device},
-        "measure": dataclasses.asdict(config.measure),
+        "measure": config.measure.identity,
         "machine": environment["machine"]["fingerprint"],
         "packages": environment["packages"],
         "python": environment["python"],
@@ -134,7 +140,9 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
     key = (spec, *identity.values())
     if key not in _loaded:
         _loaded.clear()
+        free_memory()
         _loaded[key] = load(spec)
+        tell_device(_loaded[key].device, spec.dtype)
     return _loaded[key]
 
 
@@ -143,10 +151,17 @@ def make_record(
 ) -> Record:
     """Return the record of a point whose folder has all examples of `data`, perhaps among others."""
     task, measure, method = config.task, config.measure, point.method
-    by_id = {sample.id: sample for sample in point.folder.samples()}
-    samples = [by_id[example.id] for example in data.examples]
+    references = {example.id: example.reference for example in data.examples}
+    samples = [sample for sample in point.folder.samples() if sample.id in references]  # as they were measured
     own, threshold = recorded(settings(method, point.threshold), thresholds_of(method, point.threshold))
-    quality, joint = quality_and_joint(samples, [example.reference for example in data.examples], task.metric, measure)
+    quality, joint = quality_and_joint(
+        samples,
+        [references[sample.id] for sample in samples],
+        task.metric,
+        measure.confidence,
+        exact=_exact(method, own),
+        data=data.provenance["hash"],
+    )
     return Record(
         schema=SCHEMA_VERSION,
         hash=point.folder.digest,
@@ -173,6 +188,12 @@ def make_record(
         draft_costs=point.folder.draft_costs() if paced(method) else None,
         command=command_of(config, own, threshold, data.provenance["samples"]),
     )
+
+
+def _exact(method: MethodConfig, recorded: Method) -> bool:
+    """Whether a method writes vanilla's text by its rules, so that only rounding could part them."""
+    verified = method.spec.keep == recorded.keep == "exact" and recorded.verify_eos is not False
+    return method.name == "vanilla" or verified
 
 
 def command_of(config: RunConfig, method: Method, threshold: Threshold, samples: int | None) -> str:

@@ -1,7 +1,7 @@
-"""Quality: BLEU, chrF and ROUGE as the paper counts them, or a metric of `evaluate`, with paired intervals."""
+"""Quality: BLEU, chrF and ROUGE as the paper counts them, or a metric of `evaluate`; speed; and claims about both."""
 
-from bild.metrics.bootstrap import geometric_mean_ratio, mean, ratio_of_totals
 from bild.metrics.scorer import Scorer, quality
-from bild.results.parts import Interval, Quality, Score
+from bild.metrics.speedup import mean_time, speedup
+from bild.results.parts import Difference, Interval, Quality, Score
 
-__all__ = ["Interval", "Quality", "Score", "Scorer", "geometric_mean_ratio", "mean", "quality", "ratio_of_totals"]
+__all__ = ["Difference", "Interval", "Quality", "Score", "Scorer", "mean_time", "quality", "speedup"]

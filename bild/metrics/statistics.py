@@ -38,15 +38,24 @@ EVALUATE = "evaluate:"
 class Statistics:
     """One score of one set of outputs, 0..100.
 
-    `table` holds additive statistics (examples x statistics); `score` turns their sums over any multiset of examples of
-    the same size into the score of that multiset. `signature` says how the score is computed.
+    `table` holds additive statistics (examples x statistics); `score` turns their sums over any multiset of so many
+    examples into the score of that multiset. `signature` says how the score is computed.
     """
 
     name: str
     value: float
     table: Floats
-    score: Callable[[Floats], float]
+    score: Callable[[Floats, int], float]
     signature: str
+
+    def scores(self, sums: Floats, examples: int) -> Floats:
+        """Return the scores of many sums [many, statistics], each over so many examples: [many]."""
+        if sums.shape[1] == 1:
+            return np.asarray(100.0 * sums[:, 0] / examples)
+        found = corpus_bleu(sums) if self.name.startswith("bleu") else np.full(len(sums), np.nan)
+        for i in np.flatnonzero(np.isnan(found)):
+            found[i] = self.score(sums[i], examples)
+        return found
 
 
 def scores_of(metric: str) -> tuple[str, ...]:
@@ -126,11 +135,15 @@ def rouge(
             name=name,
             value=100 * float(np.mean(column)),
             table=column[:, None],
-            score=lambda sums: 100 * float(sums[0]) / len(rows),
+            score=_mean,
             signature=f"{name}|nrefs:1|stat:f1|average:mean|stemmer:{stemmer}|split:{RULES}|"
             f"version:{version('rouge-score')}",
         )
     return found
+
+
+def _mean(sums: Floats, examples: int) -> float:
+    return 100.0 * float(sums[0]) / examples
 
 
 class _UnicodeWords:
@@ -150,9 +163,23 @@ def _sacrebleu(name: str, metric: Any, predictions: Sequence[str], references: S
         name=name,
         value=float(metric._aggregate_and_compute(rows).score),
         table=np.array(rows, dtype=np.float64),
-        score=lambda sums: float(metric._compute_score_from_stats([int(count) for count in sums]).score),
+        score=lambda sums, _: float(metric._compute_score_from_stats([int(count) for count in sums]).score),
         signature=str(metric.get_signature()),
     )
+
+
+def corpus_bleu(sums: Floats) -> Floats:
+    """Compute BLEU from sacreBLEU's corpus statistics [draws, 2 + 2 * 4]: both lengths, matches, n-grams.
+
+    NaN where an n-gram order has no match, so that smoothing comes into play.
+    """
+    system, reference, matches, grams = sums[:, 0], sums[:, 1], sums[:, 2:6], sums[:, 6:10]
+    plain = (matches > 0).all(axis=1)
+    found = np.full(len(sums), np.nan)
+    logarithms = np.log(100.0 * matches[plain] / grams[plain]).mean(axis=1)
+    brevity = np.minimum(0.0, 1.0 - reference[plain] / system[plain])
+    found[plain] = np.exp(brevity + logarithms)
+    return found
 
 
 def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) -> Statistics:
@@ -178,7 +205,7 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
         name=name,
         value=float(np.mean(values)),
         table=table,
-        score=lambda sums: 100 * float(sums[0]) / len(values),
+        score=_mean,
         signature=f"{name}|nrefs:1|average:mean|version:{version_of}",
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import hashlib
 import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from filelock import FileLock
 from huggingface_hub import constants
 from torch import Tensor
 
+from bild.engines import t5
+from bild.engines.kernels import Kernels
 from bild.errors import BildError, told
 from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
@@ -31,14 +34,68 @@ _MARGIN = 64 << 20
 _MAY_BE_TIED = re.compile(r"(encoder\.embed_tokens|decoder\.embed_tokens|lm_head)\.weight")
 
 
-@dataclass
 class Model:
-    """One loaded checkpoint."""
+    """One checkpoint: its tensors, which engines lay out for themselves, and the library's module if it is asked for.
 
-    module: Any
-    source: Source
-    fingerprint: str
-    parameters: int
+    The tensors stay where they were read (a mapped file, which the system lets go of), so the device holds the layouts
+    of the engines and nothing twice. `state_dict`, `config` and `device` are what an engine takes from it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        fingerprint: str,
+        config: Any,
+        state: Mapping[str, Tensor],
+        dtype: torch.dtype,
+        device: torch.device,
+        whole: Model | None = None,
+    ) -> None:
+        self.source, self.fingerprint, self.config = source, fingerprint, config
+        self.state, self.dtype, self.device = state, dtype, device
+        self.whole = whole
+        """The model whose first layers this is, of an early-exit pair."""
+        self._module: Any = None
+        self._weights: dict[Any, t5.Weights] = {}
+
+    @property
+    def parameters(self) -> int:
+        """The number of its weights."""
+        return sum(weight.numel() for weight in self.state.values())
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the weights by the library's names; each is rounded and brought to the device when it is asked for."""
+        return Placed(self.state, self.dtype, self.device)
+
+    def weights(self, dtype: torch.dtype, vocabulary: int, kernels: Kernels) -> t5.Weights:
+        """Return the weights as engines and trees lay them out: once, whoever asks first (see `t5.prepare`)."""
+        key = (dtype, vocabulary, str(kernels.kinds))
+        if key not in self._weights:
+            if self.whole is not None:
+                whole, state = self.whole.weights(dtype, vocabulary, kernels), self.state_dict()
+                self._weights[key] = t5.first_layers(whole, state, self.config.num_decoder_layers)
+            else:
+                self._weights[key] = t5.prepare(self.state_dict(), self.config, dtype, vocabulary, kernels)
+        return self._weights[key]
+
+    def forget_layouts(self) -> None:
+        """Free the weights that were laid out, once no engine has them any more."""
+        self._weights.clear()
+
+    @property
+    def module(self) -> Any:
+        """The library's module on the device, made at first use: for `engine=hf`, `generate()` and training."""
+        if self.whole is not None:
+            return self.whole.module
+        if self._module is None:
+            self._module = _built(self.source, self.config, self.state, self.dtype).to(self.device).eval()
+        return self._module
+
+    def release(self) -> None:
+        """Free the library's module; the next use makes it again."""
+        if self._module is not None:
+            self._module = None
+            free_memory()
 
     def describe(self) -> dict[str, Any]:
         """Describe the checkpoint for the record."""
@@ -50,31 +107,72 @@ class Model:
         }
 
 
+class Placed(Mapping[str, Tensor]):
+    """A checkpoint's tensors in the dtype and on the device that they are used in, made one by one.
+
+    In fp16 the second feed-forward matrix stays in fp32, as the library leaves it: its products overflow.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
+        self.state, self.dtype, self.device = state, dtype, device
+
+    def __getitem__(self, name: str) -> Tensor:
+        tied = name if name in self.state else _EMBEDDINGS[0] if name in (*_EMBEDDINGS, _HEAD) else name
+        return self.state[tied].to(kept_dtype(name, self.dtype)).to(self.device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+def kept_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that the library keeps a weight in, when the model is loaded in `dtype`."""
+    return torch.float32 if dtype == torch.float16 and name.endswith(".wo.weight") else dtype
+
+
+def free_memory() -> None:
+    """Give memory back now: the library's modules lie in cycles, which only a collection frees."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def load_model(source: Source, config: Any, dtype: torch.dtype, device: torch.device) -> Model:
-    """Load the weights of a checkpoint, which must be those of its configuration, no more and no fewer.
+    """Read the weights of a checkpoint, which must be those of its configuration, no more and no fewer.
 
     Raises BildError where they are not; a head that is missing is the input embedding, and that is said.
     """
-    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()  # its warnings on ties and its bars would drown ours
-    transformers_logging.disable_progress_bar()
-    kind = {"t5": T5ForConditionalGeneration, "mt5": MT5ForConditionalGeneration}[config.model_type]
     try:
-        with torch.device("meta"):
-            wanted = {name: weight.shape for name, weight in kind(config).state_dict().items()}
+        wanted = {name: weight.shape for name, weight in meta_module(config).state_dict().items()}
     except Exception as error:  # sizes that cannot be
         raise BildError(f"{source.name} has a config.json that makes no model ({told(error)}).") from error
     state = _fitting(_read_weights(source), wanted, source)
+    return Model(source, fingerprint(source.folder), config, state, dtype, device)
+
+
+def _kind(config: Any) -> Any:
+    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # its warnings on ties and its bars would drown ours
+    logging.disable_progress_bar()
+    return {"t5": T5ForConditionalGeneration, "mt5": MT5ForConditionalGeneration}[config.model_type]
+
+
+def meta_module(config: Any) -> Any:
+    """Make the library's module of a configuration without memory for its weights."""
+    with torch.device("meta"):
+        return _kind(config)(config)
+
+
+def _built(source: Source, config: Any, state: Mapping[str, Tensor], dtype: torch.dtype) -> Any:
     try:
         # Without a name the library reads no file of its own accord: no adapter, no generation settings.
-        module = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype)
+        return _kind(config).from_pretrained(None, config=config, state_dict=dict(state), dtype=dtype)
     except Exception as error:
         raise BildError(f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
-    module = module.to(device).eval()
-    parameters = sum(p.numel() for p in module.parameters())
-    return Model(module, source, fingerprint(source.folder), parameters)
 
 
 def _read_weights(source: Source) -> dict[str, Tensor]:
@@ -130,10 +228,13 @@ def _is_harmless(name: str, weight: Tensor) -> bool:
 
 
 def first_layers(whole: Model, exit_layer: int) -> Model:
-    """Return the small model of an early-exit pair: the same module, described as its first layers."""
-    beyond = tuple(f"decoder.block.{i}." for i in range(exit_layer, whole.module.config.num_decoder_layers))
-    parameters = sum(p.numel() for name, p in whole.module.named_parameters() if not name.startswith(beyond))
-    return Model(whole.module, whole.source, f"{whole.fingerprint}-exit{exit_layer}", parameters)
+    """Return the small model of an early-exit pair: the same tensors, without those of the layers beyond."""
+    beyond = tuple(f"decoder.block.{i}." for i in range(exit_layer, whole.config.num_decoder_layers))
+    config = copy.deepcopy(whole.config)
+    config.num_decoder_layers = exit_layer
+    state = {name: weight for name, weight in whole.state.items() if not name.startswith(beyond)}
+    named = f"{whole.fingerprint}-exit{exit_layer}"
+    return Model(whole.source, named, config, state, whole.dtype, whole.device, whole)
 
 
 def converted(file: Path, name: str) -> Path:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
-from bild.engines.early_exit import truncated
-from bild.engines.fused import FusedEngine
 from bild.engines.kernels import Kernels, kernels_for
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
+from bild.models.device import resolve_device
 from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.source import read_config
 from bild.progress import say
@@ -37,7 +36,6 @@ class Pair:
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
     _engines: dict[tuple[str, str], Engine] = field(default_factory=dict)
-    _weights: dict[tuple[str, str], t5.Weights] = field(default_factory=dict)
     _kernels: Kernels | None = None
 
     def __repr__(self) -> str:
@@ -51,12 +49,22 @@ class Pair:
         options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
         options["kernels"] = self.kernels
         if key not in self._engines and self.exit is not None:
-            both = build_exit_engines(name, self.large.module, self.exit, **options)
+            model = self.large.module if name == "hf" else self.large
+            both = build_exit_engines(name, model, self.exit, **options)
             self._engines[("large", name)], self._engines[("small", name)] = both
         if key not in self._engines:
-            module = (self.large if role == "large" else self.small).module
-            self._engines[key] = build_engine(name, module, **options)
+            model = self.model(role)
+            self._engines[key] = build_engine(name, model.module if name == "hf" else model, **options)
         return self._engines[key]
+
+    def model(self, role: str) -> Model:
+        """Return the model of `role`, "large" or "small"."""
+        return self.large if role == "large" else self.small
+
+    def release_library(self) -> None:
+        """Free the library's module of the large model, when `generate()` has had its share of the examples."""
+        if ("large", "hf") not in self._engines:
+            self.large.release()
 
     @property
     def kernels(self) -> Kernels:
@@ -67,32 +75,20 @@ class Pair:
 
     def own_kernels(self) -> Kernels:
         """Return the fastest kernels for both models, measured once a process."""
-        modules = [self.large.module] if self.exit is not None else [self.large.module, self.small.module]
-        sizes = [size for module in modules for size in t5.sizes(module.config, self.vocabulary)]
+        sizes = [size for model in (self.large, self.small) for size in t5.sizes(model.config, self.vocabulary)]
         return kernels_for(self.device, DTYPES[self.dtype], sizes)
 
     def use(self, kernels: Kernels) -> None:
         """Multiply with these kernels from now on; engines for others are forgotten."""
         if self._kernels is not None and kernels.kinds != self._kernels.kinds:
             self._engines.clear()
+            self.large.forget_layouts()
+            self.small.forget_layouts()
         self._kernels = kernels
 
     def weights(self, role: str, kernels: Kernels | None = None) -> t5.Weights:
-        """Return the weights of `role` as an engine with these kernels has them, and its own where it is there."""
-        kernels = kernels or self.kernels
-        key = role, str(kernels.kinds)
-        if key not in self._weights:
-            engine = self._engines.get((role, "fused"))
-            if self.exit is None and isinstance(engine, FusedEngine) and engine.weights.kernels.kinds == kernels.kinds:
-                self._weights[key] = engine.weights
-            else:
-                module = (self.large if role == "large" else self.small).module
-                if role == "small" and self.exit is not None:
-                    module = truncated(module, self.exit)
-                dtype = DTYPES[self.dtype]
-                state, config = module.state_dict(), module.config
-                self._weights[key] = t5.prepare(state, config, dtype, self.vocabulary, kernels)
-        return self._weights[key]
+        """Return the weights of `role` as an engine with these kernels has them; whoever has them shares them."""
+        return self.model(role).weights(DTYPES[self.dtype], self.vocabulary, kernels or self.kernels)
 
     def calm_engine(self, name: str) -> CalmEngine:
         """Return the large model as `method=calm` runs it, over its engine's weights and buffers; built once."""
@@ -118,23 +114,6 @@ class Pair:
             raise BildError(f"The pair {self.name} has no tokenizer: its output is token ids only.")
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the device of a name; "auto" takes the first CUDA device where there is one."""
-    if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise BildError(f"engine.device={device} is not a device: use auto, cpu, cuda or cuda:N.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise BildError(f"engine.device={device} is not supported: use auto, cpu, cuda or cuda:N.")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise BildError(
-            f"engine.device={device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices."
-        )
-    return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
 
 
 def load_pair(

@@ -238,7 +238,7 @@ def _environment(record: Record) -> list[tuple[str, str]]:
     rest = {
         name: value
         for name, value in record.environment.items()
-        if name not in ("git", "state", "state_after", "load", "busy")
+        if name not in ("git", "state", "state_after", "load", "busy", "gpu")
     }
     return found + [(name, str(value)) for name, value in _flat(rest)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bild.results.folder import PointFolder, config_hash, read_record
-from bild.results.parts import Interval, Method, Score, Threshold
+from bild.results.parts import Difference, Interval, Method, Score, Threshold
 from bild.results.reading import Point, Skipped, comparable, find_records, frame, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json
 from bild.results.sample import Sample
@@ -11,6 +11,7 @@ from bild.results.samples_log import read_samples, read_traces
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Difference",
     "Interval",
     "Method",
     "Point",

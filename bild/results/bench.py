@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.results.codec import dumps, encode, read_json
-from bild.results.folder import write_atomically
+from bild.results.files import write_atomically
 
 BENCH_VERSION = 2
 

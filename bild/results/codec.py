@@ -17,9 +17,11 @@ from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from bild.errors import BildError
+from bild.results.files import parse, read_file
 
 T = TypeVar("T")
 INFINITE = {"infinite": True}
+_HUGE = 1 << 63
 _NAMES = {
     str: "a string",
     int: "an integer",
@@ -108,6 +110,8 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
         _expect(value, list, where)
         (item_kind,) = get_args(kind)
         if item_kind is int and all(type(item) is int for item in value):  # token ids, by the thousand
+            for end in (min(value, default=0), max(value, default=0)):
+                _expect(end, int, where)
             return value
         return [decode(item_kind, item, _inside(where, index)) for index, item in enumerate(value)]
     if get_origin(kind) is dict:
@@ -137,16 +141,15 @@ def read_json(
 
     BildError where it cannot be read or is something else: "<path> <what> (<why>): <mend>."
     """
+    data = read_file(path)
     try:
-        plain = json.loads(path.read_bytes())
+        plain = parse(data)
         plain = upgrade(plain) if upgrade is not None else plain
         schema = plain.get("schema", "missing") if isinstance(plain, dict) else version
         if version is not None and schema != version:
-            raise FieldError(f"the field schema must be {version}, but it is {schema}")
+            raise FieldError(f"the field schema must be {version}, but it is {_short(schema)}")
         found = cast(T, decode(kind, plain))
-    except OSError as error:
-        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
-    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
+    except ValueError as error:
         raise BildError(f"{path} {what} ({error}): {mend}.") from None
     return found
 
@@ -182,8 +185,10 @@ def _expect(value: Any, kind: type, where: str) -> None:
         fits = isinstance(value, int) and not isinstance(value, bool)
     else:
         fits = isinstance(value, kind)
+    place = f"the field {where}" if where else "the whole"
+    if kind in (int, float) and type(value) is int and not -_HUGE <= value < _HUGE:
+        raise FieldError(f"{place} has more digits than a machine's numbers")
     if not fits:
-        place = f"the field {where}" if where else "the whole"
         raise FieldError(f"{place} must be {_NAMES[kind]}, but it is {_short(value)}")
 
 

@@ -5,25 +5,25 @@ It is named by the point's label for people, and by the hash of the point's conf
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import yaml
 
 from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
+from bild.results.files import read_file, write_atomically, write_error
 from bild.results.locking import holder, open_lock, sign, taken
 from bild.results.parts import DraftCosts
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample
-from bild.results.samples_log import SampleLog, read_samples, read_traces, write_error
+from bild.results.samples_log import SampleLog, read_samples, read_traces
 
 CONFIG = "config.yaml"
 RECORD = "record.json"
@@ -158,11 +158,7 @@ class PointFolder:
 
 def read_record(path: Path) -> Record:
     """Read the record in a file. BildError where it cannot be read or is not a record."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
-    return from_json(text, path)
+    return from_json(read_file(path), path)
 
 
 def _take_lock(path: Path) -> int:
@@ -179,40 +175,6 @@ def _take_lock(path: Path) -> int:
         os.close(lock)
         raise
     return lock
-
-
-def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a file whole or not at all, whatever happens; BildError where it cannot be.
-
-    The content is text, bytes, or a function that writes into the open file.
-    """
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
-        draft.unlink(missing_ok=True)  # what a kill left behind
-        with draft.open("xb") as file:  # made anew: a link that lies there is not followed
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise write_error(path, error, "what was written before is kept") from None
-        raise
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name != "nt":  # Windows opens no folders
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def slug(name: str) -> str:

@@ -6,7 +6,6 @@ nothing but a lock file is ever written to: results folders and folders for temp
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ from filelock import lock_descriptor
 
 from bild.errors import BildError
 from bild.progress import say
+from bild.results.files import open_plain
 
 _POLL_SECONDS = 0.25
 _held: Counter[str] = Counter()
@@ -33,15 +33,10 @@ def taken(file: int) -> bool:
 
 def open_lock(path: Path, mode: int = 0o644) -> int:
     """Open or make a lock file. OSError where it cannot be made, is a link, or is no plain file."""
-    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | safe, mode)
+        return open_plain(path, mode)
     except PermissionError:  # another user's: a reader may lock it too
-        lock = os.open(path, os.O_RDONLY | safe)
-    if not stat.S_ISREG(os.fstat(lock).st_mode):
-        os.close(lock)
-        raise OSError(errno.EINVAL, "it is no plain file")
-    return lock
+        return open_plain(path, mode, os.O_RDONLY)
 
 
 def holder(lock: int) -> str | None:
@@ -94,7 +89,7 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def device_lock(device: str) -> Iterator[None]:
-    """Hold a device of this machine while something is timed on it.
+    """Hold a device of this machine while something is timed on it: a GPU by its UUID, whatever its number here.
 
     All processes of a user take turns; those of several users do where BILD_LOCKS names a folder that they share.
     """

@@ -11,7 +11,7 @@ from bild.results.codec import INFINITE
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the ends of its percentile bootstrap interval, in the unit of what is estimated."""
+    """An estimate with both ends of its two-sided interval, in the unit of what is estimated."""
 
     value: float
     low: float
@@ -23,6 +23,19 @@ class Score(Interval):
     """A score with its interval, and the signature that says how it was computed."""
 
     signature: str
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A paired difference of two scores: beside the two-sided interval its one-sided ends, by which claims are judged.
+
+    `lower` and `upper` each leave out one tail of one minus `Intervals.confidence`; `sd` is the standard deviation of
+    the estimate.
+    """
+
+    lower: float
+    upper: float
+    sd: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Intervals:
-    """The kind of every interval of the record: a bootstrap over examples of this confidence, draws and seed."""
+    """The confidence of every interval of the record, and the draws and seed of what is resampled over examples."""
 
     confidence: float
     draws: int
@@ -147,11 +160,19 @@ class Joint:
 
 @dataclass(frozen=True)
 class Quality:
-    """Scores by name (`headline` names the main one), and their paired differences to same-engine vanilla."""
+    """Scores by name (`headline` names the main one), and their paired differences to same-engine vanilla.
+
+    `examples` were judged, those whose hash is `data`: the ones that were decoded live (`origin` "live"), or all of a
+    decision tree ("tree"), of which `settled` lay within rounding and were decided by a live decoding.
+    """
 
     headline: str
     scores: dict[str, Score]
-    difference: dict[str, Interval] | None
+    difference: dict[str, Difference] | None
+    examples: int
+    origin: str
+    data: str
+    settled: int
 
 
 @dataclass(frozen=True)
@@ -202,8 +223,47 @@ class Stationarity:
 
 
 @dataclass(frozen=True)
+class SessionPace:
+    """One process that timed a part of the examples.
+
+    `pace` is vanilla's time over what the same texts take at the pace of the calm sessions, `load` what others had of
+    the machine's threads before it began (null: not looked at), `note` the reason for which claims leave it out.
+    """
+
+    number: int
+    examples: int
+    ms_per_token: float
+    speedup: float
+    pace: float
+    load: float | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A percentile with its interval; an end is null where there are too few examples to know it."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Percentiles of the ms per example, by the names p50, p90 and p99."""
+
+    method: dict[str, Percentile]
+    vanilla: dict[str, Percentile]
+
+
+@dataclass(frozen=True)
 class Latency:
-    """End-to-end times at batch 1, encoders included."""
+    """End-to-end times at batch 1, encoders included.
+
+    `ms_per_token` is the time per output token. The interval of `speedup` holds the choice of the examples and, where
+    there are several sessions, that of the session; `between` is the standard deviation of the log speedup between
+    sessions (null: one session cannot know it). Records of before version 3 have neither sessions nor percentiles.
+    """
 
     examples: int
     tokens: int
@@ -215,6 +275,9 @@ class Latency:
     baseline: Baseline
     library: Library | None
     stationarity: Stationarity
+    sessions: list[SessionPace]
+    between: float | None
+    percentiles: Percentiles | None
 
 
 @dataclass(frozen=True)

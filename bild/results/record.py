@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NoReturn, cast
 
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
+from bild.results.files import parse
 from bild.results.parts import (
     Counts,
+    Difference,
     DraftCosts,
     Engine,
-    Interval,
     Intervals,
     Joint,
     Latency,
@@ -29,7 +31,7 @@ from bild.results.parts import (
     Threshold,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Record:
         return self.quality.scores[self.quality.headline]
 
     @property
-    def headline_difference(self) -> Interval | None:
+    def headline_difference(self) -> Difference | None:
         """Return the main score's paired difference to same-engine vanilla, if the record has it."""
         return (self.quality.difference or {}).get(self.quality.headline)
 
@@ -95,25 +97,26 @@ def to_json(record: Record) -> str:
 
 
 def from_json(text: str | bytes, source: str | Path = "record.json") -> Record:
-    """Read the record in the text of `source`; one of version 1 comes back as version 2.
+    """Read the record in the text of `source`; one of an older version comes back as one of this.
 
     BildError naming file and field where it is not a record that can be read.
     """
     try:
-        plain = json.loads(text, parse_constant=_refuse_constant)
+        plain = parse(text, parse_constant=_refuse_constant)
     except FieldError as error:
         raise BildError(f"{source} is not valid JSON: {error}; run the point again.") from None
-    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
+    except ValueError as error:
         raise BildError(f"{source} is not valid JSON ({error}): restore the file or run the point again.") from None
     version = plain.get("schema") if isinstance(plain, dict) else None
     version = version if type(version) is int else None  # true is no version, although it equals 1
-    if version not in (None, 1, SCHEMA_VERSION):
+    known = (None, *_OLDER, SCHEMA_VERSION)
+    if version not in known and abs(version) < 1000:  # other numbers are no versions either
         raise BildError(
             f"{source} has schema version {version}, but this version of bild reads versions 1 to {SCHEMA_VERSION}: "
             "read it with the version of bild that wrote it, or run the point again."
         )
     try:
-        record = cast(Record, decode(Record, _upgrade(plain) if version == 1 else plain))
+        record = cast(Record, decode(Record, _upgrade(plain) if version in _OLDER else plain))
         _check(record)
     except FieldError as error:
         raise BildError(f"{source} is not a record: {error}; restore the file or run the point again.") from None
@@ -121,8 +124,34 @@ def from_json(text: str | bytes, source: str | Path = "record.json") -> Record:
 
 
 def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return a record of version 1 as one of version 2."""
-    return upgrade_settings(plain) | {"schema": SCHEMA_VERSION}
+    """Return a record of version 1 or 2 as one of this version; what is damaged is left to the reader of fields."""
+    if plain["schema"] == 1:
+        plain = upgrade_settings(plain)
+    quality, latency, task = plain.get("quality"), plain.get("latency"), plain.get("task")
+    if isinstance(quality, dict) and isinstance(latency, dict):
+        data = task.get("data") if isinstance(task, dict) else None
+        data = data.get("hash") if isinstance(data, dict) else None
+        judged = {"examples": latency.get("examples"), "origin": "live", "data": data, "settled": 0}
+        intervals = plain.get("intervals")
+        confidence = intervals.get("confidence") if isinstance(intervals, dict) else None
+        if isinstance(quality.get("difference"), dict) and isinstance(confidence, float):
+            found = {name: _with_ends(each, confidence) for name, each in quality["difference"].items()}
+            judged["difference"] = found
+        latency = {"sessions": [], "between": None, "percentiles": None} | latency
+        plain = plain | {"quality": quality | judged, "latency": latency}
+    return plain | {"schema": SCHEMA_VERSION}
+
+
+def _with_ends(interval: Any, confidence: float) -> Any:
+    """Return a two-sided interval with the one-sided ends that it had if each side were a normal one."""
+    if not isinstance(interval, dict) or not all(isinstance(v, int | float) for v in interval.values()):
+        return interval
+    if not {"value", "low", "high"} <= set(interval):
+        return interval
+    value, low, high = interval["value"], interval["low"], interval["high"]
+    two, one = NormalDist().inv_cdf((1 + confidence) / 2), NormalDist().inv_cdf(confidence)
+    ends = {"lower": value - (value - low) * one / two, "upper": value + (high - value) * one / two}
+    return interval | ends | {"sd": (high - low) / (2 * two)}
 
 
 def upgrade_settings(plain: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +182,7 @@ def _check(record: Record) -> None:
         )
 
 
+_OLDER = (1, 2)
 _NAMED = {
     "bild": ("unsure", "nll"),
     "speculative": ("window", "exact"),

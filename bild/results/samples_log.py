@@ -7,42 +7,33 @@ that member ends. A line counts only when it is whole, so a line that counts alw
 from __future__ import annotations
 
 import contextlib
-import errno
 import gzip
-import json
 import math
-import os
-import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
+from bild.results.files import Growing, parse, read_file, unpack_lines, write_error
 from bild.results.sample import Sample
 
 SAMPLES = "samples.jsonl"
 TRACE = "trace.jsonl.gz"
 _END = "trace_end"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    id: str
+    rounds: list[dict[str, Any]]
 
 
 class _Line(NamedTuple):
     sample: Sample
     trace_end: int  # byte offset after its member in the trace
     end: int  # byte offset after its newline
-
-
-class _Ends(NamedTuple):
-    samples: int
-    trace: int
-
-
-def write_error(path: Path, error: OSError, kept: str) -> BildError:
-    """Return the sentence for a file that could not be written; `kept` says what is safe."""
-    if error.errno in _FULL:
-        return BildError(f"{path} could not grow because the disk is full; {kept}: free some space and run again.")
-    return BildError(f"{path} could not be written ({error.strerror}); {kept}: mend that and run again.")
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -55,13 +46,10 @@ def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
     lines = _scan(folder / SAMPLES)
     path = folder / TRACE
     try:
-        with path.open("rb") as file:
-            packed = file.read(lines[-1].trace_end if lines else 0)
-        entries = [json.loads(text) for text in gzip.decompress(packed).splitlines()]
-        traces = {entry["id"]: _restore(entry["rounds"]) for entry in entries}
-    except FileNotFoundError:
-        traces = {}
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        packed = read_file(path)[: lines[-1].trace_end] if lines and path.exists() else b""
+        entries = [decode(_Entry, plain) for plain in unpack_lines(packed)]
+        traces = {entry.id: _restore(entry.rounds) for entry in entries}
+    except ValueError as error:
         raise BildError(
             f"{path} is damaged ({error}): restore it, or delete the point's folder and run it again."
         ) from None
@@ -72,12 +60,9 @@ def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
 
 def _scan(path: Path) -> list[_Line]:
     """Read the whole lines of `samples.jsonl`. BildError naming the number of a malformed one."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except OSError as error:
-        raise BildError(f"{path} could not be read ({error.strerror}): make it readable and run again.") from None
+    data = read_file(path)
     lines: list[_Line] = []
     rows = data.split(b"\n")
     rows.pop()  # empty, or torn: what follows the last newline
@@ -85,8 +70,8 @@ def _scan(path: Path) -> list[_Line]:
     for number, row in enumerate(rows, start=1):
         end += len(row) + 1
         try:
-            plain = json.loads(row)
-        except (ValueError, RecursionError):
+            plain = parse(row)
+        except ValueError:
             if number == len(rows) and end == len(data):
                 break  # the disk may have kept the newline of a line and lost its beginning
             plain = None
@@ -114,7 +99,7 @@ class SampleLog:
         """Open or make the files, and cut off what a kill left behind."""
         self._folder = folder
         self._fsync = fsync
-        self._samples = self._trace = -1
+        self._files: list[Growing] = []
         lines = _scan(folder / SAMPLES)
         if lines and not (folder / TRACE).exists():
             raise BildError(
@@ -122,13 +107,11 @@ class SampleLog:
                 "folder and run it again."
             )
         try:
-            self._samples = os.open(folder / SAMPLES, os.O_RDWR | os.O_CREAT, 0o644)
-            self._trace = os.open(folder / TRACE, os.O_RDWR | os.O_CREAT, 0o644)
-            size = os.fstat(self._trace).st_size
-            while lines and lines[-1].trace_end > size:  # the power went, and the disk kept less of the trace
+            for name in (SAMPLES, TRACE):
+                self._files.append(Growing(folder / name))
+            while lines and lines[-1].trace_end > self._files[1].end:  # the power went, and the disk kept less of it
                 lines.pop()
-            self._ends = _Ends(lines[-1].end, lines[-1].trace_end) if lines else _Ends(0, 0)
-            self._cut()
+            self._cut(*((lines[-1].end, lines[-1].trace_end) if lines else (0, 0)))
         except OSError as error:
             self.close()
             raise write_error(folder, error, "what is in it is kept") from None
@@ -139,22 +122,22 @@ class SampleLog:
         name = sample.id
         if name in self._ids:
             raise ValueError(f"the example {name!r} is there already")
+        samples, trace = self._files
+        ends = samples.end, trace.end
         try:
-            trace = encode({"id": name, "rounds": rounds}, infinite=True)
-            member = gzip.compress((dumps(trace) + "\n").encode(), mtime=0)
-            after_trace = self._ends.trace + len(member)
-            line = (dumps(encode(sample) | {_END: after_trace}) + "\n").encode()
+            rows = encode({"id": name, "rounds": rounds}, infinite=True)
+            member = gzip.compress((dumps(rows) + "\n").encode(), mtime=0)
+            line = (dumps(encode(sample) | {_END: trace.end + len(member)}) + "\n").encode()
         except FieldError as error:
             raise BildError(
                 f"The example {name} was not written: {error}; mend what computed it and run again."
             ) from None
         try:
-            self._write(self._trace, member, self._ends.trace)
-            self._write(self._samples, line, self._ends.samples)
-            self._ends = _Ends(self._ends.samples + len(line), after_trace)
+            trace.append(member, self._fsync)
+            samples.append(line, self._fsync)
         except BaseException as error:  # an interrupt, too, must not leave half an example
             with contextlib.suppress(OSError):
-                self._cut()
+                self._cut(*ends)
             if isinstance(error, OSError):
                 kept = f"the {len(self._ids)} examples finished before are kept"
                 raise write_error(self._folder, error, kept) from None
@@ -163,33 +146,23 @@ class SampleLog:
 
     def clear(self) -> None:
         """Forget every example."""
-        self._ends = _Ends(0, 0)
         self._ids = set()
-        self._cut()
+        self._cut(0, 0)
 
     def sync(self) -> None:
         """Wait until both files are on the disk."""
-        os.fsync(self._trace)
-        os.fsync(self._samples)
+        for file in reversed(self._files):
+            file.sync()
 
     def close(self) -> None:
         """Close both files; closing twice does no harm."""
-        for file in (self._samples, self._trace):
-            if file >= 0:
-                os.close(file)
-        self._samples = self._trace = -1
+        for file in self._files:
+            file.close()
 
-    def _write(self, file: int, data: bytes, at: int) -> None:
-        while data:
-            written = os.pwrite(file, data, at)
-            data, at = data[written:], at + written
-        if self._fsync:
-            os.fsync(file)
-
-    def _cut(self) -> None:
+    def _cut(self, samples: int, trace: int) -> None:
         # The samples first: a kill between the two leaves a trace that is too long, which the next start cuts.
-        os.ftruncate(self._samples, self._ends.samples)
-        os.ftruncate(self._trace, self._ends.trace)
+        self._files[0].cut(samples)
+        self._files[1].cut(trace)
 
 
 def _restore(value: Any) -> Any:

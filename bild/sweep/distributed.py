@@ -22,15 +22,17 @@ from bild.config import Checkpoints, RunConfig
 from bild.errors import BildError, told
 from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
+from bild.models.memory import default_budget, module_bytes
 from bild.progress import say
 from bild.sweep.context import Work
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
 from bild.tree import Tree, store
-from bild.tree.grow import Grower, default_budget
+from bild.tree.blocks import BlockFile, Growth
+from bild.tree.grow import Grower
 from bild.tree.identity import identity_of, open_folder
 from bild.tree.nodes import Nodes, Table
-from bild.tree.store import Growth, StoredExample
+from bild.tree.store import Head, StoredExample
 from bild.tree.tree import assemble
 from bild.tree.walk import Setting, group
 
@@ -42,7 +44,7 @@ class Job:
     config: RunConfig
     checkpoints: Checkpoints
     data_hash: str
-    head: dict[str, Any]
+    head: Head
     """The tree's `tree.json`."""
     points: Sequence[Setting]
 
@@ -77,7 +79,7 @@ class Worker:
 
     def open(self, job: Job) -> Ready:
         """Load the pair. BildError, with the machine's name, where a checkpoint or a device is missing there."""
-        kind = job.head["identity"]["device"]
+        kind = job.head.identity["device"]
         engine = dataclasses.replace(job.config.engine, device=kind)
         torch.set_num_threads(engine.threads)
         try:
@@ -157,7 +159,7 @@ def grow_with_workers(
     assert config.sweep.workers is not None
     workers = Workers.parse(config.sweep.workers)
     path = open_folder(work.folder / "tree", work.pair, config.task, data, config.engine.name)
-    with store.BlockFile(path / "nodes.bin") as block:
+    with BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         lacking = set(assemble(path, head, stored, growths).missing(points))
         todo = [i for i, example in enumerate(stored) if example.id in lacking]
@@ -193,8 +195,8 @@ def shards_of(todo: Sequence[int], lengths: Sequence[int], workers: int) -> list
 
 def resources_of(pair: Pair, threads: int) -> Resources:
     """Return what a worker takes: the weights, once more as they are laid out for batches, and the keys and values."""
-    modules = {id(module): module for module in (pair.large.module, pair.small.module)}.values()
-    weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+    models = {id(model.whole or model): model.whole or model for model in (pair.large, pair.small)}.values()
+    weights = sum(module_bytes(model.config, model.dtype) for model in models)
     gpu = pair.device.type == "cuda"
     return Resources(threads, weights if gpu else 2 * weights + default_budget(pair.device), gpu)
 

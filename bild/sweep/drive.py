@@ -13,7 +13,8 @@ import numpy as np
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
-from bild.results.folder import SHORT, write_atomically
+from bild.results.files import write_atomically
+from bild.results.folder import SHORT
 from bild.results.parts import Engine, Interval
 from bild.results.predicted import (
     PREDICTED,

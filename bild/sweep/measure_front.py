@@ -12,9 +12,11 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from bild.measure.environment import busy_warning, state
+from bild.measure.environment import busy_warning, disturbed, state
+from bild.measure.gpu import uuid_of
 from bild.measure.session import make_record, next_session, open_point
-from bild.metrics.bootstrap import longer_side, ratio_of_totals
+from bild.metrics import speedup
+from bild.metrics.bootstrap import longer_side
 from bild.progress import track
 from bild.results import Interval
 from bild.results.locking import device_lock
@@ -114,14 +116,13 @@ class MeasuredFront:
         """Return its speedup over vanilla, on the examples that it has."""
         key = candidate.point.key, self.examples
         if key not in self._speedups:
-            found, measure = self.samples(candidate), self.work.config.measure
-            self._speedups[key] = ratio_of_totals(
+            found = self.samples(candidate)
+            self._speedups[key] = speedup(
                 [s.baseline_seconds for s in found],
                 [s.seconds for s in found],
-                draws=measure.draws,
-                confidence=measure.confidence,
-                seed=measure.seed,
-            )
+                [s.session for s in found],
+                confidence=self.work.config.measure.confidence,
+            ).total
         return self._speedups[key]
 
     @property
@@ -135,7 +136,7 @@ class MeasuredFront:
         work = self.work
         subjects = [c.subject for c in pending if c.subject is not None]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
-        with device_lock(str(work.device)):
+        with device_lock(uuid_of(work.device)):
             done = work.measured_with.measure(
                 work.queue[: self.examples], subjects, next_session(subjects), keep_going=True
             )
@@ -195,7 +196,7 @@ class MeasuredFront:
             ):
                 continue
             now = state(self.work.device)
-            environment = self.work.environment | {"state": now, "busy": busy_warning(now)}
+            environment = self.work.environment | {"state": now} | disturbed(self.work.device, busy_warning(now))
             assert c.subject is not None
             c.folder.finish(
                 make_record(self.work.config, self.work.pair, data, c.subject, environment, self.work.identity)

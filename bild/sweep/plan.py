@@ -22,6 +22,7 @@ from bild.decoding import policy_for
 from bild.engines import DTYPES
 from bild.errors import BildError
 from bild.measure.environment import describe
+from bild.measure.gpu import uuid_of
 from bild.models import EMBEDDED, resolve_device
 from bild.models.shapes import model_config
 from bild.results.folder import RECORD
@@ -232,7 +233,7 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
     work = Work.open(config)
     texts = work.queue[:_PROBE_TEXTS]
     measurement, make = work.measured_with, policy_for(*vanilla_point().setting)
-    with device_lock(str(work.device)):  # the first text warms up
+    with device_lock(uuid_of(work.device)):  # the first text warms up
         runs = [measurement.decode(make, "vanilla", work.source(example)) for example in [texts[0], *texts]]
     return sum(run.total_ns for run in runs[1:]) / len(texts) / 1e9
 

@@ -19,11 +19,12 @@ from bild.decoding import policy_for
 from bild.engines import Engine, Summary
 from bild.errors import BildError
 from bild.measure.environment import busy_warning, state
+from bild.measure.gpu import uuid_of
 from bild.measure.live import run_live
 from bild.models import Pair
 from bild.progress import collector_off, say
 from bild.results import config_hash
-from bild.results.folder import write_atomically
+from bild.results.files import write_atomically
 from bild.results.locking import device_lock
 from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
 from bild.sweep.config import widest_draft
@@ -226,7 +227,7 @@ class Pricing:
         if warning:
             say(f"warning: {warning}")
         say(f"Calibrating prices for {seconds:g} s")
-        with device_lock(str(work.device)):
+        with device_lock(uuid_of(work.device)):
             self._calibrator.run(sources, seconds)
         self._earlier = len(self._calibrator.texts)
         prices = fit_prices(self._calibrator.texts, self.identity)

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from bild.config import TaskConfig
 from bild.errors import BildError
 
-EMBEDDED_SPLIT = "test"
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 _ALIASES = {"validation": ("val", "valid", "dev")}
 _NOT_DATA = {"dataset_infos.json", "dataset_info.json", "state.json"}  # descriptions that stand beside the data
@@ -86,18 +85,18 @@ class Located:
 
 
 def locate_embedded(task: TaskConfig) -> Located:
-    """Find `bild/tasks/data/<path>.jsonl`. BildError names the data sets there are, or the one split."""
-    folder = Path(str(resources.files("bild.tasks"))) / "data"
-    file = folder / f"{task.path}.jsonl"
-    if not file.is_file():
-        known = ", ".join(sorted(entry.stem for entry in folder.glob("*.jsonl"))) or "none"
-        raise BildError(f"task.path={task.path} is not an embedded data set: choose one of {known}.")
-    if task.split != EMBEDDED_SPLIT:
+    """Find `bild/tasks/data/<path>/<split>.jsonl`. BildError names the data sets or the splits there are."""
+    root = Path(str(resources.files("bild.tasks"))) / "data"
+    known = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    if task.path not in known:
+        raise BildError(f"task.path={task.path} is not an embedded data set: choose one of {', '.join(known)}.")
+    names = names_under(root / task.path)
+    chosen = files_of(names, None, {}, task.split)
+    if not chosen:
         raise BildError(
-            f"task.split={task.split} is not a split of the embedded data set {task.path}: "
-            f"it has {EMBEDDED_SPLIT} only."
+            f"task.split={task.split} is not in the embedded data set {task.path}: {describe_splits(names, task)}."
         )
-    return Located("embedded in the package", (file,), (file.name,))
+    return Located("embedded in the package", tuple(root / task.path / name for name in chosen), chosen)
 
 
 def locate_file(task: TaskConfig) -> Located:

@@ -17,8 +17,7 @@ import torch
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
-from bild.results.folder import write_atomically
-from bild.results.samples_log import write_error
+from bild.results.files import write_atomically, write_error
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
 from bild.training.corpus import Corpus, by_length

@@ -17,7 +17,7 @@ from torch import Tensor
 from bild.errors import BildError
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
-from bild.results.folder import write_atomically
+from bild.results.files import write_atomically
 from bild.results.locking import taken
 
 STATE = "state.pt"
@@ -65,6 +65,8 @@ class Progress:
     examples: int = 0
     seconds: float = 0.0
     sessions: int = 1
+    skipped: int = 0
+    """Steps that fp16 left out, because their gradients were beyond its range."""
     best: float | None = None
     """The best of the epochs validated so far, by the chosen measure; higher is better."""
     best_epoch: int | None = None
@@ -78,13 +80,16 @@ def save_state(folder: Path, identity: str, progress: Progress, parts: dict[str,
     write_atomically(folder / STATE, lambda file: torch.save(state, file))
 
 
-def load_state(folder: Path, identity: str, device: torch.device) -> tuple[Progress, dict[str, Any]] | None:
-    """Load the last state and set its random numbers; None where there is none. BildError for another training's."""
+def load_state(folder: Path, identity: str) -> tuple[Progress, dict[str, Any]] | None:
+    """Load the last state to the CPU and set its random numbers; None where there is none.
+
+    Module and optimiser copy from it what they need. BildError where it is another training's.
+    """
     path = folder / STATE
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         progress = Progress(**state.pop("progress"))
     except Exception as error:  # torch raises all kinds for a damaged file
         raise BildError(f"{path} cannot be read ({error}): delete the folder and train again.") from error
@@ -105,9 +110,9 @@ def _rng() -> dict[str, Any]:
 
 
 def _set_rng(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    torch.set_rng_state(state["cpu"])
+    for index, one in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):  # a resume may have fewer GPUs
+        torch.cuda.set_rng_state(one, index)
 
 
 def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenizer_folder: Path) -> None:

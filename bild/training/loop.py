@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from bild.training.optimization import clip, make_optimizer, rate_at, set_rate
 Loss = Callable[[Any, Batch], tuple[Tensor, Tensor]]
 """(what is minimised, plain nll), both summed over the target tokens of a batch."""
 _LOG_STEPS = 100
+_LOST = 8
+"""Steps in a row whose loss is not finite, after which fp16 is given up."""
 
 
 @dataclass
@@ -62,11 +65,13 @@ class Trainer:
         self.total = min(per_epoch * settings.epochs, settings.steps or per_epoch * settings.epochs)
         self._began = time.monotonic()
         self._sums = [0.0, 0.0, 0.0]  # loss, nll, tokens since the last log entry
+        self._lost = 0  # steps in a row whose loss was not finite
 
     def run(self) -> dict[str, Tensor]:
         """Train to the end; return the weights that are kept."""
         self._resume()
-        while self.progress.step < self.total and not self._stale():
+        # An epoch that has begun is open until its validation is saved, though a kill may fall after its last step.
+        while self.progress.batch or (self.progress.step < self.total and not self._stale()):
             self._epoch()
         if self.best is None or self.settings.select == "last":
             return self._weights()
@@ -76,13 +81,13 @@ class Trainer:
         progress, settings = self.progress, self.settings
         self.module.train()
         for indices, sources in self._groups():
+            if progress.step == self.total:
+                break
             self._step(indices, sources)
             if progress.step % _LOG_STEPS == 0:
                 self._log()
             if time.monotonic() - self._saved > 60.0 * settings.checkpoint_minutes:
                 self.save()
-            if progress.step == self.total:
-                break
         progress.epoch, progress.batch = progress.epoch + 1, 0
         if progress.epoch % settings.validate_every == 0 or progress.step == self.total:
             self._validate()
@@ -105,26 +110,46 @@ class Trainer:
         batches = [self._batch(indices, sources) for indices in groups]
         tokens = sum(int((batch.targets != IGNORED).sum()) for batch in batches)
         self.optimizer.zero_grad(set_to_none=True)
+        sums = [0.0, 0.0, float(tokens)]
         for batch in batches:
             with self._autocast():
                 loss, nll = self.loss(self.module, batch)
             torch.autograd.backward(self.scaler.scale(loss / tokens))
-            self._sums[0] += float(loss.detach())
-            self._sums[1] += float(nll)
-        self._sums[2] += tokens
+            sums = [sums[0] + float(loss.detach()), sums[1] + float(nll), sums[2]]
         self.scaler.unscale_(self.optimizer)
         norm = clip(self.module, settings.clip)
-        if not self.scaler.is_enabled() and not norm < float("inf"):
-            raise BildError(
-                f"The gradient of step {progress.step + 1} is not finite: lower train.rate, set train.clip, or raise "
-                "train.precision."
-            )
+        self._check(sums[0], norm)
+        if math.isfinite(sums[0]):
+            self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)]
         set_rate(self.optimizer, rate_at(progress.step, self.total, settings))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         progress.step += 1
         progress.batch += len(groups)
         progress.examples += sum(map(len, groups))
+
+    def _check(self, loss: float, norm: float) -> None:
+        """Count a step that fp16 skips, and raise BildError where no later one can do better.
+
+        A gradient beyond fp16's range is skipped and its scale lowered, which is as it should be; a loss that is not
+        finite has overflowed before any scale, in the forward pass.
+        """
+        progress, step = self.progress, self.progress.step + 1
+        if norm < math.inf and math.isfinite(loss):
+            self._lost = 0
+            return
+        if not self.scaler.is_enabled():
+            raise BildError(
+                f"The gradient of step {step} is not finite: lower train.rate, set train.clip, or raise "
+                "train.precision."
+            )
+        progress.skipped += 1
+        self._lost = 0 if math.isfinite(loss) else self._lost + 1
+        if self._lost == _LOST or self.scaler.get_scale() < 1.0:
+            raise BildError(
+                f"The activations overflow in fp16: step {step} and those before it were skipped, and nothing is "
+                "learnt; use train.precision=fp32, or bf16 on a GPU that has it (sm_80 or newer)."
+            )
 
     def _batch(self, indices: list[int], sources: list[list[int]]) -> Batch:
         pad = self.module.config.pad_token_id
@@ -146,6 +171,7 @@ class Trainer:
             "loss": loss / tokens,
             "nll": nll / tokens,
             "rate": rate_at(progress.step - 1, self.total, self.settings),
+            **({"skipped": progress.skipped} if self.scaler.is_enabled() else {}),
             "seconds": round(self.seconds(), 1),
         }
         progress.history.append(entry)
@@ -186,7 +212,8 @@ class Trainer:
         return True
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        """Copy the weights to the CPU: beside a model, its gradients and its optimiser a GPU has no room for them."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.module.state_dict().items()}
 
     def seconds(self) -> float:
         """Return the seconds spent on this training so far, in all sessions."""
@@ -208,7 +235,7 @@ class Trainer:
 
     def _resume(self) -> None:
         self._saved = time.monotonic()
-        found = load_state(self.folder, self.identity, self.device)
+        found = load_state(self.folder, self.identity)
         if found is None:
             torch.manual_seed(self.settings.seed)
             return

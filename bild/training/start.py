@@ -13,6 +13,7 @@ from bild.config import ModelConfig, TaskConfig
 from bild.errors import BildError
 from bild.models import resolve_device
 from bild.models.checkpoint import load_model
+from bild.models.device import tell_device
 from bild.models.pair_spec import load_tokenizer
 from bild.models.shapes import model_config
 from bild.models.source import (
@@ -63,7 +64,7 @@ def from_scratch(config: CommonConfig, settings: TokenizerSettings, data: Datase
         made.dropout_rate = train.dropout
     torch.manual_seed(train.seed)
     module = (T5ForConditionalGeneration if shape.kind == "t5" else MT5ForConditionalGeneration)(made)
-    module = module.to(resolve_device(config.device))
+    module = module.to(device_of(config))
     return Start(module, tokenizer, source.folder, {"shape": shape.name, "seed": train.seed})
 
 
@@ -95,9 +96,16 @@ def from_checkpoint(config: CommonConfig, role: str, stage: str, dropout: float 
     owner = locate_tokenizer(tokenizer, "model.tokenizer") if tokenizer else source
     if not owner.has_tokenizer:
         raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
-    loaded = load_model(source, read, torch.float32, resolve_device(config.device))
+    loaded = load_model(source, read, torch.float32, device_of(config))
     described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
     return Start(loaded.module, load_tokenizer(owner), owner.folder, described)
+
+
+def device_of(config: CommonConfig) -> torch.device:
+    """Return the device that a training runs on, and say it."""
+    device = resolve_device(config.device)
+    tell_device(device, config.train.precision)
+    return device
 
 
 def _checkpoint(model: ModelConfig, task: TaskConfig, role: str, stage: str) -> str:

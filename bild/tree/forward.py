@@ -25,8 +25,8 @@ from bild.engines import t5
 from bild.engines.base import check_finite
 from bild.tree.paths import Layout, Paths
 
-_LOGITS = 1 << 26
-"""Bytes of logits at a time."""
+_LOGITS = {"cpu": 1 << 26, "cuda": 1 << 29}
+"""Bytes of logits at a time, by the kind of device: each time is a read by the host."""
 _SOURCE_TOKENS = 8192
 """Source positions encoded at a time."""
 _PATHS = 1 << 27
@@ -101,6 +101,7 @@ class Branches(ABC):
         across = len(sources) * self.source_bytes(max(map(len, sources)))
         if across > self.budget:
             raise OverBudget
+        self.forget()
         self.paths = Paths()
         self.most = (self.budget - across) // self.row_bytes
         self.capacity = 0
@@ -127,6 +128,11 @@ class Branches(ABC):
             told.extend(self._decode(self.paths.layout(first), first, tokens[part], given[part]))
         check_finite(told.choice_nll)
         return told
+
+    def forget(self) -> None:
+        """Let go of the keys and values of the sources before, so that new ones find their room."""
+        for name in ("cross", "rows"):
+            vars(self).pop(name, None)
 
     def _make_room(self, count: int) -> None:
         if count > self.most:
@@ -237,7 +243,7 @@ class TorchBranches(Branches):
         return self._bias
 
     def _summarise(self, x: Tensor, given: Sequence[int]) -> Told:
-        step = max(1, _LOGITS // (4 * self.vocabulary))
+        step = max(1, _LOGITS[x.device.type] // (4 * self.vocabulary))
         told = Told.nothing()
         for at in range(0, len(given), step):
             found = summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step])
@@ -271,10 +277,11 @@ def summarise(logits: Tensor, given: Sequence[int]) -> Told:
     entropy = log_sum - (weights * logits).nan_to_num_(0.0).sum(-1) / (1.0 + others)
     wanted = torch.where(targets == choice, log_sum, log_sum + best - wanted)
     wanted = torch.where(targets < 0, torch.nan, wanted)
-    nlls, gaps, entropies, given_nlls, ranks, rank_gaps = torch.stack(
-        (log_sum, gap, entropy, wanted, rank, rank_gap)
+    # One read by the host; token ids below 2**24 are exact in fp32.
+    choices, nlls, gaps, entropies, given_nlls, ranks, rank_gaps = torch.stack(
+        (choice.to(best.dtype), log_sum, gap, entropy, wanted, rank, rank_gap)
     ).tolist()
-    return Told(choice.tolist(), nlls, gaps, entropies, given_nlls, [int(r) for r in ranks], rank_gaps)
+    return Told([int(c) for c in choices], nlls, gaps, entropies, given_nlls, [int(r) for r in ranks], rank_gaps)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

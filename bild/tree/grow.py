@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from bild.config import TaskConfig
 from bild.engines.kernels import kept_or_own
-from bild.errors import BildError
+from bild.errors import BildError, out_of_memory
 from bild.models import Pair
+from bild.models.checkpoint import free_memory
+from bild.models.memory import default_budget
 from bild.tasks import Dataset
 from bild.tree import store
+from bild.tree.blocks import BlockFile, Growth
 from bild.tree.forward import OverBudget, Told
 from bild.tree.forward_host import branches_of
 from bild.tree.frontier import Growing
 from bild.tree.identity import open_folder
-from bild.tree.store import Growth, StoredExample
+from bild.tree.store import Head, StoredExample
 from bild.tree.tree import Tree, assemble
 from bild.tree.walk import Grouped, Setting, group
 
@@ -55,7 +55,7 @@ def grow(
     """
     grouped = group(points)
     path = open_folder(folder, pair, task, data, engine)
-    with store.BlockFile(path / "nodes.bin") as block:
+    with BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         tree = assemble(path, head, stored, growths)
         wanted = [e.id for e in stored] if examples is None else list(examples)
@@ -84,21 +84,21 @@ class Grower:
         examples: Sequence[StoredExample],
         growths: Sequence[Growth],
         grouped: Grouped,
-        head: dict[str, Any],
+        head: Head,
         budget: int | None,
     ) -> None:
-        total = default_budget(pair.device) if budget is None else budget
         self.examples = examples
         self.growths = growths
         self.grouped = grouped
-        self.ids = head["ids"]
-        self.target_limit: int = head["identity"]["task"]["target_limit"]
-        self.budget = total
-        kernels = kept_or_own(head.get("kernels"), pair.kernels)
+        self.ids = head.ids
+        self.target_limit: int = head.identity["task"]["target_limit"]
+        kernels = kept_or_own(head.kernels, pair.kernels)
         self.models = {role: branches_of(pair, role, kernels) for role in ("large", "small")}
+        # Read when the weights are in place: what is free now is free for keys and values.
+        self.budget = default_budget(pair.device) if budget is None else budget
         both = sum(model.row_bytes for model in self.models.values())
         for model in self.models.values():
-            model.budget = total * model.row_bytes // both
+            model.budget = self.budget * model.row_bytes // both
 
     def chunks(self, todo: Sequence[int]) -> list[list[int]]:
         """Examples by the length of their source, as many at a time as should fit."""
@@ -114,21 +114,33 @@ class Grower:
 
     def grow(self, chunk: Sequence[int], keep: Keep) -> int:
         """Grow some examples and hand them to `keep`, in halves where they do not fit; returns how many."""
+        if self._grown(chunk):
+            keep({i: self.growths[i] for i in chunk})
+            return len(chunk)
+        # Outside of the `except`: the traceback there holds all that the failed pass had in memory.
+        for model in self.models.values():
+            model.forget()
+        free_memory()
+        if len(chunk) == 1:
+            raise BildError(
+                f"The tree of the example {self.examples[chunk[0]].id} does not fit into memory: "
+                "run on a device with more memory, or lower task.target_limit."
+            )
+        half = len(chunk) // 2
+        return self.grow(chunk[:half], keep) + self.grow(chunk[half:], keep)
+
+    def _grown(self, chunk: Sequence[int]) -> bool:
+        """Grow some examples; false, and none of them grown, where they do not fit."""
         before = {i: _Snapshot(self.growths[i]) for i in chunk}
         try:
             Wave(self, chunk).run()
-        except (OverBudget, torch.OutOfMemoryError) as error:
+        except Exception as error:
+            if not isinstance(error, OverBudget) and out_of_memory(error) is None:
+                raise
             for i in chunk:
                 before[i].restore(self.growths[i])
-            if len(chunk) == 1:
-                raise BildError(
-                    f"The tree of the example {self.examples[chunk[0]].id} does not fit into memory: "
-                    "run on a device with more memory, or lower task.target_limit."
-                ) from error
-            half = len(chunk) // 2
-            return self.grow(chunk[:half], keep) + self.grow(chunk[half:], keep)
-        keep({i: self.growths[i] for i in chunk})
-        return len(chunk)
+            return False
+        return True
 
 
 class _Snapshot:
@@ -226,10 +238,3 @@ class Wave:
                 own = (told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i], told.entropy[i])
                 table.hear_large(node, *own, told.rank[i], told.rank_gap[i])
                 self.growths[e].heard.append(node)
-
-
-def default_budget(device: torch.device) -> int:
-    """Return the bytes to allow for keys and values: 1 GiB on a CPU, half of what is free on a GPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]) // 2
-    return 1 << 30

@@ -11,8 +11,8 @@ from typing import Any
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.models import Pair
+from bild.results.files import write_error
 from bild.results.locking import waiting_lock
-from bild.results.samples_log import write_error
 from bild.tasks import Dataset
 from bild.tree import store
 

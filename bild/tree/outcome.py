@@ -18,10 +18,11 @@ from bild.decoding import Decoded, MethodConfig, ThresholdConfig
 from bild.decoding.names import label
 from bild.decoding.policies import rules_for
 from bild.errors import BildError
-from bild.metrics.bootstrap import Floats, interval, multiplicities
+from bild.metrics.bootstrap import Floats
+from bild.metrics.jackknife import difference, score_interval
 from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
-from bild.results.parts import Counts, Interval, Score, rates
+from bild.results.parts import Counts, Difference, Score, rates
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.answers import run_policy
 from bild.tree.nodes import TreeExample
@@ -106,7 +107,7 @@ def _ratio(above: float | Floats, below: float | Floats) -> Floats:
     return found
 
 
-DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
+DRAWS, CONFIDENCE = 1000, 0.95
 
 
 @dataclass
@@ -130,11 +131,6 @@ class Shared:
                 self._texts[key] = self.decode(key)
             walk.text = self._texts[key]
         return walk.text
-
-    @cached_property
-    def draws(self) -> Floats:
-        """The bootstrap's resamples: how often each example is in each of them."""
-        return multiplicities(len(self.examples), DRAWS, SEED)
 
     @cached_property
     def prices(self) -> Prices | None:
@@ -228,24 +224,17 @@ class Replay:
         return self.distinct.scored(self.numbers, self.text, self.shared.scorer)
 
     @cached_property
-    def resampled(self) -> Floats:
-        """The headline score of every bootstrap draw, over the same draws in every replay of a tree."""
-        table = self._table
-        return self.shared.scorer.scores(self.shared.draws @ table, len(table))
-
-    @cached_property
     def quality(self) -> Score:
-        """The headline score with its bootstrap interval (1,000 draws over examples, 95 %)."""
+        """The headline score with its interval over examples (95 %)."""
         scorer = self.shared.scorer
-        table = self._table
-        ends = interval(scorer.score(table.sum(axis=0), len(table)), self.resampled, CONFIDENCE)
+        ends = score_interval(self._table, scorer, CONFIDENCE)
         return Score(ends.value, ends.low, ends.high, scorer.signature)
 
-    def difference(self, other: Replay) -> Interval:
+    def difference(self, other: Replay) -> Difference:
         """Return this quality minus that of another replay of the same examples, with the paired interval."""
         if other.shared is not self.shared:
             raise BildError("Two replays can be compared where both are of one tree and the same examples.")
-        return interval(self.quality.value - other.quality.value, self.resampled - other.resampled, CONFIDENCE)
+        return difference(self._table, other._table, self.shared.scorer, CONFIDENCE)
 
     @property
     def seconds(self) -> Floats | None:

@@ -16,6 +16,7 @@ from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
 from bild.tree import store
 from bild.tree.answers import MissingNodes
+from bild.tree.blocks import Growth
 from bild.tree.nodes import TreeExample
 from bild.tree.outcome import Distinct, Replay, Shared
 from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
@@ -25,7 +26,7 @@ from bild.tree.walk import Setting, Walker, group
 class Tree:
     """The decision trees of a task's examples under one pair. `bild.open_tree` reads one."""
 
-    def __init__(self, path: Path, head: dict[str, Any], examples: Sequence[TreeExample]) -> None:
+    def __init__(self, path: Path, head: store.Head, examples: Sequence[TreeExample]) -> None:
         self.path = path
         self.head = head
         self.examples = list(examples)
@@ -36,32 +37,32 @@ class Tree:
     @property
     def hash(self) -> str:
         """All 64 digits; the folder carries the first."""
-        return str(self.head["hash"])
+        return self.head.hash
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that the hash covers, and `start`, `eos`, `vocabulary`, `target_limit`."""
-        return {**self.head["identity"], **self.head["ids"], "target_limit": self.target_limit}
+        return {**self.head.identity, **self.head.ids, "target_limit": self.target_limit}
 
     @property
     def start(self) -> int:
         """The decoder's start token."""
-        return int(self.head["ids"]["start"])
+        return self.head.ids["start"]
 
     @property
     def eos(self) -> int:
         """The end token."""
-        return int(self.head["ids"]["eos"])
+        return self.head.ids["eos"]
 
     @property
     def target_limit(self) -> int:
         """The most tokens of a text, start token included."""
-        return int(self.head["identity"]["task"]["target_limit"])
+        return int(self.head.identity["task"]["target_limit"])
 
     @property
     def rounding(self) -> Rounding:
         """Within how much of a threshold, or of a tie, a decision counts as marked."""
-        return Rounding(**self.head["rounding"])
+        return Rounding(**self.head.rounding)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -111,12 +112,12 @@ class Tree:
     def _walks(self, points: Sequence[Setting]) -> tuple[list[Walk], NDArray[np.int64], list[int]]:
         """(distinct walks, which of them a point takes on an example [points, examples], examples that lack nodes)."""
         grouped = group(points)
-        if self.head["format"] == 1 and any(family.rules.ranks for family in grouped.families):
+        if self.head.format == 1 and any(family.rules.ranks for family in grouped.families):
             raise BildError(
                 f"The tree in {self.path} does not know the ranks of tokens, which keep=top goes by: delete its folder "
                 "and grow it anew (python -m bild.sweep)."
             )
-        eos, limit = self.head["ids"]["eos"], self.target_limit
+        eos, limit = self.eos, self.target_limit
         walks: list[Walk] = []
         taken = np.full((len(points), len(self.examples)), -1, np.int64)
         missing = []
@@ -141,11 +142,11 @@ class Tree:
 
     @cached_property
     def _shared(self) -> Shared:
-        scorer = Scorer(self.head["identity"]["task"]["metric"], [example.reference for example in self.examples])
+        scorer = Scorer(self.head.identity["task"]["metric"], [example.reference for example in self.examples])
         return Shared(
             examples=self.examples,
             path=self.path,
-            ids=self.head["ids"],
+            ids=self.head.ids,
             target_limit=self.target_limit,
             rounding=self.rounding,
             decode=self.decode,
@@ -172,9 +173,9 @@ def open_tree(path: str | Path) -> Tree:
 
 def assemble(
     folder: Path,
-    head: dict[str, Any],
+    head: store.Head,
     examples: Sequence[store.StoredExample],
-    growths: Sequence[store.Growth],
+    growths: Sequence[Growth],
 ) -> Tree:
     """Make a tree of its parts."""
     return Tree(

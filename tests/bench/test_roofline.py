@@ -66,9 +66,6 @@ def test_weights_in_int8_are_a_byte_each() -> None:
     assert full.bytes - decoder.work(1, 7, 1, weights="int8", states="fp32").bytes == 3 * decoder.matrices
 
 
-@pytest.mark.parametrize(
-    ("gb", "gflop", "ms", "bound"), [(10.0, 100.0, 0.2, "read"), (10.0, 4.0, 0.25, "multiply"), (2.0, 1.0, 1.0, "read")]
-)
 def test_a_matrix_that_stays_in_fp32_is_counted_as_such() -> None:
     config = model_config(ShapeConfig())
     narrow, wide = (Decoder.of(config, 32128, wide_wo=wide) for wide in (False, True))
@@ -103,6 +100,9 @@ def test_a_gpu_is_timed_by_events_over_twenty_milliseconds(monkeypatch: pytest.M
     assert probe.clock.long_enough_ns == 20e6
 
 
+@pytest.mark.parametrize(
+    ("gb", "gflop", "ms", "bound"), [(10.0, 100.0, 0.2, "read"), (10.0, 4.0, 0.25, "multiply"), (2.0, 1.0, 1.0, "read")]
+)
 def test_the_floor_is_the_longer_of_the_two(gb: float, gflop: float, ms: float, bound: str) -> None:
     assert roofline_ms(Work(bytes=2_000_000, flops=1_000_000), gb, gflop) == (pytest.approx(ms), bound)
 

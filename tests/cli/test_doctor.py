@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import socket
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub import constants
 
 from bild import doctor
 from bild.cli import options
+from bild.engines.base import check_finite
 from bild.errors import BildError
+from bild.models import device, resolve_device
+from bild.models.device import Nvidia
 from tests import hubcache
 from tests.cli.commands import Finished, call
 
@@ -163,29 +168,145 @@ def test_a_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch
     assert (found.state, found.seen) == ("missing", "bild-bench is not installed")
 
 
-def fake_torch(count: int, *, built: str | None = "12.8", gib: int = 16, major: int = 8) -> SimpleNamespace:
-    """What the doctor asks of torch."""
-    device = SimpleNamespace(name="Test GPU", total_memory=gib * 2**30, major=major)
-    cuda = SimpleNamespace(
-        is_available=lambda: count > 0, device_count=lambda: count, get_device_properties=lambda index: device
-    )
-    return SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda=built))
+def use_gpus(
+    patch: pytest.MonkeyPatch, count: int, *, gib: int = 16, capability: tuple[int, int] = (8, 0), there: object = None
+) -> None:
+    """Let torch see so many GPUs, and the driver tell what is there."""
+    properties = SimpleNamespace(name="Test GPU", total_memory=gib * 2**30)
+    patch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    patch.setattr(torch.cuda, "device_count", lambda: max(count, 1))  # by NVML, which counts what torch cannot use
+    patch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    patch.setattr(torch.cuda, "get_device_capability", lambda index=0: capability)
+    patch.setattr(torch.cuda, "get_device_name", lambda index: "Test GPU")
+    patch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90", "compute_120"])
+    patch.setattr(device, "nvidia", lambda: there)
 
 
-def test_gpus_are_told_by_name_memory_and_precision() -> None:
-    small, large = doctor._gpu(fake_torch(1, gib=8, major=7))[0], doctor._gpu(fake_torch(2))[:2]
+def test_gpus_are_told_by_name_memory_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Nvidia(("Test GPU",), "580.65.06", (13, 0))
+    use_gpus(monkeypatch, 1, gib=8, capability=(7, 5), there=driver)
+    small, told = doctor._gpu()
     assert (small.what, small.state, small.seen) == ("GPU 0", "note", "Test GPU, 8 GiB, fp16 (bf16 is emulated)")
     assert "engine.dtype=fp16" in small.mend
-    assert [(f.what, f.state, f.mend) for f in large] == [("GPU 0", "ok", ""), ("GPU 1", "ok", "")]
+    assert (told.what, told.state) == ("GPU driver", "ok")
+    assert told.seen.startswith("580.65.06, for CUDA 13.0 and older")
+    use_gpus(monkeypatch, 2)
+    large = doctor._gpu()
+    assert [(f.what, f.state, f.mend) for f in large[:2]] == [("GPU 0", "ok", ""), ("GPU 1", "ok", "")]
     assert large[0].seen == "Test GPU, 16 GiB, bf16 and fp16"
+    assert (large[2].state, large[2].mend[:26]) == ("note", "pip install nvidia-ml-py, ")
 
 
-@pytest.mark.parametrize(("driver", "state"), [(None, "note"), ("/usr/bin/nvidia-smi", "missing")])
-def test_no_gpu_is_a_note_but_a_cpu_build_beside_one_is_a_fault(
-    monkeypatch: pytest.MonkeyPatch, driver: str | None, state: str
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: driver)
-    (found,) = doctor._gpu(fake_torch(0, built=None))
-    assert found.state == state
+def test_no_gpu_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_gpus(monkeypatch, 0)
+    (found,) = doctor._gpu()
+    assert found.state == "note"
     assert "everything runs on the CPU" in found.seen
-    assert ("CUDA build" in found.mend) == (driver is not None)
+    assert resolve_device("auto") == torch.device("cpu")
+    with pytest.raises(BildError, match="torch sees 0 CUDA devices"):
+        resolve_device("cuda")
+
+
+CASES = {
+    # what the driver tells, the CUDA that torch is built for: what is wrong, and the command that mends it
+    "a T4 with driver 535": (
+        Nvidia(("Tesla T4",), "535.104.05", (12, 2)),
+        "13.0",
+        "there is a Tesla T4, but its driver 535.104.05 runs CUDA 12.2 at most, and this torch is built for CUDA 13.0",
+        "make env CUDA=cu126, or pip install --force-reinstall torch==",
+    ),
+    "driver 570": (Nvidia(("Tesla T4",), "570.86.15", (12, 8)), "13.0", "runs CUDA 12.8 at most", "CUDA=cu126"),
+    "driver 470": (Nvidia(("T",), "470.57", (11, 4)), "12.6", "runs CUDA 11.4 at most", "install driver 525 or newer"),
+    "a CPU build": (
+        Nvidia(("L4",), "580.1", (13, 0)),
+        None,
+        "this torch is a build for CPUs",
+        "make env CUDA=cu130",
+    ),
+    "a CPU build, older driver": (
+        Nvidia(("L4",), "550.1", (12, 4)),
+        None,
+        "a build for CPUs",
+        "make env CUDA=cu126",
+    ),
+    "versions differ": (Nvidia((), "", (0, 0), "Driver/library version mismatch"), "13.0", "does not answer", "reboot"),
+    "another reason": (Nvidia(("L4",), "580.1", (13, 0)), "13.0", "torch cannot use it (no luck)", "nvidia-smi"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_gpu_that_torch_cannot_use_is_an_error_with_the_command_that_mends_it(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, built, reason, mend = CASES[case]
+
+    def fail() -> None:
+        raise RuntimeError("no luck")
+
+    use_gpus(monkeypatch, 0, there=there)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "init", fail)
+    (found,) = doctor._gpu()
+    assert found.state == "missing"
+    assert reason in found.seen
+    assert mend in found.mend
+    for name in ("auto", "cuda", "cuda:0"):
+        with pytest.raises(BildError) as caught:
+            resolve_device(name)
+        assert reason in str(caught.value)
+        assert mend in str(caught.value)
+        assert str(caught.value).endswith("device=cpu is how one says CPU.")
+    assert resolve_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert resolve_device("auto") == torch.device("cpu")  # hidden on purpose
+
+
+@pytest.mark.parametrize(
+    ("capability", "missing"), [((7, 0), True), ((7, 5), False), ((8, 6), False), ((8, 9), False), ((12, 1), False)]
+)
+def test_a_gpu_without_code_in_this_torch(
+    capability: tuple[int, int], missing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_gpus(monkeypatch, 1, capability=capability)
+    assert (doctor._gpu()[0].state == "missing") == missing
+    if missing:
+        with pytest.raises(BildError, match=r"Test GPU \(sm_70\) is no GPU that this torch is built for .*cu126"):
+            resolve_device("auto")
+    else:
+        assert resolve_device("auto") == torch.device("cuda", 0)
+
+
+def test_the_driver_is_asked_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 1,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetName=lambda handle: "Tesla T4",
+        nvmlSystemGetDriverVersion=lambda: "535.104.05",
+        nvmlSystemGetCudaDriverVersion=lambda: 12020,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert device.nvidia() == Nvidia(("Tesla T4",), "535.104.05", (12, 2))
+    library.nvmlInit = lambda: 1 / 0
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert device.nvidia() is None
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    found = device.nvidia()
+    assert found is not None
+    assert found.silent == "division by zero"
+
+
+def test_one_line_says_what_it_runs_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    device.tell_device.cache_clear()
+    use_gpus(monkeypatch, 1, capability=(7, 5), there=Nvidia(("Test GPU",), "580.1", (13, 0)))
+    for _ in range(2):
+        device.tell_device(torch.device("cuda", 0), "bf16")
+    line, warning = capsys.readouterr().err.splitlines()
+    assert line == f"running on Test GPU (cuda:0) in bf16 (torch {torch.__version__}, driver 580.1)"
+    assert warning.startswith("warning: Test GPU has no bf16 and emulates it")
+    with pytest.raises(BildError, match=r"use engine\.dtype=fp32, or check"):
+        check_finite([float("nan")])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BildError, match=r"use engine\.dtype=fp32 or bf16, or check"):
+        check_finite([float("nan")])
+    device.tell_device.cache_clear()

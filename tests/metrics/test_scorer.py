@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bild.errors import BildError
-from bild.metrics import bootstrap, quality
+from bild.metrics import quality
 from bild.metrics.scorer import Scorer
 
 REFERENCES = ["A dog runs through the grass .", "Two men play football .", "A woman reads ."]
@@ -20,7 +20,7 @@ SYSTEMS = [
 def test_every_system_scores_as_by_itself(metric: str) -> None:
     scorer = Scorer(metric, REFERENCES)
     for texts in SYSTEMS:
-        alone = quality(metric, texts, REFERENCES, draws=100)
+        alone = quality(metric, texts, REFERENCES)
         assert scorer.score(scorer.table(texts).sum(axis=0), 3) == pytest.approx(alone.scores[scorer.name].value)
         assert scorer.signature == alone.scores[scorer.name].signature
 
@@ -29,7 +29,7 @@ def test_every_system_scores_as_by_itself(metric: str) -> None:
 def test_a_part_of_the_examples_scores_as_by_itself(metric: str) -> None:
     scorer = Scorer(metric, REFERENCES)
     part = np.array([True, False, True])
-    alone = quality(metric, SYSTEMS[1][::2], REFERENCES[::2], draws=100)
+    alone = quality(metric, SYSTEMS[1][::2], REFERENCES[::2])
     table = scorer.table(SYSTEMS[1])
     assert scorer.score(table[part].sum(axis=0), 2) == pytest.approx(alone.scores[scorer.name].value)
 
@@ -52,11 +52,6 @@ def test_many_sums_are_scored_as_one_after_another(metric: str) -> None:
     sums = np.array([table[list(rows)].sum(axis=0) for table in tables for rows in ((0, 1, 2), (1, 1, 1), (0, 2, 2))])
     each = [scorer.score(row, 3) for row in sums]
     assert scorer.scores(sums, 3) == pytest.approx(each, rel=1e-12)
-
-
-def test_multiplicities_are_the_resamples_of_the_bootstrap() -> None:
-    table = np.arange(12.0).reshape(6, 2)
-    assert np.allclose(bootstrap.multiplicities(6, 50, 3) @ table, bootstrap.resampled_sums(table, 50, 3))
 
 
 def test_an_unknown_metric_is_refused() -> None:

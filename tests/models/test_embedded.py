@@ -8,9 +8,12 @@ from functools import cache
 from typing import Any
 
 import pytest
+from sacrebleu import corpus_bleu
 
 import bild
+from bild.config import TaskConfig
 from bild.models import EMBEDDED, Pair, load_pair
+from bild.tasks import load_task
 
 SENTENCES = {
     "Zwei Hunde spielen im Schnee.": ("two", "dogs", "snow"),
@@ -36,6 +39,18 @@ def test_it_translates(name: str) -> None:
         text = bild.generate(pair_of(name), german).text
         assert text is not None
         assert all(word in text.lower() for word in words), text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["choose", "confirm"])
+def test_the_captions_are_as_hard_as_multi30k(split: str) -> None:
+    captions = load_task(TaskConfig(split=split, id_column="id"))
+    texts = [
+        output.text
+        for output in bild.generate(pair_of("embedded"), [example.source for example in captions], method="vanilla")
+    ]
+    bleu = corpus_bleu(texts, [[example.reference for example in captions]]).score
+    assert bleu == pytest.approx(39.1, abs=4.0)  # the card's score on the 1,000 captions of test2016
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -41,7 +41,7 @@ def test_the_report_is_made_and_says_what_it_left_out_and_why(
     left = text[text.index("## Left out") :]
     assert "t/p/torn: " in left
     assert "is not valid JSON" in left
-    assert "has schema version 7, but this version of bild reads versions 1 to 2" in left
+    assert "has schema version 7, but this version of bild reads versions 1 to 3" in left
     assert "t/p/empty-ababababab: unfinished" in left
     assert left.count("\n- ") == 3
     assert capsys.readouterr().out.count("Left out: ") == 3

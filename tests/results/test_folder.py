@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bild.errors import BildError
-from bild.results.folder import write_atomically
+from bild.results.files import write_atomically
 from tests.records import make_record
 from tests.results.points import (
     DIGEST,

@@ -45,12 +45,24 @@ def test_lengths_are_the_papers(name):
         ("wmt14", "mt5-large", "validation", 3000),
         ("xsum", "t5-large", "validation", 11332),
         ("cnndm", "t5-large", "validation", 13368),
-        ("multi30k", "embedded", "test", 1000),
+        ("multi30k", "embedded", "validation", 1014),
     ],
 )
 def test_default_pair_split_and_its_published_size(name, pair, split, rows):
     composed = task(name)
     assert (composed.pair, composed.split, composed.sizes[split]) == (pair, split, rows)
+
+
+@pytest.mark.parametrize("name", ["iwslt2017", "wmt14", "xsum", "cnndm", "multi30k", "multi30k-files"])
+def test_what_is_chosen_on_validation_is_confirmed_on_test(name):
+    composed = task(name)
+    assert (composed.split, composed.confirm) == ("validation", "test")
+    assert composed.sizes["test"] >= 1000
+
+
+def test_captions_have_a_part_to_choose_on_and_one_to_confirm_on():
+    composed = task("embedded")
+    assert (composed.split, composed.confirm) == ("choose", "confirm")
 
 
 @pytest.mark.parametrize(

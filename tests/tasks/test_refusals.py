@@ -100,11 +100,11 @@ def test_an_unknown_embedded_data_set_names_those_there_are():
         load_task(task("embedded", path="nope"))
 
 
-def test_embedded_data_have_one_split():
+def test_an_unknown_split_of_an_embedded_data_set_names_those_there_are():
     with pytest.raises(
-        BildError, match=r"^task\.split=train is not a split of the embedded data set captions: it has test"
+        BildError, match=r"^task\.split=train is not in the embedded data set news: the splits there are test\.$"
     ):
-        load_task(task("embedded", split="train"))
+        load_task(task("embedded-news", split="train"))
 
 
 # --- what is in a file

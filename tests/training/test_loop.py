@@ -16,7 +16,7 @@ from bild.training.corpus import Corpus, epoch_order, make_batch
 from bild.training.job import train
 from bild.training.loop import Trainer, Validation
 from bild.training.optimization import likelihood_loss
-from tests.training.tiny import tiny_config, tiny_module, write_corpus
+from tests.training.tiny import record, timeless, tiny_config, tiny_module, write_corpus
 
 
 def corpus() -> Corpus:
@@ -76,37 +76,41 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(("after", "saved"), [(2, 0.0), (6, 0.0), (7, 0.0), (9, 60.0)])
+@pytest.mark.parametrize(
+    ("method", "after", "saved"),
+    [
+        ("_step", 2, 0.0),
+        ("_step", 6, 0.0),
+        ("_step", 7, 0.0),
+        ("_step", 9, 60.0),
+        ("_validate", 6, 0.0),
+        ("_validate", 12, 0.0),  # all steps are done and saved, the last epoch's validation is not
+        ("_validate", 12, 60.0),
+    ],
+)
 def test_a_resumed_training_is_the_uninterrupted_one(
-    tmp_path: Path, after: int, saved: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, method: str, after: int, saved: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dropout, BPE-dropout, clipping, warm-up and all; the last state is the last step's, or the last epoch's."""
     folder = write_corpus(tmp_path / "corpus")
     monkeypatch.setattr(loop, "_LOG_STEPS", 1)
     train(tiny_config(folder, tmp_path / "whole"))
 
-    step = Trainer._step
+    real = getattr(Trainer, method)
 
     def killed(self: Trainer, *arguments: Any) -> None:
         if self.progress.step == after:
             raise _Killed
-        step(self, *arguments)
+        real(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_step", killed)
+        patched.setattr(Trainer, method, killed)
         with pytest.raises(_Killed):
             train(tiny_config(folder, tmp_path / "killed", checkpoint_minutes=saved))
     train(tiny_config(folder, tmp_path / "killed"))
 
-    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed")]
-    for record in records:
-        for entry in record["progress"]["history"]:
-            entry.pop("seconds")
-    assert records[0]["progress"]["history"] == records[1]["progress"]["history"]
-    assert records[0]["scores"] == records[1]["scores"]
-    assert [r["progress"]["sessions"] for r in records] == [1, 2]
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
-    assert weights[0] == weights[1]
+    assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")
+    assert [record(tmp_path / name)["progress"]["sessions"] for name in ("whole", "killed")] == [1, 2]
 
 
 def test_training_ends_where_it_gets_no_better_and_keeps_the_best(tmp_path: Path) -> None:
@@ -142,3 +146,62 @@ def test_bf16_trains_too(tmp_path: Path) -> None:
     losses = [entry["loss"] for entry in one.progress.history if "loss" in entry]
     assert losses[-1] < losses[0]
     assert all(p.dtype == torch.float32 for p in one.module.parameters())
+
+
+def fp16_trainer(folder: Path, overflows: Any, **settings: Any) -> Trainer:
+    """A training whose loss is not finite where `overflows(call)` says so."""
+    calls = iter(range(1, 1000))
+    one = trainer(folder, TrainSettings(rate=1e-3, batch=4, precision="fp16", **settings))
+    real = one.loss
+
+    def loss(module: Any, batch: Any) -> Any:
+        found, nll = real(module, batch)
+        return (found * float("nan"), nll) if overflows(next(calls)) else (found, nll)
+
+    one.loss = loss
+    return one
+
+
+def test_fp16_counts_the_steps_that_it_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_LOG_STEPS", 1)
+    one = fp16_trainer(tmp_path, lambda call: call in (2, 3, 9), epochs=3)
+    weights = one.run()
+    assert one.progress.skipped == 3
+    assert one.progress.step == 15
+    logged = [entry for entry in one.progress.history if "loss" in entry]
+    assert logged[-1]["skipped"] == 3
+    json.dumps(one.progress.history, allow_nan=False)  # a step without a loss leaves no entry
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_fp16_that_overflows_in_every_forward_pass_ends_in_a_sentence(tmp_path: Path) -> None:
+    one = fp16_trainer(tmp_path, lambda call: call > 2, epochs=9)
+    with pytest.raises(BildError, match=r"activations overflow in fp16: step 10 .* train.precision=fp32"):
+        one.run()
+
+
+def test_the_best_weights_and_the_loaded_state_are_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer(tmp_path, TrainSettings(rate=1e-3, batch=10, epochs=1, optimizer="adamw"))
+    one.run()
+    assert one.best is not None
+    assert all(value.device.type == "cpu" for value in one.best.values())
+    own = {value.data_ptr() for value in one.module.state_dict().values()}
+    assert not own & {value.data_ptr() for value in one.best.values()}
+    asked: list[Any] = []
+    real = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: (asked.append(k["map_location"]), real(*a, **k))[1])
+    again = trainer(tmp_path, TrainSettings(rate=1e-3, batch=10, epochs=1, optimizer="adamw"))
+    again._resume()
+    assert asked == ["cpu"]
+    assert again.progress.step == one.progress.step
+
+
+def test_a_resume_may_have_fewer_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bild.training.folder import _set_rng
+
+    state = torch.get_rng_state()
+    given: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda one, index: given.append(index))
+    _set_rng({"cpu": state, "cuda": [state, state]})
+    assert given == [0]

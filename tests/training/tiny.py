@@ -41,7 +41,7 @@ def write_corpus(folder: Path) -> Path:
 
 def tiny_task(corpus: Path) -> TaskConfig:
     """The task over such files."""
-    return TaskConfig(name="tiny", data="file", path=str(corpus), target_limit=24)
+    return TaskConfig(name="tiny", data="file", path=str(corpus), split="test", target_limit=24)
 
 
 def tiny_config(corpus: Path, out: Path, **settings: Any) -> TrainConfig:
@@ -67,3 +67,20 @@ def tiny_config(corpus: Path, out: Path, **settings: Any) -> TrainConfig:
         device="cpu",
         out=str(out),
     )
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """The record of a finished training."""
+    found: dict[str, Any] = json.loads((folder / "training.json").read_bytes())
+    return found
+
+
+def timeless(folder: Path) -> dict[str, Any]:
+    """All that two trainings of one kind have in common: figures, the best epoch, and the files, bit by bit."""
+    progress = {
+        name: value for name, value in record(folder)["progress"].items() if name not in ("seconds", "sessions")
+    }
+    history = [{k: v for k, v in entry.items() if k != "seconds"} for entry in progress.pop("history")]
+    varying = ("training.json", "README.md", "state.pt", ".lock", "log")
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in varying}
+    return {"progress": progress, "history": history, "scores": record(folder)["scores"], "files": files}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bild import open_tree
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
@@ -17,7 +19,7 @@ from bild.metrics import quality
 from bild.models import Pair, load_pair
 from bild.tasks import Dataset, load_task
 from bild.tree import MissingNodes, Tree
-from bild.tree.grow import grow
+from bild.tree.grow import Wave, grow
 from bild.tree.rounding import settle
 from bild.tree.walk import Setting
 from tests.tree.worlds import points_of_all_methods
@@ -135,7 +137,7 @@ def test_logits_that_are_not_finite_end_in_one_sentence_and_store_nothing(data: 
     pair = load_pair("embedded", device="cpu")
     points: list[Setting] = [(MethodConfig("bild"), ThresholdConfig())]
     grow(tmp_path, pair, TASK, data, points[:0])  # the folder, while the model is sound
-    pair.large.module.shared.weight.data[5:] = math.inf
+    pair.weights("large").embed[5:] = math.inf
     with pytest.raises(BildError, match="not finite"):
         grow(tmp_path, pair, TASK, data, points)
     tree = open_tree(tmp_path)
@@ -149,3 +151,27 @@ def test_another_pair_is_not_asked_to_settle(grown: tuple[Tree, list[Setting]]) 
         settle(tree, other, tree.replay(0.5, 1.5))
     with pytest.raises(BildError, match="cannot be run live"):
         settle(tree, other, tree.replay(rb=1.0, method="oracle", max_draft=6))
+
+
+def test_a_pass_that_ran_out_of_memory_holds_none_of_it(
+    embedded_pair: Pair, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points: list[Setting] = [(MethodConfig("bild"), ThresholdConfig())]
+    whole = grow(tmp_path / "whole", embedded_pair, TASK, data, points)
+    held: list[weakref.ref[torch.Tensor]] = []
+    real, sizes = Wave.run, list[int]()
+
+    def run(wave: Wave) -> None:
+        sizes.append(len(wave.trees))
+        assert not any(ref() is not None for ref in held), "what a failed pass held is still there"
+        taken = torch.empty(1000)
+        held.append(weakref.ref(taken))
+        if len(wave.trees) > 2:
+            real(wave)  # all is asked and told, and forgotten again
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+        real(wave)
+
+    monkeypatch.setattr(Wave, "run", run)
+    halved = grow(tmp_path / "halved", embedded_pair, TASK, data, points)
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+    assert halved.replay_grid(points)[0].tokens == whole.replay_grid(points)[0].tokens

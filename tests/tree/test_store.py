@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import random
 import signal
+import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +22,10 @@ from bild.models import load_pair
 from bild.tasks import load_task
 from bild.tree import grow as growing
 from bild.tree import store
+from bild.tree.blocks import BlockFile, Growth, read_nodes
 from bild.tree.nodes import Table
 from bild.tree.walk import Setting
+from tests.results.test_files import mutated
 from tests.tree.worlds import EOS, START, World, grown
 from tests.zygote import Child, Zygote
 
@@ -27,9 +33,9 @@ POINTS: list[Setting] = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb 
 MORE: list[Setting] = [*POINTS, (MethodConfig("bild", "authors"), ThresholdConfig(0.9, 0.0))]
 
 
-def growth(seed: int, points: list[Setting], old: store.Growth | None = None) -> store.Growth:
+def growth(seed: int, points: list[Setting], old: Growth | None = None) -> Growth:
     """A grown example, which knows what the large model has spoken of since it was stored."""
-    made = old or store.Growth(START)
+    made = old or Growth(START)
     before = [choice >= 0 for choice in made.table.large_choice]
     grown(World(seed), points, 20, made.table)
     now = made.table.large_choice
@@ -42,13 +48,13 @@ def same(a: Table, b: Table) -> bool:
     return all(np.array_equal(column, right[name], equal_nan=True) for name, column in left.items())
 
 
-def read(folder: Path, count: int = 2) -> list[store.Growth]:
-    return store.read_nodes(folder, count, START)
+def read(folder: Path, count: int = 2) -> list[Growth]:
+    return read_nodes(folder, count, START)
 
 
 def test_blocks_come_back_as_they_went_in_and_add_up(tmp_path: Path) -> None:
     growths = {0: growth(5, POINTS), 1: growth(0, POINTS)}
-    with store.BlockFile(tmp_path / "nodes.bin") as file:
+    with BlockFile(tmp_path / "nodes.bin") as file:
         file.append(growths)
         first = file.path.stat().st_size
         file.append(growths)
@@ -65,7 +71,7 @@ def test_blocks_come_back_as_they_went_in_and_add_up(tmp_path: Path) -> None:
 
 def test_a_torn_tail_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
     path = tmp_path / "nodes.bin"
-    with store.BlockFile(path) as file:
+    with BlockFile(path) as file:
         file.append({0: growth(0, POINTS)})
         whole = path.read_bytes()
         file.append({1: growth(1, POINTS)})
@@ -73,30 +79,118 @@ def test_a_torn_tail_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
     for end in [len(whole) + 1, len(whole) + 19, *random.Random(0).sample(range(len(whole), len(longer)), 10)]:
         path.write_bytes(longer[:end])
         assert not read(tmp_path)[1].stored
-        with store.BlockFile(path):
+        with BlockFile(path):
             assert path.read_bytes() == whole
     path.write_bytes(longer[:-3] + b"abc")
     assert read(tmp_path)[0].stored
     assert not read(tmp_path)[1].stored
 
 
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[int]]:
+    """A file of five blocks, one an example, and where each ends. The middle one holds what example 0 grew later."""
+    path = tmp_path_factory.mktemp("blocks") / "nodes.bin"
+    ends, first = [], growth(0, POINTS)
+    with BlockFile(path) as file:
+        for index, made in enumerate((first, growth(1, POINTS), first, growth(3, POINTS), growth(4, POINTS))):
+            file.append({0 if index == 2 else index: growth(0, MORE, made) if index == 2 else made})
+            ends.append(path.stat().st_size)
+    return path.read_bytes(), ends
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_one_flipped_bit_costs_one_block_and_is_told(
+    tmp_path: Path, block: int, blocks: tuple[bytes, list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, ends = blocks
+    start = ends[block - 1] if block else 0
+    dice, path = random.Random(block), tmp_path / "nodes.bin"
+    lost = {0: {0}, 1: {1}, 2: set(), 3: {3}, 4: {4}}[block]  # example 0 is complete without what it grew later
+    head = [start, start + 9, start + 15, start + 17]  # of the magic word, the size (twice), the checksum
+    for at in [*(head if block < 4 else []), *dice.sample(range(start + 20, ends[block]), 3)]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << dice.randrange(8))]) + whole[at + 1 :])
+        damaged = path.read_bytes()
+        assert {i for i, found in enumerate(read(tmp_path, 5)) if not found.stored} == lost | {2}
+        assert "1 of 5 blocks are damaged and left out; a sweep grows them again" in capsys.readouterr().err
+        with BlockFile(path) as file:
+            assert path.read_bytes() == damaged  # nothing is cut off
+            left = read(tmp_path, 5)
+            file.append({i: growth(i, MORE if i == 0 else POINTS, left[i]) for i in (0, 1, 3, 4)})
+        again = read(tmp_path, 5)
+        for i in (0, 1, 3, 4):
+            assert same(again[i].table, growth(0, MORE, growth(0, POINTS)).table if i == 0 else growth(i, POINTS).table)
+
+
+def test_a_block_after_a_lost_one_is_not_put_on_other_nodes(tmp_path: Path) -> None:
+    """The lost block is grown again with as many nodes, which are others: what continued it must not continue them."""
+    path, made = tmp_path / "nodes.bin", growth(0, POINTS)
+    other = next(
+        found for found in (growth(seed, POINTS) for seed in range(1, 999)) if len(found.table) == len(made.table)
+    )
+    with BlockFile(path) as file:
+        file.append({0: made})
+        end = path.stat().st_size
+        file.append({0: growth(0, MORE, made)})
+    later = path.read_bytes()[end:]
+    assert len(read(tmp_path)[0].table) > len(other.table)
+    path.unlink()
+    with BlockFile(path) as file:
+        file.append({0: other})
+    path.write_bytes(path.read_bytes() + later)
+    assert same(read(tmp_path)[0].table, other.table)
+
+
+def test_whatever_a_block_holds_is_read_or_left_out(tmp_path: Path, blocks: tuple[bytes, list[int]]) -> None:
+    whole, path, dice = blocks[0], tmp_path / "nodes.bin", random.Random(0)
+    for _ in range(25):
+        path.write_bytes(mutated(whole, dice))
+        with BlockFile(path):
+            assert len(read(tmp_path, 5)) == 5
+    assert not any(found.stored for found in read(tmp_path, 0))  # of more examples than the tree has
+    for payload in (b"", b"no archive", zipped(token=np.zeros(3)), zipped(heads=np.zeros((1, 4), np.int64))):
+        path.write_bytes(struct.pack("<8sQI", b"bildtree", len(payload), zlib.crc32(payload)) + payload)
+        assert not read(tmp_path)[0].stored
+
+
+def zipped(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", [store.TREE, store.EXAMPLES])
+def test_mutated_files_of_a_tree_are_read_or_refused(tmp_path: Path, name: str) -> None:
+    make_folder(tmp_path / "a")
+    whole, refused = (tmp_path / "a" / name).read_bytes(), 0
+    texts = [mutated(whole, random.Random(seed)) for seed in range(60)]
+    if name == store.EXAMPLES:
+        texts += [gzip.compress(mutated(gzip.decompress(whole), random.Random(seed))) for seed in range(60)]
+    for text in [*texts, b"[" * 200_000, gzip.compress(b"[" * 200_000)]:
+        (tmp_path / "a" / name).write_bytes(text)
+        try:
+            assert len(open_tree(tmp_path).examples) in (0, 1, 2)
+        except BildError as error:
+            refused += "\n" not in str(error)
+    assert refused > 30
+
+
 def test_two_files_fit_together_whichever_is_read_first(tmp_path: Path) -> None:
     made = growth(0, POINTS)
-    with store.BlockFile(tmp_path / "nodes-w1.bin") as file:
+    with BlockFile(tmp_path / "nodes-w1.bin") as file:
         file.append({0: made})
-    with store.BlockFile(tmp_path / "nodes-w0.bin") as file:
+    with BlockFile(tmp_path / "nodes-w0.bin") as file:
         file.append({0: growth(0, MORE, made)})
     assert same(read(tmp_path)[0].table, made.table)
-    with store.BlockFile(tmp_path / "nodes-w2.bin") as file:  # grew the same example from its root at the same time
+    with BlockFile(tmp_path / "nodes-w2.bin") as file:  # grew the same example from its root at the same time
         file.append({0: growth(0, POINTS)})
     assert same(read(tmp_path)[0].table, made.table)
 
 
 def test_a_file_has_one_writer(tmp_path: Path) -> None:
     with (
-        store.BlockFile(tmp_path / "nodes.bin"),
+        BlockFile(tmp_path / "nodes.bin"),
         pytest.raises(BildError, match="Another process is growing"),
-        store.BlockFile(tmp_path / "nodes.bin"),
+        BlockFile(tmp_path / "nodes.bin"),
     ):
         pass
 

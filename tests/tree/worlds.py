@@ -12,6 +12,7 @@ from bild.decoding.rules import KEEPS
 from bild.tree import Tree
 from bild.tree.frontier import Growing
 from bild.tree.nodes import Table, TreeExample
+from bild.tree.store import Head
 from bild.tree.walk import Setting, group
 
 START, EOS = 0, 1
@@ -63,13 +64,13 @@ def grown(world: World, points: list[Setting], max_length: int, table: Table | N
 
 def tree_of(tables: list[Table], max_length: int, path: Path = Path("nowhere")) -> Tree:
     """A tree around tables."""
-    head = {
-        "format": 2,
-        "hash": "0" * 64,
-        "identity": {"task": {"target_limit": max_length, "metric": "bleu"}},
-        "ids": {"start": START, "eos": EOS, "vocabulary": 100},
-        "rounding": {"nll": 1e-6, "gap": 1e-6},
-    }
+    head = Head(
+        format=2,
+        hash="0" * 64,
+        identity={"task": {"target_limit": max_length, "metric": "bleu"}},
+        ids={"start": START, "eos": EOS, "vocabulary": 100},
+        rounding={"nll": 1e-6, "gap": 1e-6},
+    )
     examples = [TreeExample(f"e{i}", "ein Haus", "a house", [5, 6, EOS], False, t) for i, t in enumerate(tables)]
     return Tree(path, head, examples)
 

@@ -16,6 +16,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Draft, Drafted, Verdict, policy_for
 from bild.errors import BildError
 from bild.tree import Nodes, store
+from bild.tree.blocks import BlockFile, Growth
 from bild.tree.nodes import NAMES, TYPES, Table
 from bild.tree.walk import Setting
 from tests.decoding.tables import EOS, START, Tables
@@ -174,10 +175,10 @@ def write_tree(folder: Path, grown: Sequence[Walker], data: str, metric: str = "
     store.create(path, identity, more, examples, tokenizer())
     growths = {}
     for i, walker in enumerate(grown):
-        growths[i] = store.Growth(START)
+        growths[i] = Growth(START)
         growths[i].table = Table.of(walker.columns())
         growths[i].heard = []
-    with store.BlockFile(path / "nodes.bin") as blocks:
+    with BlockFile(path / "nodes.bin") as blocks:
         blocks.append(growths)
     return path
 

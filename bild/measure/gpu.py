@@ -1,0 +1,170 @@
+"""A GPU as NVIDIA's library (NVML) tells of it: what it is, what slows it down, and who else uses it.
+
+Every query stands alone, because virtual, laptop and partitioned (MIG) GPUs refuse one or the other. Nothing asks while
+something is timed: a run is looked at between examples, and what happened in between the driver has counted itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+_LOOK_SECONDS = 5.0
+_REASONS = {
+    0x04: "its power cap",
+    0x08: "a hardware slowdown",
+    0x20: "its temperature (software)",
+    0x40: "its temperature (hardware)",
+    0x80: "a power brake",
+}
+"""Bits of NVML's clocks-event reasons that make a run slower than the card is; others are idle or set by somebody."""
+_POLICIES = {"power": 0, "thermal": 1, "board": 3, "reliability": 5}
+"""NVML's performance policies, whose time of violation the driver adds up."""
+_OFTEN, _LONG = 0.1, 0.05
+"""The share of looks, and of the time, from which a run is marked as throttled."""
+
+
+def handle_of(device: torch.device) -> tuple[Any, Any] | None:
+    """Return (NVML, the device's handle); None on a CPU and without NVIDIA's library."""
+    if device.type != "cuda":
+        return None
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        for prefix in ("GPU", "MIG"):
+            try:
+                return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"{prefix}-{uuid_of(device)}")
+            except Exception:
+                continue
+    except Exception:  # absent, too old, or not allowed here
+        pass
+    return None
+
+
+def uuid_of(device: torch.device) -> str:
+    """Return the UUID of a CUDA device, which no CUDA_VISIBLE_DEVICES renames; else the device's own name."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else str(device)
+
+
+def _reasons(nvml: Any, handle: Any) -> list[str]:
+    ask = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
+    bits = (ask or nvml.nvmlDeviceGetCurrentClocksThrottleReasons)(handle)
+    return [name for bit, name in _REASONS.items() if bits & bit]
+
+
+def _others(nvml: Any, handle: Any) -> int:
+    """Count the other processes that compute on it; one is this one, by whatever number a container gives it."""
+    return max(0, len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1)
+
+
+def _held_ns(policy: int, nvml: Any, handle: Any) -> int:
+    return int(nvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime)
+
+
+_QUERIES: dict[str, Callable[[Any, Any], Any]] = {
+    "driver": lambda nvml, h: nvml.nvmlSystemGetDriverVersion(),
+    "sm_clock_mhz": lambda nvml, h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM),
+    "memory_clock_mhz": lambda nvml, h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_MEM),
+    "max_sm_clock_mhz": lambda nvml, h: nvml.nvmlDeviceGetMaxClockInfo(h, nvml.NVML_CLOCK_SM),
+    "temperature_c": lambda nvml, h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU),
+    "power_w": lambda nvml, h: round(nvml.nvmlDeviceGetPowerUsage(h) / 1000),
+    "power_limit_w": lambda nvml, h: round(nvml.nvmlDeviceGetEnforcedPowerLimit(h) / 1000),
+    "free_memory_mib": lambda nvml, h: nvml.nvmlDeviceGetMemoryInfo(h).free >> 20,
+    "slowed_by": _reasons,
+    "other_processes": _others,
+    "persistence": lambda nvml, h: bool(nvml.nvmlDeviceGetPersistenceMode(h)),
+    "ecc": lambda nvml, h: bool(nvml.nvmlDeviceGetEccMode(h)[0]),
+    "mig": lambda nvml, h: bool(nvml.nvmlDeviceGetMigMode(h)[0]),
+}
+
+
+def look(device: torch.device) -> dict[str, Any]:
+    """Return clocks (MHz), what slows it, temperature (C), power (W), memory (MiB), ...: as far as it tells."""
+    found = handle_of(device)
+    now = {} if found is None else {name: _asked(query, *found) for name, query in _QUERIES.items()}
+    return {name: value for name, value in now.items() if value is not None}
+
+
+def _asked(query: Callable[[Any, Any], Any], nvml: Any, handle: Any) -> Any:
+    try:
+        return query(nvml, handle)
+    except Exception:  # this GPU or this driver does not tell
+        return None
+
+
+_watches: dict[torch.device, Watch] = {}
+
+
+def watch(device: torch.device, anew: bool = False) -> Watch:
+    """Return this process's watch over a device; `anew` begins another, for another measurement."""
+    if anew or device not in _watches:
+        _watches[device] = Watch(device)
+    return _watches[device]
+
+
+class Watch:
+    """One measurement's GPU: looked at before, between examples and after; on a CPU it does nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.looks: list[dict[str, Any]] = []
+        self._counted = self._counters()
+        self._began = self._next = time.monotonic()
+
+    def between(self) -> None:
+        """Look, if the last time is a few seconds ago. Call it where nothing is timed."""
+        if self.device.type == "cuda" and time.monotonic() >= self._next:
+            self.looks.append(look(self.device))
+            self._next = time.monotonic() + _LOOK_SECONDS
+
+    def _counters(self) -> dict[str, float]:
+        """Return the seconds in which each policy has held the clocks down, since the driver was loaded."""
+        found = handle_of(self.device)
+        if found is None:
+            return {}
+        asked = {name: _asked(partial(_held_ns, kind), *found) for name, kind in _POLICIES.items()}
+        return {name: value / 1e9 for name, value in asked.items() if value is not None}
+
+    def told(self) -> dict[str, Any] | None:
+        """Return what was seen so far, for the record; None on a CPU."""
+        seen = [each for each in self.looks if each]
+        if not seen:
+            return None
+        now = self._counters()
+        clocks = [each["sm_clock_mhz"] for each in seen if "sm_clock_mhz" in each]
+        return {
+            "looks": len(seen),
+            "sm_clock_mhz": [min(clocks), max(clocks)] if clocks else None,
+            "temperature_c": max((each.get("temperature_c", 0) for each in seen), default=None),
+            "slowed_by": {name: sum(name in each.get("slowed_by", ()) for each in seen) for name in self._slowed(seen)},
+            "slowed_seconds": {name: round(now[name] - was, 1) for name, was in self._counted.items() if name in now},
+            "seconds": round(time.monotonic() - self._began, 1),
+            "other_processes": max((each.get("other_processes", 0) for each in seen), default=0),
+            "last": seen[-1],
+        }
+
+    @staticmethod
+    def _slowed(seen: list[dict[str, Any]]) -> list[str]:
+        return sorted({name for each in seen for name in each.get("slowed_by", ())})
+
+    def warning(self) -> str | None:
+        """Return a sentence where the GPU was throttled or shared, else None."""
+        told = self.told()
+        if told is None:
+            return None
+        often = [name for name, n in told["slowed_by"].items() if n > _OFTEN * told["looks"]]
+        long = [name for name, s in told["slowed_seconds"].items() if s > _LONG * told["seconds"]]
+        parts = []
+        if often or long:
+            most = told["last"].get("max_sm_clock_mhz")
+            clocks = f", {told['sm_clock_mhz'][0]} of {most} MHz at the least" if told["sm_clock_mhz"] and most else ""
+            why = " and ".join(often) or f"its {' and '.join(long)} limit"
+            parts.append(f"The GPU was slowed down by {why}{clocks}: its times are those of a throttled card.")
+        if told["other_processes"]:
+            parts.append(f"The GPU was shared with {told['other_processes']} other process(es): times are disturbed.")
+        return " ".join(parts) or None

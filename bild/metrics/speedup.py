@@ -1,0 +1,109 @@
+"""Speedups with intervals of two levels: the examples, and the sessions (processes) that timed them.
+
+Each example is timed in one session. Its part in the log of a ratio of totals is B / mean(B) - M / mean(M), whose mean
+is zero over all; sessions shift these by an amount of their own, which more examples do not average away. So the
+variance of the estimate comes from the mean squares between and within sessions (a random-effects model), and its
+degrees of freedom from Satterthwaite: with equal sessions, those of their number less one. All is on a log scale, so
+an end is never below zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bild.errors import BildError
+from bild.metrics.bootstrap import Floats
+from bild.metrics.student import t_quantile
+from bild.results.parts import Interval
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The ratio of total times, the geometric mean of the ratios, and the first's sd of the log between sessions."""
+
+    total: Interval
+    geometric: Interval
+    between: float | None
+    """Null where there is one session, which cannot know it."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard error of a mean of two levels, its degrees of freedom, and the sd between sessions."""
+
+    error: float
+    freedom: float
+    between: float | None
+
+
+def speedup(
+    baseline_seconds: Sequence[float],
+    seconds: Sequence[float],
+    sessions: Sequence[int] | None = None,
+    *,
+    confidence: float = 0.95,
+) -> Speed:
+    """Estimate the speedup as the paper does, total time over total time, and that of the typical example.
+
+    The times are one per example, in the same order, and so are the numbers of the sessions that took them (null: all
+    are of one). BildError where they do not fit together.
+    """
+    if len(baseline_seconds) != len(seconds) or not len(seconds):
+        raise BildError(
+            f"There are {len(baseline_seconds)} times of the baseline and {len(seconds)} of the method: "
+            "a speedup needs both for the same examples, at least one."
+        )
+    base, own = np.asarray(baseline_seconds, np.float64), np.asarray(seconds, np.float64)
+    if not all((np.isfinite(each) & (each > 0)).all() for each in (base, own)):
+        raise BildError("A time is not a positive number of seconds: a speedup needs measured times for all examples.")
+    numbers = np.zeros(len(own), np.int64) if sessions is None else np.asarray(sessions, np.int64)
+    parts = base / base.mean() - own / own.mean()
+    logarithms = np.log(base) - np.log(own)
+    both = spread(parts, numbers)
+    return Speed(
+        total=_around(float(base.sum() / own.sum()), both, confidence),
+        geometric=_around(float(np.exp(logarithms.mean())), spread(logarithms, numbers), confidence),
+        between=both.between,
+    )
+
+
+def mean_time(values: Sequence[float], sessions: Sequence[int] | None = None, *, confidence: float = 0.95) -> Interval:
+    """Estimate the mean of a positive figure per example, a time say, in its unit."""
+    if not len(values):
+        raise BildError("There is nothing to average: give the figure of at least one example.")
+    table = np.asarray(values, np.float64)
+    numbers = np.zeros(len(table), np.int64) if sessions is None else np.asarray(sessions, np.int64)
+    return _around(float(table.mean()), spread(table / table.mean(), numbers), confidence)
+
+
+def spread(values: Floats, sessions: np.ndarray) -> Spread:
+    """Return the standard error of the mean of values that several sessions share."""
+    examples = len(values)
+    _, which, sizes = np.unique(sessions, return_inverse=True, return_counts=True)
+    count = len(sizes)
+    means = np.bincount(which, values) / sizes
+    squares_within = float(((values - means[which]) ** 2).sum())
+    if count == 1:
+        if examples == 1:
+            return Spread(0.0, 1.0, None)
+        return Spread(math.sqrt(squares_within / (examples - 1) / examples), examples - 1.0, None)
+    between = float((sizes * (means - values.mean()) ** 2).sum()) / (count - 1)
+    if examples == count:  # one example a session: the levels cannot be told apart
+        return Spread(math.sqrt(between / examples), count - 1.0, math.sqrt(between))
+    within = squares_within / (examples - count)
+    size = (examples - float((sizes**2).sum()) / examples) / (count - 1)
+    share = float((sizes**2).sum()) / examples**2 / size  # of the mean square between in the variance of the mean
+    rest = 1.0 / examples - share
+    variance = max(share * between + rest * within, 1e-18)
+    pieces = (share * between) ** 2 / (count - 1) + (rest * within) ** 2 / (examples - count)
+    freedom = max(1.0, variance**2 / pieces) if pieces > 0 else count - 1.0
+    return Spread(math.sqrt(variance), freedom, math.sqrt(max(0.0, (between - within) / size)))
+
+
+def _around(value: float, spread: Spread, confidence: float) -> Interval:
+    factor = math.exp(t_quantile((1.0 + confidence) / 2.0, spread.freedom) * spread.error)
+    return Interval(value, value / factor, value * factor)

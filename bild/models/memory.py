@@ -1,0 +1,115 @@
+"""The bytes that a pair needs on its device, by what holds them: counted from configurations, nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from bild.engines import DTYPES
+from bild.engines.graph import SOURCES, WIDTHS
+from bild.models.checkpoint import kept_dtype, meta_module
+
+CONTEXT = 0.6e9
+"""Bytes that CUDA, its libraries and the captured graphs take beside the tensors: an allowance, not a measurement."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on the device."""
+
+    weights: int
+    """Both models as the engines lay them out; the tree shares them."""
+    module: int
+    """The library's module of the large model, while `generate()` is timed; with engine=hf, those of both."""
+    state: int
+    """Keys and values of one text and its source, and the biases of positions."""
+
+    @property
+    def total(self) -> int:
+        """All of it, without the keys and values of a sweep's tree, which take a share of what is left."""
+        return self.weights + self.module + self.state
+
+    def told(self) -> str:
+        """Say it in GB."""
+        parts = {"weights": self.weights, "the library's module": self.module, "keys and values": self.state}
+        shown = ", ".join(f"{name} {bytes_ / 1e9:.1f}" for name, bytes_ in parts.items() if bytes_)
+        return f"{self.total / 1e9:.1f} GB ({shown})"
+
+
+def need_of(
+    configs: Sequence[Any],
+    engine: str,
+    dtype: str,
+    *,
+    library: bool = True,
+    exit: int | None = None,
+    source_limit: int = 1024,
+    capacity: int = 128,
+) -> Need:
+    """Count what the models of these configurations need: (large, small), or the large one alone with `exit`.
+
+    `library`: whether `generate()` is timed beside them; `capacity`: the positions that an engine has room for.
+    """
+    kind, hf = DTYPES[dtype], engine == "hf"
+    modules = [module_bytes(config, kind) for config in configs]
+    if hf:
+        return Need(0, sum(modules), sum(_state_bytes(c, kind, source_limit, capacity, "hf") for c in configs))
+    weights = sum(layout_bytes(config, kind) for config in configs)
+    if exit is not None:
+        weights += (
+            exit * 2 * configs[0].d_model * configs[0].num_heads * configs[0].d_kv * kind.itemsize
+        )  # its cross_kv
+    state = sum(_state_bytes(config, kind, source_limit, capacity, engine) for config in configs)
+    return Need(weights, modules[0] if library else 0, state)
+
+
+def module_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Count the bytes of the library's module."""
+    parameters = dict(meta_module(config).named_parameters())
+    total = sum(int(w.numel()) * kept_dtype(name, dtype).itemsize for name, w in parameters.items())
+    return total + _own_head(config, dtype)
+
+
+def layout_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Count the bytes of `t5.prepare`'s layout on a GPU: norms are folded in, the head is a matrix of its own."""
+    total = config.vocab_size * config.d_model * dtype.itemsize
+    for name, weight in meta_module(config).named_parameters():
+        if "final_layer_norm" in name or "relative_attention_bias" in name:
+            total += 4 * weight.numel()
+        elif "layer_norm" not in name:
+            total += weight.numel() * kept_dtype(name, dtype).itemsize
+    return int(total)
+
+
+def _own_head(config: Any, dtype: torch.dtype) -> int:
+    """Count the bytes of a head that is not the embedding; the library's object calls every head tied."""
+    tied = getattr(config, "scale_decoder_outputs", False)
+    return 0 if tied else int(config.vocab_size * config.d_model * dtype.itemsize)
+
+
+def _state_bytes(config: Any, dtype: torch.dtype, source_limit: int, capacity: int, engine: str) -> int:
+    """Count an engine's keys, values and biases; `graph` keeps those of every length of source that it has met."""
+    inner, layers = config.num_heads * config.d_kv, config.num_decoder_layers
+    graph = engine == "graph"
+    rows = capacity + WIDTHS[-1] * graph
+    lengths = [length for length in SOURCES if length < source_limit] if graph else []
+    sources = sum(lengths) + max(source_limit, SOURCES[0])
+    cached = 2 * layers * inner * (rows + sources) * dtype.itemsize
+    return int(cached + config.num_heads * rows * rows * dtype.itemsize)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that are free on a device now."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else int(psutil.virtual_memory().available)
+
+
+def default_budget(device: torch.device) -> int:
+    """Return the bytes to allow for a tree's keys and values: 1 GiB on a CPU, 0.4 of what is free on a GPU.
+
+    Growing holds the old rows and the new ones for a moment, and passes need room for their activations.
+    """
+    return int(0.4 * free_bytes(device)) if device.type == "cuda" else 1 << 30

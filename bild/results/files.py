@@ -1,0 +1,156 @@
+"""The files of a run: opened through no link, written whole or not at all, read with a limit to what they unpack to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import io
+import json
+import os
+import stat
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bild.errors import BildError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST = 1 << 32
+"""Bytes that a compressed file of ours may hold: more than any has, less than what fills a machine."""
+_PART = 1 << 20
+
+
+def write_error(path: Path, error: OSError, kept: str) -> BildError:
+    """Return the sentence for a file that could not be written; `kept` says what is safe."""
+    if error.errno in _FULL:
+        return BildError(f"{path} could not grow because the disk is full; {kept}: free some space and run again.")
+    return BildError(f"{path} could not be written ({error.strerror}); {kept}: mend that and run again.")
+
+
+def open_plain(path: Path, mode: int = 0o644, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open or make a file. OSError where that fails, and where it is a link or no plain file: others may plant them."""
+    file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), mode)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is no plain file")
+    return file
+
+
+def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all, whatever happens; BildError where it cannot be.
+
+    The content is text, bytes, or a function that writes into the open file.
+    """
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        draft.unlink(missing_ok=True)  # what a kill left behind
+        with draft.open("xb") as file:  # made anew: a link that lies there is not followed
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        for cause in (error, error.__context__):  # torch hides the disk's error behind one of its own
+            if isinstance(cause, OSError):
+                raise write_error(path, cause, "what was written before is kept") from None
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name != "nt":  # Windows opens no folders
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class Growing:
+    """A file that only grows, held open: what is appended is there whole, or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. OSError as `open_plain`."""
+        self.path = path
+        self.file = open_plain(path)
+        self.end = os.fstat(self.file).st_size
+        """Bytes that count."""
+
+    def cut(self, end: int) -> None:
+        """Drop what follows the first `end` bytes."""
+        self.end = end
+        os.ftruncate(self.file, end)
+
+    def append(self, data: bytes, fsync: bool = False) -> None:
+        """Add some bytes, on a full disk or after an interrupt none of them; OSError where they cannot be written."""
+        at = self.end
+        try:
+            while data:
+                written = os.pwrite(self.file, data, at)
+                data, at = data[written:], at + written
+            if fsync:
+                self.sync()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.cut(self.end)
+            raise
+        self.end = at
+
+    def sync(self) -> None:
+        """Wait until it is on the disk."""
+        os.fsync(self.file)
+
+    def close(self) -> None:
+        """Let go of the file; closing twice does no harm."""
+        if self.file >= 0:
+            os.close(self.file)
+        self.file = -1
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file whole. BildError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except (OSError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or "it does not fit into memory"
+        raise BildError(f"{path} could not be read ({why}): make it readable and run again.") from None
+
+
+def parse(text: str | bytes, **options: Any) -> Any:
+    """Read JSON. ValueError for all that is none, bytes that are not UTF-8 and what nests too deep included."""
+    try:
+        return json.loads(text, **options)
+    except (RecursionError, MemoryError) as error:
+        raise ValueError(f"it holds more than can be read: {type(error).__name__}") from None
+
+
+def unpack(data: bytes, most: int = MOST) -> bytes:
+    """Decompress gzip members. ValueError where they are damaged, or hold more than `most` bytes."""
+    found = bytearray()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            while len(found) <= most and (part := file.read(_PART)):
+                found += part
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+    if len(found) > most:
+        raise ValueError(f"it holds more than {most} bytes")
+    return bytes(found)
+
+
+def unpack_lines(data: bytes) -> Sequence[Any]:
+    """Read gzip members of JSON lines. ValueError where they are damaged, naming the line that is no JSON."""
+    found = []
+    for number, line in enumerate(unpack(data).splitlines(), start=1):
+        try:
+            found.append(parse(line))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return found

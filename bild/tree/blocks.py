@@ -1,0 +1,246 @@
+"""The nodes of a tree's examples in blocks that are only appended.
+
+A block holds, for some examples, the nodes that came since their last block and what the large model said since; it has
+a length and a checksum, so what a kill tore is cut off, and a damaged block is told and passed over without those that
+follow it. Blocks of one example fit together by the nodes that they start from, by number and checksum; one that does
+not fit (two processes grew one example, or the block before it is damaged) is passed over, and grown again.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from bild.errors import BildError
+from bild.progress import say
+from bild.results.files import MOST, Growing, read_file, write_error
+from bild.results.locking import taken
+from bild.tree.nodes import NAMES, TYPES, Table
+
+_HEAD = struct.Struct("<8sQI")
+_MAGIC = b"bildtree"
+_SMALL = ("small_choice", "small_nll", "small_gap", "small_entropy")
+_NEW = ("small_entropy", "large_entropy", "large_rank", "large_rank_gap")
+"""The columns that format 1 lacks."""
+_LARGE = ("large_choice", "large_choice_nll", "large_nll", "large_gap", "large_entropy", "large_rank", "large_rank_gap")
+
+
+class Growth:
+    """The nodes of one example: those that are stored, and those that came since."""
+
+    def __init__(self, start: int) -> None:
+        self.table = Table(start)
+        self.stored = 0
+        """Nodes in blocks."""
+        self.heard: list[int] = []
+        """Nodes that the large model has spoken of since."""
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether there is anything to append."""
+        return bool(self.heard) or len(self.table) > self.stored
+
+
+def read_nodes(folder: Path, count: int, start: int) -> list[Growth]:
+    """Read the nodes of all examples from all files of blocks; damaged blocks are told and passed over."""
+    found = [Growth(start) for _ in range(count)]
+    pending: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("nodes*.bin")):
+        blocks, damaged = _blocks(read_file(path))[0], 0
+        for block in blocks:
+            updates = None if block.payload is None else _unpack(block.payload, count)
+            damaged += updates is None
+            pending += updates or []
+        if damaged:
+            say(f"{path}: {damaged} of {len(blocks)} blocks are damaged and left out; a sweep grows them again")
+    while pending:  # a block may continue what another file holds
+        left = [update for update in pending if not _apply(found[update["index"]], update)]
+        if len(left) == len(pending):
+            break
+        pending = left
+    return found
+
+
+class Block(NamedTuple):
+    """A stretch of a file: one whole block, or what lies between two of them."""
+
+    payload: bytes | None
+    """None: damaged."""
+    end: int
+
+
+def _blocks(data: bytes) -> tuple[list[Block], int]:
+    """Return the blocks of a file, and where the last of them ends: what follows it is what a kill tore."""
+    found: list[Block] = []
+    at = 0
+    while at < len(data):
+        block = _block_at(data, at)
+        if block is None:  # torn if nothing whole follows, damaged if something does
+            following = data.find(_MAGIC, at + 1)
+            while following >= 0 and ((next_one := _block_at(data, following)) is None or next_one.payload is None):
+                following = data.find(_MAGIC, following + 1)
+            if following < 0:
+                break
+            block = Block(None, following)
+        found.append(block)
+        at = block.end
+    return found, at
+
+
+def _block_at(data: bytes, at: int) -> Block | None:
+    """Return the block that begins at a place; None where there is none, or its head must be wrong."""
+    body = at + _HEAD.size
+    if body > len(data):
+        return None
+    magic, size, checksum = _HEAD.unpack_from(data, at)
+    end = body + size
+    if magic != _MAGIC or end > len(data):
+        return None
+    payload = data[body:end]
+    if zlib.crc32(payload) == checksum:
+        return Block(payload, end)
+    return Block(None, end) if end == len(data) or data.startswith(_MAGIC, end) else None
+
+
+def _pack(growths: Mapping[int, Growth]) -> bytes:
+    """What came since the last block, for examples by index."""
+    parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in (*NAMES, *(f"heard_{n}" for n in _LARGE))}
+    heads, heard, after = [], [], []
+    for index, growth in growths.items():
+        old = sorted({node for node in growth.heard if node < growth.stored})
+        new = growth.table.columns(growth.stored)
+        heads.append((index, growth.stored, len(new), len(old)))
+        heard.append(np.array(old, np.int32))
+        after.append(_digest(growth.table, growth.stored))
+        for name in NAMES:
+            parts[name].append(getattr(new, name))
+        for name in _LARGE:
+            parts[f"heard_{name}"].append(np.array([getattr(growth.table, name)[n] for n in old], TYPES[name]))
+    arrays: dict[str, Any] = {name: np.concatenate(columns) for name, columns in parts.items()}
+    arrays |= {"heads": np.array(heads, np.int64), "heard": np.concatenate(heard), "after": np.array(after, np.int64)}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def _digest(table: Table, count: int) -> int:
+    """Return the checksum of an example's first nodes, which its next block continues."""
+    return zlib.crc32(np.array([table.parent[:count], table.token[:count]], np.int32).tobytes())
+
+
+def _unpack(payload: bytes, count: int) -> list[dict[str, Any]] | None:
+    """Return a block's parts by example; None where it is damaged, or speaks of more than `count` examples."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as members:
+            if sum(member.file_size for member in members.infolist()) > MOST:
+                return None
+        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+            columns = {name: arrays[name] for name in arrays.files}
+        updates = _updates(columns)
+        fits = all(0 <= update["index"] < count for update in updates)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        MemoryError,
+    ):
+        return None
+    return updates if fits else None
+
+
+def _updates(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    for prefix, rows in (("", len(columns["token"])), ("heard_", len(columns["heard"]))):
+        for name in (name for name in _NEW if prefix + name not in columns):
+            columns[prefix + name] = np.full(rows, 0 if name == "large_rank" else np.nan, TYPES[name])
+    heads = columns["heads"].tolist()
+    afters = columns["after"].tolist() if "after" in columns else [None] * len(heads)
+    updates, at, old_at = [], 0, 0
+    for (index, base, new, old), after in zip(heads, afters, strict=True):
+        update: dict[str, Any] = {"index": index, "base": base, "new": new, "after": after}
+        update |= {name: columns[name][at : at + new].tolist() for name in NAMES}
+        update["heard"] = columns["heard"][old_at : old_at + old].tolist()
+        update |= {f"heard_{n}": columns[f"heard_{n}"][old_at : old_at + old].tolist() for n in _LARGE}
+        updates.append(update)
+        at, old_at = at + new, old_at + old
+    return updates
+
+
+def _apply(growth: Growth, update: dict[str, Any]) -> bool:
+    """Add a block's part of one example, if it starts where that example stands, with the nodes that it has."""
+    table = growth.table
+    if update["base"] != growth.stored or update["after"] not in (None, _digest(table, growth.stored)):
+        return False
+    for i, node in enumerate(update["heard"]):
+        _hear(table, node, update, i, "heard_")
+    for i in range(update["new"]):
+        node = update["base"] + i
+        if node:
+            table.add(update["parent"][i], update["token"][i])
+        _hear(table, node, update, i, "")
+    growth.stored = len(table) if update["new"] else growth.stored
+    return True
+
+
+def _hear(table: Table, node: int, update: dict[str, Any], i: int, prefix: str) -> None:
+    if not prefix and update["small_choice"][i] >= 0:
+        table.hear_small(node, *(update[name][i] for name in _SMALL))
+    if update[f"{prefix}large_choice"][i] >= 0:
+        told = (update[f"{prefix}{name}"][i] for name in _LARGE)
+        table.hear_large(node, *told)
+
+
+class BlockFile:
+    """One file of blocks, held by this process while it is open."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file, lock it, and cut off a torn tail; a damaged block stays, so that nothing is lost."""
+        self.path = path
+        try:
+            self._file = Growing(path)
+        except OSError as error:
+            raise write_error(path, error, "what is in it is kept") from None
+        try:
+            if not taken(self._file.file):
+                raise BildError(f"Another process is growing {path}: wait until it ends, or stop it, and run again.")
+            self._file.cut(_blocks(read_file(path))[1])
+        except OSError as error:
+            self.close()
+            raise write_error(path, error, "what is in it is kept") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, growths: Mapping[int, Growth]) -> None:
+        """Store what came since the last block; all of it or, after a kill or on a full disk, nothing."""
+        dirty = {index: growth for index, growth in growths.items() if growth.dirty}
+        if not dirty:
+            return
+        payload = _pack(dirty)
+        try:
+            self._file.append(_HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload, fsync=True)
+        except OSError as error:
+            raise write_error(self.path, error, "the nodes stored before are kept") from None
+        for growth in dirty.values():
+            growth.stored, growth.heard = len(growth.table), []
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -105,6 +105,21 @@ def kinds_on(device: str, dtype: torch.dtype, threads: int) -> tuple[str, ...]:
     return (*numpy, *kinds, *(["packed"] if PACKS else []))
 
 
+def pin_precision() -> dict[str, Any]:
+    """Hold products on a GPU to their dtype, whatever the container's defaults, and return the switches for a record.
+
+    With TF32 an fp32 product has 10 bits of mantissa, and sums of fp16 and bf16 in their own dtype can overflow.
+    """
+    torch.set_float32_matmul_precision("highest")
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_fp16_reduced_precision_reduction = matmul.allow_bf16_reduced_precision_reduction = False
+    return {
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "fp16_reduced_reduction": matmul.allow_fp16_reduced_precision_reduction,
+        "bf16_reduced_reduction": matmul.allow_bf16_reduced_precision_reduction,
+    }
+
+
 @cache
 def _blas() -> ThreadpoolController:
     """Return NumPy's own OpenBLAS; none where it was built with another BLAS."""

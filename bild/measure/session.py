@@ -106,7 +106,7 @@ def shared_identity(
         "machine": environment["machine"]["fingerprint"],
         "packages": environment["packages"],
         "python": environment["python"],
-    }
+    } | {name: environment[name] for name in ("precision",) if name in environment}
 
 
 def open_point(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
-from bild.engines.kernels import Kernels, kernels_for
+from bild.engines.kernels import Kernels, kernels_for, pin_precision
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
@@ -142,6 +142,8 @@ def load_pair(
 def load(spec: PairSpec) -> Pair:
     """Load the pair of a spec. For the errors see `load_pair`."""
     place, dtype = resolve_device(spec.device), DTYPES[spec.dtype]
+    if place.type == "cuda":
+        pin_precision()
     sources = spec.sources()
     configs = [read_config(source) for source in sources]  # first, because the tokenizer's loader reads them too
     if spec.exit is not None:

@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 from bild.engines import build_engine, t5
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
-from bild.engines.kernels import COLUMNS, Kernels, chosen, kernels_for, kinds_on
+from bild.engines.kernels import COLUMNS, Kernels, chosen, kernels_for, kinds_on, pin_precision
 from bild.engines.layouts import NUMPY_KINDS, PLAIN
 from tests.engines.tiny import EOS, model
 
@@ -96,6 +96,14 @@ def test_numpy_is_for_fp32_on_one_thread_of_a_cpu(device: str, dtype: torch.dtyp
     assert kinds[0] == PLAIN
     assert not set(kinds) & set(NUMPY_KINDS)
     assert ("packed" in kinds) <= (device == "cpu" and dtype == torch.float32)
+
+
+def test_precision_is_pinned_whatever_it_was() -> None:
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = True
+    expected = {"float32_matmul": "highest", "fp16_reduced_reduction": False, "bf16_reduced_reduction": False}
+    assert pin_precision() == expected
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_numpy_multiplies_with_one_thread() -> None:

@@ -190,11 +190,11 @@ def _product(matrices: Sequence[Matrix], rows: int, device: torch.device) -> Cal
 def _in_turn(ways: Mapping[str, Callable[[int], object]], device: torch.device) -> dict[str, float]:
     """Return the least us of each, so that work beside it counts as little as can be."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    spent, rounds, timed = 0.0, 0, _timer(device)
+    spent, rounds = 0.0, 0
     while rounds <= _LEAST_ROUNDS or (rounds < _MOST_ROUNDS and spent < len(ways) * _BUDGET_NS):
         for name, way in ways.items():
             if rounds < 2 or min(taken[name]) < _BEHIND * min(map(min, taken.values())):
-                ns = timed(way, rounds)
+                ns = _cuda_ns(way, rounds, device) if device.type == "cuda" else _cpu_ns(way, rounds)
                 spent += ns
                 if rounds:  # the first one warms up
                     taken[name].append(ns / 1e3)
@@ -202,18 +202,12 @@ def _in_turn(ways: Mapping[str, Callable[[int], object]], device: torch.device) 
     return {name: min(values) for name, values in taken.items()}
 
 
-def _timer(device: torch.device) -> Callable[[Callable[[int], object], int], float]:
-    """Return a function that times the i-th call of another in ns; where one thread works, by its own time alone."""
-    if device.type == "cuda":
-        return lambda way, i: _cuda_ns(way, i, device)
+def _cpu_ns(way: Callable[[int], object], i: int) -> float:
+    """Time the i-th product; where one thread works, by that thread's own time alone."""
     clock = thread_time_ns if torch.get_num_threads() == 1 else perf_counter_ns
-
-    def timed(way: Callable[[int], object], i: int) -> float:
-        began = clock()
-        way(i)
-        return clock() - began
-
-    return timed
+    began = clock()
+    way(i)
+    return clock() - began
 
 
 _REPLAYS, _PAUSE_CYCLES = 20, 1_000_000

@@ -47,7 +47,7 @@ class Pair:
         """Return the engine of `role` ("large" or "small"), built at its first use."""
         key = (role, name)
         options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
-        options["kernels"] = self.kernels
+        options["kernels"] = None if name == "hf" else self.kernels
         if key not in self._engines and self.exit is not None:
             model = self.large.module if name == "hf" else self.large
             both = build_exit_engines(name, model, self.exit, **options)

@@ -8,10 +8,11 @@ import torch
 
 from bild.engines import t5
 from bild.engines.fused import FusedEngine, TensorDecoder
-from bild.engines.kernels import COLUMNS, Kernels
+from bild.engines.graph import GraphEngine
+from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels
 from bild.engines.layouts import NUMPY_KINDS, PACKS, PANEL, PLAIN, Block, Matrix, Panels, Rows, empty, width_class
 from bild.engines.t5_host import HostDecoder
-from tests.engines.tiny import EOS, engine, ids, model
+from tests.engines.tiny import EOS, build, engine, ids, model
 
 # [in, out]: less than a panel, not whole panels, so deep that a panel is cut, so large that it gets pages of its own
 SHAPES = [(24, 6), (40, 48), (64, 64), (96, 130), (1024, 64), (2500, 70), (1025, 700)]
@@ -109,3 +110,30 @@ def test_all_kinds_of_kernels_say_the_same(make: str, kind: str) -> None:
         assert ours.choice == theirs.choice
         assert ours.choice_nll == pytest.approx(theirs.choice_nll, rel=1e-4, abs=1e-5)
         assert ours.token_nll == pytest.approx(theirs.token_nll, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fused", "graph"])
+def test_a_gpu_need_not_read_wo_in_fp32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its products of fp16 matrices are in fp32 there, for which plain torch stands here."""
+    module = build("mt5").half()
+    plain = engine(name, module, dtype="fp16", kernels=UNMEASURED)
+    product = torch.mm
+
+    def mm(x: torch.Tensor, w: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+        return product(x, w) if out_dtype is None else product(x.to(out_dtype), w.to(out_dtype))
+
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(t5, "narrow_wo", lambda _: True)
+    narrow = engine(name, module, dtype="fp16", kernels=UNMEASURED)
+    assert isinstance(plain, FusedEngine | GraphEngine)
+    assert isinstance(narrow, FusedEngine | GraphEngine)
+    assert [made.weights.decoder[0].wo.dtype for made in (plain, narrow)] == [torch.float32, torch.float16]
+    assert narrow.weights.decoder[0].wo.out_dtype == torch.float32
+    assert narrow.weights.decoder[0].wi.out_dtype is None
+    told = []
+    for made in (plain, narrow):
+        made.start([*ids(9), EOS])
+        told.append([made.step(ids(width, seed=width), want=width) for width in (1, 5)])
+    for ours, theirs in zip(*told, strict=True):
+        assert ours.choice == theirs.choice
+        assert ours.choice_nll == pytest.approx(theirs.choice_nll, rel=2e-2, abs=2e-2)

@@ -44,7 +44,7 @@ $(READY): $(ROOT)pyproject.toml $(ROOT)constraints.txt $(if $(OTHER),anew)
 
 anew:
 
-demo: $(READY)  ## decode the embedded task by a handful of settings: a table, and demo/pareto.png
+demo: $(READY)  ## judge a handful of settings on captions that nothing was chosen on: a table, a figure, verdicts
 	@cd $(ROOT) && $(PY) -m bild.demo $(ARGS)
 
 # Tests side by side, those of a file in one process: they share its fixtures. One file by hand: pytest tests/a/test_b.py

@@ -160,7 +160,7 @@ class TaskConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What can change a token or a score, beside the data."""
+        """The settings that can change a token or a score, beside the data."""
         return {name: getattr(self, name) for name in ("name", "prompt", "source_limit", "target_limit", "metric")}
 
 

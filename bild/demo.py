@@ -1,14 +1,18 @@
-"""`bild demo` (or `python -m bild.demo`): measure several methods and settings side by side on one task, and write a
-table and a Pareto figure.
+"""`bild demo` (or `python -m bild.demo`): judge several fixed settings side by side on one task, and write a table, a
+figure and the verdicts.
 
-    bild demo task.samples=null
-    bild demo 'points=[{fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'
+Quality is that of all examples, by a decision tree; speed that of the few that are decoded live.
+
+    bild demo timed=200
+    bild demo 'points=[{method: vanilla}, {fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +20,11 @@ from typing import Any, ClassVar
 from bild.cli import load, options, run_hydra, typed
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding.methods import refuse_unheeded, split_options
-from bild.errors import BildError
+from bild.decoding.policies import paced
+from bild.errors import BildError, at_least
+from bild.metrics.claims import holm, verdict
+from bild.results import Point, Record
+from bild.results.pareto import ANCHORS
 
 
 @dataclass
@@ -32,11 +40,20 @@ class DemoConfig(RunConfig):
     }
     points: list[Any] = field(default_factory=list)
     """Each is a method (an option of conf/method, bild where none is named) with any of its switches and thresholds."""
+    timed: int | None = 40
+    """So many examples, a random part, are decoded live, and a decision tree tells the quality of all. None: all are
+    decoded live, as methods need that no tree can replay."""
     out: str = "demo"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settings()  # a wrong point is refused before anything is measured
+        at_least("timed", self.timed, 1)
+        for number, (method, _) in enumerate(self.settings()):  # a wrong point is refused before anything is measured
+            if self.timed is not None and (method.spec.exits or paced(method)):
+                raise BildError(
+                    f"points[{number}], {method.name}, goes by what only a live run knows, and no decision tree can "
+                    "judge it: timed=null decodes all examples live."
+                )
 
     def settings(self) -> list[tuple[MethodConfig, ThresholdConfig]]:
         """Return the method and the thresholds of every point; a switch that it leaves out is that of `method`."""
@@ -59,14 +76,63 @@ class DemoConfig(RunConfig):
 
 
 def job(config: DemoConfig) -> None:
-    """Measure all points in one loop, then write the report."""
-    from bild.measure.session import measure_points
+    """Judge all points, then write the report; the last lines are the verdicts and the next command to type."""
     from bild.report import make_section, show, write_sections
 
-    measured = measure_points(config, config.settings())
-    section = make_section([point.record for point in measured])
+    records = [point.record for point in _measured(config)]
+    section = make_section(records, margin=config.measure.margin)
     files = write_sections([section], Path(config.out), Path(config.results), [])
-    show(files.sections, [f"Written: {', '.join(map(str, (files.text, *files.figures)))}"])
+    written = f"Written: {', '.join(map(str, (files.text, *files.figures)))}"
+    show(files.sections, [written, *claims(records, config.measure.margin), following(config)])
+
+
+def _measured(config: DemoConfig) -> list[Point]:
+    if config.timed is None:
+        from bild.measure.session import measure_points
+
+        return measure_points(config, config.settings())
+    from bild.sweep.drive import replay_and_time
+
+    return replay_and_time(config, config.settings(), config.timed)
+
+
+def claims(records: Iterable[Record], margin: float) -> list[str]:
+    """Say of each point that may lose quality what is known at this margin, all of them judged together."""
+    from bild.report.format import metric_name
+
+    lossy = [(each, each.headline_difference) for each in records if _may_lose(each)]
+    known = [(each, difference) for each, difference in lossy if difference is not None]
+    verdicts = holm([verdict(difference, margin, each.quality.examples) for each, difference in known])
+    lines = []
+    for (record, difference), judged in zip(known, verdicts, strict=True):
+        speed = record.latency.speedup.total
+        slow = "" if speed.low > 1 else " (not shown to be faster)"
+        lines.append(
+            f"{record.label}: {speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]{slow} on "
+            f"{record.latency.examples} examples, {difference.value:+.2f} {metric_name(record)} on "
+            f"{record.quality.examples}: {judged}."
+        )
+    return lines
+
+
+def _may_lose(record: Record) -> bool:
+    return record.method.name not in ANCHORS and record.method.keep != "exact"
+
+
+def following(config: DemoConfig) -> str:
+    """Return the command that chooses thresholds for this pair and confirms them on texts that it did not see."""
+    task, model = config.task, config.model
+    words = {
+        "task": task.name,
+        "task.path": task.path if task.data == "file" else None,
+        "model": model.name,
+        "model.large": model.large if model.name == "folders" else None,
+        "model.small": model.small if model.name == "folders" else None,
+        "sweep.find": "speedup",
+        "sweep.choose": None if task.confirm else 0.5,
+        "sweep.margin": f"{config.measure.margin:g}",
+    }
+    return f"Next: bild sweep {shlex.join(f'{name}={word}' for name, word in words.items() if word is not None)}"
 
 
 def main() -> int:

@@ -32,18 +32,19 @@ class TracedConfig(RunConfig):
 
 def job(config: TracedConfig) -> None:
     """Measure one point, or show it if it is finished; then some of its examples, if asked for."""
+    from bild.claims import told_of
     from bild.measure.session import measure_points  # torch, after the options are known to be good
     from bild.report import make_section, show
 
-    points = measure_points(config, [(config.method, config.threshold)])
-    show([make_section([point.record for point in points])], [f"In {point.path}" for point in points])
+    (point,) = measure_points(config, [(config.method, config.threshold)])
+    show([make_section([point.record])], [*told_of(point.record, config.measure.margin), f"In {point.path}"])
     if config.trace:
         from bild.models import PairSpec, text_decoder
         from bild.report.trace import show_traces
         from bild.tasks import load_task
 
         sources = {example.id: example.source for example in load_task(config.task).examples}
-        show_traces(points[0].path, config.trace, text_decoder(PairSpec.of_run(config)), sources)
+        show_traces(point.path, config.trace, text_decoder(PairSpec.of_run(config)), sources)
 
 
 def main() -> int:

@@ -127,7 +127,7 @@ every command works offline, on a laptop, within a minute. They are a test bed f
 
 The scores are of the weights as they lie here (fp16 on disk, greedy decoding in fp32), {signature}. Measure them again:
 
-    python -m bild.run -m method=vanilla,small task=multi30k task.split=test model=embedded,embedded-aligned,embedded-exit
+    bild run -m method=vanilla,small task=multi30k task.split=test model=embedded,embedded-aligned,embedded-exit
 
 - **Kind**: T5 v1.0 (ReLU, head tied to the embedding and scaled), one 4,000-piece BPE tokenizer over the cased text of
   both languages; ids 0 pad and decoder start, 1 end, 2 unknown; no prompt.

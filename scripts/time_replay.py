@@ -17,10 +17,10 @@ from pathlib import Path
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.tree import Tree
+from bild.tree.family import Setting, group
 from bild.tree.frontier import Growing
 from bild.tree.nodes import Table
 from bild.tree.tree import TreeExample
-from bild.tree.walk import Setting, group
 
 START, EOS = 0, 1
 FB = [0.025 * i for i in range(40)]

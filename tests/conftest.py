@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
-from tests import hubcache
+from tests import hubcache, lanes
 from tests.zygote import Zygote, zygote
 
 if TYPE_CHECKING:
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 
 # One thread in a process, as the product measures, and so that tests side by side do not wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the lane before any test is imported."""
+    lanes.choose_lane(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Divide the cases among the lanes before `-m` picks one."""
+    lanes.spread(items)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +43,14 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_locks(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Locks of devices of their own, so that the tests wait for no measurement and keep none waiting."""
     os.environ["BILD_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def calm_machine() -> Iterator[None]:
+    """A machine that nobody else uses: what a test measures is no claim, and it must not wait for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psutil, "cpu_percent", lambda interval: 0.0)
+        yield
 
 
 @pytest.fixture

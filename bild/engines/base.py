@@ -95,7 +95,7 @@ class Engine(ABC):
     eos: int
     device: torch.device
     starts_together: bool = False
-    """Whether it shares an encoder pass with another engine, which must start before either is fed."""
+    """True where it shares an encoder pass with another engine, which must start before either is fed."""
 
     @abstractmethod
     def start(self, source: Sequence[int]) -> None:

@@ -36,7 +36,7 @@ class SharedLayers(ABC):
         self._source: list[int] | None = None
         self._started: set[str] = set()
         self._whole = False
-        """Whether the engine was stepped as a whole since the source was encoded."""
+        """True where the engine was stepped as a whole since the source was encoded."""
 
     def start(self, view: View, source: Sequence[int]) -> None:
         """Encode a source for the first view that starts on it; the other one joins before anything is fed."""

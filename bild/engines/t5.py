@@ -126,7 +126,7 @@ def prepare(
     shape, embed = Shape.of(config), state["shared.weight"].to(dtype)
 
     def matrix(*names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
-        """[out, in] weights side by side as one [in, sum of outs]."""
+        """Put weights [out, in] side by side, as one [in, sum of outs]."""
         rows = side_by_side(state, names)
         if gain is not None:
             rows = rows * state[f"{gain}.weight"].float()
@@ -254,14 +254,14 @@ def add_product(x: Tensor, a: Tensor, w: Matrix) -> Tensor:
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """q [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n] -> [k, H*K]. No scale: T5 has none."""
+    """Mix values by attention: q [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n] -> [k, H*K]; no scale."""
     scores = torch.bmm(q, keys) if bias is None else torch.baddbmm(bias, q, keys)
     mixed = torch.bmm(torch.softmax(scores, dim=-1), values)
     return mixed.transpose(0, 1).reshape(q.shape[1], -1)
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> Tensor:
-    """[k, parts*H*K] -> [parts, H, k, K]."""
+    """Divide by parts and heads: [k, parts*H*K] -> [parts, H, k, K]."""
     return x.view(x.shape[0], parts, heads, -1).permute(1, 2, 0, 3)
 
 

@@ -185,7 +185,7 @@ class _Weighing:
         self._scores, self._weights = torch.from_numpy(self.scores), torch.from_numpy(self.weights)
 
     def attend(self, query: Floats, keys: Floats, values: Floats, bias: Floats | None, mixed: Floats) -> None:
-        """query [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n]: the mixture is left in mixed [H, k, K]."""
+        """Leave in mixed [H, k, K] what query [H, k, K], keys [H, K, n], values [H, n, K] and bias [H, k, n] make."""
         np.matmul(query, keys, self.scores)
         if bias is not None:
             self.scores += bias
@@ -217,7 +217,7 @@ class Room:
         self.up = self.h.array[:, dense : 2 * dense]
 
     def normalise(self, eps: float) -> None:
-        """`normed` becomes the RMS norm of `x`, without its gain."""
+        """Set `normed` to the RMS norm of `x`, without its gain."""
         x = self.x
         if self.count == 1:
             row = x[0]

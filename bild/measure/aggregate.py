@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy as np
 from bild.config import MeasureConfig
 from bild.decoding import Round
 from bild.measure.live import PHASES, Run
+from bild.measure.paces import counted, sessions_of
 from bild.metrics import Scorer, mean_time, quality, speedup
 from bild.metrics.jackknife import influences
 from bild.metrics.percentiles import percentiles
+from bild.metrics.speedup import Speed
 from bild.results.codec import hints
 from bild.results.parts import (
     Baseline,
@@ -25,7 +27,7 @@ from bild.results.parts import (
     Percentiles,
     Phases,
     Quality,
-    SessionPace,
+    SessionNote,
     Speedup,
     Stationarity,
     rates,
@@ -47,7 +49,7 @@ def quality_and_joint(
     exact: bool = False,
     data: str = "",
 ) -> tuple[Quality, Joint]:
-    """Score samples, pair them with vanilla, and tell how the headline score and the speedup vary together."""
+    """Score samples, pair them with vanilla, and tell how the headline's difference and the speedup vary together."""
     texts = [sample.text for sample in samples]
     base = [sample.baseline.text for sample in samples]
     found = quality(metric, texts, references, baseline=base, confidence=confidence, exact=exact, data=data)
@@ -55,7 +57,11 @@ def quality_and_joint(
 
 
 def _joint(samples: Sequence[Sample], scorer: Scorer) -> Joint:
-    _, scores, _ = influences(scorer.table([sample.text for sample in samples]), scorer)
+    own_scores, base_scores = (
+        influences(scorer.table(texts), scorer)[1]
+        for texts in ([sample.text for sample in samples], [sample.baseline.text for sample in samples])
+    )
+    scores = own_scores - base_scores
     base = np.array([sample.baseline_seconds for sample in samples])
     own = np.array([sample.seconds for sample in samples])
     speeds = base.sum() / own.sum() * (base / base.mean() - own / own.mean())
@@ -66,22 +72,26 @@ def _joint(samples: Sequence[Sample], scorer: Scorer) -> Joint:
     return Joint(speed_sd, score_sd, float(np.corrcoef(speeds, scores)[0, 1]))
 
 
-def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
+def latency_of(
+    samples: Sequence[Sample], measure: MeasureConfig, notes: Mapping[int, SessionNote] | None = None
+) -> Latency:
     """Sum up times at batch size 1, and the speedups over vanilla on the same engine and over the library.
 
-    The samples are in the order of their measurement.
+    The samples are in the order of their measurement; `notes` tell how the machine was found before each session.
+    Times are those of all examples, speedups and percentiles those of the sessions that claims count.
     """
     own = [sample.seconds for sample in samples]
     base = [sample.baseline_seconds for sample in samples]
-    numbers = [sample.session for sample in samples]
     tokens = sum(sample.written for sample in samples)
     base_tokens = sum(sample.baseline.written for sample in samples)
-    speed = speedup(base, own, numbers, confidence=measure.confidence)
+    sessions = sessions_of(samples, notes or {})
+    kept, level = counted(samples, sessions), measure.confidence
+    speed = _speedup(kept, level)
     return Latency(
         examples=len(samples),
         tokens=tokens,
         seconds=sum(own),
-        ms_per_example=mean_time([1e3 * seconds for seconds in own], numbers, confidence=measure.confidence),
+        ms_per_example=mean_time([1e3 * s for s in own], [sample.session for sample in samples], confidence=level),
         ms_per_token=sum(own) * 1e3 / tokens,
         phases=Phases(**{phase: sum(getattr(sample.ns, phase) for sample in samples) / 1e9 for phase in PHASES}),
         speedup=Speedup(total=speed.total, geometric=speed.geometric),
@@ -91,33 +101,26 @@ def latency_of(samples: Sequence[Sample], measure: MeasureConfig) -> Latency:
             ms_per_example=sum(base) * 1e3 / len(base),
             ms_per_token=sum(base) * 1e3 / base_tokens,
         ),
-        library=_library(samples, measure.confidence),
+        library=_library(kept, level),
         stationarity=stationarity(samples),
-        sessions=sessions_of(samples),
+        sessions=sessions,
         between=speed.between,
-        percentiles=Percentiles(
-            method=percentiles([1e3 * seconds for seconds in own], numbers, confidence=measure.confidence),
-            vanilla=percentiles([1e3 * seconds for seconds in base], numbers, confidence=measure.confidence),
-        ),
+        percentiles=_percentiles(kept, level),
     )
 
 
-def sessions_of(samples: Sequence[Sample]) -> list[SessionPace]:
-    """Tell the sessions apart: what each measured, and at which pace."""
-    found = []
-    for number in sorted({sample.session for sample in samples}):
-        ours = [sample for sample in samples if sample.session == number]
-        base = sum(sample.baseline_seconds for sample in ours)
-        found.append(
-            SessionPace(
-                number=number,
-                examples=len(ours),
-                ms_per_token=base * 1e3 / sum(sample.baseline.written for sample in ours),
-                speedup=base / sum(sample.seconds for sample in ours),
-                pace=1.0,
-            )
-        )
-    return found
+def _speedup(samples: Sequence[Sample], confidence: float) -> Speed:
+    base, own = [s.baseline_seconds for s in samples], [s.seconds for s in samples]
+    return speedup(base, own, [s.session for s in samples], confidence=confidence)
+
+
+def _percentiles(samples: Sequence[Sample], confidence: float) -> Percentiles:
+    numbers = [s.session for s in samples]
+    own, base = [1e3 * s.seconds for s in samples], [1e3 * s.baseline_seconds for s in samples]
+    return Percentiles(
+        method=percentiles(own, numbers, confidence=confidence),
+        vanilla=percentiles(base, numbers, confidence=confidence),
+    )
 
 
 def _library(samples: Sequence[Sample], confidence: float) -> Library | None:
@@ -135,7 +138,10 @@ def _library(samples: Sequence[Sample], confidence: float) -> Library | None:
 
 
 def stationarity(samples: Sequence[Sample]) -> Stationarity:
-    """Compare the baseline's median ms per token in the second half of the run to the first: the machine's drift."""
+    """Compare the baseline's median ms per token in the second half of the run to the first: the machine's drift.
+
+    The samples are in the order of their measurement, whatever that of the data is.
+    """
     pace = [sample.baseline.ns / sample.baseline.written for sample in samples]
     half = len(pace) // 2
     if half < 2:
@@ -145,7 +151,7 @@ def stationarity(samples: Sequence[Sample]) -> Stationarity:
     if abs(drift) > DRIFT_LIMIT:
         warning = (
             f"The baseline became {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} from the first half of the "
-            "run to the second: trust the paired speedups, and measure the times again."
+            "run to the second: speedups follow the machine's state, too: measure again on a calm one."
         )
     return Stationarity(drift, warning)
 

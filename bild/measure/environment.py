@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ import torch
 
 import bild
 from bild.engines.kernels import pin_precision
-from bild.measure.gpu import look, uuid_of, watch
+from bild.measure.gpu import look, uuid_of
+from bild.progress import say
+from bild.results.parts import SessionNote
 
+CALM_GPU = 10.0
+"""Percent of a GPU's time that others may take."""
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu", "rouge-score", "numpy", "sentencepiece")
 """Packages whose version can change a token, a score or a time."""
 
@@ -60,13 +65,6 @@ def state(device: torch.device) -> dict[str, Any]:
     return now
 
 
-def disturbed(device: torch.device, busy: str | None) -> dict[str, Any]:
-    """Return what disturbed a measurement, for its record: a busy machine, a GPU that was throttled or shared."""
-    seen = watch(device)
-    told = " ".join(filter(None, (busy, seen.warning()))) or None
-    return {"busy": told} | ({"gpu": seen.told()} if seen.looks else {})
-
-
 def busy_warning(now: dict[str, Any]) -> str | None:
     """Return a sentence where other work will disturb the times of this run, else None."""
     free = (os.cpu_count() or 1) - float(now["load_1min"])
@@ -76,6 +74,42 @@ def busy_warning(now: dict[str, Any]) -> str | None:
         f"The machine is busy (load {now['load_1min']:.1f} on {os.cpu_count()} threads): a busy machine "
         "changes speedups as well as times; run again on a quiet one before you report either."
     )
+
+
+def wait_for_calm(device: torch.device, threads: int, minutes: float) -> SessionNote:
+    """Wait until others leave the machine alone, for so many minutes at most, and tell how it was found.
+
+    With 0 minutes nothing is waited for, and every machine is calm enough.
+    """
+    began = time.monotonic()
+    said = False
+    while True:
+        load, gpu = others_busy(1.0 if minutes else 0.1), _gpu_busy(device)
+        waited = time.monotonic() - began
+        calm = load <= calm_load(threads) and gpu <= CALM_GPU
+        if calm or waited >= 60 * minutes:
+            return SessionNote(round(load, 2), calm or not minutes, round(waited, 1))
+        if not said:
+            what = f"others keep {load:.1f} of {os.cpu_count()} threads busy"
+            what = f"others keep the GPU {gpu:.0f} % busy" if gpu > CALM_GPU else what
+            say(f"waiting up to {minutes:g} minutes for a calm machine: {what} (measure.calm_minutes=0 does not wait)")
+            said = True
+        time.sleep(2.0)
+
+
+def calm_load(threads: int) -> float:
+    """Return how many threads others may keep busy beside so many of ours: up to half of the machine with them."""
+    return max(0.25, (os.cpu_count() or 1) / 2 - threads)
+
+
+def others_busy(seconds: float) -> float:
+    """Return how many of the machine's threads are busy while this process does nothing for so long."""
+    return psutil.cpu_percent(interval=seconds) / 100 * (os.cpu_count() or 1)
+
+
+def _gpu_busy(device: torch.device) -> float:
+    """Return the share of the time, in percent, that somebody keeps the GPU busy; 0 where nobody can tell."""
+    return float(look(device).get("busy", 0.0)) if device.type == "cuda" else 0.0
 
 
 _WHAT_RUNS = (":/bild", ":/conf", ":/pyproject.toml", ":/constraints.txt")
@@ -88,10 +122,10 @@ def git_state(folder: Path) -> dict[str, Any]:
     """
 
     def git(*arguments: str) -> str | None:
+        # Without optional locks: a run that is killed must not leave a lock in somebody's repository.
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
         try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()

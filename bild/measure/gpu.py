@@ -74,6 +74,7 @@ _QUERIES: dict[str, Callable[[Any, Any], Any]] = {
     "temperature_c": lambda nvml, h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU),
     "power_w": lambda nvml, h: round(nvml.nvmlDeviceGetPowerUsage(h) / 1000),
     "power_limit_w": lambda nvml, h: round(nvml.nvmlDeviceGetEnforcedPowerLimit(h) / 1000),
+    "busy": lambda nvml, h: nvml.nvmlDeviceGetUtilizationRates(h).gpu,
     "free_memory_mib": lambda nvml, h: nvml.nvmlDeviceGetMemoryInfo(h).free >> 20,
     "slowed_by": _reasons,
     "other_processes": _others,
@@ -100,18 +101,22 @@ def _asked(query: Callable[[Any, Any], Any], nvml: Any, handle: Any) -> Any:
 _watches: dict[torch.device, Watch] = {}
 
 
-def watch(device: torch.device, anew: bool = False) -> Watch:
-    """Return this process's watch over a device; `anew` begins another, for another measurement."""
+def watch(device: torch.device, anew: bool = False, idle: int = 0) -> Watch:
+    """Return this process's watch over a device; `anew` begins another, for another measurement.
+
+    So many other processes on it are ours and do nothing meanwhile.
+    """
     if anew or device not in _watches:
-        _watches[device] = Watch(device)
+        _watches[device] = Watch(device, idle)
     return _watches[device]
 
 
 class Watch:
     """One measurement's GPU: looked at before, between examples and after; on a CPU it does nothing."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, idle: int = 0) -> None:
         self.device = device
+        self.idle = idle
         self.looks: list[dict[str, Any]] = []
         self._counted = self._counters()
         self._began = self._next = time.monotonic()
@@ -144,7 +149,7 @@ class Watch:
             "slowed_by": {name: sum(name in each.get("slowed_by", ()) for each in seen) for name in self._slowed(seen)},
             "slowed_seconds": {name: round(now[name] - was, 1) for name, was in self._counted.items() if name in now},
             "seconds": round(time.monotonic() - self._began, 1),
-            "other_processes": max((each.get("other_processes", 0) for each in seen), default=0),
+            "other_processes": max(0, max(each.get("other_processes", 0) for each in seen) - self.idle),
             "last": seen[-1],
         }
 

@@ -1,6 +1,6 @@
 """The measurement: every point and its baselines on one example after another, alternating, in one process.
 
-Drift of the machine (clocks, heat, neighbours) then hits them alike, and each speedup is paired example by example. The
+Slow drift of the machine (clocks, heat) then hits them alike, and each speedup is paired example by example. The
 order within an example is shuffled by a seed. Both models and both paths of BiLD are warmed up first.
 
 Beside them runs the library's own greedy `generate()`: the yardstick that stands beside every speedup.
@@ -12,6 +12,7 @@ import gc
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nsmallest
 from time import perf_counter_ns
 
 import torch
@@ -22,6 +23,7 @@ from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced
 from bild.engines.kernels import Kernels, kept_or_own
+from bild.errors import BildError
 from bild.measure.aggregate import run_fields, trace
 from bild.measure.draft_costs import costs_of
 from bild.measure.gpu import watch
@@ -31,6 +33,7 @@ from bild.progress import collector_off
 from bild.results import PointFolder
 from bild.results.sample import BaselineRun, Sample, VanillaRun
 from bild.tasks import Example
+from bild.tasks.dataset import place
 
 _COLLECT_EVERY = 32
 _VANILLA = MethodConfig("vanilla")
@@ -47,6 +50,25 @@ class OpenPoint:
     """The example and the error that ended its measurement early."""
 
 
+@dataclass(frozen=True)
+class Placed:
+    """An example, its place in the task, and whether the library decodes it too."""
+
+    index: int
+    example: Example
+    library: bool
+
+
+def placed(examples: Sequence[Example], measure: MeasureConfig, seed: int) -> list[Placed]:
+    """Return the examples in their places; the library gets a part of `measure.library` that chance chose.
+
+    The part is nested: that of fewer examples lies in that of more.
+    """
+    count = len(examples) if measure.library < 0 else measure.library
+    chosen = {example.id for example in nsmallest(count, examples, key=lambda each: place(each.id, seed))}
+    return [Placed(index, example, example.id in chosen) for index, example in enumerate(examples)]
+
+
 @dataclass(eq=False)
 class _Ready:
     """A point whose policy can be made, and the ids of the examples that it has already."""
@@ -60,6 +82,11 @@ class Measurement:
     """Decodes the examples of a task by several points on one pair and engine."""
 
     def __init__(self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig) -> None:
+        if pair.tokenizer is None:
+            raise BildError(
+                f"The pair {pair.name} has no tokenizer, and task={task.name} is text: "
+                "give model.tokenizer=..., a folder or a hub id."
+            )
         self.pair, self.engine, self.task, self.settings = pair, engine, task, measure
         self._build_engines()
 
@@ -73,7 +100,7 @@ class Measurement:
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
         return run_live(policy, source, *engines_of(self.pair, name, self.engine))
 
-    def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = ()) -> None:
+    def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = (), *, library: bool = True) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
         usual = ThresholdConfig()
         paths = [
@@ -87,64 +114,67 @@ class Measurement:
         for source in sources:
             for method, threshold in paths:
                 self.decode(policy_for(method, threshold), method.name, source)
-            if self.settings.library:
+            if library:
                 library_generate(self.pair, source, self.task.target_limit)
 
     def measure(
-        self, examples: Sequence[Example], points: Sequence[OpenPoint], session: int, keep_going: bool = False
-    ) -> Iterator[tuple[int, Example]]:
-        """Measure what every point still lacks, and append it to its folder; yield (index, example) when done.
+        self, examples: Sequence[Placed], points: Sequence[OpenPoint], session: int, keep_going: bool = False
+    ) -> Iterator[Placed]:
+        """Measure what every point still lacks, and append it to its folder; yield each example when it is done.
 
         Examples that a point's folder holds already are not measured again. An error of one point ends the
         measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why. Points that
         began with other kernels than this process would choose go on with theirs, apart from the rest.
         """
-        own = self.pair.own_kernels()
-        for kernels, alike in by_kernels(points, own) if self.engine != "hf" else [(own, points)]:
-            self.pair.use(kernels)
+        own = None if self.engine == "hf" else self.pair.own_kernels()
+        for kernels, alike in by_kernels(points, own) if own else [(None, points)]:
+            if kernels is not None:
+                self.pair.use(kernels)
             self._build_engines()
             yield from self._measure(examples, alike, session, keep_going)
 
     def _measure(
-        self, examples: Sequence[Example], points: Sequence[OpenPoint], session: int, keep_going: bool
-    ) -> Iterator[tuple[int, Example]]:
+        self, examples: Sequence[Placed], points: Sequence[OpenPoint], session: int, keep_going: bool
+    ) -> Iterator[Placed]:
         done = [{sample.id for sample in point.folder.samples()} for point in points]
-        pending = [(i, example) for i, example in enumerate(examples) if any(example.id not in ids for ids in done)]
-        self.warm_up([self._source(example)[0] for _, example in pending[: self.settings.warmup]], points)
+        pending = [each for each in examples if any(each.example.id not in ids for ids in done)]
+        sources = [self.source(each.example)[0] for each in pending[: self.settings.warmup]]
+        self.warm_up(sources, points, library=any(each.library for each in pending))
         if not pending:
             return
-        ready = [_Ready(p, self._policy(p, pending[0][1]), ids) for p, ids in zip(points, done, strict=True)]
+        ready = [_Ready(p, self._policy(p, pending[0].example), ids) for p, ids in zip(points, done, strict=True)]
+        with_library = max((n for n, each in enumerate(pending, 1) if each.library), default=0)
         gc.collect()
         with collector_off():
-            for n, (index, example) in enumerate(pending, 1):
+            for n, each in enumerate(pending, 1):
                 watch(self.pair.device).between()
-                if 0 <= self.settings.library <= index:
+                if n > with_library:
                     self.pair.release_library()
-                self._measure_one(index, example, ready, session, keep_going)
+                self._measure_one(each, ready, session, keep_going)
                 if n % _COLLECT_EVERY == 0:
                     gc.collect()
-                yield index, example
+                yield each
 
     def _policy(self, point: OpenPoint, example: Example) -> MakePolicy:
         """Return a point's policy; `max_draft` "auto" goes by costs measured on this example, or kept from before."""
         method, threshold = point.method, point.threshold
         if not paced(method):
             return policy_for(method, threshold)
-        source, _ = self._source(example)
+        source, _ = self.source(example)
         make = policy_for(method, threshold, costs_of(point.folder, self.pair, self.engine, source))
         self.decode(make, method.name, source)  # runs its widths before any is timed
         return make
 
-    def _source(self, example: Example) -> tuple[list[int], bool]:
+    def source(self, example: Example) -> tuple[list[int], bool]:
+        """Return the token ids of an example as the models get them, and whether they were cut."""
         return self.pair.encode(self.task.prompt + example.source, self.task.source_limit)
 
-    def _measure_one(
-        self, index: int, example: Example, ready: Sequence[_Ready], session: int, keep_going: bool
-    ) -> None:
+    def _measure_one(self, asked: Placed, ready: Sequence[_Ready], session: int, keep_going: bool) -> None:
         """Decode one example by every point and baseline, and only then write it down."""
-        source, truncated = self._source(example)
+        example = asked.example
+        source, truncated = self.source(example)
         going = [each for each in ready if each.point.failed is None and example.id not in each.done]
-        runs, library = self._decode_all(index, example, source, going, keep_going)
+        runs, library = self._decode_all(asked, source, going, keep_going)
         vanilla = runs[_VANILLA.name]
         baseline = VanillaRun(vanilla.decoded.tokens, vanilla.total_ns, self.pair.decode(vanilla.decoded.tokens))
         for each in going:
@@ -153,7 +183,7 @@ class Measurement:
             run = runs.get(each, vanilla)  # a vanilla point is its own baseline
             sample = Sample(
                 id=example.id,
-                index=index,
+                index=asked.index,
                 session=session,
                 source_tokens=len(source),
                 truncated=truncated,
@@ -165,14 +195,14 @@ class Measurement:
             each.point.folder.append(sample, trace(run.decoded.rounds))
 
     def _decode_all(
-        self, index: int, example: Example, source: list[int], going: Sequence[_Ready], keep_going: bool
+        self, asked: Placed, source: list[int], going: Sequence[_Ready], keep_going: bool
     ) -> tuple[dict[_Ready | str, Run], BaselineRun | None]:
         """Run the points, vanilla and, where it is asked, the library on one example, in an order of its own."""
         jobs: list[_Ready | str] = [each for each in going if each.point.method.name != _VANILLA.name]
         jobs.append(_VANILLA.name)
-        if self.settings.library < 0 or index < self.settings.library:
+        if asked.library:
             jobs.append("library")
-        random.Random(f"{self.settings.seed}-{index}").shuffle(jobs)
+        random.Random(f"{self.settings.seed}-{asked.index}").shuffle(jobs)
         runs: dict[_Ready | str, Run] = {}
         library = None
         for job in jobs:
@@ -182,7 +212,7 @@ class Measurement:
                 except Exception as error:
                     if not keep_going:
                         raise
-                    job.point.failed = f"{example.id}: {error}"
+                    job.point.failed = f"{asked.example.id}: {error}"
             elif job == "library":
                 library = library_generate(self.pair, source, self.task.target_limit)
             else:

@@ -18,16 +18,17 @@ from bild.decoding.names import label, slug
 from bild.decoding.policies import paced
 from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint
-from bild.measure.environment import busy_warning, describe, disturbed, state
-from bild.measure.gpu import uuid_of, watch
-from bild.measure.interleave import Measurement, OpenPoint
+from bild.measure.environment import busy_warning, describe, state
+from bild.measure.gpu import uuid_of
+from bild.measure.interleave import OpenPoint
+from bild.measure.processes import Sessions, Setting
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.models.checkpoint import free_memory
 from bild.models.device import tell_device
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.locking import device_lock
-from bild.results.parts import Engine, Intervals, Model, Task, recorded
+from bild.results.parts import Engine, Intervals, Task, recorded
 from bild.results.parts import Pair as PairRecord
 from bild.tasks import Dataset, load_task
 
@@ -54,43 +55,39 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
             _announce(point, len(data.examples))
         pending = [point for point in opened if point.folder.record() is None]
         if pending:
-            pair = load_once(spec, shared["pair"])
-            now = state(device)
-            warning = busy_warning(now)
-            if warning:
-                say(f"warning: {warning}")
-            warnings: set[str | None] = set()
-            watch(device, anew=True)
-            with device_lock(uuid_of(device)):
-                _measure(config, pair, data, pending)
-            seen = {"state": now} | disturbed(device, warning)
-            warnings.add(watch(device).warning())
-            for point in pending:
-                record = make_record(config, pair, data, point, environment | seen, shared)
-                point.folder.finish(record)
-                warnings.add(record.latency.stationarity.warning)
-            for text in sorted(filter(None, warnings)):
-                say(f"warning: {text}")
+            _measure(config, spec, data, pending, environment, shared)
         return [Point(point.folder.path, point.folder.record() or _unfinished(point)) for point in opened]
 
 
-def _measure(config: RunConfig, pair: Pair, data: Dataset, pending: list[OpenPoint]) -> None:
-    task = config.task
-    if pair.tokenizer is None:
-        raise BildError(
-            f"The pair {pair.name} has no tokenizer, and task={task.name} is text: "
-            "give model.tokenizer=..., a folder or a hub id."
-        )
+def _measure(
+    config: RunConfig,
+    spec: PairSpec,
+    data: Dataset,
+    pending: list[OpenPoint],
+    environment: dict[str, Any],
+    shared: dict[str, Any],
+) -> None:
+    """Measure what is missing, and write the records."""
+    device, task = torch.device(shared["engine"]["device"]), config.task
+    setting = Setting(task, spec, config.engine, config.measure)
+    sessions = Sessions(setting, lambda: load_once(spec, shared["pair"]))
+    now = state(device)
+    warning = busy_warning(now)
+    if warning:
+        say(f"warning: {warning}")
     missing = max(len(data.examples) - len(point.folder.samples()) for point in pending)
-    measurement = Measurement(pair, config.engine.name, task, config.measure)
-    done = measurement.measure(data.examples, pending, next_session(pending))
-    for _ in track(done, missing, f"{task.name}, {len(pending)} point{'s' * (len(pending) > 1)}"):
-        pass
-
-
-def next_session(points: Sequence[OpenPoint]) -> int:
-    """Return the number of this process among those that measure these points: 1 where nothing is measured yet."""
-    return 1 + max((sample.session for point in points for sample in point.folder.samples()), default=0)
+    what = f"{task.name}, {len(pending)} point{'s' * (len(pending) > 1)}"
+    with device_lock(uuid_of(device)):
+        for _ in track(sessions.measure(data.examples, pending), missing, what):
+            pass
+    pair, seen = sessions.describe(), {"state": now} | sessions.disturbed(warning)
+    warnings: set[str | None] = {*sessions.warnings}
+    for point in pending:
+        record = make_record(config, pair, data, point, environment | seen, shared)
+        point.folder.finish(record)
+        warnings.add(record.latency.stationarity.warning)
+    for text in sorted(filter(None, warnings)):
+        say(f"warning: {text}")
 
 
 def shared_identity(
@@ -147,7 +144,12 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
 
 
 def make_record(
-    config: RunConfig, pair: Pair, data: Dataset, point: OpenPoint, environment: dict[str, Any], shared: dict[str, Any]
+    config: RunConfig,
+    pair: PairRecord,
+    data: Dataset,
+    point: OpenPoint,
+    environment: dict[str, Any],
+    shared: dict[str, Any],
 ) -> Record:
     """Return the record of a point whose folder has all examples of `data`, perhaps among others."""
     task, measure, method = config.task, config.measure, point.method
@@ -159,7 +161,7 @@ def make_record(
         [references[sample.id] for sample in samples],
         task.metric,
         measure.confidence,
-        exact=_exact(method, own),
+        exact=writes_vanilla(method, own),
         data=data.provenance["hash"],
     )
     return Record(
@@ -167,18 +169,13 @@ def make_record(
         hash=point.folder.digest,
         label=label(method, point.threshold),
         task=Task(kind=task.kind, split=task.split, data=data.provenance, **task.identity),
-        pair=PairRecord(
-            name=config.model.pair_name,
-            large=Model(**pair.large.describe()),
-            small=Model(**pair.small.describe()),
-            tokenizer=pair.tokenizer_name or "",
-        ),
+        pair=dataclasses.replace(pair, name=config.model.pair_name),
         method=own,
         threshold=threshold,
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence, measure.draws, measure.seed),
         quality=quality,
-        latency=latency_of(samples, measure),
+        latency=latency_of(samples, measure, point.folder.sessions()),
         counts=counts_of(samples),
         environment=environment | {"kernels": point.folder.kernels() if config.engine.name != "hf" else None},
         sessions=len({sample.session for sample in samples}),
@@ -190,8 +187,8 @@ def make_record(
     )
 
 
-def _exact(method: MethodConfig, recorded: Method) -> bool:
-    """Whether a method writes vanilla's text by its rules, so that only rounding could part them."""
+def writes_vanilla(method: MethodConfig, recorded: Method) -> bool:
+    """Tell whether a method writes vanilla's text by its rules, so that only rounding could part them."""
     verified = method.spec.keep == recorded.keep == "exact" and recorded.verify_eos is not False
     return method.name == "vanilla" or verified
 

@@ -41,12 +41,17 @@ class Verdict:
             return f"refuted at {margin}"
         if self.more is None:
             return f"undecided at {margin}, too close to the margin for any number of examples"
-        return f"undecided at {margin}, about {_rounded(self.more):,} more examples"
+        return f"undecided at {margin}, about {self.more_words} more examples"
+
+    @property
+    def more_words(self) -> str:
+        """Write how many more examples would decide it, rounded to two digits, since it is an estimate."""
+        return "∞" if self.more is None else f"{int(float(f'{self.more:.2g}')):,}"
 
 
 def verdict(found: Difference, margin: float, examples: int, rule: str = "one-sided end") -> Verdict:
     """Judge a recorded difference, measured on so many examples, at a margin in the metric's points."""
-    if found.lower > -margin:
+    if found.lower > -margin or found.sd == 0.0 <= found.value + margin:
         return Verdict("shown", margin, found, examples, None, rule)
     if found.upper < -margin:
         return Verdict("refuted", margin, found, examples, None, rule)
@@ -107,8 +112,3 @@ def _undecided(each: Verdict, confidence: float, among: int) -> Verdict:
     level = 1.0 - (1.0 - confidence) / among
     needed = examples_needed(sd, each.margin, each.difference.value, level)
     return replace(each, kind="undecided", more=None if needed is None else max(1, needed - each.examples))
-
-
-def _rounded(number: int) -> int:
-    """Round to two significant digits: the number is an estimate."""
-    return int(float(f"{number:.2g}"))

@@ -1,4 +1,4 @@
-"""Percentiles of times, with intervals that assume no distribution (Woodruff 1952; fractional order statistics).
+"""Percentiles of times, with intervals that assume no distribution of them (Woodruff 1952).
 
 The share of the examples below a percentile is a proportion, whose interval is turned into times. Where several
 sessions timed them, that share varies by more than chance, so the number of examples counts for less (Korn and
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bild.metrics.bootstrap import Floats
 from bild.metrics.speedup import spread
@@ -29,26 +30,20 @@ def percentiles(
     return {name: _percentile(order, table, numbers, p, confidence) for name, p in PERCENTILES.items()}
 
 
-def _percentile(order: Floats, table: Floats, sessions: np.ndarray, p: float, confidence: float) -> Percentile:
+def _percentile(order: Floats, table: Floats, sessions: NDArray[np.int64], p: float, confidence: float) -> Percentile:
     n = len(order)
     value = float(np.quantile(order, p))
     size = float(n)
     found = spread((table <= value).astype(np.float64), sessions)
     if found.between is not None and found.error > 0:
-        plain, wide = (t_quantile((1 + confidence) / 2, max(1.0, each)) for each in (n - 1.0, found.freedom))
-        size = min(size, p * (1 - p) / found.error**2 * (plain / wide) ** 2)
+        plain, wide = (t_quantile((1 + confidence) / 2, each) for each in (n - 1.0, found.freedom))
+        size = p * (1 - p) / found.error**2 * (plain / wide) ** 2
+    # With several sessions, too few in each beyond the percentile say nothing of how they differ.
+    enough = found.between is None or n * min(p, 1 - p) >= 2 * len(np.unique(sessions))
     ends = []
     for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
-        rank = _rank(p, size, tail) * (n + 1) / (size + 1)
-        ends.append(float(np.interp(rank, np.arange(1, n + 1), order)) if 1 <= rank <= n else None)
+        share = beta_quantile(tail, size * p + 0.5, size * (1 - p) + 0.5)  # Jeffreys' interval of the share below
+        rank = share * (n + 1)
+        known = enough and 1 <= rank <= n and 1 <= share * (size + 1) <= size
+        ends.append(float(np.interp(rank, np.arange(1, n + 1), order)) if known else None)
     return Percentile(value, ends[0], ends[1])
-
-
-def _rank(p: float, size: float, tail: float) -> float:
-    """Return the fractional rank r of `size` values whose r-th lies above the p-quantile with probability `tail`."""
-    low, high = 0.5, size + 0.5
-    for _ in range(40):
-        middle = (low + high) / 2
-        below = beta_quantile(1 - tail, middle, size + 1 - middle)  # the r-th value's share, at this probability
-        low, high = (middle, high) if below < p else (low, middle)
-    return (low + high) / 2

@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bild.errors import BildError
 from bild.metrics.bootstrap import Floats
 from bild.metrics.student import t_quantile
 from bild.results.parts import Interval
+
+UNKNOWN = 100.0
+"""No end is farther from its estimate than so many times; that of one example is as far."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,13 @@ class Speed:
 
     total: Interval
     geometric: Interval
-    between: float | None
-    """Null where there is one session, which cannot know it."""
+    spread: Spread
+    """Of the log of the total."""
+
+    @property
+    def between(self) -> float | None:
+        """Null where there is one session, which cannot know it."""
+        return self.spread.between
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def speedup(
     return Speed(
         total=_around(float(base.sum() / own.sum()), both, confidence),
         geometric=_around(float(np.exp(logarithms.mean())), spread(logarithms, numbers), confidence),
-        between=both.between,
+        spread=both,
     )
 
 
@@ -80,7 +89,14 @@ def mean_time(values: Sequence[float], sessions: Sequence[int] | None = None, *,
     return _around(float(table.mean()), spread(table / table.mean(), numbers), confidence)
 
 
-def spread(values: Floats, sessions: np.ndarray) -> Spread:
+def width_of(sessions: int, between: float, confidence: float = 0.95) -> float:
+    """Return the half-width, relative, that any number of examples in so many sessions leaves; infinite for one."""
+    if sessions < 2:
+        return math.inf
+    return t_quantile((1.0 + confidence) / 2.0, sessions - 1.0) * between / math.sqrt(sessions)
+
+
+def spread(values: Floats, sessions: NDArray[np.int64]) -> Spread:
     """Return the standard error of the mean of values that several sessions share."""
     examples = len(values)
     _, which, sizes = np.unique(sessions, return_inverse=True, return_counts=True)
@@ -89,7 +105,7 @@ def spread(values: Floats, sessions: np.ndarray) -> Spread:
     squares_within = float(((values - means[which]) ** 2).sum())
     if count == 1:
         if examples == 1:
-            return Spread(0.0, 1.0, None)
+            return Spread(math.inf, 1.0, None)
         return Spread(math.sqrt(squares_within / (examples - 1) / examples), examples - 1.0, None)
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (count - 1)
     if examples == count:  # one example a session: the levels cannot be told apart
@@ -105,5 +121,5 @@ def spread(values: Floats, sessions: np.ndarray) -> Spread:
 
 
 def _around(value: float, spread: Spread, confidence: float) -> Interval:
-    factor = math.exp(t_quantile((1.0 + confidence) / 2.0, spread.freedom) * spread.error)
+    factor = min(UNKNOWN, math.exp(min(50.0, t_quantile((1.0 + confidence) / 2.0, spread.freedom) * spread.error)))
     return Interval(value, value / factor, value * factor)

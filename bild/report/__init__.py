@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.front import draw, save
-from bild.report.points import show, summary_table
+from bild.report.points import points_table, show
 from bild.report.report import Contents, Part, ReportFiles, contents, markdown, write_report, write_sections
 from bild.report.sections import Section, find_sections, make_section
 from bild.report.table import Table
@@ -26,9 +26,9 @@ __all__ = [
     "make_section",
     "markdown",
     "picks",
+    "points_table",
     "save",
     "show",
-    "summary_table",
     "write_report",
     "write_sections",
 ]

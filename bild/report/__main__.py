@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bild.errors import guard
+from bild.errors import BildError, guard
+from bild.report.format import plural
 from bild.report.points import show
 from bild.report.report import write_report
+from bild.report.sections import MARGIN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,17 +25,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--compare", type=Path, metavar="OTHER", help="another results folder (another machine), shown side by side"
     )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        metavar="POINTS",
+        help=f"the loss of quality that verdicts are told at ({MARGIN:g})",
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="write this figure or table alone, or the page"
+    )
+    parser.add_argument("--wide", action="store_true", help="print all columns, however narrow the terminal is")
     given = parser.parse_args(argv)
-    return guard(lambda: _report(given.results, given.out, given.compare))
+    return guard(lambda: _report(given))
 
 
-def _report(results: Path, out: Path, compare: Path | None) -> None:
-    files = write_report(results, out, compare)
+def _report(given: argparse.Namespace) -> None:
+    if not 0 <= given.margin < math.inf:
+        raise BildError(
+            f"--margin {given.margin:g} is out of range: it is a number of points of the metric, 0 or more."
+        )
+    files = write_report(given.results, given.out, given.compare, given.margin, given.only)
     notes = [f"Left out: {line}" for line in files.left_out]
     notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in files.missing]
-    pictures, tables = len(files.figures), len(files.tables)
-    notes.append(f"Written: {files.page}, {files.text}, {pictures} figures and {tables} tables in {out}")
-    show(files.sections, notes)
+    counts = f"{plural(len(files.figures), 'figure file')} and {plural(len(files.tables), 'table file')}"
+    whole = ", ".join(str(path) for path in (files.page, files.text) if path)
+    notes.append(f"Written: {', '.join(filter(None, (whole, counts)))} in {given.out}")
+    show(files.sections, notes, given.wide)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bild.errors import BildError
 from bild.report.figure import Sheet
-from bild.report.figures.common import cross, dots, front_handle, look_handles, plain, speedup_axis
+from bild.report.figures.common import (
+    FAINT,
+    cross,
+    dots,
+    front_handle,
+    look_handles,
+    open_differences,
+    plain,
+    speedup_axis,
+)
 from bild.report.format import decimals, half, interval_name, legend, metric_name, plural, significant, spread
 from bild.report.layout import Words, open_frame
 from bild.report.predictions import setting
@@ -72,9 +81,9 @@ def alike(left: Record, right: Record) -> bool:
     def shared(record: Record) -> tuple[object, ...]:
         task, pair = record.task, record.pair
         return (
-            (task.name, task.split, task.prompt, task.source_limit, task.target_limit, task.data["hash"]),
+            (task.name, task.split, task.prompt, task.source_limit, task.target_limit),
             (pair.large.fingerprint, pair.small.fingerprint),
-            (record.latency.examples, record.quality.headline, record.headline.signature),
+            (record.quality.data, record.quality.examples, record.quality.headline, record.headline.signature),
         )
 
     return shared(left) == shared(right)
@@ -149,7 +158,7 @@ def _ratio_table(left: Section, right: Section, stem: str) -> Table:
                 "right_score": two.headline.value,
                 "left_ms_per_token": one.latency.ms_per_token,
                 "right_ms_per_token": two.latency.ms_per_token,
-                "times_as_fast": ratio(two.latency.ms_per_example, one.latency.ms_per_example),
+                "times_as_fast": _times_as_fast(one, two),
                 "left_speedup": speeds[0],
                 "right_speedup": speeds[1],
                 "speedup_ratio": ratio(*speeds),
@@ -180,6 +189,13 @@ def _ratio_table(left: Section, right: Section, stem: str) -> Table:
     return Table.of(stem, f"Ratios of like points: {left.title}", columns, values, notes)
 
 
+def _times_as_fast(left: Record, right: Record) -> Interval | None:
+    """Return the right side's time over the left's; None where they timed other examples."""
+    if left.task.data["hash"] != right.task.data["hash"]:
+        return None
+    return ratio(right.latency.ms_per_example, left.latency.ms_per_example)
+
+
 def _vanilla(record: Record) -> bool:
     return record.method.name == "vanilla"
 
@@ -193,26 +209,25 @@ def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -
         f"Bars: {interval_name(left.first)}. Same axes, separate fronts."
     )
     handles = [*look_handles(shown), front_handle(theme)]
-    frame = open_frame(theme, width, Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.2)
+    frame = open_frame(theme, width, Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.55)
     for axes, section in zip(frame.panels, (left, right), strict=True):
         _panel(axes, section, shown, theme)
     one, two = frame.panels
     for axes in frame.panels:
         axes.set_xlim(min(one.get_xlim()[0], two.get_xlim()[0]), max(one.get_xlim()[1], two.get_xlim()[1]))
         axes.set_ylim(min(one.get_ylim()[0], two.get_ylim()[0]), max(one.get_ylim()[1], two.get_ylim()[1]))
+    for axes, section in zip(frame.panels, (left, right), strict=True):
+        open_differences(axes, section, theme)
     return frame.figure
 
 
 def _panel(axes: Axes, section: Section, shown: dict[str, Look], theme: Theme) -> None:
     for record in section.records:
-        look, speed, score = shown[legend(record)], record.latency.speedup.total, record.headline
-        cross(axes, speed, score, look.color, alphas=(0.35, 0.25))
-        dots(axes, [(speed.value, score.value)], look.color, look.marker, 0.9 * look.size, theme)
-    axes.plot(
-        *zip(*section.front_line(), strict=True), color=theme.mark(FRONT_COLOR), alpha=0.6, linewidth=1.4, zorder=2
-    )
-    axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
-    plain(axes, theme)
+        look = shown[legend(record)]
+        cross(axes, record.latency.speedup.total, section.difference(record), look.color)
+        dots(axes, [section.at(record)], look.color, look.marker, 0.9 * look.size, theme)
+    front: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": FAINT, "linewidth": 1.4, "zorder": 2}
+    axes.plot(*zip(*section.front_line(), strict=True), **front)
+    plain(axes, theme, "x")
     axes.locator_params(axis="x", nbins=5)
     speedup_axis(axes)
-    axes.set_ylabel(metric_name(section.first))

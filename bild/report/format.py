@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import names
-from bild.decoding.rules import KEEPS
-from bild.results import Interval, Record, Score
+from bild.decoding.rules import KEEPS, STOPS
+from bild.results import Interval, Record
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import PredictedPoint
 
@@ -25,9 +26,10 @@ METRIC_NAMES = {
 DASH = "–"
 Named = Record | PredictedPoint
 """A point, measured or predicted: it has a method and thresholds."""
+Setting = tuple[MethodConfig, ThresholdConfig]
 
 
-def half(interval: Interval | Score) -> float:
+def half(interval: Interval) -> float:
     """Return the longer half of an interval, so that a ± never claims more than an asymmetric interval does."""
     return max(interval.high - interval.value, interval.value - interval.low, 0.0)
 
@@ -44,31 +46,30 @@ def decimals(width: float) -> int:
     return first + 1 if exponent <= 0 and first < 2 and width < 4 * 10**exponent else first
 
 
-def common_decimals(intervals: Iterable[Interval | Score | None]) -> int:
+def common_decimals(intervals: Iterable[Interval | None]) -> int:
     """Return the decimals of a column: those of its narrowest interval."""
     return max((decimals(half(each)) for each in intervals if each is not None and half(each) > 0), default=2)
 
 
-def plus_minus(interval: Interval | Score | None, places: int | None = None, signed: bool = False) -> str:
+def plus_minus(interval: Interval | None, places: int | None = None, signed: bool = False) -> str:
     """Write `27.3 ±0.9`, rounded by its interval unless `places` says how; a value without any spread stands alone."""
-    if interval is None:
-        return DASH
-    width = half(interval)
-    places = decimals(width) if places is None else places
-    value = _fixed(interval.value, places, signed)
-    return value if width <= 0 else f"{value} ±{width:.{places}f}"
+    return _told(interval, places, signed, ends=False)
 
 
-def spread(interval: Interval | Score | None, places: int | None = None, signed: bool = False) -> str:
+def spread(interval: Interval | None, places: int | None = None, signed: bool = False) -> str:
     """Write `27.31 [26.40, 28.25]`, for readers who want the ends themselves; one decimal more than `plus_minus`."""
+    return _told(interval, places, signed, ends=True)
+
+
+def _told(interval: Interval | None, places: int | None, signed: bool, ends: bool) -> str:
     if interval is None:
         return DASH
     width = half(interval)
     places = decimals(width) if places is None else places
-    if width <= 0:
-        return _fixed(interval.value, places, signed)
-    value, low, high = (_fixed(end, places + 1, signed) for end in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
+    if width > 0 and ends:
+        value, low, high = (_fixed(end, places + 1, signed) for end in (interval.value, interval.low, interval.high))
+        return f"{value} [{low}, {high}]"
+    return _fixed(interval.value, places, signed) + (f" ±{width:.{places}f}" if width > 0 else "")
 
 
 def _fixed(value: float, places: int, signed: bool) -> str:
@@ -115,8 +116,7 @@ def where(record: Record) -> str:
 
 def interval_name(record: Record) -> str:
     """Say what the intervals of a record are."""
-    given = record.intervals
-    return f"{100 * given.confidence:g} % bootstrap intervals over examples ({given.draws:,} draws)"
+    return f"{100 * record.intervals.confidence:g} % intervals"
 
 
 def plural(count: int, noun: str) -> str:
@@ -143,6 +143,28 @@ def legend(point: Named) -> str:
 def switches(point: Named) -> str:
     """Write all that differs from the preset, `first=small, rules=authors`; empty where nothing does."""
     return _written(names.differing(point.method, point.threshold))
+
+
+def setting_of(point: Named) -> Setting | None:
+    """Return a recorded point as options, with the switches alone that depart from its method's preset.
+
+    None for a method or a rule that is not in the tables.
+    """
+    method, threshold = point.method, point.threshold
+    if method.name not in METHODS or method.keep not in (None, *KEEPS) or method.stop not in (None, *STOPS):
+        return None
+    return MethodConfig(method.name, **own_switches(point)), ThresholdConfig(**dataclasses.asdict(threshold))
+
+
+def own_switches(point: Named) -> dict[str, Any]:
+    """Return the draft limit, if there is one, and the switches that depart from the method's preset."""
+    limit = point.method.max_draft
+    return ({} if limit is None else {"max_draft": limit}) | names.differing(point.method, point.threshold)
+
+
+def keep_words(keep: str) -> str:
+    """Say on which condition a drafted token stands: `−ln p ≤ rb (BiLD, paper 3.3)`."""
+    return KEEPS[keep].words.replace("<=", "≤").replace(">=", "≥").replace("-ln", "−ln")
 
 
 def group_name(method: MethodConfig | Method, threshold: ThresholdConfig | Threshold) -> str:

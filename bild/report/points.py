@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from bild.report.doubts import MARK, doubts
 from bild.report.format import (
     DASH,
     common_decimals,
@@ -12,6 +14,7 @@ from bild.report.format import (
     label,
     metric_name,
     percent,
+    plural,
     plus_minus,
     significant,
     some,
@@ -19,122 +22,193 @@ from bild.report.format import (
     switches,
     switches_note,
 )
-from bild.report.predictions import ms_of, not_measured, quality_of
-from bild.report.sections import MARK, Section
+from bild.report.predictions import ms_of, not_measured, quality_of, within
+from bild.report.sections import Section
 from bild.report.table import Column, Table, show_tables
-from bild.results import Interval, Record, Score
+from bild.results import Record
 from bild.results.pareto import ANCHORS
+from bild.results.parts import Percentile
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import to_row
 
-FRONT = "*"
-HEADINGS = (
-    "Δ to\nvanilla",
-    "speedup",
-    "over\ngenerate()",
-    "ms per\ntoken",
-    "fall-\nback %",
-    "roll-\nback %",
-    "tokens /\nlarge\npass",
-)
+if TYPE_CHECKING:
+    from bild.metrics.claims import Verdict
 
-Write = Callable[[Interval | Score | None, int | None, bool], str]
+FRONT, CONFIRMED = "*", "✓"
+Values = dict[str, Any]
 
 
-def summary_table(section: Section) -> Table:
-    """Return the section for a terminal: half widths in the place of intervals, switches in a note."""
-    rows = [
-        (FRONT if on_front else "", name, *cells)
-        for on_front, name, cells in zip(_on_front(section), section.names(), _cells(section, plus_minus), strict=True)
-    ]
-    notes = [*filter(None, [switches_note(section.records)]), *footer(section)]
-    headings = ("", "method", metric_name(section.first), *HEADINGS)
-    return Table("table", section.title, headings, tuple(rows), tuple(notes), 2, subtitle=section.conditions)
+def points_table(section: Section, brief: bool = False) -> Table:
+    """Return all measured points with the ends of their intervals, and what a reader must know of each.
 
-
-def points_table(section: Section) -> Table:
-    """Return all measured points with the ends of their intervals, and what a reader must know of each."""
-    doubts = section.doubts()
-    rows, data = [], []
-    for record, on_front, name, cells in zip(
-        section.records, _on_front(section), section.names(), _cells(section, spread), strict=True
-    ):
-        marks, own = "; ".join(doubts[record.hash]), switches(record)
-        sign = (FRONT if on_front else "") + (MARK if marks else "")
-        rows.append((sign, name, *cells, own or DASH, marks or DASH))
-        data.append({**to_row(record), "label": name, "switches": own, "front": on_front, "marks": marks or None})
+    `brief` is for a terminal: half widths in the place of ends, switches in a note.
+    """
+    on_front, marked = section.on_front(), doubts(section.records)
+    values: list[Values] = []
+    data: list[Values] = []
+    for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True)):
+        marks, own = "; ".join(marked[record.hash]), switches(record)
+        sign = (FRONT if index in on_front else "") + (CONFIRMED if section.confirmed(record) else "")
+        sign += MARK if marks and not brief else ""
+        values.append(
+            {"sign": sign, "label": name, **_values(section, record), "switches": own or None, "marks": marks}
+        )
+        data.append({**to_row(record), "label": name, "switches": own, "front": index in on_front})
+        data[-1] |= {"marks": marks or None, "confirmed": section.confirmed(record), "margin": section.margin}
+        found = section.verdict(record)
+        data[-1] |= {"verdict": found and found.kind, "more": found and found.more}
     notes = footer(section)
-    if any(doubts.values()):
+    columns = _columns(section, values, plus_minus if brief else spread)
+    if brief:
+        notes = [*filter(None, [switches_note(section.records)]), *notes]
+        return Table.of("table", section.title, columns, values, notes, 2, section.conditions)
+    columns += [Column("switches", "switches"), Column("marks", "marks", lambda marks: marks or DASH)]
+    if any(marked.values()):
         notes.append(
             f"{MARK} marked points: the last column says why. dirty: the code had uncommitted changes; "
             "stale: another commit than the newest point's."
         )
-    headings = ("", "method", metric_name(section.first), *HEADINGS, "switches", "marks")
-    return Table("points", f"All points: {section.title}", headings, tuple(rows), tuple(notes), 2, tuple(data))
+    table = Table.of("points", f"All points: {section.title}", columns, values, notes, 2)
+    return dataclasses.replace(table, data=tuple(data))
 
 
-def show(sections: Iterable[Section], notes: Iterable[str] = ()) -> None:
+def show(sections: Iterable[Section], notes: Iterable[str] = (), wide: bool = False) -> None:
     """Print sections as tables, then notes line by line."""
-    show_tables(map(summary_table, sections), notes)
+    show_tables((points_table(section, brief=True) for section in sections), notes, wide)
 
 
-def _on_front(section: Section) -> list[bool]:
-    found = section.on_front()
-    return [index in found for index in range(len(section.records))]
+def _values(section: Section, record: Record) -> Values:
+    """Return what the columns show of a record; None for what it does not have."""
+    latency, counts, vanilla = record.latency, record.counts, record.method.name == "vanilla"
+    alone, found = record.method.name in ANCHORS, latency.percentiles
+    return {
+        "score": record.headline,
+        "difference": None if vanilla else section.difference(record),
+        "verdict": section.verdict(record),
+        "speedup": latency.speedup.total,
+        "timed": latency.examples,
+        "between": None if vanilla else record,
+        "library": latency.library and latency.library.speedup,
+        "ms_per_token": latency.ms_per_token,
+        "percentiles": found and list(found.method.values()),
+        "fallbacks": None if alone else counts.fallback_rate,
+        "rollbacks": None if alone else counts.rollback_rate,
+        "block": counts.tokens_per_large_pass if counts.large_passes else None,
+    }
 
 
-def _cells(section: Section, write: Write) -> list[list[str]]:
-    """Write the numbers of each record; the intervals of a column share their decimals."""
-    records = section.records
-    intervals: tuple[tuple[Sequence[Interval | Score | None], bool], ...] = (
-        ([record.headline for record in records], False),
-        ([None if record.method.name == "vanilla" else record.headline_difference for record in records], True),
-        ([record.latency.speedup.total for record in records], False),
-        ([record.latency.library.speedup if record.latency.library else None for record in records], False),
-    )
-    written = []
-    for column, signed in intervals:
-        places = max(1, common_decimals(column))  # a BLEU without a decimal looks like a guess
-        written.append([write(interval, places, signed) for interval in column])
-    return [[*cells, *_plain_cells(record)] for *cells, record in zip(*written, records, strict=True)]
+def _columns(section: Section, values: Sequence[Values], write: Callable[..., str]) -> list[Column]:
+    """Return the columns of a section; the intervals of a column share their decimals."""
 
+    def intervals(heading: str, name: str, rank: int = 0, signed: bool = False) -> Column:
+        places = max(1, common_decimals(row[name] for row in values))  # a BLEU without a decimal looks like a guess
+        return Column(heading, name, lambda interval: write(interval, places, signed), rank=rank)
 
-def _plain_cells(record: Record) -> list[str]:
-    counts = record.counts
-    alone = record.method.name in ANCHORS
-    return [
-        significant(record.latency.ms_per_token),
-        DASH if alone else percent(counts.fallback_rate),
-        DASH if alone else percent(counts.rollback_rate),
-        significant(counts.tokens_per_large_pass) if counts.large_passes else DASH,
+    quality, timed = section.first.quality.examples, section.timed
+    same = " to " not in timed
+    columns = [
+        Column("", "sign"),
+        Column("method", "label"),
+        intervals(f"{metric_name(section.first)}\nn={quality:,}", "score", 3),
+        intervals("Δ to\nvanilla", "difference", signed=True),
+        Column(f"within\n{section.margin:g}", "verdict", verdict_words),
+        intervals(f"speedup\nn={timed}" if same else "speedup", "speedup"),
+        Column("timed", "timed", "{:,}".format, rank=1),
+        Column("sd be-\ntween\nsessions", "between", between_words, rank=2),
+        intervals("over\ngenerate()", "library", 4),
+        Column("ms per\ntoken", "ms_per_token", significant, rank=5),
+        Column("ms per example\np50/p90/p99", "percentiles", _percentiles, rank=8),
+        Column("fall-\nback %", "fallbacks", percent, rank=7),
+        Column("roll-\nback %", "rollbacks", percent, rank=7),
+        Column("tokens /\nlarge\npass", "block", significant, rank=6),
     ]
+    return [column for column in columns if not (same and column.name == "timed")]
+
+
+def verdict_words(found: Verdict) -> str:
+    """Write `shown`, `refuted`, or `undecided +420`: about so many more examples would decide."""
+    more = f" +{float(f'{found.more:.2g}'):,.0f}" if found.kind == "undecided" and found.more else ""
+    return f"{found.kind}{more}"
+
+
+def between_words(record: Record) -> str:
+    """Write the standard deviation of the log speedup between sessions, and their number: `2.1 % (5)`."""
+    count = len(record.latency.sessions) or record.sessions
+    if record.latency.between is None:
+        return plural(count, "session")
+    return f"{100 * record.latency.between:.1f} % ({count})"
+
+
+def _percentiles(found: Sequence[Percentile]) -> str:
+    """Write `12/31/55?`: the question mark stands where there are too few examples to know an end."""
+    marks = ("" if None not in (each.low, each.high) else "?" for each in found)
+    return "/".join(f"{significant(each.value)}{mark}" for each, mark in zip(found, marks, strict=True))
 
 
 def footer(section: Section) -> list[str]:
-    """Say what a reader must know of the numbers: conditions, intervals, signature, picks, and every warning."""
-    first, chosen, names = section.first, section.picks, section.names_by_hash()
-
-    def pick(record: Record | None) -> str:
-        return "none" if record is None else f"{names[record.hash]} ({plus_minus(record.latency.speedup.total)})"
-
+    """Say what a reader must know of the numbers: picks, conditions, intervals, signature, and every warning."""
+    first, papers = section.first, section.papers
     versions = {(record.environment["git"]["sha"], record.environment["git"]["dirty"]) for record in section.records}
     code = ", ".join(
         f"{(sha or 'unknown')[:10]}{' with uncommitted changes' if dirty else ''}"
         for sha, dirty in sorted(versions, key=lambda version: (version[0] or "", bool(version[1])))
     )
+    confirmed = f" {CONFIRMED} confirmed on examples that it was not chosen on." if section.looks else ""
     lines = [
-        f"{FRONT} on the Pareto front. Fastest BiLD at no loss: {pick(chosen.no_loss)}; "
-        f"at a loss of 1 point at most: {pick(chosen.one_point)}.",
-        f"Speedup: total time of vanilla decoding by the large model on the same engine over that of the method, "
-        f"{section.size}, batch 1.",
+        f"{FRONT} on the front of speedup and difference.{confirmed} Fastest shown within {section.margin:g} of "
+        f"vanilla: {section.told(section.pick)}.{_unconfirmed(section)}",
+        f"By point estimate, as the paper chose, fastest BiLD at no loss: {section.told(papers.no_loss)}; at a loss of "
+        f"1 point at most: {section.told(papers.one_point)}.",
+        quality_note(section),
+        speed_note(section),
         f"±: the longer side of {interval_name(first)}. Fallbacks and rollbacks are per generated token.",
         f"{metric_name(first)}: {first.headline.signature}; git {code}",
     ]
-    libraries = {record.latency.library.examples for record in section.records if record.latency.library}
-    if libraries:
-        counts = " or ".join(f"{count:,}" for count in sorted(libraries))
-        lines[1] += f" generate(): the library's own greedy decoding by the large model, {counts} examples."
     return lines + _warnings(section)
+
+
+def _unconfirmed(section: Section) -> str:
+    """Say that a pick was judged on the examples that it was picked on, where it was."""
+    if section.pick is None or section.confirmed(section.pick):
+        return ""
+    return " Picked on these examples and not confirmed on others (bild sweep sweep.find=speedup does)."
+
+
+def quality_note(section: Section) -> str:
+    """Say what quality is of, and by which rule a loss is judged."""
+    quality = section.first.quality
+    where = f"{plural(quality.examples, 'example')}, "
+    where += "decoded live" if quality.origin == "live" else "replayed in the decision tree"
+    if settled := max(record.quality.settled for record in section.records):
+        where += f" ({settled} within rounding: decided by a live decoding)"
+    level, margin = 100 * section.first.intervals.confidence, f"{section.margin:g}"
+    return (
+        f"Quality: {where}. Within {margin}: shown where the lower one-sided {level:g} % end of the paired Δ is above "
+        f"−{margin}, refuted where the upper one is below it; undecided +N: about N more examples."
+    )
+
+
+def speed_note(section: Section) -> str:
+    """Say what speed is of, and whether its interval holds the state of the machine."""
+    library = sorted({record.latency.library.examples for record in section.records if record.latency.library})
+    text = (
+        f"Speedup: total time of vanilla decoding by the large model on the same engine over that of the method, "
+        f"{section.timed} timed examples, batch 1. {session_note(section)}"
+    )
+    if library:
+        told = " or ".join(f"{count:,}" for count in library)
+        text += f" generate(): the library's own greedy decoding by the large model, {told} examples."
+    return text
+
+
+def session_note(section: Section) -> str:
+    """Say whether the interval of a speedup holds the state of the machine."""
+    counts = {len(record.latency.sessions) or record.sessions for record in section.records}
+    if max(counts) == 1:
+        return "1 session: the machine's state is not in the interval."
+    if all(record.latency.between is None for record in section.records):
+        return "The sessions are not told apart: the machine's state is not in the interval."
+    return f"{' or '.join(map(str, sorted(counts)))} sessions, whose spread is in the interval."
 
 
 def _warnings(section: Section) -> list[str]:
@@ -169,6 +243,8 @@ def predicted_table(section: Section, predicted: Sequence[PredictedPoint]) -> Ta
             "rb": point.threshold.rb,
             "switches": switches(point) or None,
             "quality": quality_of(point),
+            "difference": point.difference,
+            "within": within(section, point),
             "speedup": point.speedup,
             "ms_per_example": ms_of(point),
             "measured": point not in hollow,
@@ -178,7 +254,9 @@ def predicted_table(section: Section, predicted: Sequence[PredictedPoint]) -> Ta
     columns = (
         Column("", "front", lambda front: FRONT if front else ""),
         Column("method", "label"),
-        Column(metric_name(section.first), "quality", spread),
+        Column(f"{metric_name(section.first)} n={section.first.quality.examples:,}", "quality", spread),
+        Column("Δ to vanilla", "difference", lambda interval: spread(interval, signed=True)),
+        Column(f"within {section.margin:g}", "within", verdict_words, in_csv=False),
         Column("speedup", "speedup", spread),
         Column("ms per example", "ms_per_example", spread),
         Column("switches", "switches"),
@@ -187,64 +265,6 @@ def predicted_table(section: Section, predicted: Sequence[PredictedPoint]) -> Ta
     notes = (
         "Predicted, not timed: quality by replay in the decision tree (exact), times by calibrated prices.",
         f"{FRONT} on the predicted front.",
+        "Verdicts on a whole grid are a first look: a claim about the best of many takes other examples.",
     )
     return Table.of("predicted", f"Predicted points: {section.title}", columns, values, notes, 2)
-
-
-def environment_table(section: Section) -> Table:
-    """Return what the points were measured on and with; where they differ, every value."""
-    values: dict[str, dict[str, None]] = {}
-    for record in section.records:
-        for name, value in _environment(record):
-            values.setdefault(name, {})[value] = None
-    rows = tuple((name, "; ".join(found)) for name, found in values.items())
-    return Table("environment", f"Measured with: {section.title}", ("what", "value"), rows, names=2)
-
-
-def signatures_table(section: Section) -> Table:
-    """Return how every score was computed: the signatures of BLEU, chrF and ROUGE."""
-    found: dict[tuple[str, str], None] = {}
-    for record in section.records:
-        for name, score in record.quality.scores.items():
-            found[metric_name(record, name), score.signature] = None
-    return Table(
-        "signatures", f"Signatures of the scores: {section.title}", ("score", "signature"), tuple(found), names=2
-    )
-
-
-def _environment(record: Record) -> list[tuple[str, str]]:
-    task, engine, git = record.task, record.engine, record.environment["git"]
-    found = [
-        (
-            "data",
-            f"{task.data.get('where') or task.name}, {task.split}, "
-            f"{record.latency.examples} of {task.data['total']} examples",
-        ),
-        ("data revision", str(task.data["revision"])),
-        ("data hash", task.data["hash"][:16]),
-        ("prompt", repr(task.prompt)),
-        ("source and target limit", f"{task.source_limit} and {task.target_limit} tokens"),
-    ]
-    for name, model in (("large model", record.pair.large), ("small model", record.pair.small)):
-        revision = f"@{model.revision}" if model.revision else ""
-        found.append(
-            (name, f"{model.source}{revision}, {model.parameters / 1e6:.1f} M parameters, {model.fingerprint[:12]}")
-        )
-    found += [
-        ("engine", f"{engine.name}, {engine.dtype}, {engine.device}, {engine.threads} threads"),
-        ("schema", str(record.schema)),
-        ("git", f"{(git['sha'] or 'unknown')[:10]}{' (dirty)' if git['dirty'] else ''}"),
-    ]
-    rest = {
-        name: value
-        for name, value in record.environment.items()
-        if name not in ("git", "state", "state_after", "load", "busy", "gpu")
-    }
-    return found + [(name, str(value)) for name, value in _flat(rest)]
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = []
-    for name, value in values.items():
-        rows += _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else [(f"{before}{name}", value)]
-    return rows

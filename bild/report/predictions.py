@@ -6,22 +6,24 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.report.format import Named
-from bild.report.sections import Section
+from bild.report.sections import MARGIN, Section
 from bild.results import Interval
 from bild.results.folder import SHORT
 from bild.results.pareto import front
-from bild.results.parts import Method, Threshold
+from bild.results.parts import Difference, Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bild.metrics.claims import Verdict
     from bild.tree import Tree
 
 FB = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -63,8 +65,8 @@ def differs(section: Section, sweep: Predicted) -> list[str]:
         ("pair", sweep.pair, first.pair.name),
         ("machine", sweep.machine["fingerprint"], first.environment["machine"]["fingerprint"]),
         ("engine", sweep.engine, first.engine),
-        ("examples", sweep.examples, first.latency.examples),
-        ("data", sweep.data_hash, first.task.data["hash"]),
+        ("examples", sweep.examples, first.quality.examples),
+        ("data", sweep.data_hash, first.quality.data),
         ("metric", (sweep.metric.name, sweep.metric.signature), (first.quality.headline, first.headline.signature)),
         *((f"package {name}", version, packages.get(name)) for name, version in sorted(sweep.packages.items())),
     )
@@ -87,6 +89,22 @@ def quality_of(point: PredictedPoint) -> Interval:
     return Interval(point.quality.score, point.quality.low, point.quality.high)
 
 
+def difference_of(section: Section, point: PredictedPoint) -> Interval:
+    """Return the paired difference of the score to vanilla's; of an older sweep, the scores subtracted."""
+    if point.difference is not None:
+        return point.difference
+    own = quality_of(point)
+    return Interval(own.value - section.base, own.low - section.base, own.high - section.base)
+
+
+def within(section: Section, point: PredictedPoint) -> Verdict | None:
+    """Judge the difference of a predicted point at the section's margin; None where the sweep kept no one-sided end."""
+    from bild.metrics.claims import verdict
+
+    found = point.difference
+    return verdict(found, section.margin, section.first.quality.examples) if isinstance(found, Difference) else None
+
+
 def ms_of(point: PredictedPoint) -> Interval:
     """Return milliseconds per example."""
     return Interval(*(1e3 * end for end in (point.seconds.mean, point.seconds.low, point.seconds.high)))
@@ -104,7 +122,8 @@ def threshold_table(tree: Tree, fb: Sequence[float] = FB, rb: Sequence[float] = 
     """Return one row a setting that the tree can replay: thresholds, quality, rates, and speed where it has prices.
 
     `switches` are those of `conf/method` (`max_draft=5`, `rules="authors"`). Quality is in the metric's points with its
-    bootstrap interval, `difference` is to vanilla; rates are per token; `speedup` is the ratio of predicted totals.
+    interval, `difference` is to vanilla, with its one-sided ends `lower` and `upper`; rates are per token; `speedup` is
+    the ratio of predicted totals.
     BildError where the tree reaches none of the settings.
     """
     import pandas as pd
@@ -120,7 +139,7 @@ def threshold_table(tree: Tree, fb: Sequence[float] = FB, rb: Sequence[float] = 
     base = None if vanilla.seconds is None else float(vanilla.seconds.sum())
     rows = []
     for (_, threshold), replay in zip(points, replays, strict=True):
-        counts, seconds = replay.counts, replay.seconds
+        counts, seconds, difference = replay.counts, replay.seconds, replay.difference(vanilla)
         rows.append(
             {
                 "fb": threshold.fb,
@@ -128,7 +147,9 @@ def threshold_table(tree: Tree, fb: Sequence[float] = FB, rb: Sequence[float] = 
                 "quality": replay.quality.value,
                 "low": replay.quality.low,
                 "high": replay.quality.high,
-                "difference": replay.difference(vanilla).value,
+                "difference": difference.value,
+                "lower": difference.lower,
+                "upper": difference.upper,
                 "fallback_rate": counts.fallback_rate,
                 "rollback_rate": counts.rollback_rate,
                 "tokens_per_large_pass": counts.tokens_per_large_pass,
@@ -139,13 +160,24 @@ def threshold_table(tree: Tree, fb: Sequence[float] = FB, rb: Sequence[float] = 
     return pd.DataFrame(rows)
 
 
-def fastest(table: pd.DataFrame, loss: float = 0.0) -> pd.Series[Any]:
-    """Return the row of the highest speedup that loses at most `loss` points against vanilla.
+def fastest(table: pd.DataFrame, margin: float = MARGIN, by: str = "lower") -> pd.Series[Any]:
+    """Return the row of the highest speedup that is shown to lose at most `margin` points against vanilla.
 
-    Without prices, tokens per large pass stand for speed. BildError where no row is good enough.
+    `by="difference"` goes by the point estimate, as the paper chose. Without prices, tokens per large pass stand for
+    speed. BildError where no row is good enough.
     """
-    good = table[table["difference"] >= -loss - 1e-9]
+    good = table[table[by] >= -margin - 1e-9]
     if good.empty:
-        raise BildError(f"No setting loses {loss:g} points or less: allow a larger loss, or raise fb and lower rb.")
-    by = "speedup" if table["speedup"].notna().all() else "tokens_per_large_pass"
-    return good.iloc[int(good[by].to_numpy().argmax())]
+        raise BildError(
+            f"No setting is shown to lose {margin:g} points or less: allow a larger margin, take more examples, or "
+            'choose by="difference", as the paper did.'
+        )
+    speed = "speedup" if table["speedup"].notna().all() else "tokens_per_large_pass"
+    return good.iloc[int(good[speed].to_numpy().argmax())]
+
+
+def halves(tree: Tree) -> tuple[Tree, Tree]:
+    """Divide a tree's examples in two, at random but always alike: one half to choose on, the other to confirm on."""
+    ids = sorted((example.id for example in tree.examples), key=lambda name: sha256(str(name).encode()).digest())
+    middle = len(ids) // 2
+    return tree.take(ids[:middle]), tree.take(ids[middle:])

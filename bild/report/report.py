@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bild.errors import BildError
 from bild.report.compare import Comparison, compare, difference_table
 from bild.report.figure import VARIANTS, Missing, Sheet
 from bild.report.figures import sheets_of
 from bild.report.figures.front import save
 from bild.report.format import plural
 from bild.report.paper import paper, paper_table
-from bild.report.points import environment_table, points_table, predicted_table, signatures_table
+from bild.report.points import points_table, predicted_table
 from bild.report.predictions import Sweeps, differs, sweeps_of
-from bild.report.sections import Section, find_sections
+from bild.report.provenance import environment_table, signatures_table
+from bild.report.sections import MARGIN, Section, find_sections
 from bild.report.table import Table, escape_markdown, write_text
 from bild.results import Skipped
 from bild.results.predicted import Predicted, find_predicted
 
-FIGURES, TABLES = "figures", "tables"
+FIGURES, TABLES, PAGE = "figures", "tables", "page"
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,23 @@ class Contents:
     left_out: tuple[str, ...]
     comparison: Comparison | None = None
 
+    def names(self) -> list[str]:
+        """Return the names of all figures and tables."""
+        sides = self.comparison.sides if self.comparison else ()
+        sheets = [*(sheet for part in self.parts for sheet in part.sheets), *(side.sheet for side in sides)]
+        tables = [*(table for part in self.parts for table in part.tables)]
+        stems = [sheet.stem for sheet in sheets] + [table.stem for table in tables]
+        stems += [table.stem for side in sides for table in side.tables]
+        return list(dict.fromkeys([*stems, *(table.stem for table in self.tables)]))
 
-def contents(root: Path, other: Path | None = None) -> Contents:
+
+def contents(root: Path, other: Path | None = None, margin: float = MARGIN) -> Contents:
     """Gather what a report on the results under `root` shows, beside those under `other` if given.
 
-    BildError where nothing can be reported.
+    Verdicts are told at `margin`, in the metric's points. BildError where nothing can be reported.
     """
     root = Path(root)
-    sections, skipped = find_sections(root)
+    sections, skipped = find_sections(root, margin)
     comparison = None if other is None else compare(sections, Path(other), root)
     return make_contents(sections, root, skipped, find_predicted(root), comparison)
 
@@ -133,7 +144,7 @@ def _under(path: Path, root: Path) -> Path:
 class ReportFiles:
     """The files of a report, the sections it shows, and the points that it left out."""
 
-    text: Path
+    text: Path | None
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
     sections: tuple[Section, ...]
@@ -144,37 +155,45 @@ class ReportFiles:
     """The HTML page."""
 
 
-def write_report(root: Path, out: Path, other: Path | None = None) -> ReportFiles:
+def write_report(
+    root: Path, out: Path, other: Path | None = None, margin: float = MARGIN, only: Sequence[str] = ()
+) -> ReportFiles:
     """Write the report on the results under `root` to the folder `out`, side by side with those under `other` if given.
 
-    Points that may not be compared stand in sections of their own, each with its own figures and tables. BildError
-    where nothing can be reported or `out` cannot be written.
+    Points that may not be compared stand in sections of their own, each with its own figures and tables; verdicts are
+    told at `margin`. BildError where nothing can be reported or `out` cannot be written.
     """
-    return write_contents(contents(Path(root), other), Path(out))
+    return write_contents(contents(Path(root), other, margin), Path(out), only)
 
 
-def write_contents(found: Contents, out: Path) -> ReportFiles:
-    """Write what was gathered to the folder `out`."""
-    figures: list[Path] = []
-    tables: list[Path] = []
-    for part in found.parts:
-        for sheet in part.sheets:
-            figures += sheet.save(out / FIGURES / part.slug, VARIANTS)
-        for table in part.tables:
-            tables += table.save(out / TABLES / part.slug)
-    for table in found.tables:
-        tables += table.save(out / TABLES)
-    for side in found.comparison.sides if found.comparison else ():
-        figures += side.sheet.save(out / FIGURES, VARIANTS)
-        for table in side.tables:
-            tables += table.save(out / TABLES)
-    text = write_text(out / "report.md", _report(found))
-    from bild.report.page import write_page
+def write_contents(found: Contents, out: Path, only: Sequence[str] = ()) -> ReportFiles:
+    """Write what was gathered to the folder `out`: all, or `only` the figures and tables of these names, or the page.
 
-    page = write_page(found, out)
+    BildError for a name that the report does not have.
+    """
+    known = [*found.names(), PAGE]
+    if unknown := [name for name in only if name not in known]:
+        raise BildError(f"--only {unknown[0]} is no part of this report: choose among {', '.join(known)}.")
+    sides = found.comparison.sides if found.comparison else ()
+
+    def wanted(name: str) -> bool:
+        return not only or name in only
+
+    sheets = [(part.slug, sheet) for part in found.parts for sheet in part.sheets]
+    tables = [(part.slug, table) for part in found.parts for table in part.tables]
+    sheets += [("", side.sheet) for side in sides]
+    tables += [("", table) for table in (*found.tables, *(table for side in sides for table in side.tables))]
+    drawn = [path for slug, each in sheets if wanted(each.stem) for path in each.save(out / FIGURES / slug, VARIANTS)]
+    told = [path for slug, each in tables if wanted(each.stem) for path in each.save(out / TABLES / slug)]
+    text = None if only else write_text(out / "report.md", _report(found))
+    page = None
+    if wanted(PAGE):
+        from bild.report.page import write_page
+
+        page = write_page(found, out)
     sections = tuple(part.section for part in found.parts)
     missing = (*found.missing, *(each for part in found.parts for each in part.missing))
-    return ReportFiles(text, tuple(figures), tuple(tables), sections, found.skipped, found.left_out, missing, page)
+    return ReportFiles(text, tuple(drawn), tuple(told), sections, found.skipped, found.left_out, missing, page)
 
 
 def write_sections(sections: Sequence[Section], out: Path, root: Path, skipped: Sequence[Skipped]) -> ReportFiles:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
-from bild.report.format import label, labels, machine_name, metric_name, plural, where
-from bild.results import Point, Record, Sample, Skipped, comparable, find_records, identity, read_samples, read_traces
+from bild.report.confirmed import Look, looks_of
+from bild.report.format import label, labels, machine_name, metric_name, plural, plus_minus, significant, where
+from bild.results import (
+    Interval,
+    Point,
+    Record,
+    Sample,
+    Skipped,
+    comparable,
+    find_records,
+    identity,
+    read_samples,
+    read_traces,
+)
 from bild.results.pareto import ANCHORS, Picks, front, picks
 
-MARK = "†"
+if TYPE_CHECKING:
+    from bild.metrics.claims import Verdict
+
+MARGIN = 0.5
+"""The loss in the metric's points that verdicts are told at, unless another is asked for."""
 Rounds = list[dict[str, Any]]
 T = TypeVar("T")
 
@@ -25,11 +40,14 @@ T = TypeVar("T")
 class Section:
     """Records that may be compared: the anchors first, then the others from fast to slow.
 
-    `folders` has the point folder of each record by its hash, where that is known.
+    `folders` has the point folder of each record by its hash, where that is known. Verdicts are told at `margin`;
+    `looks` has the records that were confirmed together.
     """
 
     records: tuple[Record, ...]
     folders: Mapping[str, Path] = field(default_factory=dict, compare=False)
+    margin: float = MARGIN
+    looks: tuple[Look, ...] = ()
 
     @property
     def first(self) -> Record:
@@ -49,8 +67,16 @@ class Section:
 
     @property
     def size(self) -> str:
-        """Write `60 examples`."""
-        return plural(self.first.latency.examples, "example")
+        """Write `quality: 24 examples, speed: 6`, or `60 examples` where both are of the same."""
+        judged, timed = self.first.quality.examples, self.timed
+        return plural(judged, "example") if timed == f"{judged:,}" else f"{plural(judged, 'example')}, {timed} timed"
+
+    @property
+    def timed(self) -> str:
+        """Write on how many examples the points were timed: `60`, `12 to 60`."""
+        counts = [record.latency.examples for record in self.records]
+        least, most = min(counts), max(counts)
+        return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
     @property
     def slug(self) -> str:
@@ -63,23 +89,97 @@ class Section:
         """Return vanilla decoding by the large model, if it was measured."""
         return next((record for record in self.records if record.method.name == "vanilla"), None)
 
+    @property
+    def base(self) -> float:
+        """Return vanilla's score, from its own record or by another's difference to it."""
+        return self.first.headline.value - self.difference(self.first).value
+
+    def difference(self, record: Record) -> Interval:
+        """Return the paired difference of the main score to vanilla's; that of vanilla is nothing.
+
+        Where it was not paired, vanilla's score is subtracted, and the interval is as wide as the record's own.
+        """
+        if record.method.name == "vanilla":
+            return Interval(0.0, 0.0, 0.0)
+        if record.headline_difference is not None:
+            return record.headline_difference
+        own, vanilla = record.headline, self.vanilla()
+        base = vanilla.headline.value if vanilla is not None else own.value
+        return Interval(own.value - base, own.low - base, own.high - base)
+
+    def verdict(self, record: Record) -> Verdict | None:
+        """Judge the record's paired difference at the margin; None for vanilla, and without a difference.
+
+        Records that were confirmed together are judged together (Holm).
+        """
+        from bild.metrics.claims import holm, verdict  # numpy: only where something is judged
+
+        look = next((look for look in self.looks if record.hash in look), (record.hash,))
+        judged = {
+            each.hash: verdict(found, self.margin, each.quality.examples)
+            for each in (self.records if len(look) > 1 else (record,))
+            if each.hash in look and each.method.name != "vanilla" and (found := each.headline_difference)
+        }
+        if len(judged) > 1:
+            together = holm(list(judged.values()), record.intervals.confidence)
+            judged = dict(zip(judged, together, strict=True))
+        return judged.get(record.hash)
+
+    def confirmed(self, record: Record) -> bool:
+        """Return whether the record was looked at on examples that had no say in its choice."""
+        return any(record.hash in look for look in self.looks)
+
     @cached_property
-    def picks(self) -> Picks:
-        """Return the paper's two picks."""
+    def pick(self) -> Record | None:
+        """Return the fastest point that is shown to lose no more than the margin, if any is faster than vanilla.
+
+        One that was confirmed goes before one that was not.
+        """
+
+        def rank(record: Record) -> tuple[bool, float]:
+            return self.confirmed(record), record.latency.speedup.total.value
+
+        shown = [record for record in self.records if (own := self.verdict(record)) and own.kind == "shown"]
+        return max((record for record in shown if rank(record)[1] > 1), key=rank, default=None)
+
+    @cached_property
+    def papers(self) -> Picks:
+        """Return the picks of the paper's Table 1, which go by the point estimate."""
         return picks(self.records)
 
     def picked(self, record: Record) -> bool:
         """Return whether the record is one of the picks."""
-        return record in (self.picks.no_loss, self.picks.one_point)
+        return record in (self.pick, self.papers.no_loss, self.papers.one_point)
+
+    def told(self, record: Record | None) -> str:
+        """Write a pick: its name, its speedup, and what speaks against it."""
+        if record is None:
+            return "none"
+        speed, library = record.latency.speedup.total, self.over_library(record)
+        found = [f"{plus_minus(speed)}×", *(["confirmed"] if self.confirmed(record) else [])]
+        found += ["not shown to be faster than vanilla"] if speed.low <= 1 else []
+        if library is not None and library < 1:
+            found.append(f"slower than the library's generate(): {significant(library, 2)}× its speed")
+        return f"{self.names_by_hash()[record.hash]} ({', '.join(found)})"
+
+    def over_library(self, record: Record) -> float | None:
+        """Return the speedup over the library's `generate()`, by vanilla's where the record's was not timed."""
+        for known, factor in ((record, 1.0), (self.vanilla(), record.latency.speedup.total.value)):
+            if known is not None and known.latency.library is not None:
+                return factor * known.latency.library.speedup.value
+        return None
+
+    def at(self, record: Record) -> tuple[float, float]:
+        """Return where a record lies: its speedup, and its difference to vanilla."""
+        return record.latency.speedup.total.value, self.difference(record).value
 
     def on_front(self) -> set[int]:
-        """Return the indices of the records on the Pareto front of speedup and quality."""
-        return set(front([(record.latency.speedup.total.value, record.headline.value) for record in self.records]))
+        """Return the indices of the records on the Pareto front of speedup and difference."""
+        return set(front([self.at(record) for record in self.records]))
 
     def front_line(self) -> list[tuple[float, float]]:
-        """Return the points on the front as (speedup, quality), from slow to fast."""
-        chosen = [self.records[index] for index in self.on_front()]
-        return sorted((record.latency.speedup.total.value, record.headline.value) for record in chosen)
+        """Return the points on the front, as `at` has them, from slow to fast."""
+        return sorted(self.at(self.records[index]) for index in self.on_front())
 
     def names(self) -> list[str]:
         """Return the label of each record; the hash tells those apart that share one."""
@@ -89,36 +189,15 @@ class Section:
         """Return `names` by the records' hashes."""
         return {record.hash: name for record, name in zip(self.records, self.names(), strict=True)}
 
-    def doubts(self) -> dict[str, tuple[str, ...]]:
-        """Return by the hash of a record why it is marked, each reason a few words; empty for a point without a doubt.
-
-        The commit of the newest record is the usual one: the records of other commits are stale beside it.
-        """
-        newest = max(self.records, key=lambda record: (record.created, record.hash))
-        commit = newest.environment["git"]["sha"]
-        return {record.hash: tuple(_reasons(record, commit)) for record in self.records}
-
-    def doubts_note(self) -> str:
-        """Return a sentence for a figure, or nothing: `† 3 points: dirty (3), stale (1); see the table.`"""
-        marked = [given for given in self.doubts().values() if given]
-        if not marked:
-            return ""
-        kinds = Counter(reason.partition(":")[0] for given in marked for reason in given)
-        every = len(marked) == len(self.records) and len(marked) > 1
-        told = ", ".join(f"{kind} ({count})" if len(marked) > 1 else kind for kind, count in sorted(kinds.items()))
-        return f"{MARK} {'all points' if every else plural(len(marked), 'point')}: {told}; see the table."
-
-    def telling(self, most: int, methods: Iterable[str] | None = None) -> list[Record]:
+    def telling(self, most: int, fits: Callable[[Record], bool] | None = None) -> list[Record]:
         """Return at most so many points that stand for the section: the picks, then the front, then the rest.
 
-        Without `methods`, all but the anchors count. They come in the section's order.
+        Without `fits`, all but the anchors count. They come in the section's order.
         """
-        wanted = None if methods is None else set(methods)
-        on_front = self.on_front()
-        order = sorted(range(len(self.records)), key=lambda i: (not self.picked(self.records[i]), i not in on_front, i))
-        names = [record.method.name for record in self.records]
-        fits = [i for i in order if (names[i] not in ANCHORS if wanted is None else names[i] in wanted)]
-        return [self.records[i] for i in sorted(fits[:most])]
+        fits = fits or (lambda record: record.method.name not in ANCHORS)
+        on_front, records = self.on_front(), self.records
+        order = sorted(range(len(records)), key=lambda i: (not self.picked(records[i]), i not in on_front, i))
+        return [records[i] for i in sorted([i for i in order if fits(records[i])][:most])]
 
     def samples(self, record: Record) -> list[Sample] | None:
         """Return the examples of a record, or None where its folder is not known, empty or damaged."""
@@ -146,7 +225,9 @@ class Section:
         return " ".join(["python -m bild.run", *(["-m"] if multirun else []), *map(shlex.quote, (*words, *options))])
 
 
-def make_section(records: Sequence[Record], folders: Mapping[str, Path] | None = None) -> Section:
+def make_section(
+    records: Sequence[Record], folders: Mapping[str, Path] | None = None, margin: float = MARGIN
+) -> Section:
     """Make one section of all the records. BildError naming what differs where they may not be compared."""
     if not records:
         raise BildError("There is no record to report: run a point first.")
@@ -161,10 +242,11 @@ def make_section(records: Sequence[Record], folders: Mapping[str, Path] | None =
                 f"{label(first)} and {label(other)} cannot stand in one comparison because they differ in "
                 f"{differing}{more}: report them apart, or run them under the same conditions."
             )
-    return Section(tuple(sorted(records, key=_order)), dict(folders or {}))
+    folders = dict(folders or {})
+    return Section(tuple(sorted(records, key=_order)), folders, margin, looks_of(records, folders))
 
 
-def find_sections(root: Path) -> tuple[list[Section], list[Skipped]]:
+def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], list[Skipped]]:
     """Return the sections of a results folder, and what was left out and why. BildError where nothing is usable."""
     points, skipped = find_records(root)
     newest: dict[tuple[str, tuple[str, ...]], Point] = {}
@@ -183,7 +265,7 @@ def find_sections(root: Path) -> tuple[list[Section], list[Skipped]]:
         why = f" (left out: {skipped[0].path}: {skipped[0].why})" if skipped else ""
         raise BildError(f"{root} holds no finished point{why}: finish a run there first.")
     sections = [
-        make_section([point.record for point in group], {point.record.hash: point.path for point in group})
+        make_section([point.record for point in group], {point.record.hash: point.path for point in group}, margin)
         for group in groups.values()
     ]
     return (
@@ -202,23 +284,6 @@ def _order(record: Record) -> tuple[int, float, str, str]:
     name = record.method.name
     rank = ANCHORS.index(name) if name in ANCHORS else len(ANCHORS)
     return rank, -record.latency.speedup.total.value, label(record), record.hash
-
-
-def _reasons(record: Record, commit: str | None) -> list[str]:
-    """Say why to doubt a record: uncommitted changes, another commit than `commit`, what the run itself warned of."""
-    git, steady = record.environment["git"], record.latency.stationarity
-    found = ["dirty: measured with uncommitted changes"] if git["dirty"] else []
-    if git["sha"] is None:
-        found.append("commit unknown")
-    elif commit is not None and git["sha"] != commit:
-        found.append(f"stale: measured at {git['sha'][:10]}, the newest point at {commit[:10]}")
-    if steady.warning:
-        found.append(f"drift: the baseline's pace changed by {100 * steady.drift:+.0f} %")
-    if record.environment.get("busy"):
-        found.append("busy: the machine had other work when the run began")
-    if record.sessions > 1:
-        found.append(f"resumed: {plural(record.sessions, 'session')}")
-    return found
 
 
 def _read_rounds(folder: Path) -> list[Rounds]:

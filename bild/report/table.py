@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bild.errors import BildError
 from bild.report.format import DASH
-from bild.results import Interval, Score
+from bild.results import Interval
+from bild.results.reading import ends
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -45,12 +47,16 @@ _TEX = {
 
 
 class Column(NamedTuple):
-    """A column of `Table.of`: its heading, its name in the CSV, and how a value that is not None is written."""
+    """A column of `Table.of`: its heading, its name in the CSV, and how a value that is not None is written.
+
+    On a narrow terminal the columns of the highest rank go first; one of rank 0 stays.
+    """
 
     heading: str
     name: str
     write: Callable[[Any], str] = str
     in_csv: bool = True
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class Table:
 
     The first `names` columns are words and may wrap on a terminal; a line feed in a heading breaks it there alone.
     `data` are the same rows for machines, with unrounded numbers; empty where the text is all there is. `styles` are
-    rich's styles by column, such as "dim italic" for predicted figures; `subtitle` stands below the title.
+    rich's styles by column, such as "dim italic" for predicted figures; `subtitle` stands below the title. `ranks` are
+    those of `Column`; without them all columns stay.
     """
 
     stem: str
@@ -71,6 +78,7 @@ class Table:
     data: tuple[dict[str, object], ...] = ()
     styles: tuple[str, ...] = ()
     subtitle: str = ""
+    ranks: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -81,6 +89,7 @@ class Table:
         values: Iterable[Mapping[str, Any]],
         notes: Iterable[str] = (),
         names: int = 1,
+        subtitle: str = "",
     ) -> Table:
         """Build a table from rows of values by the columns' names; what no column shows is in the CSV alone.
 
@@ -91,16 +100,50 @@ class Table:
             tuple(DASH if row[each.name] is None else each.write(row[each.name]) for each in columns) for row in values
         )
         hidden = {each.name for each in columns if not each.in_csv}
-        spans = {name for row in values for name, value in row.items() if isinstance(value, Interval | Score)}
+        spans = {name for row in values for name, value in row.items() if isinstance(value, Interval)}
         data: list[dict[str, object]] = []
         for row in values:
             data.append({})
             for name in (name for name in row if name not in hidden):
                 data[-1] |= ends(name, row[name]) if name in spans else {name: row[name]}
-        return cls(stem, title, tuple(each.heading for each in columns), rows, tuple(notes), names, tuple(data))
+        headings, ranks = tuple(each.heading for each in columns), tuple(each.rank for each in columns)
+        return cls(stem, title, headings, rows, tuple(notes), names, tuple(data), subtitle=subtitle, ranks=ranks)
+
+    @property
+    def width(self) -> int:
+        """Return how many columns of a terminal hold the table with a line a row."""
+        return sum(max(map(len, (*heading.split("\n"), *cells))) + 2 for heading, *cells in self._columns()) - 2
+
+    def within(self, width: int) -> Table:
+        """Return the table without the columns that a terminal of this width has no room for, and a note on these."""
+        shown, gone = self, []
+        while shown.width > width and any(shown.ranks):
+            last = max(range(len(shown.ranks)), key=lambda index: (shown.ranks[index], index))
+            gone.append(_one_line(shown.headings[last]))
+            shown = shown._without(last)
+        if not gone:
+            return self
+        note = f"No room for: {', '.join(reversed(gone))}. --wide shows them, and so does a pipe."
+        return dataclasses.replace(shown, notes=(*shown.notes, note))
+
+    def _columns(self) -> Iterable[tuple[str, ...]]:
+        return zip(self.headings, *self.rows, strict=True)
+
+    def _without(self, index: int) -> Table:
+        def cut(cells: tuple[Any, ...]) -> tuple[Any, ...]:
+            return cells[:index] + cells[index + 1 :]
+
+        return dataclasses.replace(
+            self,
+            headings=cut(self.headings),
+            rows=tuple(map(cut, self.rows)),
+            names=self.names - (index < self.names),
+            styles=cut(self.styles),
+            ranks=cut(self.ranks),
+        )
 
     def rich(self) -> Group:
-        """Render the table for a terminal of `WIDTH` columns: title, rows and notes."""
+        """Render the table for a terminal: title, rows and notes."""
         from rich import box
         from rich.console import Group
         from rich.table import Table as Shown
@@ -190,25 +233,29 @@ class Table:
         return index < self.names or not any(_NUMBER.match(row[index]) for row in self.rows)
 
 
-def ends(name: str, interval: Interval | Score | None) -> dict[str, object]:
-    """Return the value and the ends of an interval as fields of a row, all None without one."""
-    found = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
-
-
-def wide_console() -> Console:
-    """Return a console at least `WIDTH` wide: a pipe has no width, and wrapped lines are better than cut ones."""
+def wide_console(width: int = WIDTH) -> Console:
+    """Return a console for a terminal as wide as it is, for a pipe at least so wide: wrapped lines beat cut ones."""
     from rich.console import Console
 
     found = Console(highlight=False)
-    return found if found.width >= WIDTH else Console(highlight=False, width=WIDTH)
+    return found if found.is_terminal or found.width >= width else Console(highlight=False, width=width)
 
 
-def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] = ()) -> None:
-    """Print tables, or anything that rich can print, then notes line by line."""
+def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] = (), wide: bool = False) -> None:
+    """Print tables, or anything that rich can print, then notes line by line.
+
+    A terminal has as many columns of a table as fit, unless `wide` asks for all of them; a pipe has all.
+    """
+    from rich.console import Console
+
     out = wide_console()
     for table in tables:
-        out.print(table.rich() if isinstance(table, Table) else table)
+        if isinstance(table, Table):
+            shown = table if wide or not out.is_terminal else table.within(out.width)
+            room = Console(highlight=False, width=max(out.width, shown.width)) if shown is table else out
+            room.print(shown.rich())
+        else:
+            out.print(table)
         out.print()
     for note in notes:
         out.print(note, markup=False, soft_wrap=True)

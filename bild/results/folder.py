@@ -20,7 +20,7 @@ from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
 from bild.results.files import read_file, write_atomically, write_error
 from bild.results.locking import holder, open_lock, sign, taken
-from bild.results.parts import DraftCosts
+from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample
 from bild.results.samples_log import SampleLog, read_samples, read_traces
@@ -29,6 +29,7 @@ CONFIG = "config.yaml"
 RECORD = "record.json"
 COSTS = "draft_costs.json"
 KERNELS = "kernels.json"
+SESSIONS = "sessions.json"
 LOCK = ".lock"
 SHORT = 10
 """Digits of a hash in the name of a folder."""
@@ -41,7 +42,7 @@ class PointFolder:
         """Use `PointFolder.open`."""
         self.path = path
         self.digest = digest
-        self._lock = lock
+        self.lock = lock
         self._log = log
 
     @classmethod
@@ -76,6 +77,16 @@ class PointFolder:
         except BaseException:
             os.close(lock)
             raise
+
+    @classmethod
+    def joined(cls, path: Path, digest: str) -> PointFolder:
+        """Open a folder that the process above holds, to append to it in that process's place."""
+        return cls(path, digest, -1, SampleLog(path))
+
+    def reopen(self) -> None:
+        """Take up what another process has appended meanwhile, and cut off what it left half done."""
+        self._log.close()
+        self._log = SampleLog(self.path)
 
     def record(self) -> Record | None:
         """Read the point's record, or None while it is unfinished. BildError where the file is not a record."""
@@ -116,6 +127,17 @@ class PointFolder:
         """Write the choice of kernels in one step, before the first example that is decoded by them."""
         write_atomically(self.path / KERNELS, dumps(kernels, indent=2) + "\n")
 
+    def sessions(self) -> dict[int, SessionNote]:
+        """Read how the machine was found before each session, by its number; empty in folders of before version 3."""
+        path = self.path / SESSIONS
+        if not path.exists():
+            return {}
+        return read_json(dict[int, SessionNote], path, "is damaged", "start anew with resume=false")
+
+    def note_session(self, number: int, note: SessionNote) -> None:
+        """Write how the machine was found, in one step, before the first example of a session."""
+        write_atomically(self.path / SESSIONS, dumps(encode(self.sessions() | {number: note}), indent=2) + "\n")
+
     def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
         self._log.append(sample, rounds)
@@ -139,15 +161,16 @@ class PointFolder:
             self._log.clear()
             (self.path / COSTS).unlink(missing_ok=True)
             (self.path / KERNELS).unlink(missing_ok=True)
+            (self.path / SESSIONS).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error, "it was not emptied") from None
 
     def close(self) -> None:
         """Let go of the folder; closing twice does no harm."""
         self._log.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -191,7 +214,7 @@ def _plain(value: Any) -> Any:
 
 
 def config_hash(payload: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of `payload`; folder names carry the first 10.
+    """Return the SHA-256 (64 hex digits) of the canonical JSON of `payload`; folder names carry the first 10.
 
     The order of keys does not matter, 2 and 2.0 are equal, an infinity is the string "inf". BildError on NaN.
     """

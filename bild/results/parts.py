@@ -151,7 +151,8 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Joint:
-    """Speedup (ratio of totals) and headline score over the same bootstrap draws: standard deviations, correlation."""
+    """Standard deviations over the examples of the speedup (ratio of totals) and the headline's paired difference, and
+    the correlation of the two."""
 
     speedup_sd: float
     quality_sd: float
@@ -223,11 +224,21 @@ class Stationarity:
 
 
 @dataclass(frozen=True)
+class SessionNote:
+    """How the machine was found before a session: the threads that others kept busy, whether that was calm enough for
+    a claim, and the seconds that were waited for it."""
+
+    load: float
+    calm: bool
+    waited: float
+
+
+@dataclass(frozen=True)
 class SessionPace:
     """One process that timed a part of the examples.
 
-    `pace` is vanilla's time over what the same texts take at the pace of the calm sessions, `load` what others had of
-    the machine's threads before it began (null: not looked at), `note` the reason for which claims leave it out.
+    `pace` is vanilla's time over what the same texts take at the pace of the calm sessions, `load` how many threads
+    others kept busy before it began (null: nobody looked), `note` the reason for which claims leave it out.
     """
 
     number: int

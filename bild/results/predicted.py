@@ -1,23 +1,26 @@
 """`predicted.json`: the points of a sweep as they follow from decision trees and prices, and which were measured.
 
 Quality and counts are exact (greedy decoding is deterministic); seconds and speedups are predictions, whose intervals
-hold both the choice of the examples and the error of the prices. Measured points are folders of their own.
+hold both the choice of the examples and the error of the prices. Those of before the measurement are kept, and judged;
+the settled ones go by prices that were taken beside it. Measured points are folders of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import fsum, sqrt
 from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
-from bild.results.parts import Counts, Engine, Interval, Method, Threshold
+from bild.results.parts import Counts, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
-from bild.results.record import upgrade_settings
+from bild.results.record import upgrade_settings, with_ends
 
 PREDICTED = "predicted.json"
-PREDICTED_SCHEMA = 2
+PREDICTED_SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,16 @@ class PredictedSeconds:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """The seconds and the speedup of a point as they were predicted before anything was measured."""
+
+    seconds: PredictedSeconds
+    speedup: Interval
+
+
+@dataclass(frozen=True)
 class Agreement:
-    """Prediction and live measurement on the same examples."""
+    """The prediction of before the measurement and the measurement, on the same examples."""
 
     examples: int
     predicted: float
@@ -58,7 +69,31 @@ class Agreement:
     """Per example."""
     measured_seconds: float
     inside: bool
-    """True where the measured interval and the prediction's overlap."""
+    """True where the measured interval and the prediction's overlap, whose width was known before, too."""
+    settled: float | None = None
+    """The speedup by prices that were taken beside the measurement."""
+    settled_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Predicted over measured speedup, less one, over measured points: its mean, which all share, and what is left."""
+
+    points: int
+    bias: float
+    scatter: float
+    """Standard deviation; 0 for a single point."""
+
+    @staticmethod
+    def of(found: Iterable[Agreement], *, settled: bool = False) -> Judgement | None:
+        """Judge the predictions of before the measurement, or the settled ones; None where nothing was measured."""
+        told = [(a.settled if settled else a.predicted, a.measured.value) for a in found]
+        off = [own / measured - 1 for own, measured in told if own is not None]
+        if not off:
+            return None
+        bias = fsum(off) / len(off)
+        scatter = sqrt(fsum((each - bias) ** 2 for each in off) / (len(off) - 1)) if len(off) > 1 else 0.0
+        return Judgement(len(off), bias, scatter)
 
 
 @dataclass(frozen=True)
@@ -75,7 +110,7 @@ class PredictedPoint:
     """Over vanilla decoding by the large model on the same engine, ratio of totals."""
     front: bool
     """True where no other point is predicted to be as good and faster, or as fast and better."""
-    difference: Interval | None = None
+    difference: Difference | None = None
     """Quality less that of vanilla, paired."""
     chosen: str | None = None
     """The reason to measure it: "baseline", "published", "front" or, where all are, "grid"; null: it is not."""
@@ -84,14 +119,17 @@ class PredictedPoint:
     dropped: str | None = None
     """The reason for which its measurement was given up or failed."""
     agreement: Agreement | None = None
+    before: Forecast | None = None
+    """Null in older files, which kept the settled predictions alone."""
 
 
 @dataclass(frozen=True)
 class Predicted:
     """All points of one sweep over one tree.
 
-    `tree` is the hash of the tree, `prices` the error of the prices that were used, `marked` the ids of the examples
-    on which some decision lies within rounding, so a live run may part from the tree there.
+    `tree` is the hash of the tree, `prices` the error of the settled prices and `before` of those from before the
+    measurement (null in older files), `marked` the ids of the examples on which some decision lies within rounding, so
+    a live run may part from the tree there.
     """
 
     schema: int
@@ -114,6 +152,11 @@ class Predicted:
     marked: list[str] = field(default_factory=list)
     asked: int = 0
     """The number of points of the front that were asked for when the ones to measure were chosen."""
+    before: PriceError | None = None
+
+    def judgement(self, *, settled: bool = False) -> Judgement | None:
+        """Judge the predictions of its measured points; see `Judgement`."""
+        return Judgement.of((p.agreement for p in self.points if p.agreement is not None), settled=settled)
 
 
 def predicted_to_json(predicted: Predicted) -> str:
@@ -128,11 +171,22 @@ def read_predicted(path: Path) -> Predicted:
 
 
 def _upgrade(plain: Any) -> Any:
-    """Return predictions of version 1 as version 2; all else is left to the reader of fields."""
-    if not isinstance(plain, dict) or plain.get("schema") != 1 or not isinstance(plain.get("points"), list):
+    """Return predictions of versions 1 and 2 as version 3; all else is left to the reader of fields.
+
+    Their agreement is that of the settled predictions, the only ones that they kept.
+    """
+    if not isinstance(plain, dict) or plain.get("schema") not in (1, 2) or not isinstance(plain.get("points"), list):
         return plain
-    points = [upgrade_settings(point) if isinstance(point, dict) else point for point in plain["points"]]
+    points = [_newer(point, plain) if isinstance(point, dict) else point for point in plain["points"]]
     return plain | {"schema": PREDICTED_SCHEMA, "points": points}
+
+
+def _newer(point: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    if plain["schema"] == 1:
+        point = upgrade_settings(point)
+    if isinstance(confidence := plain.get("confidence"), float) and "difference" in point:
+        return point | {"difference": with_ends(point["difference"], confidence)}
+    return point
 
 
 def find_predicted(root: Path) -> list[tuple[Path, Predicted]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from bild.errors import BildError
 from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
-from bild.results.parts import Interval
+from bild.results.parts import Difference, Interval
 from bild.results.record import Record
 from bild.results.samples_log import SAMPLES
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _BYSTANDERS = frozenset(
     ("hydra-core", "omegaconf", "matplotlib", "pandas", "rich", "psutil", "pytest", "hypothesis", "ruff", "mypy")
 )
+_ENDS = {"": "value", "_low": "low", "_high": "high"}
 _PLAIN = {str, int, float, bool, type(None)}
 
 
@@ -72,8 +73,8 @@ def identity(record: Record) -> dict[str, Any]:
         "task.prompt": record.task.prompt,
         "task.source_limit": record.task.source_limit,
         "task.target_limit": record.task.target_limit,
-        "task.data.hash": record.task.data["hash"],
-        "latency.examples": record.latency.examples,
+        "quality.data": record.quality.data,
+        "quality.examples": record.quality.examples,
         "pair.large.fingerprint": record.pair.large.fingerprint,
         "pair.small.fingerprint": record.pair.small.fingerprint,
         "engine.name": record.engine.name,
@@ -100,9 +101,10 @@ def frame(root: Path | str) -> pd.DataFrame:
     """Return all finished points under a results folder as a table: one row a point, in the order of their paths.
 
     `bild.results.frame("results/")`. Every switch of the method and every threshold is a column (empty where the method
-    has none such), and every interval three: `speedup`, `speedup_low`, `speedup_high`. Times are in the unit of their
-    name, rates per generated token, quality in the metric's points; `command` makes the point again, `hash` and `path`
-    find it. BildError where there is no such folder.
+    has none such), and every interval three: `speedup`, `speedup_low`, `speedup_high`; differences have one-sided ends
+    too (`_lower`, `_upper`). Quality is of the `judged` examples, in the metric's points; times are of the `examples`,
+    in the unit of their name; rates are per generated token. `command` makes the point again, `hash` and `path` find
+    it. BildError where there is no such folder.
     """
     return to_frame(find_records(Path(root))[0])
 
@@ -123,12 +125,17 @@ def to_row(item: Record | Point) -> dict[str, Any]:
     row |= _plain(record.method) | _plain(record.threshold)
     row |= {"engine": record.engine.name} | _plain(record.engine)
     row |= {"machine": record.environment["machine"]["name"], "metric": quality.headline}
-    row |= _spread("quality", record.headline) | _spread("quality_difference", record.headline_difference)
+    row |= {"judged": quality.examples, "judged_from": quality.origin, "settled": quality.settled}
+    row |= ends("quality", record.headline) | _claim("quality_difference", record.headline_difference)
     for name, score in quality.scores.items():
-        row |= _spread(f"score_{name}", score) | _spread(f"difference_{name}", (quality.difference or {}).get(name))
-    row |= _spread("speedup", latency.speedup.total) | _spread("speedup_geometric", latency.speedup.geometric)
-    row |= _spread("speedup_over_library", library.speedup if library else None)
-    row |= _plain(latency) | _spread("ms_per_example", latency.ms_per_example)
+        row |= ends(f"score_{name}", score) | _claim(f"difference_{name}", (quality.difference or {}).get(name))
+    row |= ends("speedup", latency.speedup.total) | ends("speedup_geometric", latency.speedup.geometric)
+    row |= ends("speedup_over_library", library.speedup if library else None)
+    row |= _plain(latency) | ends("ms_per_example", latency.ms_per_example)
+    percentiles = latency.percentiles.method if latency.percentiles else {}
+    for name in ("p50", "p90", "p99"):
+        own = percentiles.get(name)
+        row |= {f"{name}_ms{end}": own and getattr(own, field) for end, field in _ENDS.items()}
     row |= {"baseline_ms_per_token": latency.baseline.ms_per_token}
     row |= {"library_ms_per_token": library.ms_per_token if library else None}
     row |= {f"{name}_seconds": value for name, value in _plain(latency.phases).items()}
@@ -144,9 +151,16 @@ def _plain(part: Any) -> dict[str, Any]:
     return {name: getattr(part, name) for name, kinds in options.items() if name != "name" and {*kinds} <= _PLAIN}
 
 
-def _spread(name: str, interval: Interval | None) -> dict[str, float | None]:
-    ends = (interval.value, interval.low, interval.high) if interval is not None else (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+def ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the value and the ends of an interval as fields of a row, all None without one."""
+    found = (interval.value, interval.low, interval.high) if interval is not None else (None, None, None)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+
+
+def _claim(name: str, found: Difference | None) -> dict[str, float | None]:
+    """Return a difference with all its ends, the one-sided ones by which claims are judged, and its deviation."""
+    more = (found.lower, found.upper, found.sd) if found is not None else (None, None, None)
+    return ends(name, found) | dict(zip((f"{name}_lower", f"{name}_upper", f"{name}_sd"), more, strict=True))
 
 
 EXAMPLE = "example"

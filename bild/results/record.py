@@ -135,14 +135,14 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
         intervals = plain.get("intervals")
         confidence = intervals.get("confidence") if isinstance(intervals, dict) else None
         if isinstance(quality.get("difference"), dict) and isinstance(confidence, float):
-            found = {name: _with_ends(each, confidence) for name, each in quality["difference"].items()}
+            found = {name: with_ends(each, confidence) for name, each in quality["difference"].items()}
             judged["difference"] = found
         latency = {"sessions": [], "between": None, "percentiles": None} | latency
         plain = plain | {"quality": quality | judged, "latency": latency}
-    return plain | {"schema": SCHEMA_VERSION}
+    return plain | {"schema": SCHEMA_VERSION, "joint": None}  # it was of the score itself, not of the paired difference
 
 
-def _with_ends(interval: Any, confidence: float) -> Any:
+def with_ends(interval: Any, confidence: float) -> Any:
     """Return a two-sided interval with the one-sided ends that it had if each side were a normal one."""
     if not isinstance(interval, dict) or not all(isinstance(v, int | float) for v in interval.values()):
         return interval

@@ -5,7 +5,7 @@ live. `plan=only` says what that would take. Stopped, the same command goes on.
     bild sweep task=xsum sweep=fine
     bild sweep task=xsum method=cascade 'sweep.alpha=[0.05,0.1,0.2]'
     bild sweep task=xsum 'sweep.methods=[bild,cascade,dynamic]'
-    bild sweep task=iwslt2017 sweep.find=speedup sweep.margin=1
+    bild sweep task=iwslt2017 sweep.find=speedup sweep.margin=1    # chosen on validation, confirmed on test, once
 """
 
 from __future__ import annotations
@@ -14,30 +14,39 @@ import sys
 
 from bild.cli import run_hydra
 from bild.cli.compose import published_settings, shapes
-from bild.sweep.config import SweepConfig, grid_points
+from bild.sweep.config import SweepConfig
+from bild.sweep.grid import grid_points
 
 
 def job(config: SweepConfig) -> None:
-    """Plan, sweep, show; search where `sweep.find` asks for it."""
+    """Plan, sweep, show; search and confirm where `sweep.find` asks for it."""
     from bild.errors import BildError
     from bild.sweep.context import Work  # torch, after the options are known to be good
     from bild.sweep.drive import sweep
+    from bild.sweep.find import find
     from bild.sweep.plan import make_plan
-    from bild.sweep.search import find
-    from bild.sweep.show import show_answer, show_plan, show_swept
+    from bild.sweep.show import show_outcome, show_swept
+    from bild.sweep.show_plan import planned_and_taken, show_plan
+    from bild.sweep.stages import keep
 
-    if config.sweep.goal is not None and config.plan != "only":
-        show_answer(find(Work.open(config), config.sweep.goal), config)
-        return
-    published = published_settings(config.task.name, config.model.name) if config.sweep.published else []
-    points = grid_points(config.sweep, config.task, config.method, published)
-    show_plan(make_plan(config, points, shapes()))
-    if config.plan == "only":
-        return
-    swept = sweep(Work.open(config), points)
-    show_swept(swept)
-    if swept.failed:
-        raise BildError(f"Not everything was measured: {'; '.join(swept.failed)}; the same command tries again.")
+    goal = config.sweep.goal(config.measure.margin)
+    if goal is not None and config.plan != "only":
+        outcome = find(config, goal)
+        show_outcome(outcome)
+        failed = outcome.confirmation.failed if outcome.confirmation is not None else []
+    else:
+        published = published_settings(config.task.name, config.model.name) if config.sweep.published else []
+        points = grid_points(config.sweep, config.task, config.method, published)
+        plan = make_plan(config, points, shapes())
+        show_plan(plan)
+        if config.plan == "only":
+            return
+        swept = sweep(Work.open(config), points)
+        keep(config.results, swept.taken, plan.stages)
+        show_swept(swept, config.measure.margin, planned_and_taken(plan.stages, swept.taken))
+        failed = swept.failed
+    if failed:
+        raise BildError(f"Not everything was measured: {'; '.join(failed)}; the same command tries again.")
 
 
 def main() -> int:

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import product
 from typing import ClassVar
 
-from bild.config import MAX_DRAFT, METHODS, RULES, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
-from bild.decoding import settings, thresholds_of
+from bild.config import MAX_DRAFT, METHODS, RULES, MethodConfig, RunConfig, ThresholdConfig
+from bild.decoding import thresholds_of
 from bild.decoding.adaptive_draft import AUTO
 from bild.decoding.methods import heeds
-from bild.decoding.names import label
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError, at_least, one_of
-from bild.results import Method, Threshold, config_hash
-from bild.results.parts import recorded
 from bild.sweep.ray_cluster import Workers
 
 PLANS = ("show", "only")
-BASELINE, PUBLISHED, GRID = "baseline", "published", "grid"
-"""The reasons for which a point is in a sweep."""
 FINDS = ("speedup", "quality", "front")
 THRESHOLDS = ("fb", "rb", "alpha", "top")
 """The thresholds that a sweep may vary."""
@@ -98,9 +91,16 @@ class GridConfig:
     """Search the thresholds instead of measuring: "speedup" for the fastest within `margin`, "quality" for the best
     that is `at_least` so fast, "front" for the whole front."""
     margin: float | None = None
-    """Points of quality, against vanilla, that `find=speedup` may lose; None: 1, as in the paper's Table 1."""
+    """Points of quality, against vanilla, that `find=speedup` may lose; None: `measure.margin`."""
     at_least: float | None = None
     """The speedup over vanilla that `find=quality` must keep."""
+    choose: str | None = None
+    """The examples that `find` chooses on: a split, a share (0.5) of the task's split, or a file of ids. None: the
+    task's split where the task names another one to confirm on, else half of it."""
+    confirm: bool = True
+    """Measure what `find` chose on the other examples, once; each time is counted."""
+    settle: float = 10.0
+    """Minutes of decoding live, untimed, for texts with a decision within rounding; what is left stays as replayed."""
     workers: str | None = None
     """Processes that share the growing of the tree (docs/sweep.md); None: this one alone."""
 
@@ -122,6 +122,7 @@ class GridConfig:
         at_least("sweep.front", self.front, -1)
         at_least("sweep.least", self.least, 2)
         at_least("sweep.minutes", self.minutes, 0)
+        at_least("sweep.settle", self.settle, 0)
         if not self.calibration > 0:
             raise BildError(f"sweep.calibration={self.calibration:g} is out of range: give more than 0 seconds.")
         self._check_goal()
@@ -164,18 +165,19 @@ class GridConfig:
         for name, value, wanted in (("margin", self.margin, "speedup"), ("at_least", self.at_least, "quality")):
             if value is not None and self.find != wanted:
                 raise BildError(f"sweep.{name} has no effect here: leave it out, or search with sweep.find={wanted}.")
+        if self.choose is not None and self.find is None:
+            raise BildError("sweep.choose has no effect here: leave it out, or search with sweep.find=speedup.")
         if self.margin is not None and not math.isfinite(self.margin):
             raise BildError(f"sweep.margin={self.margin:g} is out of range: 1 allows a loss of one point of quality.")
         if self.find == "quality" and not (self.at_least is not None and 0 < self.at_least < math.inf):
             raise BildError("sweep.find=quality needs the speedup that must be kept, above 0: give sweep.at_least=1.8.")
 
-    @property
-    def goal(self) -> Goal | None:
-        """The goal that `find` and its bound ask for."""
+    def goal(self, margin: float) -> Goal | None:
+        """Return the goal that `find` and its bound ask for; `margin` is that of claims."""
         if self.find is None:
             return None
-        bounds = {"speedup": 1.0 if self.margin is None else self.margin, "quality": self.at_least or 0.0}
-        return Goal(self.find, bounds.get(self.find, 0.0))
+        bounds = {"speedup": margin if self.margin is None else self.margin, "quality": self.at_least or 0.0}
+        return Goal(self.find, bounds.get(self.find, margin))
 
 
 def widest_draft(grid: GridConfig) -> int:
@@ -226,72 +228,3 @@ class SweepConfig(RunConfig):
                 )
         if grid.find is not None and any(live_refusal(method, self.engine.name) for method in methods):
             raise BildError("sweep.find looks for settings that can run live, and stop=oracle cannot: leave it out.")
-
-
-@dataclass(frozen=True)
-class SweptPoint:
-    """A method at a setting, and why it is in the sweep: "baseline", "published" or "grid"."""
-
-    method: MethodConfig
-    threshold: ThresholdConfig
-    origin: str
-
-    @property
-    def label(self) -> str:
-        """Its name for people."""
-        return label(self.method, self.threshold)
-
-    @cached_property
-    def key(self) -> str:
-        """The hash of all that the method heeds: equal for two ways of writing one setting."""
-        return config_hash({"method": settings(*self.setting), "threshold": thresholds_of(*self.setting)})
-
-    @property
-    def live(self) -> bool:
-        """True where it can run live; the stop rule oracle can only be replayed."""
-        return live_refusal(self.method, "fused") is None
-
-    @property
-    def setting(self) -> tuple[MethodConfig, ThresholdConfig]:
-        """The pair that trees and measurements take."""
-        return self.method, self.threshold
-
-    def recorded(self) -> tuple[Method, Threshold]:
-        """Return method and thresholds as the records of measured points have them; null for what is not heeded."""
-        return recorded(settings(*self.setting), thresholds_of(*self.setting))
-
-
-def vanilla_point() -> SweptPoint:
-    """Return the baseline of every speedup."""
-    return SweptPoint(MethodConfig("vanilla"), ThresholdConfig(), BASELINE)
-
-
-def points_of(method: MethodConfig, axes: Mapping[str, Sequence[float]]) -> list[SweptPoint]:
-    """Return a method at every combination of the values of its thresholds."""
-    names = tuple(axes)
-    return [
-        SweptPoint(method, ThresholdConfig(**dict(zip(names, values, strict=True))), GRID)  # type: ignore[arg-type]
-        for values in product(*axes.values())
-    ]
-
-
-def grid_points(
-    grid: GridConfig,
-    task: TaskConfig,
-    base: MethodConfig,
-    published: Iterable[tuple[MethodConfig, ThresholdConfig]] = (),
-) -> list[SweptPoint]:
-    """Return all points of a sweep, each setting once: vanilla, other baselines, published settings, then the grid.
-
-    `base` has the switches that all points of the grid share. BildError where a threshold has no values.
-    """
-    usual = ThresholdConfig()
-    found = [vanilla_point(), SweptPoint(MethodConfig("small"), usual, BASELINE)]
-    found += [SweptPoint(MethodConfig("speculative", max_draft=k), usual, BASELINE) for k in grid.windows]
-    found += [SweptPoint(*setting, PUBLISHED) for setting in published]
-    for method in grid.variants(base):
-        found += points_of(method, grid.axes(method, task.kind))
-    once: dict[str, SweptPoint] = {}
-    for point in found:
-        once.setdefault(point.key, point)
-    return list(once.values())

@@ -6,11 +6,12 @@ The tree is grown as far as the sweep's points go, by this process or with worke
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -19,18 +20,20 @@ from bild.config import Checkpoints
 from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.interleave import Measurement
+from bild.measure.processes import Sessions, Setting
 from bild.measure.session import load_once, shared_identity
 from bild.metrics.scorer import Scorer
 from bild.models import Pair, PairSpec, resolve_device
 from bild.progress import telling, track
 from bild.results.folder import slug
 from bild.results.locking import waiting_lock
-from bild.sweep.config import SweepConfig, SweptPoint, widest_draft
+from bild.sweep.config import SweepConfig, widest_draft
+from bild.sweep.grid import SweptPoint
 from bild.sweep.predict import Predictor
 from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place
 from bild.tree import MissingNodes, Replay, Tree
-from bild.tree.walk import Setting as Point
+from bild.tree.family import Setting as Point
 
 _LOCK = ".sweep.lock"
 
@@ -51,11 +54,16 @@ class Work:
     """All that can change a token, a score or a time, but for the method."""
 
     @staticmethod
-    def open(config: SweepConfig) -> Work:
-        """Load the data and describe the machine. BildError where the pair does not fit, or something is missing."""
+    def open(config: SweepConfig, ids: Callable[[Dataset], Collection[str]] | None = None) -> Work:
+        """Load the data and describe the machine. BildError where the pair does not fit, or something is missing.
+
+        `ids` picks some of the examples that the options ask for.
+        """
         checkpoints = checkpoints_of(config)
         full = load_task(dataclasses.replace(config.task, samples=None))
         data = full if config.task.samples is None else load_task(config.task)
+        if ids is not None:
+            data = _part(data, ids(data))
         device = resolve_device(config.engine.device)
         torch.set_num_threads(config.engine.threads)
         environment = describe(device)
@@ -74,6 +82,13 @@ class Work:
         """The setting that all live decoding of the sweep shares."""
         config, task = self.config, self.config.task
         return Measurement(self.pair, config.engine.name, task, config.measure)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions that measured points are timed in."""
+        config = self.config
+        spec = PairSpec.of(config.model, self.checkpoints, config.engine)
+        return Sessions(Setting(config.task, spec, config.engine, config.measure), lambda: self.pair)
 
     @cached_property
     def queue(self) -> list[Example]:
@@ -96,9 +111,7 @@ class Work:
 
     def sample(self, count: int) -> Dataset:
         """Return the first `count` examples of the queue as a data set of their own, in the data's order."""
-        chosen = {example.id for example in self.queue[:count]}
-        examples = tuple(example for example in self.data.examples if example.id in chosen)
-        return Dataset(examples, self.data.provenance | _provenance(examples))
+        return _part(self.data, {example.id for example in self.queue[:count]})
 
     def price_identity(self) -> dict[str, Any]:
         """Return what prices hold for: everything but the examples, and passes as wide as the sweep's drafts."""
@@ -120,12 +133,15 @@ def checkpoints_of(config: SweepConfig) -> Checkpoints:
     return found
 
 
-def _provenance(examples: Sequence[Example]) -> dict[str, Any]:
-    return {
+def _part(data: Dataset, ids: Collection[str]) -> Dataset:
+    """Return some of the examples as a data set of their own, in the data's order."""
+    examples = tuple(example for example in data.examples if example.id in ids)
+    own = {
         "blank": sum(not example.source.strip() or not example.reference.strip() for example in examples),
         "samples": len(examples),
         "hash": fingerprint(examples),
     }
+    return Dataset(examples, data.provenance | own)
 
 
 _AT_ONCE = 256
@@ -138,6 +154,8 @@ class GrownTree:
     def __init__(self, work: Work) -> None:
         self.work = work
         self._tree: Tree | None = None
+        self.seconds: float | None = None
+        """That it took to grow all examples from nothing; None where some were there."""
 
     @property
     def tree(self) -> Tree:
@@ -150,7 +168,7 @@ class GrownTree:
         """The predictor of points over the tree's examples, scored against their references."""
         config = self.work.config
         scorer = Scorer(config.task.metric, [example.reference for example in self.tree.examples])
-        return Predictor(scorer, len(self.tree.examples), config.measure.confidence, config.measure.seed)
+        return Predictor(scorer, len(self.tree.examples), config.measure.confidence)
 
     def replays(self, points: Sequence[SweptPoint]) -> list[Replay]:
         """Replay points on every example, after growing what is missing. BildError where a method has no replay."""
@@ -171,13 +189,24 @@ class GrownTree:
         return found
 
     def _grow(self, settings: Sequence[Point]) -> Tree:
-        from bild.tree.grow import grow
+        from bild.tree.grow import CHUNK, grow
 
         work, task = self.work, self.work.config.task
-        with telling(f"{task.name}, decision trees") as said:
+        first: list[int] = []
+        began = perf_counter()
+        with telling(f"{task.name}, decision trees") as tell:
+
+            def said(done: int, total: int) -> None:
+                first.append(done)
+                tell(done, total)
+
             if work.config.sweep.workers is not None:
                 from bild.sweep.distributed import grow_with_workers
 
-                return grow_with_workers(work, settings, said)
-            engine = work.config.engine.name
-            return grow(work.folder / "tree", work.pair, task, work.data, settings, engine=engine, progress=said)
+                tree = grow_with_workers(work, settings, said)
+            else:
+                engine = work.config.engine.name
+                tree = grow(work.folder / "tree", work.pair, task, work.data, settings, engine=engine, progress=said)
+        if first and first[0] <= CHUNK:  # else it went on from where another process had stopped
+            self.seconds = perf_counter() - began
+        return tree

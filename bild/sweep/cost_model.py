@@ -111,11 +111,11 @@ def relative_errors(prices: Prices, texts: Sequence[Timed]) -> dict[str, float]:
 
 
 def with_measured_error(prices: Prices, found: Sequence[Agreement]) -> Prices:
-    """Return the prices with their error taken from measured points, where there are enough of them."""
+    """Return settled prices with their error taken from measured points, where there are enough of them."""
     if len(found) < _FEW:
         return prices
-    seconds = [a.predicted_seconds / a.measured_seconds - 1 for a in found]
-    speedups = [a.predicted / a.measured.value - 1 for a in found]
+    seconds = [(a.settled_seconds or a.predicted_seconds) / a.measured_seconds - 1 for a in found]
+    speedups = [(a.settled or a.predicted) / a.measured.value - 1 for a in found]
     return dataclasses.replace(prices, error=PriceError(spread(seconds), spread(speedups), len(found)))
 
 

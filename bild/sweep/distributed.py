@@ -29,12 +29,12 @@ from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
 from bild.tree import Tree, store
 from bild.tree.blocks import BlockFile, Growth
+from bild.tree.family import Setting, group
 from bild.tree.grow import Grower
 from bild.tree.identity import identity_of, open_folder
 from bild.tree.nodes import Nodes, Table
 from bild.tree.store import Head, StoredExample
 from bild.tree.tree import assemble
-from bild.tree.walk import Setting, group
 
 
 @dataclass(frozen=True)

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.progress import say, track
-from bild.results import config_hash
+from bild.results import Point, config_hash
 from bild.results.files import write_atomically
 from bild.results.folder import SHORT
-from bild.results.parts import Engine, Interval
+from bild.results.parts import Engine
 from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,
+    Forecast,
     Metric,
     Predicted,
     predicted_to_json,
     read_predicted,
 )
-from bild.sweep.config import SweptPoint
+from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
+from bild.sweep.config import SweepConfig
 from bild.sweep.context import GrownTree, Work
 from bild.sweep.cost_model import with_measured_error
-from bild.sweep.measure_front import MeasuredFront, choose, open_folders
-from bild.sweep.predict import agreement
+from bild.sweep.grid import GRID, SweptPoint, once, vanilla_point
+from bild.sweep.measure_front import MeasuredFront, Reached, choose, open_folders
+from bild.sweep.predict import Candidate, Priced, agreement
 from bild.sweep.pricing import Pricing
+from bild.sweep.stages import Taken, texts_of
 
 
 @dataclass
@@ -40,8 +46,13 @@ class Swept:
     tree: Path
     predicted: Predicted
     examples: int
-    """Measured."""
+    """Timed."""
     failed: list[str] = field(default_factory=list)
+    open_texts: int = 0
+    """Texts of measured points with a decision within rounding that stay as replayed."""
+    reached: Reached | None = None
+    taken: list[Taken] = field(default_factory=list)
+    """The stages that were done, and their time."""
 
 
 def sweep(work: Work, points: Sequence[SweptPoint]) -> Swept:
@@ -53,24 +64,82 @@ def sweep(work: Work, points: Sequence[SweptPoint]) -> Swept:
         return _Sweep(work, points).run()
 
 
+@dataclass
+class Fixed:
+    """The points of a fixed list, judged on all examples and timed on some."""
+
+    points: dict[str, Point]
+    """By the key of the setting, without those that failed."""
+    timed: int
+    failed: list[str]
+
+
+def measure_fixed(work: Work, points: Sequence[SweptPoint], timed: int | None = None) -> Fixed:
+    """Judge these points and no others on all examples, by a tree of their paths, and time them live on some.
+
+    `timed` examples; None: in stages, as `sweep.width` and `sweep.minutes` say.
+    """
+    chosen = once([vanilla_point(), *points])
+    with work.locked():
+        grown = GrownTree(work)
+        replays = grown.replays(chosen)
+        nothing = np.zeros(0)
+        candidates = [Candidate(p, nothing, nothing, r, chosen=p.origin) for p, r in zip(chosen, replays, strict=True)]
+        with ExitStack() as stack:
+            open_folders(stack, work, candidates)
+            examples = MeasuredFront(work, candidates, grown.tree).run(timed)
+            records = [(c, c.folder.record()) for c in candidates]
+            found = {c.point.key: Point(c.folder.path, record) for c, record in records if record is not None}
+        failed = [f"{c.point.label} failed on {c.failed}" for c in candidates if c.failed]
+    return Fixed(found, examples, failed)
+
+
+def replay_and_time(
+    config: RunConfig, settings: Sequence[tuple[MethodConfig, ThresholdConfig]], timed: int
+) -> list[Point]:
+    """Judge a fixed list of settings on all examples of a task, and time them live on so many of them.
+
+    Quality comes from a decision tree over all of `config.task`, speed from the timed ones: a random part. BildError
+    where a setting fails.
+    """
+    options = {each.name: getattr(config, each.name) for each in fields(RunConfig)}
+    points = [SweptPoint(*each, GRID) for each in settings]
+    found = measure_fixed(Work.open(SweepConfig(**options)), points, timed)
+    if found.failed:
+        raise BildError(f"Not everything was measured: {'; '.join(found.failed)}; the same command tries again.")
+    return [found.points[point.key] for point in points]
+
+
 class _Sweep:
     """One sweep over one tree, as far as it is."""
 
     def __init__(self, work: Work, points: Sequence[SweptPoint]) -> None:
         self.work = work
         self.grown = GrownTree(work)
-        replays = self.grown.replays(points)
+        self.replays = self.grown.replays(points)
         self.tree = self.grown.tree
         self.predictor = self.grown.predictor
         self.pricing = Pricing(work, self.tree.path)
-        self.prices = self.pricing.prices()
-        self.candidates = [self.predictor.candidate(p, r, self.prices) for p, r in zip(points, replays, strict=True)]
         self.hash = sweep_hash(work, self.tree.hash, points)
         self.folder = work.folder / f"sweep-{self.hash[:SHORT]}"
+        self.prices = self.pricing.prices()
+        self.before = self._before()
+        self.candidates = [
+            self.predictor.candidate(p, r, self.before) for p, r in zip(points, self.replays, strict=True)
+        ]
+
+    def _before(self) -> Prices:
+        """Return the prices from before the measurement: kept once, and never changed by what is measured."""
+        path = self.folder / PRICES
+        if self.work.config.resume and path.is_file():
+            return read_prices(path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, prices_to_json(self.prices))
+        return self.prices
 
     def run(self) -> Swept:
-        """Predict, measure what is chosen, and settle the prices by what was measured."""
-        self.predictor.predict(self.candidates, self.prices)
+        """Predict, measure what is chosen, settle the prices by what was measured, and judge what was predicted."""
+        self._predict_before()
         self._choose()
         self._write(finished=False)
         chosen = [c for c in self.candidates if c.chosen is not None]
@@ -80,13 +149,52 @@ class _Sweep:
             fresh = min(len(c.folder.samples()) for c in chosen) < min(
                 self.work.config.sweep.least, len(self.work.queue)
             )
-            front = MeasuredFront(self.work, chosen, self.pricing.beside if fresh else None)
+            front = MeasuredFront(self.work, chosen, self.tree, self.pricing if fresh else None)
+            began, decoded = perf_counter(), max(len(c.folder.samples()) for c in chosen)
             examples = front.run()
-            self._settle_prices(front, renew=fresh)
-            self.predictor.predict(self.candidates, self.prices)
+            live = (perf_counter() - began, examples - decoded)
+            if fresh:
+                self.prices = self.pricing.renewed(self.prices)
+            self._settle(front)
             predicted = self._write(finished=True)
         failed = [f"{c.point.label} failed on {c.failed}" for c in chosen if c.failed]
-        return Swept(self.folder, self.tree.path, predicted, examples, failed)
+        return Swept(
+            self.folder,
+            self.tree.path,
+            predicted,
+            examples,
+            failed,
+            open_texts=sum(c.unsettled for c in chosen),
+            reached=front.reached(),
+            taken=self._taken(len(chosen), *live),
+        )
+
+    def _taken(self, measured: int, live: float, decoded: int) -> list[Taken]:
+        """Return the stages that this process did from end to end, and what they took."""
+        examples = len(self.tree.examples)
+        done = {"tree": (self.grown.seconds, examples), "prices": (self.pricing.seconds, examples)}
+        done["live"] = (live if decoded > 0 else None, decoded)
+        config = self.work.config
+        return [
+            Taken(
+                stage=stage,
+                machine=self.work.identity["machine"],
+                engine=config.engine.name,
+                pair=config.model.pair_name,
+                task=config.task.name,
+                seconds=seconds,
+                texts=texts_of(config, stage, count, measured),
+                text=float(self.candidates[0].seconds.mean()),
+            )
+            for stage, (seconds, count) in done.items()
+            if seconds is not None
+        ]
+
+    def _predict_before(self) -> None:
+        """Predict every point by the prices from before the measurement, and keep that."""
+        self.predictor.predict(self.candidates, self.before)
+        for c in self.candidates:
+            c.before = Forecast(c.predicted.seconds, c.predicted.speedup)
 
     def _choose(self) -> None:
         """Choose what is measured; a later run keeps to what was chosen, and adds some where it asks for more."""
@@ -102,20 +210,14 @@ class _Sweep:
                 say(f"warning: {error}")
         choose(self.candidates, most)
 
-    def _settle_prices(self, front: MeasuredFront, *, renew: bool) -> None:
-        """Take the prices from beside the measurement, and their error from the measured points."""
-        if renew:
-            self.prices = self.pricing.renewed(self.prices)
-        for candidate in self.candidates:
-            candidate.reprice(self.prices)
-        self._compare(front)
-        found = [c.agreement for c in front.candidates if c.agreement is not None]
-        self.prices = with_measured_error(self.prices, found)  # the error alone changes, and no seconds with it
-        self._compare(front)
-        self.pricing.save(self.prices)
+    def _settle(self, front: MeasuredFront) -> None:
+        """Compare the earlier predictions with what was measured, and predict all points anew by the settled prices.
 
-    def _compare(self, front: MeasuredFront) -> None:
-        """Compare prediction and measurement of every candidate, on the examples that it was measured on."""
+        The error of the settled prices is that of the measured points: it stands beside the points that were not.
+        """
+        before = {c.point.key: c.seconds for c in front.candidates}
+        for c, replay in zip(self.candidates, self.replays, strict=True):
+            c.seconds = replay.priced(self.prices)
         places = {example.id: i for i, example in enumerate(self.tree.examples)}
         vanilla = self.candidates[0]
         for c in front.candidates:
@@ -123,18 +225,16 @@ class _Sweep:
             if c.failed is not None or c is vanilla or not samples:
                 continue
             rows = np.array([places[s.id] for s in samples])
-            speedup = front.speedup(c)
-            c.agreement = agreement(
-                c.seconds[rows],
-                vanilla.seconds[rows],
-                [s.seconds for s in samples],
-                Interval(speedup.value, speedup.low, speedup.high),
-                self.prices.error,
-            )
+            earlier = Priced(before[c.point.key][rows], before[vanilla.point.key][rows])
+            settled = Priced(c.seconds[rows], vanilla.seconds[rows])
+            measured = np.array([s.seconds for s in samples])
+            c.agreement = agreement(earlier, settled, measured, front.speedup(c), self.before.error)
+        self.prices = with_measured_error(self.prices, [c.agreement for c in front.candidates if c.agreement])
+        self.predictor.predict(self.candidates, self.prices)
+        self.pricing.save(self.prices)
 
     def _write(self, *, finished: bool) -> Predicted:
         work, engine, scorer = self.work, self.work.config.engine, self.predictor.scorer
-        replays = [c.replay for c in self.candidates if c.replay is not None]
         predicted = Predicted(
             schema=PREDICTED_SCHEMA,
             hash=self.hash,
@@ -149,11 +249,14 @@ class _Sweep:
             metric=Metric(scorer.name, scorer.signature),
             confidence=work.config.measure.confidence,
             prices=self.prices.error,
+            before=self.before.error,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             finished=finished,
             points=[c.to_record() for c in self.candidates],
             asked=work.config.sweep.front,
-            marked=sorted({name for replay in track(replays, len(replays), "near ties") for name in replay.marked}),
+            marked=sorted(
+                {name for replay in track(self.replays, len(self.replays), "near ties") for name in replay.marked}
+            ),
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / PREDICTED, predicted_to_json(predicted))

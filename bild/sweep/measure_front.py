@@ -9,22 +9,30 @@ Which predicted points are measured: the baselines, the paper's settings, and a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median
 
-from bild.measure.environment import busy_warning, disturbed, state
+from bild.measure.environment import busy_warning, state
 from bild.measure.gpu import uuid_of
-from bild.measure.session import make_record, next_session, open_point
+from bild.measure.paces import counted, sessions_of
+from bild.measure.session import make_record, open_point
 from bild.metrics import speedup
 from bild.metrics.bootstrap import longer_side
+from bild.metrics.speedup import Speed
+from bild.metrics.student import t_quantile
 from bild.progress import track
 from bild.results import Interval
 from bild.results.locking import device_lock
 from bild.results.pareto import ANCHORS, ONE_POINT
 from bild.results.sample import Sample
-from bild.sweep.config import BASELINE, GRID
 from bild.sweep.context import Work
+from bild.sweep.exact import SettledTexts, joined
+from bild.sweep.grid import BASELINE, GRID
 from bild.sweep.predict import Candidate
+from bild.sweep.pricing import Pricing
+from bild.tree import Tree
 
 FRONT = "front"
 _MARGIN = 1.1
@@ -77,27 +85,48 @@ def open_folders(stack: ExitStack, work: Work, chosen: Sequence[Candidate]) -> N
             c.folder.clear()
 
 
-class MeasuredFront:
-    """Measures candidates stage by stage."""
+@dataclass(frozen=True)
+class Reached:
+    """How well the speedups of a sweep are known."""
 
-    def __init__(self, work: Work, candidates: Sequence[Candidate], beside: Callable[[list[int]], None] | None) -> None:
-        """`beside` is called with a source after every example: calibration, next to the measurement."""
+    width: float
+    """Half the widest interval, relative."""
+    sessions: int
+    between: float | None
+    """Standard deviation of the log of a speedup between sessions, the median over points; None: one cannot know it."""
+
+
+class MeasuredFront:
+    """Measures candidates stage by stage, vanilla first among them."""
+
+    def __init__(
+        self,
+        work: Work,
+        candidates: Sequence[Candidate],
+        tree: Tree,
+        pricing: Pricing | None = None,
+    ) -> None:
+        """`pricing` gets texts that are decoded for prices after every example, next to the measurement."""
         self.work = work
         self.candidates = list(candidates)
-        self.beside = beside
+        self.tree = tree
+        self.pricing = pricing
         self.grid = work.config.sweep
         self.examples = 0
         self._samples: dict[str, dict[str, Sample]] = {}
-        self._speedups: dict[tuple[str, int], Interval] = {}
+        self._speeds: dict[tuple[str, int], Speed] = {}
         """By point and number of examples."""
 
-    def run(self) -> int:
-        """Measure until the widths or the budget are reached, write the records; return how many examples it took."""
-        self.examples = min(self.grid.least, len(self.work.queue))
+    def run(self, examples: int | None = None) -> int:
+        """Measure until the widths or the budget are reached, write the records; return how many examples it took.
+
+        Where their number is given, no more and no fewer are timed.
+        """
+        self.examples = min(examples or self.grid.least, len(self.work.queue))
         while True:
             self._stage()
             self._give_up()
-            more = self._next()
+            more = self._next() if examples is None else None
             if more is None:
                 break
             self.examples = more
@@ -112,18 +141,34 @@ class MeasuredFront:
         by_id = self._samples[key]
         return [by_id[e.id] for e in self.work.queue[: self.examples] if e.id in by_id]
 
-    def speedup(self, candidate: Candidate) -> Interval:
-        """Return its speedup over vanilla, on the examples that it has."""
+    def speed(self, candidate: Candidate) -> Speed:
+        """Return its speedup over vanilla on the examples that it has, but for sessions that claims leave out."""
         key = candidate.point.key, self.examples
-        if key not in self._speedups:
-            found = self.samples(candidate)
-            self._speedups[key] = speedup(
+        if key not in self._speeds:
+            found = self._counted(candidate)
+            self._speeds[key] = speedup(
                 [s.baseline_seconds for s in found],
                 [s.seconds for s in found],
                 [s.session for s in found],
                 confidence=self.work.config.measure.confidence,
-            ).total
-        return self._speedups[key]
+            )
+        return self._speeds[key]
+
+    def speedup(self, candidate: Candidate) -> Interval:
+        """Return the ratio of total times."""
+        return self.speed(candidate).total
+
+    def reached(self) -> Reached:
+        """Return how well the speedups are known, and what sessions differ by."""
+        active = [c for c in self._active if c is not self.candidates[0]]
+        between = [found for c in active if (found := self.speed(c).between) is not None]
+        width = max((relative_width(self.speedup(c)) for c in active), default=0.0)
+        sessions = {s.session for c in active for s in self._counted(c)}
+        return Reached(width, len(sessions), median(between) if between else None)
+
+    def _counted(self, candidate: Candidate) -> list[Sample]:
+        found = self.samples(candidate)
+        return counted(found, sessions_of(found, candidate.folder.sessions()))
 
     @property
     def _active(self) -> list[Candidate]:
@@ -137,17 +182,16 @@ class MeasuredFront:
         subjects = [c.subject for c in pending if c.subject is not None]
         missing = max(self.examples - len(self.samples(c)) for c in pending)
         with device_lock(uuid_of(work.device)):
-            done = work.measured_with.measure(
-                work.queue[: self.examples], subjects, next_session(subjects), keep_going=True
-            )
+            beside = (lambda: None) if self.pricing is None else self.pricing.beside
+            done = work.sessions.measure(work.queue[: self.examples], subjects, keep_going=True, beside=beside)
             what = f"{work.config.task.name}, {len(pending)} points on {self.examples} examples"
-            for _, example in track(done, missing, what):
-                if self.beside is not None:
-                    self.beside(work.source(example))
+            for each in track(done, missing, what):
+                if self.pricing is not None:
+                    self.pricing.heard(each.beside)
         for c, subject in zip(pending, subjects, strict=True):
             c.failed = subject.failed
         self._samples.clear()
-        self._speedups.clear()
+        self._speeds.clear()
 
     def _give_up(self) -> None:
         """Give up points of the front that are surely slower than one that is at least as good."""
@@ -165,17 +209,30 @@ class MeasuredFront:
                 )
 
     def _next(self) -> int | None:
-        """Return how many examples the next stage has; None where all is known well enough, or nothing is left."""
+        """Return how many examples the next stage has; None where all is known well enough, or no number would do."""
         active = self._active
         if not active or self.examples >= len(self.work.queue):
             return None
-        width = max(relative_width(self.speedup(c)) for c in active)
-        if width <= self.grid.width:
-            return None
-        wanted = math.ceil(self.examples * (width / self.grid.width) ** 2 * _MARGIN)
+        wanted = max(self._wanted(c) for c in active)
         affordable = int(self.grid.minutes * 60 / (self._seconds() / self.examples))
         more = min(wanted, 2 * self.examples, affordable, len(self.work.queue))
         return more if more > self.examples else None
+
+    def _wanted(self, candidate: Candidate) -> int:
+        """Return how many examples make a speedup known well enough.
+
+        More examples take away their own part of the error alone. Where what sessions differ by is too much for the
+        width, examples are worth their time until theirs is a quarter of that.
+        """
+        speed, level = self.speed(candidate), self.work.config.measure.confidence
+        if relative_width(speed.total) <= self.grid.width or not speed.spread.error:
+            return self.examples
+        spread, sessions = speed.spread, len({s.session for s in self._counted(candidate)})
+        shared = (spread.between or 0.0) ** 2 / sessions
+        single = max(0.0, spread.error**2 - shared)
+        aim = (math.log1p(self.grid.width) / t_quantile((1 + level) / 2, spread.freedom)) ** 2
+        left = aim - shared if aim > 1.25 * shared else shared / 4
+        return math.ceil(self.examples * single / left * _MARGIN)
 
     def _seconds(self) -> float:
         """Return the time of the decoding so far, from the samples."""
@@ -188,19 +245,24 @@ class MeasuredFront:
         return (spent + sum(baseline.values())) / 1e9
 
     def _finish(self) -> None:
-        data = self.work.sample(self.examples)
-        for c in self._active:
+        """Write the records: quality over all examples of the tree, times of those that were measured."""
+        data, active = self.work.sample(self.examples), self._active
+        settled = SettledTexts(self.work, self.tree)
+        settled.settle([self.candidates[0], *active], {c.point.key: self.samples(c) for c in active})
+        for c in active:
+            samples = self.samples(c)
+            if len(samples) < self.examples:
+                continue
+            exact, c.unsettled = settled.quality(c, self.candidates[0], samples)
             there = c.folder.record()
-            if len(self.samples(c)) < self.examples or (
-                there is not None and there.task.data["hash"] == data.provenance["hash"]
-            ):
+            if there is not None and there.task.data["hash"] == data.provenance["hash"] and there.quality == exact:
                 continue
             now = state(self.work.device)
-            environment = self.work.environment | {"state": now} | disturbed(self.work.device, busy_warning(now))
+            environment = self.work.environment | {"state": now} | self.work.sessions.disturbed(busy_warning(now))
             assert c.subject is not None
-            c.folder.finish(
-                make_record(self.work.config, self.work.pair, data, c.subject, environment, self.work.identity)
-            )
+            pair = self.work.sessions.describe()
+            made = make_record(self.work.config, pair, data, c.subject, environment, self.work.identity)
+            c.folder.finish(joined(made, exact))
 
 
 def relative_width(interval: Interval) -> float:

@@ -6,64 +6,44 @@ this machine or, without one, from a probe of how fast it reads and multiplies.
 
 from __future__ import annotations
 
-import copy
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from statistics import median
 
-import torch
-
-from bild.bench.roofline import ELEMENT_BYTES, Decoder, MatmulProbe, ReadProbe, roofline_ms
 from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.decoding import policy_for
-from bild.engines import DTYPES
 from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.gpu import uuid_of
+from bild.metrics.claims import examples_needed
+from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
-from bild.models.shapes import model_config
-from bild.results.folder import RECORD
+from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.samples_log import SAMPLES
-from bild.sweep.config import GRID, LengthConfig, SweepConfig, SweptPoint, vanilla_point
+from bild.sweep.config import LengthConfig, SweepConfig
 from bild.sweep.context import Work, checkpoints_of, results_folder
+from bild.sweep.grid import GRID, SweptPoint, vanilla_point
+from bild.sweep.sizes import ModelSize, model_sizes, probe
+from bild.sweep.stages import Span, planned, taken_before
 from bild.tasks import load_task
 
-TREE_PASSES = (0.5, 4.0)
-"""A tree for a grid takes this many vanilla passes over the examples. 180 points of the embedded pair on a CPU took up
-to 3.6 (docs/sweep.md); the lower end, for few points and large models that gain more by batches, is a guess."""
 PROBE_SLACK = (1.2, 2.5)
 """An engine takes this many times the least that the probe says (`python -m bild.bench` measures it)."""
-_PROBE_SECONDS = 1.5
 _PROBE_TEXTS, _PROBE_BYTES = 8, 1 << 30
 """Texts that are decoded where a pair is local whose large model is no larger than this."""
 _NODES_A_TOKEN, _NODE_BYTES = 6, 40
 _SAMPLE_BYTES = 2500
 _STATE_BYTES = 1 << 30
 _CHARACTERS_A_TOKEN = 4.0
-_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Seconds, from and to."""
-
-    low: float
-    high: float
-
-    @staticmethod
-    def of(seconds: float) -> Span:
-        """Return the span of a time that is known."""
-        return Span(seconds, seconds)
-
-    def times(self, low: float, high: float | None = None) -> Span:
-        """Return this span so many times over; from so many to so many where both are given."""
-        return Span(self.low * low, self.high * (low if high is None else high))
+_SD = 9.0
+"""Points per example by which a method's texts differ from vanilla's in score, where nothing is known."""
+_BETWEEN = 0.02
+"""Of the log of a speedup, between processes on a quiet machine (docs/claims.md)."""
 
 
 @dataclass(frozen=True)
@@ -84,27 +64,34 @@ class Stored:
     measured: int
     begun: int
     sweeps: list[Predicted]
+    between: list[float]
+    """Standard deviations between sessions, of points of this machine."""
 
 
 @dataclass(frozen=True)
-class Stages:
-    """The time that each part of a sweep takes."""
+class Claim:
+    """The examples that a claim takes where the method is as good as vanilla, at a chance of 80 % to show it."""
 
-    text: Span
-    """One text by vanilla decoding."""
+    margin: float
+    sd: float
+    """Of the difference, in points per example."""
     source: str
-    """The source of that estimate."""
-    vanilla: Span
-    """All examples."""
-    tree: Span
-    live: Span
-    every: Span
-    """Every point decoded live on all examples, which the tree saves."""
+    examples: int | None
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """What several processes can know of a speedup, however many examples they time."""
+
+    count: int
+    between: float
+    """Standard deviation of the log of a speedup between processes."""
+    source: str
 
     @property
-    def total(self) -> Span:
-        """The tree and the measured front."""
-        return Span(self.tree.low + self.live.low, self.tree.high + self.live.high)
+    def width(self) -> float:
+        """The half-width of the interval that is left, relative; infinite for one process, which cannot know it."""
+        return width_of(self.count, self.between)
 
 
 @dataclass(frozen=True)
@@ -112,6 +99,8 @@ class Plan:
     """Everything that a sweep would do and take."""
 
     config: SweepConfig
+    machine: str
+    """Its fingerprint."""
     points: Sequence[SweptPoint]
     measured: int
     """Points that are measured live."""
@@ -120,8 +109,14 @@ class Plan:
     lengths: LengthConfig
     lengths_source: str
     stored: Stored
-    stages: Stages | None
-    """None where nothing tells how large the pair is."""
+    text: tuple[Span, str] | None
+    """Seconds of one text by vanilla decoding, and the source of that; None where nothing tells the pair's size."""
+    stages: dict[str, Span]
+    """The time of each stage; empty where that of a text is not known."""
+    learned: int
+    """Stages of earlier sweeps that they go by; 0: they are guesses."""
+    claim: Claim
+    sessions: Sessions
     large: str
     """The large checkpoint's name."""
     tree_bytes: int
@@ -145,8 +140,11 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
     front = config.sweep.front
     measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
     pace = _pace(config, stored, machine, checkpoints, sizes, lengths)
+    known = taken_before(config.results, machine, config.engine.name)
+    stages = {} if pace is None else planned(config, pace[0], known, examples=examples, measured=measured)
     return Plan(
         config=config,
+        machine=machine,
         points=points,
         measured=measured,
         examples=examples,
@@ -154,7 +152,11 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
         lengths=lengths,
         lengths_source=lengths_source,
         stored=stored,
-        stages=None if pace is None else _stages(*pace, config, examples, measured, len(points)),
+        text=pace,
+        stages=stages,
+        learned=len(known),
+        claim=_claim(config, stored),
+        sessions=_sessions(config, stored),
         large=checkpoints.large,
         tree_bytes=examples * lengths.target * _NODES_A_TOKEN * _NODE_BYTES,
         samples_bytes=measured * examples * _SAMPLE_BYTES,
@@ -163,12 +165,24 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
     )
 
 
-def _stages(text: Span, source: str, config: SweepConfig, examples: int, measured: int, points: int) -> Stages:
-    vanilla = text.times(examples)
-    minutes = 60 * config.sweep.minutes
-    live = text.times(measured * min(config.sweep.least, examples), measured * examples)
-    live = Span(min(minutes, live.low), min(minutes, live.high))
-    return Stages(text, source, vanilla, vanilla.times(*TREE_PASSES), live, vanilla.times(points))
+def _claim(config: SweepConfig, stored: Stored) -> Claim:
+    """Say how many examples a claim takes, by what earlier sweeps saw of how differences vary."""
+    seen = [
+        point.difference.sd * math.sqrt(sweep.examples)
+        for sweep in stored.sweeps
+        for point in sweep.points
+        if point.front and point.difference is not None and point.difference.sd > 0
+    ]
+    sd, source = (median(seen), "an earlier sweep's front") if seen else (_SD, "an assumption")
+    goal = config.sweep.goal(config.measure.margin)
+    margin = goal.bound if goal is not None and goal.wanted != "quality" else config.measure.margin
+    return Claim(margin, sd, source, examples_needed(sd, margin, 0.0, config.measure.confidence))
+
+
+def _sessions(config: SweepConfig, stored: Stored) -> Sessions:
+    seen = [each for each in stored.between if each > 0]
+    between, source = (median(seen), "points measured here") if seen else (_BETWEEN, "an assumption")
+    return Sessions(config.measure.sessions, between, source)
 
 
 def look_into(folder: Path, machine: str) -> Stored:
@@ -181,9 +195,12 @@ def look_into(folder: Path, machine: str) -> Stored:
         )
         for path in sorted(folder.glob("tree/*/tree.json"))
     ]
-    records, samples = (len(list(folder.glob(f"*/{name}"))) for name in (RECORD, SAMPLES))
+    samples = len(list(folder.glob(f"*/{SAMPLES}")))
+    records = [point.record for point in find_records(folder)[0]] if folder.is_dir() else []
     sweeps = [found for _, found in find_predicted(folder) if found.machine["fingerprint"] == machine]
-    return Stored(folder, trees, records, max(0, samples - records), sweeps)
+    own = [record for record in records if record.environment["machine"]["fingerprint"] == machine]
+    between = [each.latency.between for each in own if each.latency.between is not None]
+    return Stored(folder, trees, len(records), max(0, samples - len(records)), sweeps, between)
 
 
 def _pace(
@@ -236,78 +253,6 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
     with device_lock(uuid_of(work.device)):  # the first text warms up
         runs = [measurement.decode(make, "vanilla", work.source(example)) for example in [texts[0], *texts]]
     return sum(run.total_ns for run in runs[1:]) / len(texts) / 1e9
-
-
-def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
-    """Return (GB/s, GFLOP/s) at best, within a few seconds."""
-    device = resolve_device(config.engine.device)
-    torch.set_num_threads(config.engine.threads)
-    step = large.decoder.work(1, 1, 0, weights=config.engine.dtype, states=config.engine.dtype)
-    best = []
-    for made in (ReadProbe(step.bytes, device), MatmulProbe(DTYPES[config.engine.dtype], device)):
-        began, seen = perf_counter(), [made()]
-        while perf_counter() - began < _PROBE_SECONDS:
-            seen.append(made())
-        best.append(max(seen))
-    return best[0], best[1]
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """One model's sizes."""
-
-    decoder: Decoder
-    encoder: int
-    """Weights of the encoder's layers."""
-    weights: int
-    """All of them."""
-
-    @staticmethod
-    def of(config: Any) -> ModelSize:
-        """Return the sizes of a model from the library's configuration, by the roofline's arithmetic."""
-        decoder = Decoder.of(config, config.vocab_size)
-        # A decoder's layer without cross-attention's q and o is an encoder's; its k and v are used once a source.
-        layer, half = (decoder.matrices - decoder.head) // decoder.layers, 2 * decoder.width * decoder.inner
-        encoder = config.num_layers * (layer - half)
-        # Only T5 v1.0 has a tied head; the library says so by this word alone (transformers 5).
-        embedding = 0 if getattr(config, "scale_decoder_outputs", False) else decoder.head
-        return ModelSize(decoder, encoder, decoder.matrices + decoder.layers * half + encoder + embedding)
-
-    def text_ms(self, source: int, target: int, dtype: str, gb_per_s: float, gflop_per_s: float) -> float:
-        """Return the least that encoding a source and writing so many tokens one by one takes, in ms."""
-        step = self.decoder.work(1, source, target / 2, weights=dtype, states=dtype)
-        return 2 * self.encoder * source / gflop_per_s / 1e6 + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
-
-    def bytes(self, dtype: str) -> int:
-        """Return the bytes of the weights in memory."""
-        return self.weights * ELEMENT_BYTES[dtype]
-
-
-def model_sizes(
-    checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]
-) -> tuple[ModelSize, ModelSize] | None:
-    """Return the sizes of (large, small), from the checkpoints' own configuration where they are folders, else by name.
-
-    None where neither tells.
-    """
-    large = _config(checkpoints.large, "large", shapes)
-    small = _config(checkpoints.small or "", "small", shapes) if exit is None else copy.copy(large)
-    if large is None or small is None:
-        return None
-    if exit is not None:
-        small.num_decoder_layers = exit
-    return ModelSize.of(large), ModelSize.of(small)
-
-
-def _config(name: str, role: str, shapes: Mapping[str, ShapeConfig]) -> Any | None:
-    from transformers import AutoConfig
-
-    folder = EMBEDDED / role if name == "embedded" else Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        return AutoConfig.from_pretrained(folder)
-    found = _NAMED.search(name)
-    shape = shapes.get(found[0].lower()) if found else None
-    return None if shape is None else model_config(shape)
 
 
 def examples_of(task: TaskConfig) -> tuple[int, str]:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bild.metrics.bootstrap import interval, multiplicities
-from bild.metrics.scorer import Scorer
+from bild.measure.session import writes_vanilla
+from bild.metrics import Scorer, mean_time, speedup
+from bild.metrics.jackknife import difference, score_interval
 from bild.results.pareto import front
-from bild.results.parts import Interval
-from bild.results.predicted import Agreement, PredictedPoint, PredictedScore, PredictedSeconds
+from bild.results.parts import Difference, Interval
+from bild.results.predicted import Agreement, Forecast, PredictedPoint, PredictedScore, PredictedSeconds
 from bild.results.prices import PriceError, Prices
-from bild.sweep.config import SweptPoint
+from bild.sweep.grid import SweptPoint
 from bild.tree import Replay
-from bild.tree.outcome import DRAWS
 
 if TYPE_CHECKING:
     from bild.measure.interleave import OpenPoint
@@ -35,7 +35,7 @@ class Candidate:
     table: Floats = field(repr=False)
     """[examples, statistics] of its texts, which add up."""
     seconds: Floats = field(repr=False)
-    """[examples], by the prices so far."""
+    """[examples], by the prices so far; empty where there are none."""
     replay: Replay | None = field(default=None, repr=False)
     """Absent in a search: thousands of replays would hold every walk in memory."""
     predicted: PredictedPoint = field(init=False, repr=False)
@@ -49,6 +49,10 @@ class Candidate:
     failed: str | None = None
     """The example and the error that its measurement ended with."""
     agreement: Agreement | None = None
+    before: Forecast | None = None
+    """As predicted before anything was measured."""
+    unsettled: int = 0
+    """Texts with a decision within rounding that stay as replayed."""
 
     @property
     def active(self) -> bool:
@@ -61,11 +65,6 @@ class Candidate:
         assert self.subject is not None
         return self.subject.folder
 
-    def reprice(self, prices: Prices) -> None:
-        """Take its seconds from other prices."""
-        assert self.replay is not None
-        self.seconds = self.replay.priced(prices)
-
     def to_record(self) -> PredictedPoint:
         """Return the prediction together with what came of measuring it."""
         finished = self.active and self.subject is not None and self.folder.record() is not None
@@ -75,15 +74,16 @@ class Candidate:
             measured=self.folder.path.name if finished else None,
             dropped=self.given_up or (f"failed on {self.failed}" if self.failed else None),
             agreement=self.agreement,
+            before=self.before,
         )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Score, difference to vanilla and speedup of a candidate over some of the examples."""
+    """Score, paired difference to vanilla and speedup of a candidate."""
 
     score: float
-    difference: float
+    difference: Difference
     seconds: float
     """Per example."""
     speedup: float
@@ -92,25 +92,22 @@ class Estimate:
 class Predictor:
     """Turns replays over fixed examples into candidates, and predicts these with intervals."""
 
-    def __init__(self, scorer: Scorer, examples: int, confidence: float, seed: int = 0) -> None:
+    def __init__(self, scorer: Scorer, examples: int, confidence: float) -> None:
         self.scorer = scorer
         self.examples = examples
         self.confidence = confidence
-        # One set of resamples for all points, so that all comparisons are paired; a replay's own are the same.
-        self.draws = multiplicities(self.examples, DRAWS, seed)
 
     def candidate(self, point: SweptPoint, replay: Replay, prices: Prices) -> Candidate:
         """Return a replayed point as a candidate."""
         return Candidate(point, self.scorer.table(replay.text), replay.priced(prices), replay)
 
-    def estimate(self, candidate: Candidate, vanilla: Candidate, part: NDArray[np.bool_] | None = None) -> Estimate:
-        """Estimate a candidate over part of the examples, without intervals."""
-        part = np.ones(self.examples, dtype=bool) if part is None else part
-        count = int(part.sum())
-        score = self.scorer.score(candidate.table[part].sum(axis=0), count)
-        base = self.scorer.score(vanilla.table[part].sum(axis=0), count)
-        seconds, usual = candidate.seconds[part].sum(), vanilla.seconds[part].sum()
-        return Estimate(score, score - base, float(seconds / count), float(usual / seconds))
+    def estimate(self, candidate: Candidate, vanilla: Candidate) -> Estimate:
+        """Estimate a candidate beside vanilla."""
+        exact = writes_vanilla(candidate.point.method, candidate.point.recorded()[0])
+        score = self.scorer.score(candidate.table.sum(axis=0), self.examples)
+        paired = difference(candidate.table, vanilla.table, self.scorer, self.confidence, exact)
+        seconds = float(candidate.seconds.sum())
+        return Estimate(score, paired, seconds / self.examples, float(vanilla.seconds.sum()) / seconds)
 
     def predict(self, candidates: Sequence[Candidate], prices: Prices) -> None:
         """Predict all candidates, vanilla first among them, with their intervals.
@@ -118,27 +115,18 @@ class Predictor:
         Mark those that make up the front: points that cannot run live are upper bounds, and on no front.
         """
         vanilla = candidates[0]
-        base_scores, base_sums = self._scores(vanilla), self.draws @ vanilla.seconds
         for candidate in candidates:
-            candidate.predicted = self._point(candidate, vanilla, base_scores, base_sums, prices)
+            candidate.predicted = self._point(candidate, vanilla, prices)
         live = [candidate for candidate in candidates if candidate.point.live]
         for i in front([(c.predicted.speedup.value, c.predicted.quality.score) for c in live]):
             live[i].predicted = dataclasses.replace(live[i].predicted, front=True)
 
-    def _scores(self, candidate: Candidate) -> Floats:
-        return self.scorer.scores(self.draws @ candidate.table, self.examples)
-
-    def _point(
-        self, candidate: Candidate, vanilla: Candidate, base_scores: Floats, base_sums: Floats, prices: Prices
-    ) -> PredictedPoint:
+    def _point(self, candidate: Candidate, vanilla: Candidate, prices: Prices) -> PredictedPoint:
         assert candidate.replay is not None
         own = self.estimate(candidate, vanilla)
-        scores = self._scores(candidate)
-        sums = self.draws @ candidate.seconds
-        quality = interval(own.score, scores, self.confidence)
-        difference = interval(own.difference, scores - base_scores, self.confidence)
-        seconds = interval(own.seconds, sums / self.examples, self.confidence)
-        speedup = interval(own.speedup, base_sums / sums, self.confidence)
+        quality = score_interval(candidate.table, self.scorer, self.confidence)
+        seconds = mean_time(candidate.seconds.tolist(), confidence=self.confidence)
+        speed = speedup(vanilla.seconds.tolist(), candidate.seconds.tolist(), confidence=self.confidence).total
         # Vanilla's speedup over itself is no prediction.
         off = 0.0 if candidate is vanilla else prices.error.speedup
         method, threshold = candidate.point.recorded()
@@ -148,36 +136,46 @@ class Predictor:
             threshold=threshold,
             quality=PredictedScore(quality.value, quality.low, quality.high),
             counts=candidate.replay.counts,
-            seconds=PredictedSeconds(
-                own.seconds, *_wider(own.seconds, seconds.low, seconds.high, prices.error.relative)
-            ),
-            speedup=Interval(own.speedup, *_wider(own.speedup, speedup.low, speedup.high, off)),
+            seconds=PredictedSeconds(own.seconds, *_wider(seconds, prices.error.relative)),
+            speedup=Interval(own.speedup, *_wider(speed, off)),
             front=False,
-            difference=difference,
+            difference=own.difference,
         )
 
 
-def _wider(value: float, low: float, high: float, relative: float) -> tuple[float, float]:
+def _wider(told: Interval, relative: float) -> tuple[float, float]:
     """Join an interval that comes from the choice of examples with a relative error of another origin."""
-    off = relative * value
-    return max(0.0, value - float(np.hypot(value - low, off))), value + float(np.hypot(high - value, off))
+    off = relative * told.value
+    below, above = float(np.hypot(told.value - told.low, off)), float(np.hypot(told.high - told.value, off))
+    return max(0.0, told.value - below), told.value + above
 
 
-def agreement(
-    predicted: Sequence[float] | Floats,
-    predicted_vanilla: Sequence[float] | Floats,
-    measured: Sequence[float],
-    speedup: Interval,
-    error: PriceError,
-) -> Agreement:
-    """Compare a prediction with its measurement: seconds of each of the same examples, and the measured speedup."""
-    own = float(np.sum(predicted_vanilla) / np.sum(predicted))
-    low, high = own * (1 - error.speedup), own * (1 + error.speedup)
+@dataclass(frozen=True)
+class Priced:
+    """The seconds of a point and of vanilla by one set of prices, on the same examples."""
+
+    own: Floats
+    vanilla: Floats
+
+    @property
+    def speedup(self) -> float:
+        """The ratio of totals."""
+        return float(self.vanilla.sum() / self.own.sum())
+
+
+def agreement(before: Priced, settled: Priced, measured: Floats, speedup: Interval, error: PriceError) -> Agreement:
+    """Compare predictions with the measurement on the same examples.
+
+    `before` and its `error` are of before the measurement, so nothing of what is judged is in them.
+    """
+    low, high = before.speedup * (1 - error.speedup), before.speedup * (1 + error.speedup)
     return Agreement(
         examples=len(measured),
-        predicted=own,
+        predicted=before.speedup,
         measured=speedup,
-        predicted_seconds=float(np.mean(predicted)),
-        measured_seconds=float(np.mean(measured)),
+        predicted_seconds=float(before.own.mean()),
+        measured_seconds=float(measured.mean()),
         inside=low <= speedup.high and speedup.low <= high,
+        settled=settled.speedup,
+        settled_seconds=float(settled.own.mean()),
     )

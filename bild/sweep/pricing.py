@@ -8,11 +8,11 @@ from __future__ import annotations
 import gc
 import json
 import random
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
@@ -33,7 +33,7 @@ from bild.sweep.cost_model import Call, Timed, fit_prices
 
 _LEAST_TEXTS = 48
 _CALIBRATION_TEXTS = 64
-_BESIDE, _ENOUGH = 2, 3000
+BESIDE, _ENOUGH = 2, 3000
 """Texts after each measured example, and in all."""
 
 
@@ -94,12 +94,16 @@ class Calibrator:
         self.queue: list[CalibrationSetting] = []
         self.texts: list[Timed] = []
 
-    def next(self, source: Sequence[int]) -> None:
-        """Decode one source in the setting whose turn it is; a cycle has them all in random order."""
+    def draw(self) -> CalibrationSetting:
+        """Return the setting whose turn it is; a cycle has them all in random order."""
         if not self.queue:
             self.queue = list(self.settings)
             self.random.shuffle(self.queue)
-        self._decode(self.queue.pop(), source)
+        return self.queue.pop()
+
+    def next(self, source: Sequence[int]) -> None:
+        """Decode one source in the setting whose turn it is."""
+        self._decode(self.draw(), source)
 
     def run(self, sources: Sequence[Sequence[int]], seconds: float) -> None:
         """Warm up, then go on for so many seconds, and for whole cycles enough to fit."""
@@ -109,7 +113,7 @@ class Calibrator:
         gc.collect()
         with collector_off():  # as in a measurement
             began, n = perf_counter(), 0
-            while perf_counter() - began < seconds or n < max(_LEAST_TEXTS, 2 * len(self.settings)):
+            while perf_counter() - began < seconds or n < _least_texts(self.settings):
                 self.next(sources[n % len(sources)])
                 n += 1
 
@@ -163,6 +167,47 @@ def calibration_settings(widest: int) -> list[CalibrationSetting]:
     return found
 
 
+def _least_texts(settings: Sequence[CalibrationSetting]) -> int:
+    return max(_LEAST_TEXTS, 2 * len(settings))
+
+
+def calibration_texts(widest: int) -> int:
+    """Return the least number of texts that a calibration decodes, warm-up included."""
+    settings = calibration_settings(widest)
+    return len(settings) + _least_texts(settings)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The texts that a session decodes for prices after each example that it measures, in the session's own process."""
+
+    engine: str
+    max_length: int
+    widest: int
+    seed: int
+    begun: int = 0
+    """Texts that were decoded before: the cycle of settings goes on from there."""
+
+    def calibrator(self, pair: Pair) -> Calibrator:
+        """Return a calibrator whose cycle is where this one is."""
+        made = Calibrator(pair, self.engine, self.max_length, self.widest, self.seed)
+        for _ in range(self.begun % len(made.settings)):
+            made.draw()
+        return made
+
+    def begin(self, pair: Pair) -> Callable[[list[int]], list[dict[str, Any]]]:
+        """Return what decodes a source in the next settings, and tells the times as plain data."""
+        calibrator = self.calibrator(pair)
+
+        def after(source: list[int]) -> list[dict[str, Any]]:
+            calibrator.texts.clear()
+            for _ in range(BESIDE):
+                calibrator.next(source)
+            return [asdict(text) for text in calibrator.texts]
+
+        return after
+
+
 class Pricing:
     """The prices of a sweep: those for one pair, engine, machine and set of versions, kept in the tree's folder."""
 
@@ -171,14 +216,12 @@ class Pricing:
         self.path = folder / PRICES
         # As it comes back from the file.
         self.identity = json.loads(json.dumps(work.price_identity()))
-        self._earlier = 0
-        """Texts that were decoded before the measurement began."""
-
-    @cached_property
-    def _calibrator(self) -> Calibrator:
-        config = self.work.config
-        widest = widest_draft(config.sweep)
-        return Calibrator(self.work.pair, config.engine.name, config.task.target_limit, widest, config.measure.seed)
+        self._before: list[Timed] = []
+        """Texts from before the measurement."""
+        self._beside: list[Timed] = []
+        """Those from beside it."""
+        self.seconds: float | None = None
+        """That calibration took; None where the stored prices hold."""
 
     def prices(self) -> Prices:
         """Return the stored prices where they hold, else calibrate for `sweep.calibration` seconds and store those."""
@@ -189,24 +232,32 @@ class Pricing:
         """Write `prices.json`, in one step."""
         write_atomically(self.path, prices_to_json(prices))
 
-    def beside(self, source: list[int]) -> None:
-        """Decode a source in the next settings of the cycle; called after each example that is measured."""
-        if len(self._calibrator.texts) - self._earlier < _ENOUGH:
-            for _ in range(_BESIDE):
-                self._calibrator.next(source)
+    def beside(self) -> Beside | None:
+        """Return what the next session decodes for prices; None once there are enough texts."""
+        return self._cycle() if len(self._beside) < _ENOUGH else None
+
+    def _cycle(self) -> Beside:
+        config = self.work.config
+        begun = len(self._before) + len(self._beside)
+        limit, widest = config.task.target_limit, widest_draft(config.sweep)
+        return Beside(config.engine.name, limit, widest, config.measure.seed, begun)
+
+    def heard(self, texts: Sequence[dict[str, Any]]) -> None:
+        """Take the texts that a session decoded for prices."""
+        for text in texts:
+            calls = {role: [Call(**call) for call in own] for role, own in text["calls"].items()}
+            self._beside.append(Timed(**{**text, "calls": calls}))
 
     def renewed(self, prices: Prices) -> Prices:
         """Return prices from the texts beside the measurement, those before it too where they are few.
 
         The prices as they are where nothing was measured.
         """
-        texts = self._calibrator.texts
-        if len(texts) - self._earlier >= _CALIBRATION_TEXTS:
-            texts = texts[self._earlier :]
-        elif len(texts) == self._earlier:
+        if not self._beside:
             return prices
+        few = len(self._beside) < _CALIBRATION_TEXTS
         try:
-            return fit_prices(texts, self.identity)
+            return fit_prices([*self._before, *self._beside] if few else self._beside, self.identity)
         except BildError:
             return prices
 
@@ -227,9 +278,12 @@ class Pricing:
         if warning:
             say(f"warning: {warning}")
         say(f"Calibrating prices for {seconds:g} s")
+        calibrator = self._cycle().calibrator(work.pair)
         with device_lock(uuid_of(work.device)):
-            self._calibrator.run(sources, seconds)
-        self._earlier = len(self._calibrator.texts)
-        prices = fit_prices(self._calibrator.texts, self.identity)
+            began = perf_counter()
+            calibrator.run(sources, seconds)
+            self.seconds = perf_counter() - began
+        self._before = calibrator.texts
+        prices = fit_prices(self._before, self.identity)
         self.save(prices)
         return prices

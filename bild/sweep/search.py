@@ -1,30 +1,29 @@
 """`sweep.find`: the best thresholds under a bound, or the whole front, by a grid that is refined down to 0.01.
 
-Each method of the sweep is searched over all thresholds that it goes by.
+Each method of the sweep is searched over all thresholds that it goes by. A replayed point is a step function of its
+thresholds, exact and cheap, so a grid that is refined around its best cells finds the same point in every run, which a
+sampler would not. The tree grows where the search goes.
 
-A replayed point is a step function of its thresholds, exact and cheap, so a grid that is refined around its best cells
-finds the same point in every run, which a sampler would not. Chosen on one half of the examples, reported on the other.
-The tree grows where the search goes.
+Quality is heeded by the lower one-sided end of the paired difference, not by its estimate: of thousands of settings,
+the one whose estimate looks best has mostly been lucky. `bild.sweep.optimism` tells by how much a choice flatters
+itself even so.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import thresholds_of
 from bild.decoding.methods import heeds
 from bild.results.pareto import front
-from bild.sweep.config import THRESHOLDS, Goal, SweptPoint, points_of, vanilla_point
-from bild.sweep.context import GrownTree, Work
+from bild.sweep.config import THRESHOLDS, Goal
+from bild.sweep.grid import SweptPoint, points_of
+from bild.sweep.optimism import Optimism, optimism
 from bild.sweep.predict import Candidate, Estimate, Predictor
-from bild.sweep.pricing import Pricing
-from bild.tasks.dataset import place
 
 Evaluate = Callable[[Sequence[SweptPoint]], list[Candidate]]
 
@@ -43,8 +42,8 @@ STEPS: dict[str, tuple[float, ...]] = {
 }
 """The steps of the refinements."""
 _RANGES = {"fb": (0.0, 1.0), "rb": (0.0, np.inf), "alpha": (0.0, 1.0), "top": (1, np.inf)}
-HALF, REST, ALL = "half", "rest", "all"
-"""The examples that thresholds are chosen on, those that they are reported on, and both."""
+END, POINT = "end", "point"
+"""Quality by the lower end of the paired difference, or by its point estimate, as the paper chose."""
 _KEEP = 6
 _FRONT_KEEP = 24
 _ROUNDS = 3
@@ -53,11 +52,10 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Found:
-    """A point, on the examples that it was chosen on and on those that it is reported on."""
+    """A point, and what is known of it on the examples that it was chosen on."""
 
     point: SweptPoint
-    chosen_on: Estimate
-    reported_on: Estimate
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -66,52 +64,51 @@ class Answer:
 
     goal: Goal
     metric: str
-    split: Found | None
-    """Chosen on one half, reported on the other; None where no point keeps the bound."""
-    same: Found | None
-    """Chosen and reported on all examples, as the paper does: flattering by what the choice itself gains."""
-    front: list[Found]
-    """The front over the continuous thresholds, from slow to fast: chosen on one half, reported on the other."""
+    examples: int
     tried: int
-    halves: tuple[int, int]
+    chosen: list[Found]
+    """The setting that reaches the goal, none where no setting keeps the bound; or the front, from slow to fast."""
+    by_point: Found | None
+    """The setting by point estimates, as the paper chose, where another goal than the front is wanted."""
+    optimism: Optimism | None
 
 
 class Search:
-    """Refines a grid towards a goal, once for one half of the examples and once for all."""
+    """Refines a grid towards a goal."""
 
-    def __init__(
-        self, goal: Goal, evaluate: Evaluate, predictor: Predictor, vanilla: Candidate, half: NDArray[np.bool_]
-    ) -> None:
+    def __init__(self, goal: Goal, evaluate: Evaluate, predictor: Predictor, vanilla: Candidate) -> None:
         self.goal = goal
         self.evaluate = evaluate
         self.predictor = predictor
         self.vanilla = vanilla
-        self.parts = {HALF: half, REST: ~half, ALL: np.ones(len(half), dtype=bool)}
         self.seen: dict[str, Candidate] = {}
-        self._estimates: dict[tuple[int, str], Estimate] = {}
+        self._estimates: dict[int, Estimate] = {}
 
     def run(self, bases: Sequence[MethodConfig]) -> Answer:
         """Search over the thresholds of each of these methods."""
+        whole = self.goal.wanted == "front"
         for base in bases:
-            for part in (HALF, ALL):
-                self._refine(base, part)
-        split, same = self._best(HALF), self._best(ALL)
+            for rule in (END,) if whole else (END, POINT):
+                self._refine(base, rule)
+        everything = list(self.seen.values())
+        best, by_point = self._best(END), self._best(POINT)
+        chosen = self._front(everything) if whole else [best] if best else []
         return Answer(
-            self.goal,
-            self.predictor.scorer.name,
-            None if split is None else self._found(split, HALF, REST),
-            None if same is None else self._found(same, ALL, ALL),
-            [self._found(candidate, HALF, REST) for candidate in self._front(list(self.seen.values()), HALF)],
-            len(self.seen),
-            (int(self.parts[HALF].sum()), int(self.parts[REST].sum())),
+            goal=self.goal,
+            metric=self.predictor.scorer.name,
+            examples=self.predictor.examples,
+            tried=len(everything),
+            chosen=[Found(c.point, self._estimate(c)) for c in chosen],
+            by_point=None if by_point is None or whole else Found(by_point.point, self._estimate(by_point)),
+            optimism=None if whole else optimism(self.goal, self.predictor, self.vanilla, everything),
         )
 
-    def _refine(self, base: MethodConfig, part: str) -> None:
+    def _refine(self, base: MethodConfig, rule: str) -> None:
         names = searched(base)
         self._try(points_of(base, {name: COARSE[name] for name in names}))
         for steps in zip(*(STEPS[name] for name in names), strict=True):
             for _ in range(_ROUNDS):
-                around = [c.point for c in self._promising(base, part)]
+                around = [c.point for c in self._promising(base, rule)]
                 if not self._try(
                     [near for point in around for near in _neighbours(point, dict(zip(names, steps, strict=True)))]
                 ):
@@ -124,51 +121,49 @@ class Search:
             self.seen.update(zip(new, self.evaluate(list(new.values())), strict=True))
         return bool(new)
 
-    def _promising(self, base: MethodConfig, part: str) -> list[Candidate]:
+    def _promising(self, base: MethodConfig, rule: str) -> list[Candidate]:
         """Return the best points, and those just beyond the bound: the best neighbour may lie on either side of it."""
         own = [c for c in self.seen.values() if c.point.method == base]
         if self.goal.wanted == "front":
-            edge = self._front(own, part)
+            edge = self._front(own)
             if len(edge) <= _FRONT_KEEP:
                 return edge
             return [edge[round(i)] for i in np.linspace(0, len(edge) - 1, _FRONT_KEEP)]
-        within = [c for c in own if self._slack(c, part) >= 0]
-        beyond = [c for c in own if self._slack(c, part) < 0]
-        within.sort(key=lambda c: -self._value(c, part))
-        beyond.sort(key=lambda c: -self._slack(c, part))
+        within = [c for c in own if self._slack(c, rule) >= 0]
+        beyond = [c for c in own if self._slack(c, rule) < 0]
+        within.sort(key=lambda c: -self._value(c, rule))
+        beyond.sort(key=lambda c: -self._slack(c, rule))
         return within[:_KEEP] + beyond[:_KEEP]
 
-    def _best(self, part: str) -> Candidate | None:
-        if self.goal.wanted == "front":
-            return None
-        within = [c for c in self.seen.values() if self._slack(c, part) >= 0]
-        return max(within, key=lambda c: (self._value(c, part), self._slack(c, part)), default=None)
+    def _best(self, rule: str) -> Candidate | None:
+        within = [c for c in self.seen.values() if self._slack(c, rule) >= 0]
+        return max(within, key=lambda c: (self._value(c, rule), self._slack(c, rule)), default=None)
 
-    def _estimate(self, candidate: Candidate, part: str) -> Estimate:
-        key = (id(candidate), part)
-        if key not in self._estimates:
-            self._estimates[key] = self.predictor.estimate(candidate, self.vanilla, self.parts[part])
-        return self._estimates[key]
+    def _estimate(self, candidate: Candidate) -> Estimate:
+        if id(candidate) not in self._estimates:
+            self._estimates[id(candidate)] = self.predictor.estimate(candidate, self.vanilla)
+        return self._estimates[id(candidate)]
 
-    def _value(self, candidate: Candidate, part: str) -> float:
-        own = self._estimate(candidate, part)
-        return own.speedup if self.goal.wanted == "speedup" else own.score
+    def _value(self, candidate: Candidate, rule: str) -> float:
+        own = self._estimate(candidate)
+        return own.speedup if self.goal.wanted == "speedup" else _quality(own, rule)
 
-    def _slack(self, candidate: Candidate, part: str) -> float:
+    def _slack(self, candidate: Candidate, rule: str) -> float:
         """Return by how much a point keeps the bound; negative where it does not."""
-        own = self._estimate(candidate, part)
-        slack = own.difference + self.goal.bound if self.goal.wanted == "speedup" else own.speedup - self.goal.bound
-        return slack + 1e-9
+        own = self._estimate(candidate)
+        kept = _quality(own, rule) + self.goal.bound if self.goal.wanted == "speedup" else own.speedup - self.goal.bound
+        return kept + 1e-9
 
-    def _front(self, candidates: Sequence[Candidate], part: str) -> list[Candidate]:
-        own = [self._estimate(candidate, part) for candidate in candidates]
+    def _front(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        own = [self._estimate(candidate) for candidate in candidates]
         taken: dict[tuple[float, float], Candidate] = {}
-        for i in front([(e.speedup, e.score) for e in own]):
-            taken.setdefault((own[i].speedup, own[i].score), candidates[i])  # equal points once
+        for i in front([(e.speedup, e.difference.lower) for e in own]):
+            taken.setdefault((own[i].speedup, own[i].difference.lower), candidates[i])  # equal points once
         return list(taken.values())
 
-    def _found(self, candidate: Candidate, chosen_on: str, reported_on: str) -> Found:
-        return Found(candidate.point, self._estimate(candidate, chosen_on), self._estimate(candidate, reported_on))
+
+def _quality(own: Estimate, rule: str) -> float:
+    return own.difference.lower if rule == END else own.difference.value
 
 
 def searched(method: MethodConfig) -> list[str]:
@@ -185,27 +180,3 @@ def _neighbours(point: SweptPoint, steps: dict[str, float]) -> list[SweptPoint]:
         near = (min(high, max(low, value + way * step)) for way in (-1, 0, 1))
         axes[name] = [int(each) if name == "top" else round(each, 2) for each in near]
     return points_of(point.method, axes)
-
-
-_SPLIT_SEED = -1
-
-
-def find(work: Work, goal: Goal) -> Answer:
-    """Search over the thresholds of every rule set and draft limit of a sweep, on its tree."""
-    grown = GrownTree(work)
-    with work.locked():
-        usual = vanilla_point()
-        replay = grown.replays([usual])[0]
-        prices = Pricing(work, grown.tree.path).prices()
-        predictor = grown.predictor
-
-        def evaluate(points: Sequence[SweptPoint]) -> list[Candidate]:
-            found = [predictor.candidate(p, r, prices) for p, r in zip(points, grown.replays(points), strict=True)]
-            return [dataclasses.replace(candidate, replay=None) for candidate in found]
-
-        # By the ids alone, so a half does not change with the version of a random generator.
-        order = sorted(range(len(grown.tree.examples)), key=lambda i: place(grown.tree.examples[i].id, _SPLIT_SEED))
-        half = np.zeros(len(order), dtype=bool)
-        half[order[: (len(order) + 1) // 2]] = True
-        vanilla = predictor.candidate(usual, replay, prices)
-        return Search(goal, evaluate, predictor, vanilla, half).run(work.config.sweep.variants(work.config.method))

@@ -170,22 +170,27 @@ def _text(row: Row, column: str, option: str, *, may_be_blank: bool) -> str:
     if not isinstance(value, str):
         kind = "nothing (null)" if value is None else f"a value of type {type(value).__name__}"
         raise BildError(f"{row.place} has {kind} in the column {column}: it must be a string, mend the row.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BildError(
-            f"{row.place} has half a character, {value[error.start]!a}, in the column {column}: mend or remove the row."
-        ) from error
     if not may_be_blank and not value.strip():
         raise BildError(f"{row.place} is blank in the column {column}: fill it in or remove the row.")
-    return value
+    return _whole(value, row, column)
 
 
 def _identifier(row: Row, column: str) -> str:
     value = _value(row, column, "task.id_column")
     if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
         raise BildError(f"{row.place} has no usable id in the column {column}: it must be a string or a whole number.")
-    return str(value)
+    return _whole(str(value), row, column)
+
+
+def _whole(text: str, row: Row, column: str) -> str:
+    """Refuse half of a surrogate pair, which no UTF-8 file and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BildError(
+            f"{row.place} has half a character, {text[error.start]!a}, in the column {column}: mend or remove the row."
+        ) from error
+    return text
 
 
 def _value(row: Row, column: str, option: str) -> Any:

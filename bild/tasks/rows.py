@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError
+from bild.errors import BildError, told
 
 _BATCH = 1000
 _LONGEST_CELL = 2**31 - 1  # characters; the module's default of 131,072 is shorter than some documents
@@ -53,10 +53,13 @@ def _json_lines(path: Path) -> Iterator[Row]:
                 continue
             try:
                 fields = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (
+                ValueError,
+                RecursionError,
+            ) as error:  # no JSON, a number of thousands of digits, or nested too deep
+                why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else told(error)
                 raise BildError(
-                    f"line {number} of {path} is not JSON ({error.msg} at column {error.colno}): "
-                    "write one JSON object on each line."
+                    f"line {number} of {path} is not JSON ({why}): write one JSON object on each line."
                 ) from error
             if not isinstance(fields, dict):
                 raise BildError(f"line {number} of {path} is not a JSON object: write one JSON object on each line.")

@@ -5,10 +5,11 @@ The outputs are stored batch by batch, so a kill loses one batch at most.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
-from bild.results.files import write_atomically, write_error
+from bild.results.codec import decode, read_json
+from bild.results.files import Growing, parse, read_file, write_atomically, write_error
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
 from bild.training.corpus import Corpus, by_length
@@ -47,7 +49,7 @@ def align(config: AlignConfig) -> Path:
         targets = _targets(config, folder, teacher, data)
         corpus = Corpus(encode(config.task, data, student).sources, targets.read())
         extra = {
-            "align": dataclasses.asdict(config.align),
+            "align": asdict(config.align),
             "teacher": identify(teacher),
             "targets": targets.digest(),
         }
@@ -84,6 +86,7 @@ def _targets(config: AlignConfig, folder: Path, teacher: Start, data: Dataset) -
     written = write_targets(file, teacher.module, sources, vocabulary=teacher.vocabulary, max_length=task.target_limit)
     for _ in track(written, missing, "outputs of the large model"):
         pass
+    file.close()
     return file
 
 
@@ -95,8 +98,27 @@ def _loss(config: AlignConfig, teacher: Start, student: Start) -> Loss:
     return lambda module, batch: divergence_loss(kind, module, teacher.module, batch, vocabulary)
 
 
+@dataclass(frozen=True)
+class TargetHead:
+    """`targets.json`: what the outputs are outputs of."""
+
+    schema: int
+    identity: str
+    examples: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """A line of `targets.jsonl`."""
+
+    batch: int
+    id: str
+    tokens: list[int]
+
+
 class TargetFile:
-    """`targets.jsonl`: one line per example ({"batch", "id", "tokens"}), whole batches only.
+    """`targets.jsonl`: one line per example, whole batches only.
 
     The batches are those of an uninterrupted run, so a resumed one writes the same lines: an output may hang on what it
     is padded beside, in the last bits.
@@ -107,67 +129,75 @@ class TargetFile:
         self.path = folder / LINES
         self.ids = ids
         self.batches = by_length(len(ids), lambda i: lengths[i], batch)
-        head = {"schema": 1, "identity": identity, "examples": len(ids), "batch": batch}
-        found = _read_head(folder / HEAD)
-        if found is not None and found != head:
+        head = TargetHead(1, identity, len(ids), batch)
+        if not (folder / HEAD).exists():
+            self.path.unlink(missing_ok=True)
+            write_atomically(folder / HEAD, json.dumps(asdict(head)) + "\n")
+        elif read_json(TargetHead, folder / HEAD, "cannot be read", "start anew with resume=false", 1) != head:
             raise BildError(
                 f"{folder} holds the outputs of another model, or for other sources: choose another folder with "
                 "out=..., or start anew with resume=false."
             )
-        if found is None:
-            self.path.unlink(missing_ok=True)
-            text = json.dumps(head) + "\n"
-            write_atomically(folder / HEAD, text)
-        self.done = self._cut()
+        try:
+            self._file = Growing(self.path)
+            self.targets = self._whole_batches()
+            self._file.cut(sum(len(_line(target)) for target in self.targets))
+        except OSError as error:
+            raise write_error(self.path, error, "the batches before are kept") from None
 
-    def _cut(self) -> int:
-        """Count the whole batches, and drop what follows them."""
-        if not self.path.exists():
-            self.path.touch()
-        data = self.path.read_bytes()
-        end = count = at = 0
-        lines = data.split(b"\n")[:-1]  # empty, or torn: what follows the last newline
+    def _whole_batches(self) -> list[Target]:
+        """Read the targets of the batches that are there as a whole, up to the first that is not."""
+        found: list[Target] = []
+        rows = iter(read_file(self.path).splitlines(keepends=True))
         for number, chosen in enumerate(self.batches):
-            rows = lines[at : at + len(chosen)]
-            wanted = [(number, self.ids[i]) for i in chosen]
-            if [_key(row) for row in rows] != wanted:
+            batch = [_target(row) for row in islice(rows, len(chosen))]
+            if [target and (target.batch, target.id) for target in batch] != [(number, self.ids[i]) for i in chosen]:
                 break
-            at += len(rows)
-            end += sum(len(row) + 1 for row in rows)
-            count += 1
-        if end < len(data):
-            with self.path.open("r+b") as file:
-                file.truncate(end)
-        return count
+            found += (target for target in batch if target is not None)
+        return found
+
+    @property
+    def done(self) -> int:
+        """The batches that are there."""
+        return self.targets[-1].batch + 1 if self.targets else 0
 
     def append(self, number: int, outputs: Sequence[list[int]]) -> None:
         """Add the outputs of one batch. BildError where the disk does not take them; what was there is kept."""
-        rows = [
-            json.dumps({"batch": number, "id": self.ids[i], "tokens": tokens})
-            for i, tokens in zip(self.batches[number], outputs, strict=True)
-        ]
-        before = self.path.stat().st_size
+        batch = zip(self.batches[number], outputs, strict=True)
+        made = [Target(number, self.ids[i], tokens) for i, tokens in batch]
         try:
-            with self.path.open("ab", buffering=0) as file:
-                file.write(("\n".join(rows) + "\n").encode())
-        except BaseException as error:
-            with self.path.open("r+b") as file:
-                file.truncate(before)
-            if isinstance(error, OSError):
-                raise write_error(self.path, error, f"the {number} batches before are kept") from None
-            raise
-        self.done = number + 1
+            self._file.append(b"".join(map(_line, made)))
+        except OSError as error:
+            raise write_error(self.path, error, f"the {number} batches before are kept") from None
+        self.targets += made
+
+    def close(self) -> None:
+        """Let go of the file; what was read of it stays."""
+        self._file.close()
 
     def read(self) -> list[list[int]]:
-        """Read the outputs in the order of the data. BildError while some are missing."""
-        by_id = {row["id"]: row["tokens"] for row in map(json.loads, self.path.read_bytes().splitlines())}
+        """Return the outputs in the order of the data. BildError while some are missing."""
+        by_id = {target.id: target.tokens for target in self.targets}
         if len(by_id) != len(self.ids):
             raise BildError(f"{self.path} has {len(by_id)} of {len(self.ids)} outputs: run the command again.")
         return [by_id[name] for name in self.ids]
 
     def digest(self) -> str:
         """Return a hash that changes with any of the outputs."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return hashlib.sha256(b"".join(map(_line, self.targets))).hexdigest()
+
+
+def _line(target: Target) -> bytes:
+    return (json.dumps(asdict(target)) + "\n").encode()
+
+
+def _target(row: bytes) -> Target | None:
+    """Read a line; None where it is torn, or not as it was written."""
+    try:
+        found: Target = decode(Target, parse(row))
+    except ValueError:
+        return None
+    return found if _line(found) == row else None
 
 
 def write_targets(
@@ -187,21 +217,3 @@ def write_targets(
         )
         file.append(number, outputs)
         yield from file.batches[number]
-
-
-def _key(row: bytes) -> tuple[int, str] | None:
-    try:
-        plain = json.loads(row)
-        return plain["batch"], plain["id"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _read_head(path: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise BildError(f"{path} cannot be read ({error}): start anew with resume=false.") from error
-    return found

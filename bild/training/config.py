@@ -74,8 +74,8 @@ class TrainSettings:
                 raise BildError(f"train.{name}={value:g} is out of range: it is a share, from 0 to below 1.")
         for name in ("rate", "clip"):
             value = getattr(self, name)
-            if value is not None and not value > 0.0:
-                raise BildError(f"train.{name}={value:g} is out of range: it must be above 0.")
+            if value is not None and not 0.0 < value < float("inf"):
+                raise BildError(f"train.{name}={value:g} is out of range: it must be above 0, and finite.")
         if self.scale_parameter and self.optimizer != "adafactor":
             raise BildError("train.scale_parameter is Adafactor's: leave it out, or set train.optimizer=adafactor.")
         self.exit = _layers(self.exit)

@@ -14,17 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bild.errors import BildError
+from bild.errors import BildError, told
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
-from bild.results.files import write_atomically
-from bild.results.locking import taken
+from bild.results.files import write_atomically, write_error
+from bild.results.locking import open_lock, taken
 
 STATE = "state.pt"
 RECORD = "training.json"
 LINES, HEAD = "targets.jsonl", "targets.json"
 """The outputs of the large model, and what they are outputs of."""
-_MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json")
+_MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json", "model.safetensors", "README.md")
+_ASIDE = ".unfinished"
 
 
 @contextmanager
@@ -32,25 +33,21 @@ def training_folder(path: Path, resume: bool) -> Iterator[bool]:
     """Make the folder and keep a second process out of it; yield whether there is something left to do."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = open_lock(path / ".lock")
     except OSError as error:
         raise BildError(f"out={path} cannot be written ({error.strerror}): choose another folder.") from error
     try:
-        _take(lock, path)
-        if not resume:
-            for name in _MADE:
-                (path / name).unlink(missing_ok=True)
+        if not taken(lock):
+            raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.")
+        stale = [*path.glob(".*.tmp"), *([] if resume else (path / name for name in _MADE))]
+        for file in stale:  # several gigabytes, where a kill fell while the state was written
+            file.unlink(missing_ok=True)
         finished = (path / RECORD).exists()
         if finished:
             say(f"{path} is finished (resume=false trains it again)")
         yield not finished
     finally:
         os.close(lock)
-
-
-def _take(lock: int, path: Path) -> None:
-    if not taken(lock):
-        raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.")
 
 
 @dataclass
@@ -129,11 +126,40 @@ def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenize
     if fits:
         module.half()
     module.config.dtype = next(module.parameters()).dtype
-    module.save_pretrained(folder)
+    with made_aside(folder) as aside:
+        module.save_pretrained(aside)
+        for name in TOKENIZER_FILES:
+            if (tokenizer_folder / name).is_file() and tokenizer_folder.resolve() != folder.resolve():
+                shutil.copyfile(tokenizer_folder / name, aside / name)
     module.float()
-    for name in TOKENIZER_FILES:
-        if (tokenizer_folder / name).is_file() and tokenizer_folder.resolve() != folder.resolve():
-            shutil.copyfile(tokenizer_folder / name, folder / name)
+
+
+@contextmanager
+def made_aside(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder; the files that a library makes there then take their places in `folder`, each whole.
+
+    BildError where the disk does not take them.
+    """
+    from safetensors import SafetensorError
+
+    aside, mask = folder / _ASIDE, os.umask(0)
+    os.umask(mask)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)  # what a kill left behind
+        aside.mkdir()
+        yield aside
+        # Backwards by name: the tokenizer's own file, by which it is known to be there, after its settings.
+        for file in sorted(aside.iterdir(), reverse=True):
+            file.chmod(0o666 & ~mask)  # safetensors keeps its files from everybody else
+            file.replace(folder / file.name)
+    except OSError as error:
+        raise write_error(folder, error, "the training's state is kept") from None
+    except SafetensorError as error:
+        raise BildError(
+            f"{folder} could not be written ({told(error)}); the training's state is kept: mend that and run again."
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

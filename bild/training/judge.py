@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bild.config import TaskConfig
 from bild.engines.early_exit import truncated
+from bild.errors import BildError
 from bild.metrics.scorer import Scorer
 from bild.tasks import Dataset
 from bild.training.corpus import IGNORED, Corpus, by_length, make_batch
@@ -140,5 +141,11 @@ def _step(module: Any, fed: Tensor, states: Tensor, mask: Tensor, cache: Any, vo
         past_key_values=cache,
         use_cache=True,
     )
-    choice: Tensor = out.logits[:, -1, :vocabulary].argmax(dim=-1)
+    logits: Tensor = out.logits[:, -1, :vocabulary]
+    best, choice = logits.max(dim=-1)
+    if not bool(torch.isfinite(best).all()):
+        raise BildError(
+            "The model's logits are not finite (NaN): its weights are damaged, or its training broke them; check the "
+            "checkpoint, or train with a lower train.rate."
+        )
     return choice

@@ -27,6 +27,7 @@ from bild.models.source import (
 )
 from bild.tasks import Dataset
 from bild.training.config import CommonConfig, TokenizerSettings
+from bild.training.folder import made_aside
 
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 """Ids 0, 1 and 2, as T5 has them; id 0 also starts the decoder."""
@@ -73,7 +74,8 @@ def _tokenizer(settings: TokenizerSettings, data: Dataset, folder: Path, rows: i
         return locate_tokenizer(settings.path, "tokenizer.path")
     if not (folder / "tokenizer.json").exists():
         texts = [text for example in data for text in (example.source, example.reference)]
-        save_tokenizer(train_tokenizer(texts, settings.kind, settings.size or rows), folder)
+        with made_aside(folder) as aside:
+            save_tokenizer(train_tokenizer(texts, settings.kind, settings.size or rows), aside)
     return locate_tokenizer(str(folder), "out")
 
 

@@ -110,7 +110,7 @@ def _block_at(data: bytes, at: int) -> Block | None:
 
 
 def _pack(growths: Mapping[int, Growth]) -> bytes:
-    """What came since the last block, for examples by index."""
+    """Write down all that came since the last block, for examples by index."""
     parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in (*NAMES, *(f"heard_{n}" for n in _LARGE))}
     heads, heard, after = [], [], []
     for index, growth in growths.items():

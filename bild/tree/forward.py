@@ -195,10 +195,8 @@ class TorchBranches(Branches):
     def _at_once(self) -> int:
         if self.weights.device.type == "cpu":
             return _BLOCK
-        per_node = (
-            2 * (self.paths.deepest + 8) * self.inner * self.dtype.itemsize + 16 * self.weights.embed.shape[1] * 4
-        )
-        return max(1, _PATHS // per_node)
+        keys_values = 2 * (self.paths.deepest + 8) * self.inner * self.dtype.itemsize
+        return max(1, _PATHS // (keys_values + 16 * self.weights.embed.shape[1] * 4))
 
     def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> Told:
         weights, shape, device, m = self.weights, self.weights.shape, self.weights.device, len(tokens)
@@ -246,8 +244,7 @@ class TorchBranches(Branches):
         step = max(1, _LOGITS[x.device.type] // (4 * self.vocabulary))
         told = Told.nothing()
         for at in range(0, len(given), step):
-            found = summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step])
-            told.extend(found)
+            told.extend(summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step]))
         return told
 
 
@@ -285,7 +282,7 @@ def summarise(logits: Tensor, given: Sequence[int]) -> Told:
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Sources of about equal length together."""
+    """Put sources of about equal length together."""
     found: list[list[int]] = [[]]
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         if found[-1] and (len(found[-1]) + 1) * lengths[i] > _SOURCE_TOKENS:

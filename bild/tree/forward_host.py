@@ -52,7 +52,7 @@ class HostBranches(Branches):
                 self._encode([sources[i] for i in part], part, bias)
 
     def _encode(self, sources: Sequence[Sequence[int]], places: Sequence[int], bias: Tensor) -> None:
-        """Sources of one length."""
+        """Encode sources of one length."""
         states = t5.encode(self.weights, torch.tensor(sources), bias.expand(len(sources), *bias.shape))
         kv = t5.cross_keys_values(self.weights, states, len(sources))
         self.cross[:, :, places, :, : kv.shape[4]] = kv.numpy()
@@ -99,7 +99,7 @@ class HostBranches(Branches):
         return self._summarise(room, given)
 
     def _biases(self, layout: Layout) -> Floats:
-        """[A, H, Q, U]."""
+        """Return the biases of a batch, [A, H, Q, U]."""
         deepest, shape = self.paths.deepest, self.weights.shape
         if self._bias.shape[1] <= deepest:
             back = -torch.arange(2 * deepest)
@@ -124,7 +124,7 @@ class HostBranches(Branches):
 
 
 def attend(q: Floats, keys: Floats, values: Floats, bias: Floats | None, target: Floats) -> None:
-    """q [A, H, Q, K] over keys and values [A, H, n, K], biases that fit [A, H, Q, n]: to `target` [A, H, Q, K]."""
+    """Attend by q [A, H, Q, K] to keys and values [A, H, n, K] with biases [A, H, Q, n], into `target` [A, H, Q, K]."""
     scores = np.matmul(q, keys.swapaxes(2, 3))
     if bias is not None:
         scores += bias

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bild.tree.family import Grouped
 from bild.tree.nodes import Table
-from bild.tree.walk import Draft, Grouped, Judged, State, Step, Walker
+from bild.tree.walk import Draft, Judged, State, Step, Walker
 
 
 class Frontier:

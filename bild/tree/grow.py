@@ -18,13 +18,13 @@ from bild.models.memory import default_budget
 from bild.tasks import Dataset
 from bild.tree import store
 from bild.tree.blocks import BlockFile, Growth
+from bild.tree.family import Grouped, Setting, group
 from bild.tree.forward import OverBudget, Told
 from bild.tree.forward_host import branches_of
 from bild.tree.frontier import Growing
 from bild.tree.identity import open_folder
 from bild.tree.store import Head, StoredExample
 from bild.tree.tree import Tree, assemble
-from bild.tree.walk import Grouped, Setting, group
 
 CHUNK = 512
 """The most examples of a chunk."""
@@ -101,7 +101,7 @@ class Grower:
             model.budget = self.budget * model.row_bytes // both
 
     def chunks(self, todo: Sequence[int]) -> list[list[int]]:
-        """Examples by the length of their source, as many at a time as should fit."""
+        """Divide examples, by the length of their source, into as many at a time as should fit."""
         nodes = min(_NODES, 2 * self.target_limit)
         found: list[list[int]] = []
         for index in sorted(todo, key=lambda i: (len(self.examples[i].source_tokens), i)):

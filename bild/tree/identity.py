@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "tokenizers", "transformers")
 
 
 def tokenizer_json(pair: Pair) -> str:
-    """The pair's tokenizer as the file that the tokenizers library reads. BildError where it has none."""
+    """Return the pair's tokenizer as the file that the tokenizers library reads. BildError where it has none."""
     backend = getattr(pair.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise BildError(
@@ -34,7 +34,7 @@ def tokenizer_json(pair: Pair) -> str:
 
 
 def identity_of(pair: Pair, task: TaskConfig, data: Dataset) -> dict[str, Any]:
-    """All that can change a node."""
+    """Return all that can change a node."""
     tokenizer = tokenizer_json(pair)
     return {
         "task": task.identity,
@@ -52,7 +52,7 @@ def identity_of(pair: Pair, task: TaskConfig, data: Dataset) -> dict[str, Any]:
 
 
 def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engine: str) -> Path:
-    """The folder of a tree, made if it is not there yet."""
+    """Return the folder of a tree, made if it is not there yet."""
     from bild.tree.rounding import measure_rounding
 
     identity = identity_of(pair, task, data)

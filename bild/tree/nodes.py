@@ -36,7 +36,7 @@ class Nodes:
     small_gap: Floats
     """Logit of the small choice less that of the next best."""
     small_entropy: Floats
-    """Of the small model's next token, nats."""
+    """Entropy of the small model's next token, nats."""
     large_choice: Ints
     """-1: not asked."""
     large_choice_nll: Floats
@@ -46,11 +46,11 @@ class Nodes:
     large_gap: Floats
     """Logit of the large choice less that of the next best."""
     large_entropy: Floats
-    """Of the large model's next token, nats."""
+    """Entropy of the large model's next token, nats."""
     large_rank: Ints
     """Place of the small choice among the large model's logits, 1 for the best; 0: not known (trees of format 1)."""
     large_rank_gap: Floats
-    """How far the small choice's logit lies from the nearest other one; infinite where the two models agree."""
+    """Distance of the small choice's logit from the nearest other one; infinite where the two models agree."""
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -194,7 +194,7 @@ class TreeExample:
     reference: str
     source_tokens: list[int]
     truncated: bool
-    """Whether the source was cut to its limit."""
+    """True where the source was cut to its limit."""
     table: Table = field(repr=False)
 
     @cached_property

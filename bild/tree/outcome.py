@@ -99,7 +99,7 @@ class Distinct:
 
 
 def _ratio(above: float | Floats, below: float | Floats) -> Floats:
-    """ln of a probability over a smaller one; infinite where one of them is no probability."""
+    """Return the ln of a probability over a smaller one; infinite where one of them is no probability."""
     above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
     found = np.full(above.shape, np.inf)
     both = (below > 0) & (above > 0) & (above < np.inf)

@@ -115,7 +115,7 @@ class Paths:
 
 
 def _places(groups: Indices, count: int) -> tuple[Indices, int]:
-    """(the place of each item among those of its group, the most items of a group)."""
+    """Return the place of each item among those of its group, and the most items of a group."""
     sizes = np.bincount(groups, minlength=count)
     order = np.argsort(groups, kind="stable")
     place = np.empty(len(groups), np.int64)

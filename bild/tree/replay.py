@@ -15,12 +15,12 @@ from bild.tree.walk import Edge, State, Walker
 
 
 class Rounding(NamedTuple):
-    """How far a live engine's numbers may lie from the tree's, a safety factor included."""
+    """The most by which a live engine's numbers may differ from the tree's, a safety factor included."""
 
     nll: float
-    """Of -ln p, nats."""
+    """Difference of two -ln p, nats."""
     gap: float
-    """Of the difference of two logits."""
+    """Difference of two gaps between logits."""
 
 
 class Sums(NamedTuple):

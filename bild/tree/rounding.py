@@ -26,7 +26,7 @@ _LEAST = {"fp32": 2e-5, "fp16": 2e-2, "bf16": 1e-1}
 
 
 def measure_rounding(pair: Pair, engine: str, sources: Sequence[Sequence[int]], limit: int) -> dict[str, float]:
-    """{"nll": nats, "gap": of logits}: the largest difference seen over both models' own texts, times a safety factor.
+    """Return the largest differences over both models' own texts, with a safety factor: {"nll": nats, "gap": logits}.
 
     Never less than a few units in the last place of the dtype, whatever so few examples show.
     """
@@ -71,7 +71,7 @@ class Settled:
     small_passes: list[int]
     large_passes: list[int]
     same: bool
-    """Whether the replay had the same tokens and the same passes."""
+    """True where the replay had the same tokens and the same passes."""
 
 
 def settle(

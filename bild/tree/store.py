@@ -18,7 +18,7 @@ from bild.results.folder import SHORT, config_hash
 from bild.tree.blocks import Growth, read_nodes
 
 FORMAT = 2
-"""Of `tree.json` and the blocks. Trees of format 1 lack entropies and ranks; they are read, and no longer grown."""
+"""The version of a tree's files. Those of format 1 lack entropies and ranks; they are read, and no longer grown."""
 TREE, EXAMPLES, TOKENIZER, LOCK = "tree.json", "examples.jsonl.gz", "tokenizer.json", ".lock"
 
 

@@ -17,10 +17,11 @@ from bild.progress import collector_off
 from bild.tree import store
 from bild.tree.answers import MissingNodes
 from bild.tree.blocks import Growth
+from bild.tree.family import Setting, group
 from bild.tree.nodes import TreeExample
 from bild.tree.outcome import Distinct, Replay, Shared
 from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
-from bild.tree.walk import Setting, Walker, group
+from bild.tree.walk import Walker
 
 
 class Tree:
@@ -110,7 +111,7 @@ class Tree:
 
     @collector_off()
     def _walks(self, points: Sequence[Setting]) -> tuple[list[Walk], NDArray[np.int64], list[int]]:
-        """(distinct walks, which of them a point takes on an example [points, examples], examples that lack nodes)."""
+        """Return distinct walks, which of them a point takes [points, examples], and the examples that lack nodes."""
         grouped = group(points)
         if self.head.format == 1 and any(family.rules.ranks for family in grouped.families):
             raise BildError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,10 @@ def test_options_may_stand_on_both_sides_of_m(tmp_path: Path, order: str) -> Non
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
-    """The demo with four of its points."""
+    """The demo with four points, judged on eight examples, of which three are timed."""
     cwd = tmp_path_factory.mktemp("demo")
     four = "points=[{method: vanilla}, {method: small}, {method: speculative}, {fb: 0.4, rb: 3}]"
-    return call("bild.demo", four, "task.samples=3", *QUICK, cwd=cwd), cwd
+    return call("bild.demo", four, "task.samples=8", "timed=3", *QUICK, cwd=cwd), cwd
 
 
 @pytest.mark.slow
@@ -56,6 +57,24 @@ def test_the_demo_measures_its_points_and_writes_a_table_and_a_figure(demo: tupl
 
 
 @pytest.mark.slow
+def test_the_demo_ends_in_a_verdict_and_the_next_command(demo: tuple[Finished, Path]) -> None:
+    claim, following = demo[0].out.rstrip().splitlines()[-2:]
+    assert re.fullmatch(
+        r"BiLD 0\.4/3: \d\.\d\dx \[.+, .+\].* on 3 examples, [+-]\d\.\d\d BLEU on 8: "
+        r"(shown within|refuted at|undecided at) 0\.5.*\.",
+        claim,
+    )
+    assert following == "Next: bild sweep task=embedded model=embedded-aligned sweep.find=speedup sweep.margin=0.5"
+
+
+@pytest.mark.slow
+def test_the_demo_times_few_examples_and_judges_all(demo: tuple[Finished, Path]) -> None:
+    for found in (record(point) for point in points(demo[1])):
+        assert (found["quality"]["origin"], found["quality"]["examples"]) == ("tree", 8)
+        assert found["latency"]["examples"] == 3
+
+
+@pytest.mark.slow
 def test_the_points_of_the_demo_may_be_compared(demo: tuple[Finished, Path]) -> None:
     found = [record(point) for point in points(demo[1])]
     assert len({r["task"]["data"]["hash"] for r in found}) == 1
@@ -64,7 +83,7 @@ def test_the_points_of_the_demo_may_be_compared(demo: tuple[Finished, Path]) -> 
     vanilla, speculative, small = (by_method[name] for name in ("vanilla", "speculative", "small"))
     assert vanilla["latency"]["speedup"]["total"]["value"] == 1.0
     assert vanilla["quality"]["scores"] == speculative["quality"]["scores"]
-    assert speculative["quality"]["difference"]["bleu"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert speculative["quality"]["difference"]["bleu"]["value"] == 0.0
     assert small["counts"]["large_passes"] == small["counts"]["tokens_per_large_pass"] == 0
     assert vanilla["counts"]["small_passes"] == 0
 

@@ -17,7 +17,7 @@ FOLDERS = ("model.large=a", "model.small=b")
 TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "multi30k-files", "embedded", "file"}
 SUMMARISATION = {"xsum", "cnndm", "embedded-news"}
 EXIT = {option: ["model.exit=1"] for option in ("mt5-small", "t5-small")}
-"""What these need beside their name: a small model, here the first layer."""
+"""The options that these need beside their name: a small model, here the first layer."""
 FITS = {
     "embedded": TRANSLATION,
     "mt5-large-aligned": {"iwslt2017", "wmt14"},
@@ -34,6 +34,7 @@ LARGE_OF = {
 }
 
 
+@pytest.mark.spread(12)
 @pytest.mark.parametrize(
     ("group", "option"),
     [
@@ -75,6 +76,7 @@ def test_a_pair_of_folders_composes_with_both_of_them() -> None:
     assert (config.task.name, config.model.large, config.model.small) == ("file", "a", "b")
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("task", "pair"),
     [
@@ -94,6 +96,7 @@ def test_a_task_alone_chooses_its_pair(task: str, pair: str) -> None:
     assert (config.task.name, config.model.name) == (task, pair)
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("pair", "task"),
     [
@@ -123,6 +126,7 @@ def test_nothing_named_is_the_embedded_pair_on_the_embedded_task() -> None:
     assert (config.results, config.resume) == ("results", True)
 
 
+@pytest.mark.spread(6)
 @pytest.mark.parametrize("task", options("task"))
 @pytest.mark.parametrize(("pair", "tasks"), FITS.items())
 def test_a_pair_is_taken_for_its_own_tasks_and_refused_for_others(task: str, pair: str, tasks: set[str]) -> None:
@@ -134,6 +138,7 @@ def test_a_pair_is_taken_for_its_own_tasks_and_refused_for_others(task: str, pai
             compose([f"task={task}", f"model={pair}"])
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize("task", options("task"))
 def test_a_pair_of_folders_fits_every_task(task: str) -> None:
     config = compose([f"task={task}", "model=folders", *FOLDERS])
@@ -168,14 +173,23 @@ def test_the_demo_has_points_of_its_own() -> None:
     config = compose([], "demo", DemoConfig)
     settings = config.settings()
     assert [method.name for method, _ in settings][:3] == ["vanilla", "small", "speculative"]
-    assert {(t.fb, t.rb) for method, t in settings if method.name == "bild"} >= {(0.6, 2.0), (0.25, 3.0)}
+    assert [(t.fb, t.rb) for method, t in settings if method.name == "bild"] == [(0.6, 1.0), (0.4, 1.0), (0.5, 1.0)]
     assert {method.first for method, _ in settings} == {"small"}
     assert (config.task.name, config.model.name, config.results) == ("embedded", "embedded-aligned", "results/demo")
 
 
+def test_the_demo_is_judged_on_texts_that_nothing_was_chosen_on() -> None:
+    config = compose([], "demo", DemoConfig)
+    assert config.task.split == config.task.confirm == "confirm"
+    assert config.timed is not None
+    assert compose(["task=multi30k"], "demo", DemoConfig).task.split == "test"
+    assert compose(["task.split=choose"], "demo", DemoConfig).task.split == "choose"
+
+
 def test_a_point_of_the_demo_is_any_method_with_its_switches_and_thresholds() -> None:
     points = "{method: cascade, alpha: 0.2}, {method: calm, exit: 0.8, confidence: softmax}, {method: chow, alpha: 0.3}"
-    config = compose([f"points=[{points}, {{rules: authors, first: large}}]", "method.unsure=drop"], "demo", DemoConfig)
+    options = [f"points=[{points}, {{rules: authors, first: large}}]", "method.unsure=drop", "timed=null"]
+    config = compose(options, "demo", DemoConfig)
     (cascade, loses), (calm, leaves), (chow, _), (bild, usual) = config.settings()
     assert (cascade.name, cascade.max_draft, loses.alpha) == ("cascade", 10, 0.2)
     assert (calm.name, calm.confidence, leaves.exit) == ("calm", "softmax", 0.8)

@@ -51,6 +51,7 @@ def test_there_is_an_experiment_for_every_row_and_no_other() -> None:
     assert len(published) == 20
 
 
+@pytest.mark.spread(4)
 @pytest.mark.parametrize(("task", "aligned", "rb", "fb"), TABLE_1)
 def test_a_row_of_bild(task: str, aligned: bool, rb: float, fb: float) -> None:
     config = compose([f"experiment={name_of(task, aligned, rb, fb)}"])
@@ -62,6 +63,7 @@ def test_a_row_of_bild(task: str, aligned: bool, rb: float, fb: float) -> None:
     check_setting(config, task)
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("task", LARGE)
 def test_the_row_of_vanilla(task: str) -> None:
     config = compose([f"experiment=paper/{task}-vanilla"])

@@ -17,6 +17,7 @@ ROW = {"source": "Ja.", "reference": "Yes."}
 # --- wrong options, which are refused before torch is imported
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -42,6 +43,7 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.spread(12)
 @pytest.mark.parametrize(
     ("arguments", "beginning"),
     [
@@ -97,6 +99,7 @@ def test_a_wrong_option(tmp_path: Path, arguments: str, beginning: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("option", "method"),
     [
@@ -131,6 +134,7 @@ def test_an_option_that_only_calm_heeds(tmp_path: Path, option: str) -> None:
     assert sentence == f"{key} has no effect with method=bild: leave it out, or choose method=calm."
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("arguments", "beginning"),
     [
@@ -158,6 +162,7 @@ def test_an_option_that_one_of_the_runs_does_not_heed(tmp_path: Path, arguments:
     assert sentence.startswith("threshold.fb has no effect with method=vanilla")
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     "option", ["threshold.fb=0.3", "threshold=fallback-only", "method=vanilla", "method.max_draft=3"]
 )
@@ -166,6 +171,7 @@ def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str
     assert sentence.startswith(f"{option.partition('=')[0]} has no effect here: each of the points has its own")
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("points", "beginning"),
     [
@@ -177,6 +183,12 @@ def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str
         ("[{method: cascade, alpha: 2}]", "threshold.alpha=2 is out of range"),
         ("[{method: oracle}]", "method=oracle cannot be run live"),
         ("[{method: calm}] engine=hf", "method=calm does not run on engine=hf"),
+        (
+            "[{}, {method: calm}]",
+            "points[1], calm, goes by what only a live run knows, and no decision tree can judge it",
+        ),
+        ("[{max_draft: auto}]", "points[0], bild, goes by what only a live run knows"),
+        ("[{}] timed=0", "timed=0 is out of range"),
         ("3", "points=3 is not a list, as in [a,b]: give a list"),
         ("[3]", "points[0]=3 is not a point: give a mapping, as in {method: bild, fb: 0.3}."),
     ],
@@ -292,6 +304,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("role", "fault"),
     [*(("large", fault) for fault in FAULTS), ("small", "a missing weight"), ("small", "a damaged tokenizer")],

@@ -194,7 +194,7 @@ def test_every_changed_option_goes_to_a_folder_of_its_own(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_half_a_point_of_several_goes_on_beside_the_whole_ones(tmp_path: Path) -> None:
-    options = ("points=[{fb: 0.3}, {fb: 0.6}]", "task.samples=3", *QUICK)
+    options = ("points=[{fb: 0.3}, {fb: 0.6}]", "task.samples=3", "timed=null", *QUICK)
     assert call("bild.demo", *options, cwd=tmp_path).code == 0
     whole, half = points(tmp_path)
     (half / "record.json").unlink()

@@ -79,6 +79,7 @@ def test_published_checkpoints_are_tuned_and_aligned(tmp_path: Path) -> None:
     assert teacher["source"] == "kssteven/mT5-large-iwslt2017-de-en"
 
 
+@pytest.mark.spread(3)
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),

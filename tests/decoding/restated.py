@@ -36,7 +36,7 @@ class Written:
     """In order: "fallback", "rollback", and "hidden" where the earliest unlikely token is the large model's own, and
     later ones were not looked at."""
     margins: list[float] = field(default_factory=list)
-    """How far each comparison was from going the other way; near 0 is a near-tie."""
+    """Distance of each comparison from going the other way; near 0 is a near-tie."""
 
 
 class _Watched:
@@ -66,7 +66,7 @@ def authors(
     eos: int,
     max_length: int,
 ) -> Written:
-    """What the authors' code does, quirks and wasted positions included.
+    """Decode as the authors' code does, quirks and wasted positions included.
 
     Each model has a cache of `cached` positions. A pass takes all of the text that its cache lacks as its window, and
     what is outside of the window is not looked at again.

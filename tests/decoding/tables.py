@@ -27,11 +27,11 @@ class Tables:
     seed: int
     vocabulary: int
     sharpness: float
-    """Of both: 0 is uniform; at 6 most tokens are next to certain."""
+    """Sharpness of both: 0 is uniform; at 6 most tokens are next to certain."""
     likeness: float
     """0: the two know nothing of each other; 1: they are the same."""
     patience: float
-    """How much the end token is held back."""
+    """Logits by which the end token is held back."""
 
     def small(self, prefix: Sequence[int]) -> Sequence[float]:
         """Log-probabilities of the small model's next token."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.config import MethodConfig, ThresholdConfig
@@ -14,9 +14,10 @@ from bild.decoding.adaptive_draft import Pace, Tally
 from bild.decoding.methods import METHODS
 from bild.decoding.policies import rules_for
 from bild.errors import BildError
+from tests import lanes
 from tests.decoding.scripted import END, START, A, drafts, judges, play, writes
 
-many = settings(derandomize=True, deadline=None, max_examples=200, database=None)
+many = lanes.many(200)
 FLAT = DraftCosts(0.01, ((1, 1.0), (32, 1.0)))
 STEEP = DraftCosts(0.3, ((1, 1.0), (2, 2.0), (32, 32.0)))
 MIDDLE = DraftCosts(0.2, ((1, 1.0), (8, 1.2), (32, 2.5)), 0.05)
@@ -32,7 +33,7 @@ tables = st.builds(
 
 
 def shares(tally: Tally) -> tuple[float, float]:
-    """How many steps are sure, and how many drafted tokens stand, as the rule takes them to be."""
+    """Count the steps that are sure, and the drafted tokens that stand, as the rule takes them to be."""
     return 1 - tally.unsure / (tally.steps + 4), (tally.stood + 4) / (tally.stood + tally.fell + 5)
 
 

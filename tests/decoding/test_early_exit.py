@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import ExitRule, Write, Written, adaptive, policy_for
 from bild.decoding import settings as settings_of
+from tests import lanes
 from tests.decoding.scripted import END, START, A, B, play
 
-many = settings(derandomize=True, deadline=None, max_examples=100, database=None)
+many = lanes.many(100)
 
 
 def test_the_threshold_falls_along_the_text_as_equation_5_has_it() -> None:

@@ -1,4 +1,4 @@
-"""What holds for every pair of models and every setting, shown on random ones."""
+"""Laws that hold for every pair of models and every setting, shown on random ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.decoding import (
@@ -19,11 +19,12 @@ from bild.decoding import (
     alone,
     big_little,
 )
+from tests import lanes
 from tests.decoding import restated
 from tests.decoding.settings import bild_rules, speculative_rules
 from tests.decoding.tables import EOS, FB, MAX_DRAFT, MAX_LENGTH, RB, START, Tables, decode, tables
 
-many = settings(derandomize=True, deadline=None, max_examples=120, database=None)
+many = lanes.many(120)
 
 WRITER = st.sampled_from(["large", "small"])
 RULES = st.sampled_from(["paper", "authors"])

@@ -83,6 +83,7 @@ def told(name: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings(method, threshold), thresholds_of(method, threshold)
 
 
+@pytest.mark.spread(60)
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("option", {**OTHER, **THRESHOLDS})
 def test_an_option_changes_the_settings_of_the_methods_that_heed_it_and_of_no_other(name: str, option: str) -> None:

@@ -1,17 +1,18 @@
-"""Which drafted tokens stand, and what the two rule sets mean."""
+"""The drafted tokens that stand, and the meaning of the two rule sets."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.decoding import Verdict
 from bild.decoding.methods import TOKEN_RULES
 from bild.decoding.rules import KEEPS, Rules
 from tests.decoding.settings import bild_rules, rules_of, speculative_rules
+from tests.lanes import many
 
 NLL = st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0, math.inf])
 
@@ -79,7 +80,7 @@ def test_nll_as_the_authors_scan_looks_at_one_token_only() -> None:
     assert kept(nll(2.0, "first"), [5, 6], verdict([4, 6, 4], [2.1, 0.0])) == 0
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@many(300)
 @given(draft=judged(), rb=NLL)
 def test_the_one_keep_does_what_each_rule_says(draft: tuple[list[int], Verdict], rb: float) -> None:
     assert kept(Rules(keep="exact"), *draft) == keep_exact(*draft)
@@ -87,7 +88,7 @@ def test_the_one_keep_does_what_each_rule_says(draft: tuple[list[int], Verdict],
     assert kept(nll(rb, "first"), *draft) == keep_within_first(rb, *draft)
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@many(300)
 @given(draft=judged(), threshold=NLL, top=st.sampled_from([None, 1, 2]))
 def test_a_token_falls_where_its_rejection_score_is_above_the_threshold(
     draft: tuple[list[int], Verdict], threshold: float, top: int | None
@@ -103,7 +104,7 @@ def test_a_token_falls_where_its_rejection_score_is_above_the_threshold(
         assert kept(rules, tokens, told) == next((i for i, fell in enumerate(falls) if fell), len(tokens))
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=150)
+@many(150)
 @given(draft=judged(), rb=NLL)
 def test_the_authors_scan_never_keeps_less_and_what_it_takes_back_is_taken_back_by_both(
     draft: tuple[list[int], Verdict], rb: float
@@ -113,7 +114,7 @@ def test_the_authors_scan_never_keeps_less_and_what_it_takes_back_is_taken_back_
     assert first in (every, len(draft[0]))
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=150)
+@many(150)
 @given(draft=judged())
 def test_a_looser_threshold_keeps_no_less(draft: tuple[list[int], Verdict]) -> None:
     found = [kept(nll(rb), *draft) for rb in (0.0, 0.5, 1.0, 2.0, 5.0, math.inf)]

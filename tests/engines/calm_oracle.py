@@ -12,7 +12,7 @@ import torch
 
 @dataclass
 class Early:
-    """What was written, how deep each token went, and how near a decision was to going the other way."""
+    """The text, the depth of each token, and the distance of the nearest decision from going the other way."""
 
     tokens: list[int] = field(default_factory=list)
     probs: list[float] = field(default_factory=list)

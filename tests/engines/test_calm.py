@@ -55,6 +55,7 @@ def cases(confidence: str, seeds: int) -> list[tuple[list[int], list[float], int
     return made
 
 
+@pytest.mark.spread(4)
 @pytest.mark.parametrize("make", MAKES)
 @pytest.mark.parametrize("confidence", ["state", "softmax"])
 @pytest.mark.parametrize("way", ["row", "matrix"])
@@ -132,6 +133,7 @@ def test_a_threshold_of_one_is_vanilla_to_the_last_bit(make: str, confidence: st
     )
 
 
+@pytest.mark.spread(5)
 @pytest.mark.parametrize("make", MAKES)
 @pytest.mark.parametrize(("confidence", "layers"), [("softmax", 1), ("softmax", 3), ("state", 2), ("state", 4)])
 def test_a_threshold_of_zero_is_the_model_of_the_first_layers(make: str, confidence: str, layers: int) -> None:

@@ -40,7 +40,7 @@ def scaled(module: Any, part: str, factor: float) -> Any:
 
 
 def nlls(made: Engine, *, one_by_one: bool = False) -> list[float]:
-    """Of every token of TEXT, or of every choice where the steps are of one token."""
+    """Return the nlls of every token of TEXT, or of every choice where the steps are of one token."""
     made.start(SOURCE)
     if one_by_one:
         return [nll for token in TEXT for nll in made.step([token]).choice_nll]
@@ -62,6 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("halves")
 
 
+@pytest.mark.spread(5)
 @every_pair
 @pytest.mark.parametrize("dtype", ROUNDING)
 @every_engine
@@ -81,6 +82,7 @@ def test_fused_loses_no_more_than_twice_what_the_library_loses(golden: str, dtyp
     assert ours < 2 * theirs + ROUNDING[dtype]
 
 
+@pytest.mark.spread(8)
 @every_pair
 @pytest.mark.parametrize("dtype", ROUNDING)
 @every_engine
@@ -109,6 +111,7 @@ def test_rewinds_leave_no_trace_in_half_precision(golden: str, dtype: str, folde
 # fp16 holds nothing above 65,504
 
 
+@pytest.mark.spread(2)
 @every_pair
 @pytest.mark.parametrize("one_by_one", [True, False])
 def test_in_fp16_the_second_feed_forward_matrix_keeps_fp32(golden: str, one_by_one: bool, tmp_path: Path) -> None:
@@ -131,6 +134,7 @@ OVERFLOWS = [
 ]
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(("golden", "part"), [(("t5", "mt5")[i % 2], part) for i, part in enumerate(OVERFLOWS)])
 def test_an_overflow_in_fp16_is_told_in_words(golden: str, part: str, tmp_path: Path) -> None:
     module = scaled(large(golden), part, 1e7)
@@ -143,6 +147,7 @@ def test_an_overflow_in_fp16_is_told_in_words(golden: str, part: str, tmp_path: 
             generate(pair, SOURCE, engine=name, rules="paper")
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("golden", ["mt5"])
 @pytest.mark.parametrize("part", ["DenseReluDense.wi", "DenseReluDense.wo", "SelfAttention.v", "EncDecAttention.v"])
 def test_on_the_way_to_an_overflow_there_is_no_nonsense(golden: str, part: str, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def written_apart(make: str) -> list[tuple[int, list[int], Rules, list[int], lis
     return found
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     "make", [pytest.param(make, marks=pytest.mark.slow) if make == "deep-decoder" else make for make in DEEP]
 )

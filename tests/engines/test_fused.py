@@ -56,6 +56,7 @@ def feed(made: Engine, text: Sequence[int], width: int) -> Summary:
     return Summary(choice, choice_nll, token_nll)
 
 
+@pytest.mark.spread(30)
 @every_make
 @pytest.mark.parametrize("width", range(1, 18))
 def test_steps_of_every_width_agree_with_the_library(make: str, width: int) -> None:
@@ -105,6 +106,7 @@ def test_the_probability_of_every_token_agrees(make: str) -> None:
     assert nlls == pytest.approx(expected[list(tokens)].tolist(), rel=RELATIVE)
 
 
+@pytest.mark.spread(6)
 @every_make
 @pytest.mark.parametrize("seed", range(3))
 def test_it_writes_what_generate_writes(make: str, seed: int) -> None:
@@ -167,6 +169,7 @@ def test_texts_beyond_the_largest_relative_position_agree(make: str, width: int)
     agrees(feed(made, text, width)._replace(token_nll=[]), library_logits(module, SOURCE, text), [])
 
 
+@pytest.mark.spread(9)
 @pytest.mark.parametrize("make", SMALL_MAKES)
 @pytest.mark.parametrize("length", [1, 2, MAX_DISTANCE - 1, MAX_DISTANCE + 1, 300, 900])
 def test_sources_of_every_length_agree(make: str, length: int) -> None:

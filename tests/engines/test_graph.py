@@ -76,6 +76,7 @@ def test_any_interleaving_of_steps_and_rewinds_leaves_no_trace() -> None:
         assert fast.length == oracle.length
 
 
+@pytest.mark.spread(4)
 @pytest.mark.parametrize("mean", [1.0, 3.0, 20.0])
 @pytest.mark.parametrize("limit", [1, 2, 7, 10, 20])
 def test_a_draft_that_runs_ahead_is_the_draft_step_by_step(mean: float, limit: int) -> None:
@@ -151,6 +152,7 @@ def test_more_tokens_than_the_widest_step_are_refused() -> None:
         made.step([START] * 129)
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize("make", sorted(MAKES))
 def test_policies_write_the_same_text_as_on_the_library(make: str) -> None:
     large = model(make)

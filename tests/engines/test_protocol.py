@@ -1,4 +1,4 @@
-"""What every engine promises: start, step, rewind, length, draft."""
+"""The promises of every engine: start, step, rewind, length, draft."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.engines import Engine, build_engine
 from bild.errors import BildError
 from tests.engines.tiny import EOS, ROWS, START, engine, ids, library_text, model
+from tests.lanes import many
 
 NAMES = ["fused", "graph", "hf"]
 every_engine = pytest.mark.parametrize("name", NAMES)
@@ -145,7 +146,7 @@ MOVES = st.lists(
     ("name", "make"),
     [*((name, make) for name in ("fused", "graph") for make in ("t5-v1.0", "mt5", "deep-decoder")), ("hf", "mt5")],
 )
-@settings(derandomize=True, deadline=None, database=None, max_examples=25)
+@many(25)
 @given(moves=MOVES)
 def test_no_interleaving_of_steps_and_rewinds_leaves_a_trace(name: str, make: str, moves: list[Any]) -> None:
     made, fed = _engine(name, make), list[int]()

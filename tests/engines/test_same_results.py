@@ -41,6 +41,7 @@ def same(ours: Output, theirs: Output) -> None:
         assert a.token_nll == pytest.approx(b.token_nll, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.spread(5)
 @pytest.mark.parametrize("make", SMALL_MAKES)
 @pytest.mark.parametrize(("rules", "fb", "rb"), [("paper", 0.3, 1.0), ("authors", 0.0, 0.5), ("authors", 0.3, 1.0)])
 def test_bild_writes_the_same_on_both_engines(folder: Path, make: str, rules: str, fb: float, rb: float) -> None:
@@ -49,6 +50,7 @@ def test_bild_writes_the_same_on_both_engines(folder: Path, make: str, rules: st
     same(decode(pair, engine="fused", **options), decode(pair, engine="hf", **options))
 
 
+@pytest.mark.spread(4)
 @pytest.mark.parametrize("make", SMALL_MAKES)
 @pytest.mark.parametrize("method", ["vanilla", "small", "speculative"])
 def test_the_other_methods_write_the_same_on_both_engines(folder: Path, make: str, method: str) -> None:

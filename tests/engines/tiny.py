@@ -103,7 +103,7 @@ def library_logits(module: Any, source: Sequence[int], text: Sequence[int]) -> t
 
 @torch.inference_mode()
 def library_text(module: Any, source: Sequence[int], max_length: int) -> list[int]:
-    """What the library's own `generate()` writes."""
+    """Write a text by the library's own `generate()`."""
     # The default cache is sized by the encoder's layers, and fails where the decoder has more.
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     written = module.generate(

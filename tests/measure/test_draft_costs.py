@@ -18,7 +18,7 @@ from bild.decoding.adaptive_draft import Pace, Tally
 from bild.errors import BildError
 from bild.measure import draft_costs as module
 from bild.measure.draft_costs import POSITION, REPEATS, WIDTHS, costs_of, draft_costs, recorded
-from bild.measure.interleave import Measurement, OpenPoint
+from bild.measure.interleave import Measurement, OpenPoint, placed
 from bild.measure.live import run_live
 from bild.measure.session import measure_points
 from bild.models import Pair
@@ -44,6 +44,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     module._known.clear()
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("engine", ["fused", "hf", "graph"])
 def test_every_width_is_timed_and_the_pair_is_measured_once(
     tiny_pair: Pair, engine: str, monkeypatch: pytest.MonkeyPatch
@@ -155,7 +156,9 @@ def test_a_resumed_point_goes_on_by_the_table_that_it_began_with(
             if begin is not None and held.draft_costs() is None:
                 held.keep_draft_costs(recorded(begin))
             for count in sessions:
-                done = measurement.measure(examples[:count], [OpenPoint(AUTO, loose, held)], 1)
+                done = measurement.measure(
+                    placed(examples[:count], measurement.settings, 0), [OpenPoint(AUTO, loose, held)], 1
+                )
                 list(done)
             return held
 

@@ -10,6 +10,7 @@ import torch
 
 from bild.measure import environment, gpu
 from bild.measure.gpu import Watch, look, uuid_of, watch
+from bild.measure.processes import Sessions
 
 GPU = torch.device("cuda", 0)
 
@@ -126,8 +127,9 @@ def test_it_looks_every_few_seconds_and_only_when_asked(nvml: Nvml, monkeypatch:
     now[0] += 60.0
     assert nvml.asked == asked  # no thread
     assert seen.warning() is None
-    assert environment.disturbed(GPU, None)["busy"] is None
-    assert environment.disturbed(GPU, None)["gpu"]["looks"] == 4
+    told = seen.told()
+    assert told is not None
+    assert told["looks"] == 4
 
 
 def watched(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, change: Any) -> Watch:
@@ -171,13 +173,21 @@ def test_a_shared_card_is_marked(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) ->
 
     seen = watched(nvml, monkeypatch, change)
     assert seen.warning() == "The GPU was shared with 2 other process(es): times are disturbed."
-    gpu._watches[GPU] = seen
-    both = environment.disturbed(GPU, "The machine is busy.")["busy"]
-    assert both == f"The machine is busy. {seen.warning()}"
+    sessions = Sessions(None, None)  # type: ignore[arg-type]
+    sessions.warnings += [seen.warning() or ""] * 2
+    assert sessions.disturbed("The machine is busy.")["busy"] == f"The machine is busy. {seen.warning()}"
 
 
 def test_on_a_cpu_there_is_nothing_to_see() -> None:
     seen = Watch(torch.device("cpu"))
     seen.between()
     assert (seen.told(), seen.warning()) == (None, None)
-    assert environment.disturbed(torch.device("cpu"), None) == {"busy": None}
+    assert Sessions(None, None).disturbed(None) == {"busy": None}  # type: ignore[arg-type]
+
+
+def test_what_is_ours_and_idle_is_nobody_else(nvml: Nvml) -> None:
+    nvml.pids = [7, 8]
+    for idle, expected in ((0, 1), (1, 0)):
+        seen = Watch(GPU, idle)
+        seen.between()
+        assert (seen.told() or {})["other_processes"] == expected

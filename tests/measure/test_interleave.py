@@ -12,7 +12,7 @@ import pytest
 
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.measure import interleave as module
-from bild.measure.interleave import Measurement, OpenPoint
+from bild.measure.interleave import Measurement, OpenPoint, Placed, placed
 from bild.models import Pair
 from bild.results import PointFolder, read_traces
 from bild.tasks import Example, load_task
@@ -77,7 +77,13 @@ def point(tmp_path: Path):
 
 
 def run(watched: Watched, examples: Any, *points: OpenPoint, session: int = 1) -> list[int]:
-    return [index for index, _ in watched.measurement.measure(examples, points, session)]
+    return [each.index for each in watched.measurement.measure(asked(watched.measurement, examples), points, session)]
+
+
+def asked(measurement: Measurement, examples: Any) -> list[Placed]:
+    """The examples in their places, the first ones for the library too, which are easier to read than a random part."""
+    count = measurement.settings.library
+    return [Placed(i, example, count < 0 or i < count) for i, example in enumerate(examples)]
 
 
 def groups(ran: list[str], size: int) -> list[list[str]]:
@@ -117,6 +123,7 @@ def test_a_vanilla_point_is_its_own_baseline(watch, point, examples) -> None:
         assert line.library is None
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(("library", "times"), [(0, 0), (1, 1), (-1, 4)])
 def test_the_library_runs_on_as_many_examples_as_were_asked_for(watch, point, examples, library, times) -> None:
     watched = watch(library=library)
@@ -155,7 +162,7 @@ def test_what_was_measured_is_not_measured_again(watch, point, examples) -> None
 
 def test_both_models_and_every_path_are_warm_before_the_first_example(watch, point, examples) -> None:
     watched, one = watch(warmup=2, library=1), point(BILD)
-    iterator = watched.measurement.measure(examples[:4], [one], 1)
+    iterator = watched.measurement.measure(asked(watched.measurement, examples[:4]), [one], 1)
     next(iterator)
     warm, timed = watched.ran[:-3], watched.ran[-3:]
     assert warm == ["vanilla", "small", "bild", "bild", "bild", "library"] * 2
@@ -171,12 +178,24 @@ def test_sources_are_cut_and_prompted(embedded_pair: Pair, point, examples) -> N
         one = point(SMALL)
         task = TaskConfig(prompt=prompt, source_limit=limit, target_limit=LIMIT)
         measurement = Measurement(embedded_pair, "fused", task, measure)
-        list(measurement.measure(examples[:2], [one], 1))
+        list(measurement.measure(asked(measurement, examples[:2]), [one], 1))
         lengths[prompt, limit] = [s.source_tokens for s in one.folder.samples()]
         cut[prompt, limit] = [s.truncated for s in one.folder.samples()]
     assert lengths["", 4] == [4, 4]
     assert all(a < b for a, b in zip(lengths["", 1024], lengths["Hallo: ", 1024], strict=True))
     assert (cut["", 4], cut["", 1024]) == ([True, True], [False, False])
+
+
+def test_the_library_gets_a_random_part_that_lies_in_that_of_more_examples(examples) -> None:
+    def ids(count: int, library: int, seed: int = 0) -> list[str]:
+        found = placed(examples[:count], MeasureConfig(library=library), seed)
+        assert [(each.index, each.example) for each in found] == list(enumerate(examples[:count]))
+        return [each.example.id for each in found if each.library]
+
+    assert len(ids(8, 3)) == 3
+    assert set(ids(8, 2)) < set(ids(8, 3)) < set(ids(8, 5))
+    assert len({tuple(ids(8, 3, seed)) for seed in range(5)}) > 1  # not the first ones in the data's order
+    assert (ids(8, 0), len(ids(8, -1)), len(ids(4, 32))) == ([], 8, 4)
 
 
 # --- the garbage collector
@@ -206,7 +225,8 @@ def test_the_collector_is_on_again_after_an_exception(watch, point, examples, mo
 
 
 def test_the_collector_is_on_again_where_the_loop_is_left(watch, point, examples) -> None:
-    iterator = watch().measurement.measure(examples, [point(BILD)], 1)
+    measurement = watch().measurement
+    iterator = measurement.measure(asked(measurement, examples), [point(BILD)], 1)
     next(iterator)
     assert not gc.isenabled()
     iterator.close()

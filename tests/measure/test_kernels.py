@@ -16,7 +16,7 @@ from bild.config import MeasureConfig, MethodConfig, RunConfig, TaskConfig, Thre
 from bild.engines import t5
 from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels, kept_or_own
 from bild.engines.layouts import NUMPY_KINDS, PLAIN
-from bild.measure.interleave import Measurement, OpenPoint, by_kernels
+from bild.measure.interleave import Measurement, OpenPoint, by_kernels, placed
 from bild.measure.session import measure_points
 from bild.models import Pair
 from bild.results import PointFolder
@@ -85,7 +85,7 @@ def test_points_that_began_otherwise_are_measured_apart(points: list[OpenPoint],
     points[0].folder.keep_kernels(asdict(ACROSS))
     points[1].folder.keep_kernels(asdict(PLAINLY))
     measurement = Measurement(pair, "fused", TASK, MeasureConfig(warmup=0, library=0))
-    for _ in measurement.measure(load_task(TASK).examples, points, 1):
+    for _ in measurement.measure(placed(load_task(TASK).examples, measurement.settings, 0), points, 1):
         used = pair.weights("large").head.kinds[0] == "torch out-in"
         assert [bool(point.folder.samples()) for point in points] == [True, not used, True]
     assert [len(point.folder.samples()) for point in points] == [3] * 3

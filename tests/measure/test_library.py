@@ -20,6 +20,7 @@ SENTENCES = (
 )
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize("engine", ["fused", "hf"])
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_the_library_writes_what_vanilla_writes(embedded_pair: Pair, sentence: str, engine: str) -> None:

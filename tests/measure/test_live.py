@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.api import generate
@@ -24,13 +24,14 @@ from bild.engines import Engine, Summary
 from bild.errors import BildError
 from bild.measure import live
 from bild.measure.live import PHASES, Run, common_prefix, run_live
+from tests import lanes
 from tests.decoding import restated
 from tests.decoding.settings import bild_rules, speculative_rules
 from tests.decoding.tables import EOS, FB, MAX_DRAFT, MAX_LENGTH, RB, START, Tables, decode, tables
 from tests.engines import tiny
 from tests.golden.sets import OWN, Golden, every_golden
 
-many = settings(derandomize=True, deadline=None, max_examples=100, database=None)
+many = lanes.many(100)
 SOURCE = [5, 6, EOS]
 
 
@@ -150,6 +151,7 @@ def restarting(policy: Policy, source: list[int], engines: dict[str, Engine]) ->
         return decoded
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("name", "make"), [*(("fused", make) for make in tiny.SMALL_MAKES), ("hf", "gated-silu"), ("hf", "mt5")]
 )

@@ -11,6 +11,7 @@ from bild.results import find_records
 from tests.cli.commands import QUICK, call
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(
     "options",
     [

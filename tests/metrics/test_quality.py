@@ -160,7 +160,7 @@ def test_equal_outputs_differ_by_nothing_and_say_as_much_of_others_as_their_numb
         own, size = (found.difference or {})[found.headline], found.scores[found.headline].value
         assert own.value == 0.0
         assert own.low < own.lower < 0 < own.upper < own.high
-        assert own.lower == pytest.approx(-1.645 * 2**0.5 * size / examples, rel=0.1)  # about the rule of three
+        assert -4 * size / examples < own.lower < -2.9 * size / examples  # the rule of three
     exact = quality(metric, POOR, REFERENCES, baseline=POOR, exact=True).difference or {}
     assert set(exact.values()) == {Difference(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)}
 
@@ -171,7 +171,7 @@ def test_differences_are_paired():
     found = quality("bleu", other, REFERENCES, baseline=POOR)
     assert found.difference is not None
     width = found.scores["bleu"].high - found.scores["bleu"].low
-    assert found.difference["bleu"].high - found.difference["bleu"].low < 2**0.5 * width
+    assert found.difference["bleu"].high - found.difference["bleu"].low < 2**0.5 * width / 2
 
 
 # --- refusals

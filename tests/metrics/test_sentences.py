@@ -1,4 +1,4 @@
-"""Where a sentence ends."""
+"""The ends of sentences."""
 
 from __future__ import annotations
 

@@ -65,6 +65,7 @@ BEYOND = {
 }
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize("kind", BEYOND)
 def test_weights_without_a_place_are_refused_by_name(tmp_path: Path, good: Path, kind: str) -> None:
     name, shape = BEYOND[kind]

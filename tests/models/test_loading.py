@@ -119,6 +119,7 @@ def padded(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return load(large, small)
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize("engine", ["fused", "hf"])
 @pytest.mark.parametrize("method", ["vanilla", "bild", "speculative"])
 def test_ids_beyond_the_smaller_vocabulary_are_never_chosen(padded: Pair, engine: str, method: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from, what is asked of the hub, and its fingerprint."""
+"""The origin of a checkpoint, the questions to the hub, and its fingerprint."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from bild.results.predicted import (
     predicted_to_json,
 )
 from bild.results.prices import PriceError
-from bild.sweep.config import SweptPoint
+from bild.sweep.grid import SweptPoint
 from tests.records import make_record
 
 LIKE = make_record()
@@ -47,13 +47,20 @@ def recorded(method: MethodConfig, threshold: ThresholdConfig) -> PredictedPoint
     return dataclasses.replace(guess(0.5, 1.0), label=label(own, values), method=own, threshold=values)
 
 
-def put_sweep(pair: Path, name: str, created: str, points: Sequence[PredictedPoint], tree: str = "1" * 64) -> Path:
+def put_sweep(
+    pair: Path,
+    name: str,
+    created: str,
+    points: Sequence[PredictedPoint],
+    tree: str = "1" * 64,
+    examples: int = LIKE.quality.examples,
+) -> Path:
     """A sweep under the conditions of `make_sweep`, in the folder of a pair, and an empty folder for its tree."""
     (pair / "tree" / tree[:SHORT]).mkdir(parents=True, exist_ok=True)
     made = Predicted(
         schema=PREDICTED_SCHEMA, hash=name * 64, tree=tree, task=LIKE.task.name, pair=LIKE.pair.name,
         machine={key: LIKE.environment["machine"][key] for key in ("fingerprint", "name")}, packages={},
-        engine=LIKE.engine, examples=LIKE.latency.examples, data_hash=LIKE.task.data["hash"],
+        engine=LIKE.engine, examples=examples, data_hash=LIKE.quality.data,
         metric=Metric(LIKE.quality.headline, LIKE.headline.signature), confidence=0.95,
         prices=PriceError(0.1, 0.1, 0), created=created, finished=True, points=list(points),
     )  # fmt: skip

@@ -191,6 +191,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_the_same_result_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     write_bench(result(), tmp_path / "json" / "x.json")
     assert read_bench(tmp_path / "json" / "x.json") == result()
@@ -206,6 +207,7 @@ def test_the_same_result_gives_the_same_bytes_in_another_process(tmp_path: Path)
     assert list(digests(here)) == ["t5-small-fp32-cpu.png", "t5-small-fp32-cpu.svg"]
 
 
+@pytest.mark.slow
 def test_a_figure_takes_no_torch(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"

@@ -59,7 +59,7 @@ def test_folders_without_anything_alike_are_refused(folders: tuple[Path, Path], 
 def test_other_weights_or_examples_are_not_alike() -> None:
     assert alike(make_record(), make_record(**OTHER))
     assert not alike(make_record(), make_record(pair__large__fingerprint="x"))
-    assert not alike(make_record(), make_record(latency__examples=100))
+    assert not alike(make_record(), make_record(quality__examples=100))
     left, right = make_section(make_sweep()), make_section(make_sweep(method__max_draft=4))
     assert [one.label for one, _ in like_points(left, right)] == []
 

@@ -24,6 +24,7 @@ def test_an_import_takes_no_torch_and_nothing_slow(statement: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_whole_report_takes_no_torch(tmp_path: Path) -> None:
     statement = (
         "from pathlib import Path; from tests.records import make_sweep; from bild.results import *\n"

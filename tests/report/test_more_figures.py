@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bild.config import MethodConfig, ThresholdConfig
 from bild.report import contents, make_section
 from bild.report.figure import Missing, Sheet
 from bild.report.figures import sheets_of
 from bild.report.figures.curves import ablation_sheet, early_exit_sheet, kind, relative
-from bild.report.figures.heat import grid
+from bild.report.figures.forecasts import predicted_sheet
+from bild.report.figures.heat import grids_of, heat_sheet
 from bild.report.figures.rounds import by_place, gains, lengths, wilson
-from bild.report.figures.times import predicted_sheet, shares, times_of
+from bild.report.figures.times import shares, times_of
 from bild.report.format import label
 from bild.report.report import write_contents
 from bild.report.sections import find_sections
+from bild.results import Interval
+from bild.results.predicted import Agreement, Forecast, PredictedSeconds
 from tests.records import make_point, make_record, make_sweep
 from tests.report.folders import put, round_of
 from tests.report.sweeps import guess
+from tests.report.sweeps import recorded as swept
 
 ROUNDS = [[round_of(1, 4, 4), round_of(6, 4, 2), round_of(9, 0, 0, "unsure")], [round_of(1, 3, 3, "eos", None)]]
 
@@ -74,12 +80,41 @@ def test_the_parts_of_the_time_sum_to_one() -> None:
 
 def test_the_grid_holds_the_points_that_share_their_switches() -> None:
     other = make_point("bild", 0.6, 2.0, 4, 9.9, 1.0, 0, 0)
-    cells, switches = grid(make_section([*make_sweep(), other]), [guess(0.6, 2.0), guess(0.1, 2.0)])
-    assert len(cells) == 11
+    found = grids_of(make_section([*make_sweep(), other]), [guess(0.6, 2.0), guess(0.1, 2.0)])
+    small, large = sorted(found, key=lambda grid: len(grid.cells))
+    cells, axes, switches = large
+    assert axes == ("fb", "rb")
+    assert (len(cells), len(small.cells)) == (11, 1)
+    assert (large.spans, small.spans) == (True, False)
     assert cells[0.6, 2.0] == (39.61, 1.6, True)
     assert cells[0.1, 2.0] == (39.5, 1.5, False)
     assert switches.startswith("BiLD")
     assert switches.endswith("drafts of up to 10")
+
+
+@pytest.mark.parametrize(
+    ("settings", "axes", "group"),
+    [
+        ([MethodConfig("lenience", max_draft=k) for k in (4, 8)], ("alpha", "max_draft"), "lenience alpha"),
+        ([MethodConfig("dynamic", max_draft=k) for k in (4, 8)], ("fb", "max_draft"), "dynamic fb"),
+        ([MethodConfig("bild", keep="share")], ("fb", "alpha"), "BiLD fb/alpha, keep=share, drafts of up to 10"),
+    ],
+)
+def test_a_grid_may_be_of_any_stop_and_keep_rule(
+    settings: list[MethodConfig], axes: tuple[str, str], group: str
+) -> None:
+    own = [ThresholdConfig(fb=fb, alpha=alpha) for fb in (0.3, 0.6) for alpha in (0.1, 0.2)]
+    if settings[0].name == "lenience":
+        own = [ThresholdConfig(alpha=alpha) for alpha in (0.1, 0.2)]
+    elif settings[0].name == "dynamic":
+        own = [ThresholdConfig(fb=fb) for fb in (0.3, 0.6)]
+    found = [swept(method, threshold) for method in settings for threshold in own]
+    (grid,) = grids_of(make_section(make_sweep()[:1]), found)
+    assert (grid.axes, grid.group, len(grid.cells)) == (axes, group, 4)
+    sheet = heat_sheet(make_section(make_sweep()), found)
+    assert isinstance(sheet, Sheet)
+    assert "BiLD fb/rb" in sheet.caption  # what was measured goes first
+    assert "4 settings with other switches not shown" in sheet.caption
 
 
 def test_ablations_are_told_by_their_thresholds() -> None:
@@ -109,8 +144,25 @@ def test_measured_against_predicted_pairs_the_same_settings() -> None:
     section = make_section(make_sweep())
     found = predicted_sheet(section, [guess(0.6, 2.0), guess(0.1, 2.0)])
     assert isinstance(found, Sheet)
-    assert found.caption.startswith("1 point; predicted less measured: ")
+    assert found.caption.startswith("1 point. Predicted over measured speedup: settled beside the measurement, so no")
     assert isinstance(predicted_sheet(section, []), Missing)
+
+
+def test_predictions_of_before_are_judged_apart_from_the_settled_ones() -> None:
+    section = make_section(make_sweep(latency__examples=40))
+    forecast = Forecast(PredictedSeconds(0.2, 0.19, 0.21), Interval(2.0, 1.9, 2.1))
+    before = guess(0.6, 2.0, 1.62, before=forecast)  # measured: 1.6
+    seen = Agreement(40, 1.9, Interval(1.78, 1.76, 1.8), 0.2, 0.21, False, 1.8, 0.205)
+    found = predicted_sheet(section, [before, guess(0.6, 4.0, before=forecast, agreement=seen)])
+    assert isinstance(found, Sheet)
+    off = [2.0 / 1.6 - 1, 1.9 / 1.78 - 1]
+    bias, scatter = 100 * statistics.mean(off), 100 * statistics.stdev(off)
+    assert f"before the measurement: bias {bias:+.1f} % (mean), scatter {scatter:.1f} % (sd about it)" in found.caption
+    assert "settled by prices taken beside it: bias +1.2 % (mean), scatter 0.1 %" in found.caption
+    assert "!: 2 whose intervals do not meet" in found.caption
+    figure = found.draw()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["!", "!"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["!"]  # of other examples, ms say nothing
 
 
 def test_the_points_that_stand_for_a_section_are_its_picks_and_its_front() -> None:

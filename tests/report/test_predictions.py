@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bild.report import contents, make_section
-from bild.report.figures.heat import grid
+from bild.report.figures.heat import grids_of
 from bild.report.page import page_data
 from bild.report.predictions import not_measured
 from bild.report.report import Contents, write_contents
@@ -83,7 +83,5 @@ def test_a_prediction_is_of_its_switches_as_much_as_of_its_thresholds() -> None:
     section = make_section([make_record()])
     other = guess(0.6, 2.0, method__unsure="verify")
     assert not_measured(section, [guess(0.6, 2.0), guess(0.1, 2.0), other]) == [guess(0.1, 2.0), other]
-    assert list(grid(section, [guess(0.1, 2.0), guess(0.2, 2.0, method__unsure="verify")])[0]) == [
-        (0.6, 2.0),
-        (0.1, 2.0),
-    ]
+    grid, _ = grids_of(section, [guess(0.1, 2.0), guess(0.2, 2.0, method__unsure="verify")])
+    assert list(grid.cells) == [(0.6, 2.0), (0.1, 2.0)]

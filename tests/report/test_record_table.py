@@ -6,21 +6,24 @@ import math
 import pytest
 from rich.console import Console
 
-from bild.report import make_section, markdown, summary_table
-from bild.results import Interval, Record, Threshold
-from bild.results.parts import Stationarity
-from tests.records import SIGNATURE, made_method, make_point, make_record, make_sweep
+from bild.report import make_section, markdown, points_table
+from bild.results import Difference, Interval, Record, Threshold
+from bild.results.parts import Library, SessionPace, Stationarity
+from tests.records import SIGNATURE, SWEEP, made_difference, made_method, make_point, make_record, make_sweep
 
 
-def printed(records: list[Record], width: int = 100) -> str:
-    console = Console(width=width, record=True, file=None, quiet=False, force_terminal=False)
+def printed(records: list[Record], width: int | None = None, margin: float = 0.5) -> str:
+    """The table as a pipe has it, or as a terminal of this width."""
+    table = points_table(make_section(records, margin=margin), brief=True)
+    table = table if width is None else table.within(width)
+    console = Console(width=width or table.width, force_terminal=False)
     with console.capture() as capture:
-        console.print(summary_table(make_section(records)).rich())
+        console.print(table.rich())
     return capture.get()
 
 
 def row(text: str, name: str) -> list[str]:
-    (line,) = [line for line in text.splitlines() if f" {name} " in line.split("Fastest")[0] and "±" in line]
+    (line,) = [line for line in text.splitlines() if f" {name} " in line.split("astest")[0] and "±" in line]
     return [cell for cell in line.replace("*", " ").split("  ") if cell.strip()]
 
 
@@ -30,9 +33,12 @@ def test_a_row_has_every_number_of_its_point() -> None:
         "BiLD 0.6/4",
         "39.1 ±0.9",
         "-1.20 ±0.20",
+        "refuted",
         "1.78 ±0.02",
+        "1 session",
         "5.93 ±0.24",
         "5.44",
+        "160/300/520?",
         "5.90",
         "0.97",
         "7.77",
@@ -44,14 +50,17 @@ def test_anchors_show_what_they_have() -> None:
     assert [cell.strip() for cell in row(text, "vanilla")[1:]] == [
         "40.3 ±0.9",
         "–",
+        "–",
         "1.00",
+        "–",
         "3.33 ±0.13",
         "9.69",
+        "160/300/520?",
         "–",
         "–",
         "1.00",
     ]
-    assert [cell.strip() for cell in row(text, "small")[5:]] == ["3.71", "–", "–", "–"]
+    assert [cell.strip() for cell in row(text, "small")[7:]] == ["3.71", "160/300/520?", "–", "–", "–"]
 
 
 def test_points_on_the_front_are_starred() -> None:
@@ -67,7 +76,7 @@ WIDE = [
         method__max_draft=12,
         threshold__fb=0.65,
         threshold__rb=math.inf,
-        quality__difference={"bleu": Interval(-12.345, -12.36, -12.33)},
+        quality__difference={"bleu": made_difference(-12.345, -12.36, -12.33)},
         latency__speedup__total=Interval(12.3456, 12.344, 12.347),
         latency__ms_per_token=1234.5,
         hash=hash_,
@@ -79,10 +88,10 @@ WIDE = [
 def names(text: str) -> list[str]:
     """The names in the first column, unfolded: they begin at the fourth column, after the mark of the front."""
     found: list[str] = []
-    end = text.index("Switches that differ") if "Switches that differ" in text else text.index("* on the Pareto front")
+    end = text.index("Switches that differ") if "Switches that differ" in text else text.index("* on the front")
     for line in text[text.index("───") : end].splitlines()[1:]:
-        part = line[3:].split("  ")[0].strip()
-        if "±" in line:
+        part, *cells = (cell.strip() for cell in line[3:].split("  "))
+        if any(cells):
             found.append(part)
         elif part:
             found[-1] += f" {part}"
@@ -90,16 +99,70 @@ def names(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("records", [make_sweep(), WIDE, [make_record(latency__library=None)]])
-def test_a_hundred_columns_are_enough(records: list[Record]) -> None:
-    text = printed(records)
-    assert max(map(len, text.splitlines())) <= 100
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_shows_a_line_a_point_and_says_what_has_no_room(records: list[Record], width: int) -> None:
+    text = printed(records, width)
+    assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert names(text) == make_section(records).names()
+    assert "No room for: " in text
+    assert "--wide shows" in text
+    assert "No room for" not in printed(records)
+
+
+def test_sixty_columns_hold_what_a_claim_needs() -> None:
+    lines = printed(make_sweep(), 60).splitlines()
+    (line,) = [line for line in lines if "BiLD 0.6/4" in line and "refuted" in line]
+    assert line.split() == ["*", "BiLD", "0.6/4", "-1.20", "±0.20", "refuted", "1.78", "±0.02"]
 
 
 def test_a_long_name_is_folded_between_its_words() -> None:
-    lines = [line[3:].split("  ")[0].strip() for line in printed(WIDE).splitlines()]
-    assert lines[lines.index("BiLD 0.65/∞") :][:2] == ["BiLD 0.65/∞", "k12 #aaaaaa"]
+    lines = [line[3:].split("  ")[0].strip() for line in printed(WIDE, 60).splitlines()]
+    assert lines[lines.index("BiLD 0.65/∞ k12") :][:2] == ["BiLD 0.65/∞ k12", "#aaaaaa"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (made_difference(-0.1, -0.3, 0.1), "shown"),
+        (made_difference(-1.2, -1.4, -1.0), "refuted"),
+        (made_difference(-0.3, -0.9, 0.3), "undecided +"),
+    ],
+)
+def test_a_verdict_stands_beside_each_difference(difference: Difference, words: str) -> None:
+    assert f" {words}" in printed([make_record(quality__difference={"bleu": difference})])
+    assert "shown" in row(printed([make_record(quality__difference={"bleu": difference})], margin=2.0), "BiLD 0.6/2")[3]
+
+
+def test_quality_and_speed_have_a_count_each() -> None:
+    records = make_sweep(latency__examples=40)
+    text = printed(records)
+    assert "n=888" in text.splitlines()[4]
+    assert "n=40" in text.splitlines()[4]
+    records[3] = make_point(*SWEEP[3], latency__examples=12)
+    assert " timed " in printed(records).splitlines()[4]
+    assert "12 to 40 timed examples" in " ".join(printed(records).split())
+
+
+def test_sessions_are_told_with_their_spread() -> None:
+    several = [SessionPace(number, 200, 9.6, 1.6, 1.0) for number in range(5)]
+    text = " ".join(printed(make_sweep(latency__sessions=several, latency__between=0.021, sessions=5)).split())
+    assert " 2.1 % (5) " in text
+    assert "5 sessions, whose spread is in the interval." in text
+    assert "1 session: the machine's state is not in the interval." in " ".join(printed(make_sweep()).split())
+
+
+def test_what_is_slower_than_the_library_is_not_recommended_without_saying_so() -> None:
+    slow = [
+        make_point(*row, latency__library=Library(32, 30.0, 32.1, Interval(0.5 * row[4], 0.4 * row[4], 0.6 * row[4])))
+        for row in SWEEP
+    ]
+    text = " ".join(printed(slow).split())
+    assert (
+        "Fastest shown within 0.5 of vanilla: BiLD 0.8/3 (1.64 ±0.02×, slower than the library's generate(): 0.82×"
+        in text
+    )
+    assert "slower than" not in printed(make_sweep())
 
 
 def test_switches_that_differ_are_told() -> None:
@@ -115,9 +178,10 @@ def test_the_footer_says_what_a_reader_must_know() -> None:
         "fp32",
         "fused engine",
         "888 examples",
-        "95 % bootstrap intervals over examples (1,000 draws)",
-        "Fastest BiLD at no loss: BiLD 0.9/2 (1.53 ±0.02)",
-        "at a loss of 1 point at most: BiLD 0.7/4 (1.73 ±0.02)",
+        "95 % intervals",
+        "Fastest shown within 0.5 of vanilla: BiLD 0.8/3 (1.64 ±0.02×). Picked on these examples and not confirmed",
+        "as the paper chose, fastest BiLD at no loss: BiLD 0.9/2 (1.53 ±0.02×)",
+        "at a loss of 1 point at most: BiLD 0.7/4 (1.73 ±0.02×)",
         "git 4f2a9c1d0b",
         "32 examples",
     ):
@@ -135,7 +199,7 @@ def test_warnings_are_shown() -> None:
     assert "Warning: the machine slowed down by 20 % (small)" in text
     assert "Note: 1 source cut at the length limit. (speculative k10)" in text
     assert "vanilla has no record of its own" in text
-    assert "Fastest BiLD at no loss: none" in text
+    assert "fastest BiLD at no loss: none" in text
     assert "Warning" not in printed(make_sweep())
 
 
@@ -160,8 +224,8 @@ def test_markdown_has_the_same_rows_with_the_ends_of_the_intervals() -> None:
     assert len(lines) == len(records) + 2
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert (
-        "| \\* | BiLD 0.6/4 | 39.13 [38.22, 40.07] | -1.200 [-1.404, -1.006] | 1.780 [1.760, 1.800] "
-        "| 5.927 [5.690, 6.164] | 5.44 | 5.90 | 0.97 | 7.77 | "
+        "| \\* | BiLD 0.6/4 | 39.13 [38.22, 40.07] | -1.200 [-1.404, -1.006] | refuted "
+        "| 1.780 [1.760, 1.800] | 1 session | 5.927 [5.690, 6.164] | 5.44 | 160/300/520? | 5.90 | 0.97 | 7.77 | "
     ) in text.replace("\\[", "[").replace("\\]", "]")
     assert text.startswith("## iwslt2017 (validation), pair mt5-aligned, BLEU\n")
     assert SIGNATURE.replace("|", "\\|") in text

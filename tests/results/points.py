@@ -1,4 +1,4 @@
-"""What the tests of a point's folder share: numbered samples and rounds, and a process that writes until killed."""
+"""Parts that the tests of a point's folder share: numbered samples and rounds, and a process to be killed."""
 
 from __future__ import annotations
 

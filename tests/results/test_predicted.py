@@ -14,6 +14,8 @@ from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,
     Agreement,
+    Forecast,
+    Judgement,
     Metric,
     Predicted,
     PredictedPoint,
@@ -36,7 +38,8 @@ def make_predicted() -> Predicted:
     never = Threshold(0.6, math.inf)
     points = [
         PredictedPoint(record.label, record.method, record.threshold, quality, record.counts, seconds, speedup, True,
-                       chosen="front", measured="bild-fb0.6-rb2-0123456789", agreement=measured),
+                       chosen="front", measured="bild-fb0.6-rb2-0123456789", agreement=measured,
+                       before=Forecast(PredictedSeconds(0.5, 0.4, 0.6), Interval(1.7, 1.5, 1.9))),
         PredictedPoint("bild-fb0.6-rbinf", record.method, never, quality, record.counts, seconds, speedup, False),
     ]  # fmt: skip
     return Predicted(
@@ -57,6 +60,7 @@ def make_predicted() -> Predicted:
         finished=True,
         points=points,
         marked=["validation-3"],
+        before=PriceError(0.2, 0.1, 0),
     )
 
 
@@ -75,7 +79,7 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"points": {}}, "points must be a list"),
-        ({"schema": 9}, "schema must be 2"),
+        ({"schema": 9}, "schema must be 3"),
         ({"examples": "many"}, "examples must be an integer"),
         ({"points": [{}]}, "points.0.label is missing"),
     ],
@@ -90,3 +94,26 @@ def test_another_file_is_refused_in_one_sentence(tmp_path: Path, change: dict[st
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(BildError, match="could not be read"):
         read_predicted(tmp_path / PREDICTED)
+
+
+def test_a_bias_that_all_points_share_is_told_apart_from_scatter() -> None:
+    def seen(predicted: float, measured: float, settled: float | None = None) -> Agreement:
+        return Agreement(9, predicted, Interval(measured, measured, measured), 1.0, 1.0, True, settled)
+
+    assert Judgement.of([]) is None
+    assert Judgement.of([seen(1.1, 1.0, 1.0), seen(2.2, 2.0, 2.0)]) == Judgement(
+        2, pytest.approx(0.1), pytest.approx(0)
+    )
+    assert Judgement.of([seen(1.1, 1.0, 1.0), seen(2.2, 2.0)], settled=True) == Judgement(1, 0.0, 0.0)
+    mixed = Judgement.of([seen(1.1, 1.0), seen(0.9, 1.0)])
+    assert mixed == Judgement(2, pytest.approx(0.0), pytest.approx(0.1414, abs=1e-4))
+
+
+def test_older_files_are_read(tmp_path: Path) -> None:
+    plain = json.loads(predicted_to_json(make_predicted()))
+    del plain["before"]
+    for point in plain["points"]:
+        point.pop("before")
+    (tmp_path / PREDICTED).write_text(json.dumps(plain | {"schema": 2}))
+    found = read_predicted(tmp_path / PREDICTED)
+    assert (found.schema, found.before, found.points[0].before) == (PREDICTED_SCHEMA, None, None)

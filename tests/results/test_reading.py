@@ -82,8 +82,8 @@ DIFFERENT: list[tuple[str, Any, str]] = [
     ("task__prompt", "translate: ", "task.prompt"),
     ("task__source_limit", 512, "task.source_limit"),
     ("task__target_limit", 64, "task.target_limit"),
-    ("task__data__hash", "ff" * 32, "task.data.hash"),
-    ("latency__examples", 100, "latency.examples"),
+    ("quality__data", "ff" * 32, "quality.data"),
+    ("quality__examples", 100, "quality.examples"),
     ("pair__large__fingerprint", "other", "pair.large.fingerprint"),
     ("pair__small__fingerprint", "other", "pair.small.fingerprint"),
     ("intervals__confidence", 0.9, "intervals.confidence"),
@@ -208,3 +208,8 @@ def test_the_example_is_read_whichever_version_wrote_it() -> None:
 def test_an_empty_frame_has_no_rows() -> None:
     records: list[Record] = []
     assert len(to_frame(records)) == 0
+
+
+def test_points_that_were_judged_on_the_same_examples_may_be_timed_on_fewer() -> None:
+    fewer = make_record(latency__examples=40, task__data__hash="ee" * 32, quality__origin="tree")
+    assert comparable(make_record(), fewer) == []

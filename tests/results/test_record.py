@@ -123,6 +123,7 @@ def test_large_widths_have_integer_keys_again() -> None:
     assert from_json(to_json(record)).counts.large_widths == {1: 3, 11: 40}
 
 
+@pytest.mark.spread(20)
 @pytest.mark.parametrize("field", FLOATS)
 @pytest.mark.parametrize(("value", "said"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite")])
 def test_no_number_but_a_finite_one_is_written(field: str, value: float, said: str) -> None:
@@ -179,6 +180,7 @@ def test_a_missing_field_is_named(field: str) -> None:
     assert not VALIDATOR.is_valid(plain)
 
 
+@pytest.mark.spread(40)
 @pytest.mark.parametrize("wrong", [[], {}, True])
 @pytest.mark.parametrize("field", [field for field in ALL if field not in OPTIONAL])
 def test_a_field_of_the_wrong_type_is_named(field: str, wrong: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bild.config import MethodConfig, ThresholdConfig
 from bild.results.parts import Interval
 from bild.results.predicted import PredictedPoint, PredictedScore, PredictedSeconds
-from bild.sweep.config import BASELINE, GRID, PUBLISHED, SweptPoint
+from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint
 from bild.sweep.measure_front import choose
 from bild.sweep.predict import Candidate
 from tests.records import make_record

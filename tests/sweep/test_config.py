@@ -11,16 +11,8 @@ from bild.cli import compose, options
 from bild.cli.compose import published_settings
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.sweep.config import (
-    BASELINE,
-    GRID,
-    PUBLISHED,
-    Goal,
-    GridConfig,
-    SweepConfig,
-    SweptPoint,
-    grid_points,
-)
+from bild.sweep.config import Goal, GridConfig, SweepConfig
+from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint, grid_points
 from tests.cli.commands import call
 
 
@@ -44,6 +36,7 @@ def test_the_papers_grid_goes_by_the_kind_of_task(task: str, fb: list[float], rb
     assert other.axes(config.method, config.task.kind) == {"fb": [0.1], "rb": rb}
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize(
     ("typed", "labels"),
     [
@@ -97,19 +90,20 @@ def test_the_papers_settings_are_composed_from_its_experiments() -> None:
     assert published_settings("embedded", "embedded") == []
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("typed", "goal", "told"),
     [
         ("find=speedup margin=1", Goal("speedup", 1.0), "sweep.find=speedup sweep.margin=1"),
-        ("find=speedup", Goal("speedup", 1.0), "sweep.find=speedup sweep.margin=1"),
+        ("find=speedup", Goal("speedup", 0.5), "sweep.find=speedup sweep.margin=0.5"),
         ("find=speedup margin=0", Goal("speedup", 0.0), "sweep.find=speedup sweep.margin=0"),
         ("find=speedup margin=-0.5", Goal("speedup", -0.5), "sweep.find=speedup sweep.margin=-0.5"),
         ("find=quality at_least=1.8", Goal("quality", 1.8), "sweep.find=quality sweep.at_least=1.8"),
-        ("find=front", Goal("front"), "sweep.find=front"),
+        ("find=front", Goal("front", 0.5), "sweep.find=front"),
     ],
 )
 def test_goals(typed: str, goal: Goal, told: str) -> None:
-    found = sweep(*(f"sweep.{option}" for option in typed.split())).sweep.goal
+    found = sweep(*(f"sweep.{option}" for option in typed.split())).sweep.goal(0.5)
     assert found == goal
     assert str(found) == told
 
@@ -125,6 +119,7 @@ def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
     assert firsts(GridConfig(fb=[0.5], rb=[2]), MethodConfig(first="small")) == ["small"]
 
 
+@pytest.mark.spread(10)
 @pytest.mark.parametrize(
     ("arguments", "beginning"),
     [

@@ -55,6 +55,7 @@ def test_as_many_as_fit() -> None:
     assert Resources(1, 10, gpu=True).fitting(processors=8, memory=1000, gpus=3) == 3
 
 
+@pytest.mark.slow
 def test_ray_is_imported_for_workers_only() -> None:
     script = "import bild.sweep.drive, bild.sweep.distributed, sys; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
@@ -218,10 +219,11 @@ def test_a_missing_checkpoint_names_the_worker(tmp_path: Path) -> None:
 
     from bild.config import Checkpoints
     from bild.sweep.distributed import Job, Worker
+    from bild.tree.store import Head
 
     config = SweepConfig(engine=EngineConfig(device="cpu"))
     absent = Checkpoints(str(tmp_path / "no-large"), str(tmp_path / "no-small"))
-    job = Job(config, absent, "", {"identity": {"device": "cpu"}}, POINTS)
+    job = Job(config, absent, "", Head(2, "", {"device": "cpu"}, {}, {}), POINTS)
     with pytest.raises(BildError, match=f"^The worker on {socket.gethostname()} cannot grow trees: .*no-large"):
         Worker().open(job)
 

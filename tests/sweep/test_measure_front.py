@@ -12,7 +12,8 @@ import pytest
 
 from bild.config import MeasureConfig, MethodConfig, ThresholdConfig
 from bild.results.sample import PhaseTimes, Sample, VanillaRun
-from bild.sweep.config import BASELINE, GRID, GridConfig, SweptPoint
+from bild.sweep.config import GridConfig
+from bild.sweep.grid import BASELINE, GRID, SweptPoint
 from bild.sweep.measure_front import MeasuredFront, relative_width
 from bild.sweep.predict import Candidate
 from tests.records import make_sample
@@ -28,6 +29,9 @@ class Folder:
 
     def samples(self) -> list[Sample]:
         return self.done
+
+    def sessions(self) -> dict[int, Any]:
+        return {}
 
     def measure(self, ids: list[str]) -> None:
         for name in ids[len(self.done) :]:

@@ -92,6 +92,7 @@ def test_every_prediction_is_what_runs_live(swept: tuple[Path, str], label: str)
     assert own.counts.small_passes == replay.counts.small_passes == record.counts.small_passes
 
 
+@pytest.mark.slow
 def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str]) -> None:
     cwd, _ = swept
     (section,), _ = find_sections(cwd / "results")
@@ -102,6 +103,7 @@ def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str]) -> 
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_a_found_point_is_told_with_the_command_that_runs_it(swept: tuple[Path, str]) -> None:
     cwd, _ = swept
     methods = ["sweep.methods=[cascade]", "sweep.find=speedup", "sweep.margin=100"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from bild.bench import roofline as rates
 from bild.cli import compose
 from bild.cli.compose import shapes
 from bild.config import Checkpoints
-from bild.sweep import plan
-from bild.sweep.config import SweepConfig, grid_points
-from bild.sweep.plan import Plan, Span, Stored
+from bild.sweep import plan, sizes
+from bild.sweep.config import SweepConfig
+from bild.sweep.grid import grid_points
+from bild.sweep.plan import Plan, Sessions, Stored
+from bild.sweep.show_plan import planned_and_taken
+from bild.sweep.stages import Span, Taken, factors, keep, taken_before, texts_of
 from tests.cli.commands import call
 
 EXAMPLES = {"iwslt2017": "888", "wmt14": "3,000", "xsum": "11,332", "cnndm": "13,368"}
@@ -24,10 +28,11 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty cache, no network, and a probe that is over at once."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(plan, "_PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(sizes, "_PROBE_SECONDS", 0.0)
     monkeypatch.setattr(rates, "_LONG_ENOUGH_NS", 0)
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("task", EXAMPLES)
 def test_a_plan_of_each_of_the_four_tasks_offline(task: str, tmp_path: Path) -> None:
     done = call("bild.sweep.__main__", f"task={task}", "plan=only", cwd=tmp_path)
@@ -40,6 +45,8 @@ def test_a_plan_of_each_of_the_four_tasks_offline(task: str, tmp_path: Path) -> 
         "the tree:",
         "live:",
         "in all:",
+        "sessions a stage:",
+        "a claim of at most 0.5 lost takes about",
         "disk:",
         "memory:",
     ):
@@ -59,7 +66,7 @@ def test_sizes_follow_from_names(model: str, large: float, small: float) -> None
     config = compose([f"model={model}"], "sweep", SweepConfig)
     checkpoints = config.model.fit(config.task)
     assert checkpoints is not None
-    found = plan.model_sizes(checkpoints, None, shapes())
+    found = sizes.model_sizes(checkpoints, None, shapes())
     assert found is not None
     assert [size.weights for size in found] == pytest.approx([large, small], rel=0.01)
 
@@ -73,32 +80,63 @@ def planned(*overrides: str) -> Plan:
 def test_the_numbers_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plan, "probe", lambda *_: (10.0, 100.0))
     found = planned("task=xsum", "model=t5-large", "sweep=quick", f"results={tmp_path}/none")
-    stages = found.stages
-    assert stages is not None
+    assert found.text is not None
+    text, stages = found.text[0], found.stages
     assert (len(found.points), found.measured, found.examples) == (24, 9, 11_332)
-    assert found.stored == Stored(tmp_path / "none" / "xsum" / "t5-large", [], 0, 0, [])
+    assert found.stored == Stored(tmp_path / "none" / "xsum" / "t5-large", [], 0, 0, [], [])
     # 28 tokens, each of which reads T5-large's decoder in fp32; and 302 M weights of an encoder by 540 source tokens.
     least = 28 * 0.174 + 2 * 302e6 * 540 / 100e9
-    assert (stages.text.low, stages.text.high) == pytest.approx((1.2 * least, 2.5 * least), rel=0.05)
-    assert stages.vanilla.low == pytest.approx(11_332 * stages.text.low)
-    assert stages.tree.high == pytest.approx(4 * stages.vanilla.high)
-    assert stages.live == Span(900.0, 900.0)  # the quarter of an hour that sweep=quick gives it
-    assert stages.total.high == stages.tree.high + 900.0
-    assert stages.every.low == pytest.approx(24 * stages.vanilla.low)
+    assert (text.low, text.high) == pytest.approx((1.2 * least, 2.5 * least), rel=0.05)
+    assert (stages["tree"].low, stages["tree"].high) == pytest.approx((0.5 * 11_332 * text.low, 4 * 11_332 * text.high))
+    # The quarter of an hour that sweep=quick gives it holds less than the first stage, which is measured anyway.
+    first = 32 * (9 + 1 + 2) + 2 * 32
+    assert stages["live"].low == pytest.approx(0.4 * first * text.low + 5 * 4)
+    assert stages["live"].high == pytest.approx(1.2 * first * text.high + 10 * 30)
     assert found.weights_bytes == pytest.approx(2 * 4 * (738e6 + 60.5e6), rel=0.01)
     assert found.lengths_source == "conf/sweep.yaml"
 
 
+def test_a_claim_takes_examples_and_sessions(tmp_path: Path) -> None:
+    found = planned("task=xsum", "model=t5-large", "sweep=quick", f"results={tmp_path}/none", "measure.margin=1")
+    assert (found.claim.margin, found.claim.source) == (1.0, "an assumption")
+    assert found.claim.examples == math.ceil((2.4865 * found.claim.sd) ** 2)
+    assert found.sessions.width == pytest.approx(2.776 * 0.02 / math.sqrt(5), rel=1e-3)
+    assert Sessions(1, 0.02, "").width == math.inf
+
+
 def test_of_few_examples_no_more_are_planned_than_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plan, "decoded_probe", lambda *_: 0.5)
-    found = planned("task.samples=10", "sweep=quick", f"results={tmp_path}/none")
-    assert found.stages is not None
-    assert found.stages.live == Span(0.5 * 9 * 10, 0.5 * 9 * 10)
+    found = planned("task.samples=10", "sweep=quick", "measure.sessions=1", f"results={tmp_path}/none")
+    texts = 10 * (9 + 1 + 2) + 2 * 10
+    assert found.stages["live"] == Span(0.5 * 0.4 * texts, 0.5 * 1.2 * texts)
+
+
+def test_a_plan_goes_by_what_earlier_stages_took(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Planned and taken are kept side by side, and the next plan of this machine goes by what was taken."""
+    monkeypatch.setattr(plan, "decoded_probe", lambda *_: 0.5)
+    options = ("task.samples=10", "sweep=quick", "measure.sessions=1", f"results={tmp_path}")
+    first = planned(*options)
+    assert first.learned == 0
+    took = Taken("tree", first.machine, "fused", "embedded", "embedded", seconds=90.0, texts=10.0, text=0.5)
+    assert texts_of(first.config, "tree", 10, 9) == 10
+    told = planned_and_taken(first.stages, [took])
+    assert told == ["Took: the tree 1.5 min, planned 2.5 s to 20 s !. The next plan here goes by it."]
+    keep(tmp_path, [took], first.stages)
+    (tmp_path / "stages.jsonl").open("a").write('{"stage": "tr')  # a kill
+    ((known),) = taken_before(tmp_path, first.machine, "fused")
+    assert known.planned == [2.5, 20.0]
+    assert taken_before(tmp_path, "another", "fused") == []
+    second = planned(*options)
+    assert (second.learned, second.stages["tree"]) == (1, Span(90 / 1.25, 90 * 1.25))
+    assert second.stages["prices"] == first.stages["prices"]
+    other = Taken("tree", first.machine, "fused", "t5-large", "xsum", seconds=1.0, texts=10.0, text=0.5)
+    assert factors("tree", [took, other], "embedded") == factors("tree", [took], "embedded")
+    assert factors("tree", [took], "t5-large") == factors("tree", [took], "embedded")
 
 
 def test_an_exit_is_the_first_layers_of_the_large_model() -> None:
     checkpoints = Checkpoints("google-t5/t5-large")
-    both = plan.model_sizes(checkpoints, 6, shapes())
+    both = sizes.model_sizes(checkpoints, 6, shapes())
     assert both is not None
     assert (both[0].decoder.layers, both[1].decoder.layers) == (24, 6)
     assert both[0].encoder == both[1].encoder

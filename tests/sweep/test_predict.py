@@ -15,9 +15,9 @@ from bild.metrics import quality
 from bild.metrics.scorer import Scorer
 from bild.results.parts import Counts, Interval
 from bild.results.prices import PassPrice, PriceError, Prices
-from bild.sweep.config import BASELINE, GRID, SweptPoint
 from bild.sweep.cost_model import with_measured_error
-from bild.sweep.predict import Predictor, agreement
+from bild.sweep.grid import BASELINE, GRID, SweptPoint
+from bild.sweep.predict import Predictor, Priced, agreement
 from bild.tree import Replay
 from tests.metrics.texts import references, worsened
 from tests.records import make_record
@@ -84,7 +84,7 @@ def test_predicted_points(predictor: Predictor) -> None:
     assert fast.speedup.high == pytest.approx(fast.speedup.value * 1.04)
     assert (vanilla.front, fast.front, slow.front) == (True, True, False)
     assert (fast.threshold.fb, vanilla.threshold.fb, vanilla.method.rules) == (0.5, None, None)
-    scored = quality("bleu", WORSE, REFERENCES, baseline=VANILLA, draws=1000)
+    scored = quality("bleu", WORSE, REFERENCES, baseline=VANILLA)
     assert fast.quality.score == pytest.approx(scored.scores["bleu"].value)
     assert scored.difference is not None
     assert fast.difference is not None
@@ -93,14 +93,15 @@ def test_predicted_points(predictor: Predictor) -> None:
 
 
 def test_prediction_and_measurement_side_by_side() -> None:
-    predicted, vanilla, measured = [0.5, 0.5], [1.0, 1.0], [0.5, 0.52]
-    near = agreement(predicted, vanilla, measured, Interval(1.95, 1.93, 1.97), PRICES.error)
+    before, measured = Priced(np.array([0.5, 0.5]), np.array([1.0, 1.0])), np.array([0.5, 0.52])
+    near = agreement(before, before, measured, Interval(1.95, 1.93, 1.97), PRICES.error)
     assert (near.examples, near.predicted, near.inside) == (2, 2.0, True)
-    assert not agreement(predicted, vanilla, measured, Interval(1.6, 1.5, 1.7), PRICES.error).inside
+    assert not agreement(before, before, measured, Interval(1.6, 1.5, 1.7), PRICES.error).inside
 
 
 def test_the_error_comes_from_measured_points_as_soon_as_there_are_three() -> None:
-    one = agreement([0.5], [1.0], [0.55], Interval(1.8, 1.7, 1.9), PRICES.error)
+    before, settled = (Priced(np.array([own]), np.ones(1)) for own in (0.8, 0.5))
+    one = agreement(before, settled, np.array([0.55]), Interval(1.8, 1.7, 1.9), PRICES.error)
     assert with_measured_error(PRICES, [one] * 2) == PRICES
     told = with_measured_error(PRICES, [one] * 3)
     assert told.error.points == 3

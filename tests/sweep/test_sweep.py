@@ -27,6 +27,8 @@ OPTIONS = (
     "measure.warmup=1",
     "measure.draws=100",
     "measure.library=2",
+    "measure.sessions=1",
+    "measure.calm_minutes=0",
     "sweep.fb=[0.3,0.8]",
     "sweep.rb=[2]",
     "sweep.windows=[3]",
@@ -99,6 +101,27 @@ def test_a_sweep_leaves_a_tree_prices_predictions_and_points(peaceful: Path) -> 
     assert read_prices(next(peaceful.rglob("tree/*/prices.json"))).error == found.prices
     for point in found.points:
         assert (point.agreement is None) == (point.label == "vanilla")
+    # What was predicted before the measurement is kept apart from what was settled after it.
+    (kept,) = peaceful.rglob("sweep-*/prices.json")
+    assert read_prices(kept).error == found.before
+    assert all(point.before is not None for point in found.points)
+    judged = found.judgement()
+    assert judged is not None
+    assert judged.points == 4
+
+
+def test_quality_is_of_all_examples_and_speed_of_the_timed_ones(peaceful: Path) -> None:
+    tree = open_tree(peaceful / "results" / "embedded" / "embedded" / "tree")
+    for kept in records(peaceful).values():
+        quality = kept["quality"]
+        assert (quality["examples"], quality["origin"], len(kept["tokens"])) == (EXAMPLES, "tree", 6)
+        assert (kept["task"]["data"]["samples"], kept["counts"]["examples"]) == (6, 6)
+        if kept["label"].startswith("BiLD"):
+            replay = tree.replay(kept["threshold"]["fb"], 2.0, rules="authors")
+            assert quality["scores"]["bleu"]["value"] == pytest.approx(replay.quality.value)
+    for point in predicted(peaceful).points:
+        (mine,) = [kept for kept in records(peaceful).values() if kept["label"] == point.label]
+        assert point.quality.score == pytest.approx(mine["quality"]["scores"]["bleu"]["value"])
 
 
 def test_predicted_quality_and_counts_are_those_of_the_live_points(peaceful: Path) -> None:
@@ -126,18 +149,45 @@ def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peacef
     assert "Traceback" not in told
 
 
-def test_thresholds_are_found_on_the_same_tree(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
-    shutil.copytree(peaceful / "results", tmp_path / "results")
-    before = records(tmp_path)
-    child = mother.start(SWEEP, *OPTIONS, "sweep.find=speedup", "sweep.margin=2", cwd=tmp_path)
+FIND = ("sweep.find=speedup", "sweep.max_draft=[4]")
+
+
+def test_thresholds_are_chosen_on_one_half_and_confirmed_on_the_other(mother: Zygote, tmp_path: Path) -> None:
+    def told(*options: str) -> str:
+        child = mother.start(SWEEP, *OPTIONS, *FIND, *options, cwd=tmp_path)
+        assert child.wait() == 0, child.log.read_text()
+        return " ".join(child.log.read_text().split())
+
+    chosen = told("sweep.margin=90", "sweep.confirm=false")
+    assert "sweep.find=speedup sweep.margin=90: " in chosen
+    assert "settings replayed on 6 examples of test chosen there: BiLD-A " in chosen
+    assert "by point estimate on the same examples, as the paper chose: BiLD-A" in chosen
+    assert "its optimism: chosen so on 200 random halves" in chosen
+    assert "threshold.fb=" in chosen
+    assert not list(tmp_path.rglob("record.json"))
+    first = told("sweep.margin=90")
+    assert "on test, where it was not chosen: BiLD-A " in first
+    assert "on 6 examples, " in first
+    assert "shown within 90" in first
+    assert "The first confirmation of this pair on test." in first
+    assert len(list(tmp_path.rglob("tree/*/tree.json"))) == 2
+    assert {kept["quality"]["examples"] for kept in records(tmp_path).values()} == {6}
+    assert "The first confirmation" in told("sweep.margin=90")  # the same again is no second look
+    assert "Confirmation 2 of this pair on test (before: BiLD-A " in told("sweep.margin=20")
+
+
+def test_stages_are_timed_in_fresh_processes(mother: Zygote, tmp_path: Path) -> None:
+    options = [option for option in OPTIONS if not option.startswith(("measure.sessions", "sweep.front"))]
+    child = mother.start(SWEEP, *options, "measure.sessions=2", "sweep.front=1", cwd=tmp_path)
     assert child.wait() == 0, child.log.read_text()
-    told = child.log.read_text()
-    assert "sweep.find=speedup sweep.margin=2: " in told
-    assert "chosen on 6 examples, reported on 6 others: BiLD-A " in told
-    assert "method=bild" in told
-    assert "threshold.fb=" in told
-    assert records(tmp_path) == before
-    assert len(find_predicted(tmp_path)) == 1
+    points, _ = find_records(tmp_path / "results")
+    for point in points:
+        sessions = point.record.latency.sessions
+        assert (point.record.sessions, [each.examples for each in sessions]) == (2, [3, 3])
+        assert point.record.quality.examples == EXAMPLES
+    found = read_prices(next(tmp_path.rglob("tree/*/prices.json")))
+    before = read_prices(next(tmp_path.rglob("sweep-*/prices.json")))
+    assert found.texts == before.texts + 12  # two beside each of the six examples, in the sessions' own processes
 
 
 def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Path) -> None:

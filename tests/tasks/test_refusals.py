@@ -288,3 +288,14 @@ def test_umlauts_and_cyrillic_bleu_are_seen(written):
     assert len(load_task(task("file", path=path, metric="rouge"))) == 1
     path = written([{"source": "Ja.", "reference": "Кошка спит."}], "ru.jsonl")
     assert len(load_task(task("file", path=path, metric="bleu"))) == 1
+
+
+def test_half_a_character_in_an_id_is_told(written):
+    path = written(b'{"id": "a\\ud800", "source": "Hallo.", "reference": "Hello."}\n')
+    assert "has half a character, '\\ud800', in the column id" in refusal(path=path, id_column="id")
+
+
+@pytest.mark.parametrize("line", [b"[" * 200_000, b'{"source": ' + b"9" * 5000 + b"}"], ids=["nested", "endless"])
+def test_json_that_is_too_much_for_a_reader(written, line):
+    path = written(json_lines([GOOD]) + line)
+    assert refusal(path=path).startswith(f"line 2 of {path} is not JSON (")

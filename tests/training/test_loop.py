@@ -42,6 +42,7 @@ def trainer(folder: Path, settings: TrainSettings, judged: Any = None, **options
     )
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_loss_falls_as_a_plain_loops_does(tmp_path: Path, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.optimization import Adafactor
@@ -76,6 +77,7 @@ class _Killed(Exception):
     pass
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("method", "after", "saved"),
     [
@@ -83,8 +85,8 @@ class _Killed(Exception):
         ("_step", 6, 0.0),
         ("_step", 7, 0.0),
         ("_step", 9, 60.0),
-        ("_validate", 6, 0.0),
         ("_validate", 12, 0.0),  # all steps are done and saved, the last epoch's validation is not
+        ("_validate", 6, 0.0),
         ("_validate", 12, 60.0),
     ],
 )

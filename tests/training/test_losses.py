@@ -102,6 +102,7 @@ def test_divergences_by_hand() -> None:
         assert float(divergence(kind, student, teacher)) == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("kind", ["kl", "reverse-kl", "js"])
 def test_equal_models_do_not_diverge_and_others_come_closer(kind: str) -> None:
     teacher, student = tiny_module(0).eval(), tiny_module(1)

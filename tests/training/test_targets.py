@@ -45,6 +45,7 @@ def test_batched_outputs_are_those_of_the_engine() -> None:
         assert found[i] == tokens, i
 
 
+@pytest.mark.slow
 def test_a_killed_writer_goes_on_where_it_was(tmp_path: Path) -> None:
     script = f"""
 import time, sys

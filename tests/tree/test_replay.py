@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.config import MethodConfig, ThresholdConfig
@@ -14,11 +14,12 @@ from bild.decoding import Decoded
 from bild.errors import BildError
 from bild.tree import MissingNodes
 from bild.tree.answers import run_policy
-from bild.tree.walk import Setting
+from bild.tree.family import Setting
+from tests.lanes import many
 from tests.tree.worlds import EOS, START, World, grown, points_of_all_methods, tree_of
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=40)
+@many(40)
 @given(
     seed=st.integers(0, 10**6),
     agree=st.sampled_from([0.3, 0.7, 0.95]),

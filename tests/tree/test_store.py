@@ -23,8 +23,8 @@ from bild.tasks import load_task
 from bild.tree import grow as growing
 from bild.tree import store
 from bild.tree.blocks import BlockFile, Growth, read_nodes
+from bild.tree.family import Setting
 from bild.tree.nodes import Table
-from bild.tree.walk import Setting
 from tests.results.test_files import mutated
 from tests.tree.worlds import EOS, START, World, grown
 from tests.zygote import Child, Zygote

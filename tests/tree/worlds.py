@@ -10,16 +10,16 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.methods import TOKEN_RULES
 from bild.decoding.rules import KEEPS
 from bild.tree import Tree
+from bild.tree.family import Setting, group
 from bild.tree.frontier import Growing
 from bild.tree.nodes import Table, TreeExample
 from bild.tree.store import Head
-from bild.tree.walk import Setting, group
 
 START, EOS = 0, 1
 
 
 class World:
-    """What both models say after any prefix, the same whenever it is asked."""
+    """Two models that say the same after a prefix whenever they are asked."""
 
     def __init__(self, seed: int, *, tokens: int = 4, agree: float = 0.6, steps: int = 8) -> None:
         self.seed, self.tokens, self.agree, self.steps = seed, tokens, agree, steps

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.curves import ablation_sheet, early_exit_sheet
+from bild.report.figures.forecasts import predicted_sheet
 from bild.report.figures.front import front_sheet
 from bild.report.figures.heat import heat_sheet
 from bild.report.figures.rounds import agreement_sheet, drafts_sheet
-from bild.report.figures.times import latency_sheet, phases_sheet, predicted_sheet
+from bild.report.figures.times import latency_sheet, phases_sheet
 from bild.report.sections import Section
 from bild.results.predicted import PredictedPoint
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bild.report.format import labels
+from bild.report.format import labels, metric_name
+from bild.report.labels import Box, extent, halo
 from bild.report.layout import Frame
+from bild.report.sections import Section
 from bild.report.style import DASHES, FRONT_COLOR, SERIES, Look, Theme
-from bild.results import Interval, Record, Score
+from bild.results import Interval, Record
+from bild.results.pareto import ONE_POINT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,12 +77,11 @@ def draw_line(
     axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.2, marker=marker, markersize=3, **more)
 
 
-def cross(
-    axes: Axes, x: Interval, y: Interval | Score, color: str, *, alphas: tuple[float, float], linewidth: float = 0.7
-) -> None:
+def cross(axes: Axes, x: Interval, y: Interval, color: str, alpha: float = 0.35) -> None:
     """Draw the intervals of a point as two thin lines, which need not meet in the middle."""
-    axes.plot([x.low, x.high], [y.value] * 2, color=color, linewidth=linewidth, alpha=alphas[0])
-    axes.plot([x.value] * 2, [y.low, y.high], color=color, linewidth=linewidth, alpha=alphas[1])
+    line: dict[str, Any] = {"color": color, "linewidth": 0.7, "alpha": alpha}
+    axes.plot([x.low, x.high], [y.value] * 2, **line)
+    axes.plot([x.value] * 2, [y.low, y.high], **line)
 
 
 def dots(
@@ -94,6 +96,32 @@ def quiet_curve(axes: Axes, points: Iterable[tuple[float, float]], theme: Theme,
     """Draw one of the paper's curves, grey and thin, behind one's own."""
     look: dict[str, Any] = {"color": theme.quiet, "linewidth": 0.8, "markersize": 2.5, "alpha": 0.7, "zorder": 1.5}
     axes.plot(*zip(*sorted(points), strict=True), linestyle=dash, marker=marker, **look)
+
+
+def open_differences(axes: Axes, section: Section, theme: Theme) -> list[Box]:
+    """Lay the margins as bands below vanilla's quality, and vanilla's speed as a hair; return what texts must avoid.
+
+    The axes' limits must be final. Up goes the paired difference to vanilla; the scores stand at the right.
+    """
+    axes.set_ylabel(f"{metric_name(section.first)} less vanilla's, paired")
+    axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
+    axes.axhline(0.0, color=theme.hair, linewidth=0.9, zorder=1)
+    frame, above, taken = axes.get_window_extent(), 0.0, []
+    low, high = axes.get_ylim()
+    for margin, alpha in zip(sorted({section.margin, ONE_POINT} - {0.0}), (0.34, 0.17), strict=False):
+        axes.axhspan(-margin, above, color=theme.hair, alpha=alpha, linewidth=0, zorder=0.5)
+        room = (above + margin) / (high - low) * frame.height
+        above = -margin
+        if room > 8 * axes.figure.dpi / 72 and -margin > low:  # as high as its name
+            look: dict[str, Any] = {"fontsize": 6.5, "color": theme.quiet, "path_effects": halo(theme.paper)}
+            look |= {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+            taken.append(extent(axes.text(0.995, -margin, f"−{margin:g}", **look)))
+    x, y = axes.transData.transform((1.0, 0.0))
+    up, down = (lambda y: y + section.base), (lambda y: y - section.base)
+    scores = axes.secondary_yaxis("right", functions=(up, down))
+    scores.set_ylabel(metric_name(section.first), color=theme.soft)
+    scores.spines["right"].set_visible(False)
+    return [*taken, Box(x - 1, frame.y0, x + 1, frame.y1), Box(frame.x0, y - 1, frame.x1, y + 1)]
 
 
 def axis_names(axes: Axes, x: str, y: str, theme: Theme, whole: bool = False) -> None:

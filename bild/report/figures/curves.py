@@ -12,13 +12,14 @@ from bild.report.figures.common import (
     handle,
     long_speedup_axis,
     look_handles,
+    open_differences,
     plain,
     quiet_curve,
     quiet_handle,
 )
 from bild.report.format import interval_name, legend, metric_name, plural, switches_note
 from bild.report.layout import Frame, open_frame, words_of
-from bild.report.paper import Curve, curve, kind_of_pair, overlay_note, paper
+from bild.report.paper import Curve, curve, kind_of_pair, overlay_note, paper, table1
 from bild.report.sections import Section, split_exit
 from bild.report.style import Theme, looks
 from bild.results import Interval, Record
@@ -65,21 +66,21 @@ def kind(record: Record) -> str | None:
 
 
 def _behind(section: Section) -> dict[str, Curve]:
-    """Return the paper's curves, for its aligned pairs."""
+    """Return the paper's curves, less its vanilla, for its aligned pairs."""
     if kind_of_pair(section.first.pair.name) != "aligned":
         return {}
     task = section.first.task.name
     found = {name: curve("fig5", task, theirs) for name, theirs in PAPERS.items()}
     if any(found.values()):
         found["BiLD"] = curve("fig4", task, "aligned")
-    return {name: points for name, points in found.items() if points}
+    rows = table1(task)
+    return {name: tuple((x, y - rows[0].score) for x, y in points) for name, points in found.items() if points}
 
 
 def _open(section: Section, title: str, notes: list[str], handles: list[Line2D], theme: Theme, width: str) -> Frame:
     note = f"n = {section.size}. Bars: {interval_name(section.first)}. {' '.join(filter(None, notes))}"
-    frame = open_frame(theme, width, words_of(section, title, note), handles, heights=(2.8,), left=0.62, right=0.2)
-    plain(frame.panels[0], theme)
-    frame.panels[0].set_ylabel(metric_name(section.first))
+    frame = open_frame(theme, width, words_of(section, title, note), handles, heights=(2.8,), left=0.62, right=0.55)
+    plain(frame.panels[0], theme, "x")
     return frame
 
 
@@ -93,7 +94,11 @@ def _draw_ablation(section: Section, groups: dict[str, list[Record]], theme: The
     if behind:
         handles.append(quiet_handle("the same in the paper (T4, Fig. 4 and 5)", theme))
     records = [record for group in groups.values() for record in group]
-    notes = ["Lines: the front of each kind.", switches_note(records), overlay_note() if behind else ""]
+    notes = [
+        "Of BiLD alone (stop=unsure, keep=nll). Lines: the front of each kind.",
+        switches_note(records),
+        overlay_note() if behind else "",
+    ]
     frame = _open(section, ABLATION, notes, handles, theme, width)
     axes = frame.panels[0]
     for name, points in behind.items():
@@ -101,13 +106,14 @@ def _draw_ablation(section: Section, groups: dict[str, list[Record]], theme: The
     for name, group in groups.items():
         color, marker, dash = theme.mark(KINDS[name][0]), *KINDS[name][1:]
         for record in group:
-            cross(axes, record.latency.speedup.total, record.headline, color, alphas=(0.4, 0.25), linewidth=0.6)
-        at = [(record.latency.speedup.total.value, record.headline.value) for record in group]
+            cross(axes, record.latency.speedup.total, section.difference(record), color)
+        at = [section.at(record) for record in group]
         if at:
             best = [at[index] for index in front(at)]
             axes.plot(*zip(*best, strict=True), color=color, linestyle=dash, linewidth=1.2, zorder=3)
             dots(axes, at, color, marker, 5, theme)
     axes.locator_params(axis="x", nbins=5 if frame.phone else 8)
+    open_differences(axes, section, theme)
     long_speedup_axis(frame)
     return frame.figure
 
@@ -143,7 +149,7 @@ def _draw_exit(section: Section, records: list[Record], theme: Theme, width: str
         quiet_curve(axes, curve("fig6", task, name), theme, marker, dash)
     for record in records:
         look, x, score = shown[legend(record)], relative(record), record.headline
-        cross(axes, x, score, look.color, alphas=(0.4, 0.3))
+        cross(axes, x, score, look.color)
         dots(axes, [(x.value, score.value)], look.color, look.marker, look.size, theme)
     if vanilla is not None:
         axes.axhline(vanilla.headline.value, color=theme.hair, linewidth=0.7, zorder=1)
@@ -151,4 +157,5 @@ def _draw_exit(section: Section, records: list[Record], theme: Theme, width: str
     axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
     axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("latency over that of vanilla")
+    axes.set_ylabel(metric_name(section.first))
     return frame.figure

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.config import MAX_DRAFT
+from bild.report.doubts import MARK, doubts, doubts_note
 from bild.report.figures.common import front_handle, handle
-from bild.report.format import interval_name, label, legend, plural, plus_minus, switches_note
+from bild.report.format import interval_name, label, legend, metric_name, plural, switches_note
 from bild.report.labels import Box, Label, place
 from bild.report.layout import Frame, Words, words_of
 from bild.report.paper import Overlay, overlay_note
-from bild.report.sections import MARK, Section
+from bild.report.points import session_note
+from bild.report.sections import Section
 from bild.report.style import Look, Theme
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
@@ -21,6 +23,28 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 TITLE = "Speedup against quality"
+
+
+class Pick(NamedTuple):
+    """A mark around one point of a section: which, its name in the legend (`{}` is the margin), and its shape."""
+
+    of: Callable[[Section], Record | None]
+    name: str
+    marker: str
+    size: float
+    width: float
+
+    def look(self, theme: Theme) -> dict[str, Any]:
+        """Return the look of the mark: an edge alone."""
+        color = theme.strong if self.width > 1 else theme.quiet
+        return {"markerfacecolor": "none", "markeredgecolor": color, "markeredgewidth": self.width}
+
+
+PICKS = (
+    Pick(lambda section: section.pick, "fastest shown within {:g}", "o", 12.5, 1.3),
+    Pick(lambda section: section.papers.no_loss, "as the paper chose (point estimate): no loss", "s", 10.5, 0.8),
+    Pick(lambda section: section.papers.one_point, "as the paper chose: −1 point", "D", 10.0, 0.8),
+)
 MOST_LABELS = 40
 """From here on only the front, the anchors and the picks are named: more names are a fog."""
 MOST_OBSTACLES = 200
@@ -33,17 +57,21 @@ QUIET_MARKS: tuple[tuple[str, float, str], ...] = (
 
 def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None, unplaced: int) -> Words:
     """Return title, conditions, and the notes below the figure."""
-    first, usual = section.first, _usual_draft(section)
-    joint = f"; ellipses: speedup and quality jointly ({100 * first.intervals.confidence:g} %, same draws)"
+    first, usual, margin = section.first, _usual_draft(section), f"{section.margin:g}"
+    level = f"{100 * first.intervals.confidence:g}"
+    joint = any(record.joint for record in section.records)
     notes = [
-        f"n = {section.size}, batch size 1. Bars: {interval_name(first)}"
-        f"{joint if any(record.joint for record in section.records) else ''}.",
+        f"n = {section.size}, batch size 1. Up: {metric_name(first)} less vanilla's, paired; bands: losses of {margin} "
+        f"and 1 point. Full marks: shown within {margin} (one-sided {level} % end); pale: undecided or refuted. Bars: "
+        f"{interval_name(first)}{'; ellipses: both jointly' if joint else ''}.",
         "Speedup is the ratio of total times, encoders included; upper right is better.",
+        "✓, edged: confirmed on examples that it was not chosen on." if section.looks else "",
+        session_note(section),
         f"Hollow: {plural(len(predicted), 'predicted point')} (replayed, priced, not timed)." if predicted else "",
         "" if usual in (None, MAX_DRAFT) else f"Where a name has no k, BiLD drafts are of up to {usual} tokens.",
         switches_note(section.records),
-        overlay_note(behind) if behind is not None else "",
-        section.doubts_note(),
+        f"{overlay_note(behind)} Each less its own vanilla." if behind is not None else "",
+        doubts_note(section.records),
         f"{plural(unplaced, 'point')} without a label: see the table." if unplaced else "",
     ]
     return words_of(section, TITLE, " ".join(filter(None, notes)))
@@ -51,17 +79,12 @@ def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: O
 
 def front_caption(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None) -> str:
     """Return the figure in words, for those who do not see it."""
-    names = section.names_by_hash()
-
-    def told(record: Record | None) -> str:
-        if record is None:
-            return "none"
-        return f"{names[record.hash]} at {plus_minus(record.latency.speedup.total)} times vanilla's speed"
-
+    papers = section.papers
     text = (
-        f"{plural(len(section.records), 'measured point')} of {section.title}; {len(section.on_front())} on the Pareto "
-        f"front. Fastest BiLD at no loss: {told(section.picks.no_loss)}; at a loss of one point at most: "
-        f"{told(section.picks.one_point)}."
+        f"{plural(len(section.records), 'measured point')} of {section.title}; {len(section.on_front())} on the "
+        f"front. Fastest shown within {section.margin:g}: {section.told(section.pick)}. By point estimate, as the "
+        f"paper chose, fastest BiLD at no loss: {section.told(papers.no_loss)}; at a loss of one point at most: "
+        f"{section.told(papers.one_point)}."
     )
     if predicted:
         text += f" {plural(len(predicted), 'predicted point')} are hollow."
@@ -72,25 +95,23 @@ def front_legend(
     section: Section, predicted: Sequence[PredictedPoint], shown: dict[str, Look], behind: Overlay | None, theme: Theme
 ) -> list[Line2D]:
     """Return entries for methods measured and predicted, the front's line, the picks, and what stands behind."""
-    measured, hollow = set(map(legend, section.records)), set(map(legend, predicted))
+    measured = set(map(legend, section.records))
     edge: dict[str, Any] = {"markeredgecolor": theme.paper, "markeredgewidth": 0.6}
     handles = [
         handle(look.name, look.color, marker=look.marker, markersize=look.size, **edge)
         for name, look in shown.items()
         if name in measured
     ]
-    empty: dict[str, Any] = {"markerfacecolor": "none"}
-    handles += [
-        handle(f"{look.name}, predicted", look.color, marker=look.marker, markersize=0.72 * look.size, **empty)
-        for name, look in shown.items()
-        if name in hollow
-    ]
+    hollow: dict[str, Any] = {"markerfacecolor": "none", "markersize": 4, "markeredgewidth": 0.6}
+    alone = [look for name, look in shown.items() if name not in measured]
+    handles += [handle(f"{look.name}, predicted", look.color, marker=look.marker, **hollow) for look in alone]
+    if len(predicted) and len(alone) < len(shown):
+        handles.append(handle("predicted", theme.quiet, marker="o", **hollow))
     handles.append(front_handle(theme))
-    ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.9}
-    if section.picks.no_loss is not None:
-        handles.append(handle("fastest BiLD at no loss", theme.strong, marker="o", markersize=8, **ring))
-    if section.picks.one_point is not None:
-        handles.append(handle("fastest at −1 point", theme.strong, marker="s", markersize=7.5, **ring))
+    for mark in PICKS:
+        if mark.of(section) is not None:
+            name = mark.name.format(section.margin)
+            handles.append(handle(name, theme.strong, marker=mark.marker, markersize=7.5, **mark.look(theme)))
     if behind is not None:
         handles += [
             handle(name, theme.quiet, marker=mark, markersize=size, markerfacecolor="none")
@@ -108,8 +129,8 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
     front, first = section.on_front(), {index for index, record in enumerate(records) if section.picked(record)}
     order = sorted(range(len(records)), key=lambda index: (index not in first, index not in front, index))
     named = order if len(order) <= MOST_LABELS else [i for i in order if i in front | first][:MOST_LABELS]
-    doubts = section.doubts()
-    every = all(doubts.values())  # then the notes say it of all
+    marked = doubts(records)
+    every = all(marked.values())  # then the notes say it of all
     usual = f" k{_usual_draft(section)}"
 
     def short(record: Record) -> str:
@@ -119,9 +140,10 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
 
     labels = [
         Label(
-            records[index].latency.speedup.total.value,
-            records[index].headline.value,
-            short(records[index]) + (MARK if doubts[records[index].hash] and not every else ""),
+            *section.at(records[index]),
+            short(records[index])
+            + (" ✓" if section.confirmed(records[index]) else "")
+            + (MARK if marked[records[index].hash] and not every else ""),
             shown[legend(records[index])].ink,
             7.5 if index in first else 4.0,
         )
@@ -144,8 +166,8 @@ def _obstacles(frame: Frame, section: Section, shown: dict[str, Look]) -> tuple[
     points: list[Box] = []
     bars: list[Box] = []
     for record in section.records:
-        speed, score = record.latency.speedup.total, record.headline
-        x, y = axes.transData.transform((speed.value, score.value))
+        speed, score = record.latency.speedup.total, section.difference(record)
+        x, y = axes.transData.transform(section.at(record))
         radius = (13 if section.picked(record) else shown[legend(record)].size) * scale / 2
         points.append(Box(x - radius, y - radius, x + radius, y + radius))
         (x0, y0), (x1, y1) = axes.transData.transform([(speed.low, score.low), (speed.high, score.high)])

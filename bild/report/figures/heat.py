@@ -1,19 +1,19 @@
-"""Quality and speedup over the two thresholds, a cell for each setting with its number."""
+"""Quality and speedup over two thresholds of any stop and keep rule, a cell for each setting with its number."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from bild.decoding import names
 from bild.report.figure import Missing, Sheet
-from bild.report.format import Named, group_name, metric_name, number
+from bild.report.format import Named, group_name, metric_name, number, plural
 from bild.report.layout import open_frame, words_of
 from bild.report.sections import Section
 from bild.report.style import Theme
 from bild.results import Record
-from bild.results.parts import Method
+from bild.results.parts import Threshold
 from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Over the thresholds"
+_THRESHOLDS = {field.name for field in dataclasses.fields(Threshold)}
 _SMALLEST = 4.6  # points: smaller numbers cannot be read, a colour bar stands in for them
+
+
+AXES = {
+    "fb": "fallback threshold fb",
+    "rb": "rollback threshold rb (nats)",
+    "alpha": "what a token may lose, alpha",
+    "top": "highest rank that stands, top",
+    "max_draft": "longest draft (tokens)",
+}
+"""What an axis may be, the first two of a point's count: the thresholds of its rules, else the draft limit."""
 
 
 class Cell(NamedTuple):
@@ -33,87 +44,108 @@ class Cell(NamedTuple):
     measured: bool
 
 
-Grid = dict[tuple[float, float], Cell]
+class Grid(NamedTuple):
+    """Settings that share all but two numbers: cells by these, what they are called, the rest in words."""
+
+    cells: dict[tuple[float, float], Cell]
+    axes: tuple[str, str]
+    group: str
+
+    @property
+    def spans(self) -> bool:
+        """Return whether there are two values of each number at least."""
+        return len(self.cells) > 3 and all(len(set(values)) > 1 for values in zip(*self.cells, strict=True))
+
+    @property
+    def measured(self) -> int:
+        """Return how many cells were measured."""
+        return sum(cell.measured for cell in self.cells.values())
 
 
 def heat_sheet(section: Section, predicted: Sequence[PredictedPoint] = ()) -> Sheet | Missing:
-    """Return heat maps of the BiLD points that share all switches; Missing where these span no grid."""
-    cells, group = grid(section, predicted)
-    if len({fb for fb, _ in cells}) < 2 or len({rb for _, rb in cells}) < 2 or len(cells) < 4:
+    """Return heat maps of the largest group of points that share all switches; Missing where these span no grid."""
+    grids = grids_of(section, predicted)
+    grid = max(grids, key=lambda grid: (grid.spans, grid.measured, len(grid.cells)), default=None)
+    if grid is None or not grid.spans:
         command = section.run_command("threshold.fb=0.3,0.6,0.9", "threshold.rb=1,2,4", multirun=True)
         return Missing(TITLE, "fewer than two values of each threshold", command)
+    cells, settings = grid.cells, sum(len(each.cells) for each in grids)
+
+    def told(at: tuple[float, float]) -> str:
+        return ", ".join(f"{name} {number(value)}" for name, value in zip(grid.axes, at, strict=True))
+
     best = max(cells, key=lambda at: cells[at].quality)
     fast = max(cells, key=lambda at: cells[at].speedup)
     words = (
-        f"{len(cells)} settings of {group}. Highest {metric_name(section.first)} {cells[best].quality:.2f} at "
-        f"fb {number(best[0])}, rb {number(best[1])}; highest speedup {cells[fast].speedup:.2f} at "
-        f"fb {number(fast[0])}, rb {number(fast[1])}."
+        f"{len(cells)} settings of {grid.group}. Highest {metric_name(section.first)} {cells[best].quality:.2f} at "
+        f"{told(best)}; highest speedup {cells[fast].speedup:.2f} at {told(fast)}."
     )
-    return Sheet("heat", TITLE, words, lambda theme, width: _draw(section, cells, group, theme, width))
+    if others := settings - len(cells):
+        words += f" {plural(others, 'setting')} with other switches not shown."
+    return Sheet("heat", TITLE, words, lambda theme, width: _draw(section, grid, others, theme, width))
 
 
-def grid(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tuple[Grid, str]:
-    """Return cells by (fb, rb) of the largest group of BiLD points with the same switches, and the group in words."""
-    measured = [record for record in section.records if _at(record) is not None]
-    guessed = [point for point in predicted if _at(point) is not None]
-    groups = Counter(map(_switches, measured or guessed))
-    if not groups:
-        return {}, ""
-    most = groups.most_common(1)[0][0]
-    cells: Grid = {}
-    group = ""
-    points: list[Named] = [*measured, *guessed]
+def grids_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list[Grid]:
+    """Return the points that draft by the switches that they share; a predicted one that was measured is left out."""
+    found: dict[object, Grid] = {}
+    points: list[Named] = [*section.records, *predicted]
     for point in points:
-        if _switches(point) != most or (at := _at(point)) is None:
+        axes = _axes(point)
+        if len(axes) < 2:
             continue
+        x, y = axes
+        # Whether a draft that ends the text is verified means nothing without a rollback.
+        limit = None if "max_draft" in axes else point.method.max_draft
+        switches = dataclasses.replace(point.method, verify_eos=None, max_draft=limit)
+        rest = dataclasses.replace(point.threshold, **dict.fromkeys(_THRESHOLDS & set(axes)))
+        group = group_name(point.method, point.threshold)
+        group = group.rpartition(", drafts ")[0] if "max_draft" in axes else group
+        grid = found.setdefault((switches, rest), Grid({}, (x, y), group))
         if isinstance(point, Record):
-            cells[at] = Cell(point.headline.value, point.latency.speedup.total.value, True)
+            grid.cells[axes[x], axes[y]] = Cell(point.headline.value, point.latency.speedup.total.value, True)
         else:
-            cells.setdefault(at, Cell(point.quality.score, point.speedup.value, False))
-        group = group or group_name(point.method, point.threshold)
-    return cells, group
+            cell = Cell(point.quality.score, point.speedup.value, False)
+            grid.cells.setdefault((axes[x], axes[y]), cell)
+    return list(found.values())
 
 
-def _switches(point: Named) -> Method:
-    """Return all but whether a draft that ends the text is verified, which means nothing without a rollback."""
-    return dataclasses.replace(point.method, verify_eos=None)
+def _axes(point: Named) -> dict[str, float]:
+    """Return the two numbers of a point that drafts; fewer where it does not have two."""
+    switches, values = names.told(point.method, point.threshold)
+    limit = switches.get("max_draft")
+    values |= {"max_draft": limit} if isinstance(limit, int) else {}
+    found = {name: values[name] for name in AXES if name in values} if "stop" in switches else {}
+    return dict(list(found.items())[:2])
 
 
-def _at(point: Named) -> tuple[float, float] | None:
-    """Return the cell of a BiLD point."""
-    fb, rb = point.threshold.fb, point.threshold.rb
-    return None if point.method.name != "bild" or fb is None or rb is None else (fb, rb)
-
-
-def _draw(section: Section, cells: Grid, group: str, theme: Theme, width: str) -> Figure:
+def _draw(section: Section, grid: Grid, others: int, theme: Theme, width: str) -> Figure:
     from matplotlib.patches import Patch
 
-    guessed = any(not cell.measured for cell in cells.values())
-    rows = len({rb for _, rb in cells})
-    note = f"n = {section.size}; {group}."
+    cells, measured = grid.cells, grid.measured
+    note = f"n = {section.size}; {grid.group}."
+    note += f" {plural(others, 'setting')} with other switches not shown." if others else ""
     legend: list[Artist] = []
-    if guessed and any(cell.measured for cell in cells.values()):
+    if 0 < measured < len(cells):
         legend = [
             Patch(facecolor="none", edgecolor=theme.strong, linewidth=1.1, label="framed, bold: measured"),
             Patch(facecolor="none", edgecolor=theme.hair, linewidth=0.4, label="italic: predicted"),
         ]
-    elif guessed:
+    elif not measured:
         note += " All predicted: replayed and priced, not timed."
-    height = min(3.4, max(1.5, 0.24 * rows + 0.3))
+    height = min(3.4, max(1.5, 0.24 * len({y for _, y in cells}) + 0.3))
     words = words_of(section, TITLE, note)
     frame = open_frame(theme, width, words, legend, heights=(height, height), left=0.55, right=0.15, head=0.14)
-    for axes, name, field in zip(
-        frame.panels, (metric_name(section.first), "speedup over vanilla (×)"), ("quality", "speedup"), strict=True
-    ):
-        values = {at: getattr(cell, field) for at, cell in cells.items()}
-        _panel(axes, cells, values, theme, name)
+    titles = (f"{metric_name(section.first)} (vanilla {section.base:.1f})", "speedup over vanilla (×)")
+    for axes, name, field in zip(frame.panels, titles, ("quality", "speedup"), strict=True):
+        _panel(axes, grid, {at: getattr(cell, field) for at, cell in cells.items()}, theme, name)
     return frame.figure
 
 
-def _panel(axes: Axes, cells: Grid, values: dict[tuple[float, float], float], theme: Theme, name: str) -> None:
+def _panel(axes: Axes, grid: Grid, values: dict[tuple[float, float], float], theme: Theme, name: str) -> None:
     import numpy as np
     from matplotlib.patches import Rectangle
 
+    cells = grid.cells
     across, up = sorted({fb for fb, _ in cells}), sorted({rb for _, rb in cells})
     table = np.full((len(up), len(across)), np.nan)
     for (fb, rb), value in values.items():
@@ -121,7 +153,7 @@ def _panel(axes: Axes, cells: Grid, values: dict[tuple[float, float], float], th
     shown = axes.pcolormesh(table, cmap="cividis", edgecolors=theme.paper, linewidth=0.4)
     low, high = float(np.nanmin(table)), float(np.nanmax(table))
     size = _number_size(axes, len(across), len(up))
-    mixed = any(not cell.measured for cell in cells.values())
+    mixed = grid.measured < len(cells)
     for (fb, rb), value in values.items():
         x, y = across.index(fb), up.index(rb)
         measured = cells[fb, rb].measured
@@ -146,8 +178,8 @@ def _panel(axes: Axes, cells: Grid, values: dict[tuple[float, float], float], th
         bar.ax.tick_params(labelsize=6.5, length=2)
     _ticks(axes, across, up)
     axes.set_title(name, fontsize=8, loc="left", pad=4, color=theme.ink)
-    axes.set_xlabel("fallback threshold fb")
-    axes.set_ylabel("rollback threshold rb (nats)")
+    axes.set_xlabel(AXES[grid.axes[0]])
+    axes.set_ylabel(AXES[grid.axes[1]])
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from bild.decoding.rules import KEEPS
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.common import axis_names, draw_line, series, series_handles
 from bild.report.format import label, plural, significant, switches_note
@@ -29,7 +31,7 @@ def drafts_sheet(section: Section) -> Sheet | Missing:
     """Return two distributions for a few points that draft; Missing where no trace can be read."""
     shown = [
         (record, lengths(found), gains(found))
-        for record in section.telling(MOST, ("bild", "speculative"))
+        for record in section.telling(MOST, drafts)
         if (found := section.rounds(record))
     ]
     if not shown:
@@ -40,6 +42,11 @@ def drafts_sheet(section: Section) -> Sheet | Missing:
         f"{significant(record.counts.tokens_per_large_pass)} tokens per large pass."
     )
     return Sheet("drafts", DRAFTS, words, lambda theme, width: _draw_drafts(section, shown, theme, width))
+
+
+def drafts(record: Record) -> bool:
+    """Return whether the record is of a method that drafts."""
+    return record.method.max_draft is not None
 
 
 def lengths(examples: list[Rounds]) -> Shares:
@@ -105,12 +112,14 @@ Agreement = dict[int, Share]
 def agreement_sheet(section: Section) -> Sheet | Missing:
     """Return the shares of drafted tokens that stand.
 
-    Exact speculative decoding comes first, since there a token stands if and only if the large model would choose it.
+    An exact method comes first, since there a token stands if and only if the large model would choose it.
     """
-    judged = [
-        r for r in section.telling(2 * MOST, ("bild",)) if r.threshold.rb is None or math.isfinite(r.threshold.rb)
-    ]
-    wanted = [*section.telling(1, ("speculative",)), *judged[: MOST - 1]]  # without a rollback, all tokens stand
+
+    def judges(record: Record) -> bool:  # without a rollback, all tokens stand
+        return drafts(record) and record.method.keep != "exact" and record.threshold.rb != math.inf
+
+    exact = section.telling(1, lambda record: drafts(record) and record.method.keep == "exact")
+    wanted = [*exact, *section.telling(MOST - 1, judges)]
     shown = [(record, *by_place(found)) for record in wanted if (found := section.rounds(record))]
     shown = [row for row in shown if row[1]]
     if not shown:
@@ -153,14 +162,22 @@ def wilson(hits: int, total: int) -> Share:
     return Share(100 * rate, 100 * max(0.0, middle - half), 100 * min(1.0, middle + half))
 
 
+def _rules(records: Sequence[Record]) -> str:
+    """Say by which other rules a token stands."""
+    keeps = dict.fromkeys(record.method.keep for record in records if record.method.keep != "exact")
+    words = [
+        KEEPS[keep].words.partition(" (")[0].replace("<=", "≤").replace(">=", "≥") for keep in keeps if keep in KEEPS
+    ]
+    return f", or where {' or '.join(words)}".replace("-ln", "−ln") if words else ""
+
+
 def _draw_agreement(
     section: Section, shown: list[tuple[Record, Agreement, Agreement]], theme: Theme, width: str
 ) -> Figure:
     records = [record for record, _, _ in shown]
     note = (
         f"A token counts where all before it in its draft stand; bands: 95 % Wilson intervals; places with under "
-        f"{FEWEST} tokens left out. Under speculative a token stands if it is the large model's choice, under BiLD "
-        "also if its −ln p is at most rb."
+        f"{FEWEST} tokens left out. A token stands if it is the large model's choice{_rules(records)}."
     )
     frame = _open(section, AGREEMENT, note, records, theme, width)
     lows = [share.low for _, *tables in shown for table in tables for share in table.values()]

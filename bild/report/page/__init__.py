@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.report.format import interval_name, metric_name
+from bild.report.format import Setting, interval_name, metric_name, setting_of
 from bild.report.page.document import document, extras
-from bild.report.page.points import Grid, Setting, grids_of, place, replayed, section_points, setting_of
+from bild.report.page.points import Grid, grids_of, place, replayed, section_points
 from bild.report.page.sample import sample_of
+from bild.report.points import session_note
 from bild.report.predictions import FB, RB
 from bild.report.sections import Section
 from bild.report.table import write_text
@@ -49,19 +50,22 @@ def page_data(parts: Sequence[Part], left_out: Sequence[str]) -> dict[str, Any]:
 
 def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
     section = part.section
-    vanilla = section.vanilla()
     sample, grids, missing = _sample(part, bytes_)
     points = section_points(section, part.sweeps.points, grids)
     hollow = " Hollow marks are predicted and have no bars here." if any(not p["measured"] for p in points) else ""
-    dotted = " The dotted line is the quality of vanilla decoding." if vanilla else ""
     return {
         "index": index,
         "name": f"{section.first.task.name}, {section.first.pair.name}, {section.first.engine.dtype}",
         "title": section.title,
-        "conditions": f"{section.conditions}; {section.size}.",
+        "conditions": f"{section.conditions}; {section.size}. {session_note(section)}",
         "metric": metric_name(section.first),
-        "caption": f"Bars are {interval_name(section.first)}; the line is the front.{dotted}{hollow}",
-        "vanilla": vanilla.headline.value if vanilla else None,
+        "caption": (
+            f"Up: {metric_name(section.first)} less vanilla's {section.base:.2f}, paired; bands: losses of "
+            f"{section.margin:g} and 1 point. Full marks are shown to lose at most {section.margin:g}, pale ones not. "
+            f"Bars are {interval_name(section.first)}; the line is the front.{hollow}"
+        ),
+        "chosen": section.records.index(chosen[0]) if (chosen := _picks(section)) else None,
+        "margin": section.margin,
         "points": points,
         "sample": sample,
         "missing": missing,
@@ -79,7 +83,7 @@ def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, list[Grid],
 
     try:
         tree = open_tree(folder)
-        if tree.identity["data"] != record.task.data["hash"]:
+        if tree.identity["data"] != record.quality.data:
             return None, [], f"{NOTHING}: the decision tree beside these results is of other examples."
         points = settings_of(tree, predicted, part.section.records)
         if not points:
@@ -124,11 +128,16 @@ def _reaches(tree: Tree, point: Setting) -> bool:
 
 
 def _start(section: Section, grids: Sequence[Grid]) -> dict[str, int]:
-    """Return where the sliders begin: at the fastest measured point without a loss, else in the middle of a grid."""
-    for chosen in (section.picks.no_loss, section.picks.one_point):
-        if chosen is not None and (found := place(grids, setting_of(chosen))):
+    """Return where the sliders begin: at a pick: the fastest shown, else one of the paper's; else in a middle."""
+    for chosen in _picks(section):
+        if found := place(grids, setting_of(chosen)):
             return found
     return {"grid": 0, "fb": len(grids[0].fbs) // 2, "value": len(grids[0].values) // 2}
+
+
+def _picks(section: Section) -> list[Record]:
+    """Return the picks, that which is shown first."""
+    return [each for each in (section.pick, section.papers.no_loss, section.papers.one_point) if each is not None]
 
 
 def _about(sections: Sequence[Section]) -> list[str]:

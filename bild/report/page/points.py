@@ -7,39 +7,25 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import names, settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS
-from bild.report.format import Named, group_name, label, legend
+from bild.report.doubts import doubts
+from bild.report.format import Named, Setting, group_name, keep_words, label, legend, own_switches, setting_of
 from bild.report.format import switches as switches_words
-from bild.report.predictions import ms_of, not_measured, quality_of
+from bild.report.points import between_words
+from bild.report.predictions import difference_of, ms_of, not_measured, quality_of, within
 from bild.report.sections import Section
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
 
-Setting = tuple[MethodConfig, ThresholdConfig]
+if TYPE_CHECKING:
+    from bild.metrics.claims import Verdict
+
 _MOST_RB = 1e9  # finite, because rb=inf would switch off a verdict, which the policy in the page sees to itself
-
-
-def setting_of(point: Named) -> Setting | None:
-    """Return a recorded point as options, with the switches alone that depart from its method's preset.
-
-    None for a method or a rule that is not in the tables.
-    """
-    method, threshold = point.method, point.threshold
-    if method.name not in METHODS or method.keep not in (None, *KEEPS) or method.stop not in (None, *STOPS):
-        return None
-    return MethodConfig(method.name, **_own(point)), ThresholdConfig(**dataclasses.asdict(threshold))
-
-
-def _own(point: Named) -> dict[str, Any]:
-    """Return the draft limit, if there is one, and the switches that depart from the method's preset."""
-    limit = point.method.max_draft
-    return ({} if limit is None else {"max_draft": limit}) | names.differing(point.method, point.threshold)
 
 
 def replayed(setting: Setting | None) -> bool:
@@ -62,11 +48,10 @@ class Grid:
         """Return the grid for JSON."""
         stop, keep = rules_named(*self.first)
         switches = _switches(self.first)
-        kept = KEEPS[keep].words.replace("<=", "≤").replace(">=", "≥").replace("-ln", "−ln")
         cap = "" if switches["top"] is None else f" and its rank is at most {switches['top']}"
         return {
             "name": group_name(*self.first),
-            "rule": f"A draft ends when {STOPS[stop]}. A drafted token stands if {kept}{cap}.",
+            "rule": f"A draft ends when {STOPS[stop]}. A drafted token stands if {keep_words(keep)}{cap}.",
             "method": switches,
             "threshold": KEEPS[keep].threshold,
             "fbs": list(self.fbs),
@@ -116,23 +101,29 @@ def section_points(
     section: Section, predicted: Sequence[PredictedPoint] = (), grids: Sequence[Grid] = ()
 ) -> list[dict[str, Any]]:
     """Return all points, the measured ones first; a predicted one that was measured is left out."""
-    doubts, on_front, chosen = section.doubts(), section.on_front(), section.picks
+    marked, on_front, papers = doubts(section.records), section.on_front(), section.papers
     picks = (
-        (chosen.no_loss, "the fastest without a loss of quality"),
-        (chosen.one_point, "the fastest at a loss of one point at most"),
+        (section.pick, f"the fastest shown within {section.margin:g} of vanilla"),
+        (papers.no_loss, "the fastest BiLD without a loss, by point estimate, as the paper chose"),
+        (papers.one_point, "the fastest BiLD at a loss of one point at most, by point estimate, as the paper chose"),
     )
     points = [
         {
             **_point(section, record, name, grids),
             **_spread("speedup", record.latency.speedup.total),
             **_spread("quality", record.headline),
+            **_spread("difference", section.difference(record)),
+            **_verdict(section.verdict(record)),
+            "confirmed": section.confirmed(record),
             "measured": True,
-            "difference": record.headline_difference and record.headline_difference.value,
             "ms": record.latency.ms_per_example.value,
-            "examples": record.latency.examples,
+            "examples": record.quality.examples,
+            "timed": record.latency.examples,
+            "sessions": between_words(record),
+            "library": section.over_library(record),
             "front": index in on_front,
             "pick": next((words for pick, words in picks if pick is record), None),
-            "marks": list(doubts[record.hash]),
+            "marks": list(marked[record.hash]),
         }
         for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True))
     ]
@@ -141,10 +132,15 @@ def section_points(
             **_point(section, point, label(point), grids),
             **_spread("speedup", point.speedup),
             **_spread("quality", quality_of(point)),
+            **_spread("difference", difference_of(section, point)),
+            **_verdict(within(section, point)),
+            "confirmed": False,
             "measured": False,
-            "difference": point.difference and point.difference.value,
             "ms": ms_of(point).value,
-            "examples": section.first.latency.examples,
+            "examples": section.first.quality.examples,
+            "timed": 0,
+            "sessions": None,
+            "library": None,
             "front": point.front,
             "pick": None,
             "marks": [] if point.dropped is None else [f"Its measurement was given up: {point.dropped}."],
@@ -176,13 +172,18 @@ def command_of(section: Section, point: Named) -> str | None:
     if setting is None or live_refusal(setting[0], section.first.engine.name):
         return None
     options = [f"method={point.method.name}"]
-    options += [f"method.{name}={_option(value)}" for name, value in _own(point).items()]
+    options += [f"method.{name}={_option(value)}" for name, value in own_switches(point).items()]
     options += [f"threshold.{name}={names.number(value)}" for name, value in thresholds_of(*setting).items()]
     return section.run_command(*options)
 
 
 def _option(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _verdict(found: Verdict | None) -> dict[str, Any]:
+    """Return the verdict: its kind, and in words."""
+    return {"kind": found and found.kind, "verdict": found and str(found)}
 
 
 def _spread(name: str, interval: Any) -> dict[str, float]:

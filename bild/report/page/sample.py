@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.report.format import metric_words, plural
-from bild.report.page.points import Setting
+from bild.report.format import Setting, metric_words, plural
 from bild.report.trace import pieces
 
 if TYPE_CHECKING:

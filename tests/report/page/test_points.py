@@ -14,10 +14,10 @@ from bild.cli.compose import compose
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import setting, settings, thresholds_of
 from bild.errors import BildError
-from bild.report.figures.heat import grid
-from bild.report.format import label
+from bild.report.figures.heat import grids_of as planes_of
+from bild.report.format import label, setting_of
 from bild.report.page.document import fill, script_safe, vendored
-from bild.report.page.points import command_of, grids_of, place, section_points, setting_of
+from bild.report.page.points import command_of, grids_of, place, section_points
 from bild.report.page.sample import column
 from bild.report.sections import make_section
 from bild.results import from_json, to_json
@@ -40,7 +40,11 @@ def test_measured_and_predicted_points_are_told_apart_and_none_twice() -> None:
     assert dropped["marks"] == ["Its measurement was given up: it was slow."]
     vanilla = found[0]
     assert (vanilla["key"], vanilla["at"]) == ("vanilla", None)
-    assert sum(point["pick"] is not None for point in found) == 2
+    picked = [point for point in found if point["pick"] is not None]
+    assert [point["verdict"] for point in picked] == ["refuted at 0.5", "shown within 0.5", "shown within 0.5"]
+    assert picked[1]["pick"] == "the fastest shown within 0.5 of vanilla"
+    assert (vanilla["difference"], vanilla["verdict"]) == (0.0, None)
+    assert (picked[1]["examples"], picked[1]["timed"], picked[1]["sessions"]) == (888, 888, "1 session")
 
 
 def test_the_settings_of_a_sweep_fall_into_one_grid_by_the_switches_that_depart_from_the_rules() -> None:
@@ -102,6 +106,7 @@ def test_a_grid_has_the_thresholds_that_its_rules_heed(
     assert place([grid], found) == {"grid": 0, "fb": 0, "value": 0}
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_command_of_a_point_makes_that_point(name: str) -> None:
     keeps = ("share", "top", "exact", None) if METHODS[name].stop else (None,)
@@ -166,4 +171,4 @@ def test_a_point_whose_drafts_go_by_costs_is_shown_but_not_decoded() -> None:
     shown = {point["name"]: point["at"] for point in section_points(section, (), grids)}
     assert shown == {"BiLD 0.6/2": {"grid": 0, "fb": 0, "value": 0}, "BiLD 0.6/2 kauto": None}
     assert {"BiLD 0.6/2", "BiLD 0.6/2 kauto"} == {label(record) for record in records}
-    assert grid(make_section(records[1:]))[1].endswith("drafts by measured costs")
+    assert planes_of(make_section(records[1:]))[0].group.endswith("drafts by measured costs")

@@ -17,8 +17,8 @@ from bild.decoding import Draft, Drafted, Verdict, policy_for
 from bild.errors import BildError
 from bild.tree import Nodes, store
 from bild.tree.blocks import BlockFile, Growth
+from bild.tree.family import Setting
 from bild.tree.nodes import NAMES, TYPES, Table
-from bild.tree.walk import Setting
 from tests.decoding.tables import EOS, START, Tables
 
 WORDS = [

@@ -29,6 +29,9 @@
     return looks;
   }
 
+  /** Whether a point holds the margin: shown, or vanilla itself. */
+  const sure = (point) => point.kind === "shown" || point.kind === null;
+
   const rate = (point, value) => (point.rounds ? percent(value) : "–");
 
   function legend(points) {
@@ -54,14 +57,15 @@
     const predicted = points.filter((point) => !point.measured);
     const narrow = width < 480;
     const marks = [Plot.gridX({ stroke: "var(--grid)", strokeOpacity: 1 }), Plot.gridY({ stroke: "var(--grid)", strokeOpacity: 1 })];
-    for (const value of section.vanilla === null ? [] : [section.vanilla]) {
-      marks.push(Plot.ruleY([value], { stroke: "var(--quiet)", strokeDasharray: "1 3" }));
-    }
+    const bands = [...new Set([section.margin, 1])].filter((margin) => margin > 0).sort(d3.ascending)
+      .map((margin, i, all) => ({ y1: -margin, y2: i ? -all[i - 1] : 0, opacity: i ? 0.1 : 0.2 }));
+    marks.push(Plot.rect(bands, { y1: "y1", y2: "y2", fill: "var(--quiet)", fillOpacity: "opacity" }));
+    marks.push(Plot.ruleY([0], { stroke: "var(--quiet)", strokeDasharray: "1 3" }));
     for (const [group, dashed] of [[predicted, true], [measured, false]]) {
       const line = group.filter((point) => point.front).sort((a, b) => a.speedup - b.speedup);
       if (line.length > 1) {
         marks.push(Plot.line(line, {
-          x: "speedup", y: "quality", stroke: "var(--m-bild)", strokeWidth: 1.5, strokeOpacity: dashed ? 0.5 : 0.8,
+          x: "speedup", y: "difference", stroke: "var(--m-bild)", strokeWidth: 1.5, strokeOpacity: dashed ? 0.5 : 0.8,
           strokeDasharray: dashed ? "4 4" : null,
         }));
       }
@@ -73,12 +77,14 @@
       const [color, shape] = looks.get(key);
       for (const [filled, group] of halves) {
         if (filled) {
-          marks.push(Plot.ruleY(group, { x1: "speedupLow", x2: "speedupHigh", y: "quality", stroke: color, ...bars }));
-          marks.push(Plot.ruleX(group, { y1: "qualityLow", y2: "qualityHigh", x: "speedup", stroke: color, ...bars }));
+          marks.push(Plot.ruleY(group, { x1: "speedupLow", x2: "speedupHigh", y: "difference", stroke: color, ...bars }));
+          marks.push(Plot.ruleX(group, { y1: "differenceLow", y2: "differenceHigh", x: "speedup", stroke: color, ...bars }));
         }
         marks.push(Plot.dot(group, {
-          x: "speedup", y: "quality", symbol: shape, r: key === "vanilla" ? 6 : filled ? 4.5 : 3.5,
-          fill: filled ? color : "var(--paper)", stroke: filled ? "var(--paper)" : color, strokeWidth: filled ? 0.75 : 1.25,
+          x: "speedup", y: "difference", symbol: shape, r: (point) => (key === "vanilla" || point.confirmed ? 6 : filled ? 4.5 : 2.5),
+          fill: filled ? color : "var(--paper)", fillOpacity: (point) => (filled && !sure(point) ? 0.35 : 1),
+          stroke: (point) => (point.confirmed ? "var(--ink)" : filled && sure(point) ? "var(--paper)" : color), strokeWidth: filled ? 1 : 0.75,
+          strokeOpacity: filled ? 1 : 0.5,
           render: taggedRender,
         }));
       }
@@ -88,7 +94,7 @@
       marginLeft: 46, marginBottom: 42, marginRight: 14, marginTop: 26,
       style: { fontFamily: "inherit", fontSize: narrow ? "12px" : "13px", background: "none" },
       x: { label: "Speedup over vanilla decoding →", tickFormat: (value) => `${value}×`, ticks: narrow ? 5 : 8, nice: true },
-      y: { label: `↑ ${section.metric}`, ticks: 6, nice: true },
+      y: { label: `↑ ${section.metric} less vanilla’s`, ticks: 6, nice: true },
       marks,
     });
     chart.setAttribute("role", "group");
@@ -122,7 +128,7 @@
   }
 
   const spoken = (point, section) =>
-    `${point.name}, ${point.measured ? "measured" : "predicted"}: speedup ${fixed(point.speedup, 2)}, ${section.metric} ${fixed(point.quality, 1)}`;
+    `${point.name}, ${point.measured ? "measured" : "predicted"}: speedup ${fixed(point.speedup, 2)}, ${section.metric} ${fixed(point.quality, 1)}, ${point.verdict ?? "the baseline"}`;
 
   const between = (low, high, decimals) => ` [${fixed(low, decimals)}, ${fixed(high, decimals)}]`;
 
@@ -137,7 +143,12 @@
       ["Speedup", `${fixed(point.speedup, 2)}×${between(point.speedupLow, point.speedupHigh, 2)}`],
       [section.metric, `${fixed(point.quality, 2)}${between(point.qualityLow, point.qualityHigh, 1)}`],
     ];
-    if (point.difference !== null) pairs.push(["Against vanilla", signed(point.difference, 2)]);
+    if (point.verdict) {
+      pairs.push(["Against vanilla", `${signed(point.difference, 2)}${between(point.differenceLow, point.differenceHigh, 2)}`]);
+      pairs.push(["Verdict", point.confirmed ? `${point.verdict}, confirmed` : point.verdict]);
+    }
+    if (point.sessions) pairs.push(["Between sessions", point.sessions]);
+    if (point.library !== null) pairs.push(["Over generate()", `${fixed(point.library, 2)}×${point.library < 1 ? ", slower" : ""}`]);
     if (point.ms !== null) pairs.push(["ms per example", fixed(point.ms, point.ms < 10 ? 2 : point.ms < 100 ? 1 : 0)]);
     if (point.tokensPerLargePass) pairs.push(["Tokens per large pass", fixed(point.tokensPerLargePass, 2)]);
     if (point.rounds) {
@@ -146,8 +157,9 @@
     if (point.switches) pairs.push(["Switches", point.switches]);
     const parts = [el("h3", {}, point.name), list(pairs)];
     parts.push(el("p", { class: "quiet" }, point.measured
-      ? `Measured, one sequence at a time, beside vanilla: ${point.examples} examples.`
+      ? `Quality of ${point.examples} examples; speed of ${point.timed}, one sequence at a time, beside vanilla.`
       : `Predicted from the decision tree and the prices of passes: ${point.examples} examples.`));
+    if (point.pick) parts.push(el("p", {}, `It is ${point.pick}.`));
     for (const mark of point.marks) parts.push(el("p", { class: "note" }, mark));
     if (point.command) {
       parts.push(el("details", {}, el("summary", {}, point.measured ? "Measure it again" : "Measure it"), el("code", {}, point.command)));
@@ -159,13 +171,14 @@
   }
 
   function table(holder, section) {
-    const head = ["Point", "Switches", "", "Speedup", section.metric, "Against vanilla", "Tokens per large pass", "Fallbacks", "Rollbacks"];
+    const head = ["Point", "Switches", "", "Speedup", section.metric, "Against vanilla", "Verdict", "Examples", "Timed", "Tokens per large pass", "Fallbacks", "Rollbacks"];
     const side = (i) => (i < 3 ? { class: "words" } : {});
     const rows = section.points.map((point) => el("tr", {}, ...[
       point.name, point.switches || "–", point.measured ? "measured" : "predicted",
       `${fixed(point.speedup, 2)}×${between(point.speedupLow, point.speedupHigh, 2)}`,
       `${fixed(point.quality, 2)}${between(point.qualityLow, point.qualityHigh, 1)}`,
-      point.difference === null ? "–" : signed(point.difference, 2),
+      point.verdict ? `${signed(point.difference, 2)}${between(point.differenceLow, point.differenceHigh, 2)}` : "–",
+      point.verdict ?? "–", point.examples, point.timed || "–",
       point.tokensPerLargePass ? fixed(point.tokensPerLargePass, 2) : "–",
       rate(point, point.fallbackRate), rate(point, point.rollbackRate),
     ].map((text, i) => el(i ? "td" : "th", i ? side(i) : { scope: "row" }, text))));
@@ -174,7 +187,7 @@
 
   /** Show a section's points; `onTry` is null or {can(point), go(point)}, which turns the sliders. */
   function showFront(section, onTry) {
-    const state = { chosen: section.points.find((point) => point.pick) ?? null };
+    const state = { chosen: section.points.find((point) => point.id === section.chosen) ?? null };
     const show = (point) => card($("front-card"), point ?? state.chosen, section, { onTry });
     $("front-conditions").textContent = section.conditions;
     $("front-caption").textContent = section.caption;

@@ -1,0 +1,159 @@
+"""`bild claims FOLDER` (or `python -m bild.claims`): what the finished points of a results folder show, refute or leave
+open at a margin, and what would decide it.
+
+    bild claims results/xsum
+    bild claims results/xsum --margin 1
+
+A claim joins quality, over all examples that were judged, with speed, over those that were timed; `docs/claims.md` has
+the rules. The margin is in points of the metric.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bild.errors import BildError, at_least, guard
+from bild.metrics.claims import Verdict, holm, verdict
+from bild.report.format import plural
+from bild.report.sections import Section, find_sections
+from bild.report.table import Table, show_tables
+from bild.results import Record
+from bild.results.pareto import ANCHORS
+from bild.results.parts import Latency, Percentile
+
+HEADINGS = ("method", "verdict", "Δ to vanilla\n[one-sided]", "judged / timed\nin sessions", "speedup", "over\nlibrary")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A point, what is claimed of it, and whether that stands where all points of its table are judged together."""
+
+    name: str
+    record: Record
+    verdict: Verdict
+    together: Verdict
+
+
+def claims_of(section: Section, margin: float) -> list[Claim]:
+    """Judge all points of a section but the two models alone, from fast to slow."""
+    names = section.names_by_hash()
+    judged = [
+        (names[record.hash], record, verdict(record.headline_difference, margin, record.quality.examples))
+        for record in section.records
+        if record.method.name not in ANCHORS and record.headline_difference is not None
+    ]
+    together = holm([own for _, _, own in judged], section.first.intervals.confidence)
+    return [Claim(*own, both) for own, both in zip(judged, together, strict=True)]
+
+
+def table(section: Section, claims: Sequence[Claim], margin: float) -> Table:
+    """Return the claims of a section, one line a point."""
+    level = section.first.intervals.confidence
+    notes = [
+        f"Δ: one-sided {100 * level:g} % ends. Shown: the lower one is above -{margin:g}; refuted: the upper one is "
+        f"below; undecided: about so many more examples would decide it. Speedup: over same-engine vanilla, ratio of "
+        f"totals, two-sided {100 * level:g} %. Library: its own greedy generate().",
+        *recommended(claims, margin),
+        *sorted({line for claim in claims for line in doubts(claim.record.latency)}),
+    ]
+    rows = tuple(tuple(_cells(claim)) for claim in claims)
+    title = f"{section.title}: claims within {margin:g}"
+    return Table("claims", title, HEADINGS, rows, tuple(notes), 1, subtitle=section.conditions)
+
+
+def _cells(claim: Claim) -> Iterator[str]:
+    record, found = claim.record, claim.verdict.difference
+    latency, library = record.latency, record.latency.library
+    used = [session for session in latency.sessions if session.note is None]
+    yield claim.name
+    yield f"undecided (+{claim.verdict.more_words})" if claim.verdict.kind == "undecided" else claim.verdict.kind
+    yield f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
+    of = f" of {len(latency.sessions)}" if len(used) < len(latency.sessions) else ""
+    yield f"{record.quality.examples:,} / {latency.examples:,} in {len(used) if of else record.sessions}{of}"
+    yield _times(latency)
+    yield "–" if library is None else f"{library.speedup.value:.3g}x"
+
+
+def _times(latency: Latency) -> str:
+    speed = latency.speedup.total
+    return f"{speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]"
+
+
+def recommended(claims: Sequence[Claim], margin: float) -> list[str]:
+    """Say which point is the fastest that is shown, with all that speaks against it in the same line."""
+    shown = [claim for claim in claims if claim.together.kind == "shown"]
+    if not shown:
+        return [f"No point is shown within {margin:g} where all {len(claims)} are judged together (Holm)."]
+    best = max(shown, key=lambda claim: claim.record.latency.speedup.total.value)
+    latency = best.record.latency
+    said = [f"{_times(latency)} on {plural(latency.examples, 'example')}"]
+    if latency.speedup.total.low <= 1.0:
+        said.append("that it is faster than vanilla is not shown")
+    if latency.library is not None and latency.library.speedup.value < 1.0:
+        said.append(f"it is SLOWER than the library's own generate(): {latency.library.speedup.value:.2f}x")
+    if latency.sessions and all(session.note is not None for session in latency.sessions):
+        said.append("no session was fit for a claim of speed")
+    return [
+        f"Fastest shown within {margin:g}, all {len(claims)} judged together (Holm): {best.name}, {'; '.join(said)}."
+    ]
+
+
+def doubts(latency: Latency) -> Iterator[str]:
+    """Tell what the speedup of a point cannot know, and which sessions it leaves out."""
+    used = [session for session in latency.sessions if session.note is None]
+    count = len(used or latency.sessions)
+    if count == 0:
+        yield "A record of before version 3 tells no sessions: its speedup's interval holds the examples alone."
+    elif count == 1:
+        yield "1 session: the interval of a speedup does not hold the machine's state (measure.sessions=5 would)."
+    elif count == 2:
+        yield "2 sessions are too few to know what lies between them: the interval is as wide as one must fear."
+    for session in latency.sessions:
+        if session.note is not None:
+            yield f"Session {session.number} is left out of the speedup: {session.note}."
+    if latency.sessions and not used:
+        yield "No session was fit for a claim of speed: the speedup is of all of them, and is none."
+
+
+def told_of(record: Record, margin: float) -> Iterator[str]:
+    """Tell of a point what its table does not: verdict, percentiles of latency, and what its sessions cannot know."""
+    if record.headline_difference is not None and record.method.name != "vanilla":
+        yield f"Quality: {verdict(record.headline_difference, margin, record.quality.examples)}."
+    if record.latency.percentiles is not None:
+        for who, found in (("", record.latency.percentiles.method), ("vanilla ", record.latency.percentiles.vanilla)):
+            pace = record.latency.baseline.ms_per_token if who else record.latency.ms_per_token
+            each = ", ".join(f"{name} {_percentile(one)}" for name, one in found.items())
+            yield f"Latency: {who}{each} ms per example; {pace:.3g} ms per output token."
+    yield from doubts(record.latency)
+
+
+def _percentile(found: Percentile) -> str:
+    low, high = ("?" if end is None else f"{end:.0f}" for end in (found.low, found.high))
+    return f"{found.value:.0f} [{low}, {high}]" if (low, high) != ("?", "?") else f"{found.value:.0f} (too few)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judge a results folder. Returns 0, or 2 after one sentence on stderr where there is nothing to judge."""
+    about, _, _ = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(prog="bild claims", description=" ".join(about.split()))
+    parser.add_argument("results", type=Path, help="a results folder, or any folder within")
+    parser.add_argument("--margin", type=float, default=0.5, help="the loss that is allowed, in points (0.5)")
+    given = parser.parse_args(argv)
+    return guard(lambda: _judge(given.results, given.margin))
+
+
+def _judge(results: Path, margin: float) -> None:
+    at_least("--margin", margin, 0)
+    sections, skipped = find_sections(results)
+    tables = [table(section, claims, margin) for section in sections if (claims := claims_of(section, margin))]
+    if not tables:
+        raise BildError(f"{results} has no finished point beside vanilla to judge: run one, `bild run`, and ask again.")
+    show_tables(tables, [f"Left out: {each.path}: {each.why}" for each in skipped])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The sizes of a pair and the speed of a machine, before either has been loaded or measured: for plans."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from bild.bench.roofline import ELEMENT_BYTES, Decoder, MatmulProbe, ReadProbe, roofline_ms
+from bild.config import Checkpoints, ShapeConfig
+from bild.engines import DTYPES
+from bild.models import EMBEDDED, resolve_device
+from bild.models.shapes import model_config
+from bild.sweep.config import SweepConfig
+
+_PROBE_SECONDS = 1.5
+_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
+
+
+def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
+    """Return (GB/s, GFLOP/s) at best, within a few seconds."""
+    device = resolve_device(config.engine.device)
+    torch.set_num_threads(config.engine.threads)
+    step = large.decoder.work(1, 1, 0, weights=config.engine.dtype, states=config.engine.dtype)
+    best = []
+    for made in (ReadProbe(step.bytes, device), MatmulProbe(DTYPES[config.engine.dtype], device)):
+        began, seen = perf_counter(), [made()]
+        while perf_counter() - began < _PROBE_SECONDS:
+            seen.append(made())
+        best.append(max(seen))
+    return best[0], best[1]
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """One model's sizes."""
+
+    decoder: Decoder
+    encoder: int
+    """Weights of the encoder's layers."""
+    weights: int
+    """All of them."""
+
+    @staticmethod
+    def of(config: Any) -> ModelSize:
+        """Return the sizes of a model from the library's configuration, by the roofline's arithmetic."""
+        decoder = Decoder.of(config, config.vocab_size)
+        # A decoder's layer without cross-attention's q and o is an encoder's; its k and v are used once a source.
+        layer, half = (decoder.matrices - decoder.head) // decoder.layers, 2 * decoder.width * decoder.inner
+        encoder = config.num_layers * (layer - half)
+        # Only T5 v1.0 has a tied head; the library says so by this word alone (transformers 5).
+        embedding = 0 if getattr(config, "scale_decoder_outputs", False) else decoder.head
+        return ModelSize(decoder, encoder, decoder.matrices + decoder.layers * half + encoder + embedding)
+
+    def text_ms(self, source: int, target: int, dtype: str, gb_per_s: float, gflop_per_s: float) -> float:
+        """Return the least that encoding a source and writing so many tokens one by one takes, in ms."""
+        step = self.decoder.work(1, source, target / 2, weights=dtype, states=dtype)
+        return 2 * self.encoder * source / gflop_per_s / 1e6 + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
+
+    def bytes(self, dtype: str) -> int:
+        """Return the bytes of the weights in memory."""
+        return self.weights * ELEMENT_BYTES[dtype]
+
+
+def model_sizes(
+    checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]
+) -> tuple[ModelSize, ModelSize] | None:
+    """Return the sizes of (large, small), from the checkpoints' own configuration where they are folders, else by name.
+
+    None where neither tells.
+    """
+    large = _config(checkpoints.large, "large", shapes)
+    small = _config(checkpoints.small or "", "small", shapes) if exit is None else copy.copy(large)
+    if large is None or small is None:
+        return None
+    if exit is not None:
+        small.num_decoder_layers = exit
+    return ModelSize.of(large), ModelSize.of(small)
+
+
+def _config(name: str, role: str, shapes: Mapping[str, ShapeConfig]) -> Any | None:
+    from transformers import AutoConfig
+
+    folder = EMBEDDED / role if name == "embedded" else Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return AutoConfig.from_pretrained(folder)
+    found = _NAMED.search(name)
+    shape = shapes.get(found[0].lower()) if found else None
+    return None if shape is None else model_config(shape)

@@ -1,0 +1,131 @@
+"""The stages of a sweep and the time they take: planned beforehand, then held against what they took.
+
+A stage's work is told in vanilla texts, and its time in vanilla texts' time. How many of these it takes for each is a
+guess at first; what sweeps of this machine took is kept in the results folder, and the next plan goes by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bild.results.lines import append_lines, read_lines
+from bild.sweep.config import SweepConfig, widest_draft
+from bild.sweep.pricing import BESIDE, calibration_texts
+
+TAKEN = "stages.jsonl"
+STAGES = ("tree", "prices", "live")
+_GUESSES = {"tree": (0.5, 4.0), "prices": (0.4, 1.5), "live": (0.4, 1.2)}
+"""Time of each stage in that of the vanilla texts that its work counts. A tree for a grid: 180 points of the embedded
+pair on a CPU took up to 3.6 (docs/sweep.md); the lower end, for few points and large models that gain more by batches,
+is a guess."""
+_SESSION = (4.0, 30.0)
+"""Seconds of starting a process and loading a pair."""
+_LIBRARY = 2.0
+"""Vanilla texts that one text of the library's `generate()` counts as."""
+_SLACK = 1.25
+_RECENT = 5
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds, from and to."""
+
+    low: float
+    high: float
+
+    @staticmethod
+    def of(seconds: float) -> Span:
+        """Return the span of a time that is known."""
+        return Span(seconds, seconds)
+
+    def times(self, low: float, high: float | None = None) -> Span:
+        """Return this span so many times over; from so many to so many where both are given."""
+        return Span(self.low * low, self.high * (low if high is None else high))
+
+    def plus(self, other: Span) -> Span:
+        """Return the span of both together."""
+        return Span(self.low + other.low, self.high + other.high)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One stage as it was planned and as it went."""
+
+    stage: str
+    machine: str
+    engine: str
+    pair: str
+    task: str
+    seconds: float
+    texts: float
+    """Its work, in vanilla texts."""
+    text: float
+    """Seconds of a vanilla text, as measured."""
+    planned: list[float] | None = None
+    """Seconds, from and to."""
+
+    @property
+    def factor(self) -> float:
+        """Its time in that of its vanilla texts."""
+        return self.seconds / (self.texts * self.text)
+
+
+def texts_of(config: SweepConfig, stage: str, examples: int, measured: int) -> float:
+    """Return the work of a stage on so many examples in vanilla texts; `measured` points are decoded live."""
+    if stage == "prices":
+        return float(calibration_texts(widest_draft(config.sweep)))
+    if stage == "tree":
+        return float(examples)
+    library = examples if config.measure.library < 0 else min(config.measure.library, examples)
+    return examples * (measured + 1 + BESIDE) + _LIBRARY * library
+
+
+def planned(
+    config: SweepConfig, text: Span, known: Sequence[Taken], *, examples: int, measured: int
+) -> dict[str, Span]:
+    """Return the time that each stage takes, a vanilla text taking `text`, by what is known of earlier sweeps."""
+    found = {}
+    for stage in STAGES:
+        low, high = factors(stage, known, config.model.pair_name)
+        if stage == "live":
+            least = texts_of(config, stage, min(config.sweep.least, examples), measured)
+            span = text.times(least * low, texts_of(config, stage, examples, measured) * high)
+            cap = 60 * config.sweep.minutes
+            # The first stage is measured whatever it takes.
+            span = Span(span.low, max(min(cap, span.high), text.high * least * high))
+            sessions = config.measure.sessions if config.measure.sessions > 1 else 0
+            span = span.plus(Span(*_SESSION).times(sessions, 2 * sessions))
+        else:
+            span = text.times(*(texts_of(config, stage, examples, measured) * each for each in (low, high)))
+        if stage == "prices":
+            span = Span(max(config.sweep.calibration, span.low), max(config.sweep.calibration, span.high))
+        found[stage] = span
+    return found
+
+
+def factors(stage: str, known: Sequence[Taken], pair: str) -> tuple[float, float]:
+    """Return the range of a stage's factor: by the last sweeps of this pair, else of any, else the guess."""
+    own = [each for each in known if each.stage == stage]
+    own = [each for each in own if each.pair == pair] or own
+    seen = [each.factor for each in own[-_RECENT:] if math.isfinite(each.factor) and each.factor > 0]
+    return (min(seen) / _SLACK, max(seen) * _SLACK) if seen else _GUESSES[stage]
+
+
+def taken_before(results: str | Path, machine: str, engine: str) -> list[Taken]:
+    """Read what sweeps into a results folder took on a machine with an engine; torn lines are passed over."""
+    found = read_lines(Taken, Path(results) / TAKEN)
+    return [each for each in found if (each.machine, each.engine) == (machine, engine)]
+
+
+def keep(results: str | Path, taken: Sequence[Taken], plan: Mapping[str, Span]) -> None:
+    """Append what stages took beside what was planned for them."""
+    spans = {stage: [span.low, span.high] for stage, span in plan.items()}
+    append_lines(Path(results) / TAKEN, [replace(each, planned=spans.get(each.stage)) for each in taken])
+
+
+def in_all(spans: Mapping[str, Span]) -> Span:
+    """Return the span of all stages together."""
+    return Span(sum(span.low for span in spans.values()), sum(span.high for span in spans.values()))

@@ -1,0 +1,84 @@
+"""Sessions: fresh processes that share the examples out, end with their caller, and are told apart in the record."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bild.measure.processes import _process
+from bild.results import find_records, read_samples
+from bild.results.folder import SESSIONS
+from tests.cli.commands import QUICK, call, only_point
+from tests.zygote import Zygote
+
+RUN = ("task.samples=6", *QUICK, "measure.sessions=3", "threshold.fb=0.5")
+
+
+@pytest.mark.slow
+def test_the_examples_are_spread_over_fresh_processes_and_none_is_timed_twice(tmp_path: Path) -> None:
+    done = call("bild.run", *RUN, cwd=tmp_path)
+    assert done.code == 0, done.err
+    (point,), _ = find_records(tmp_path / "results")
+    samples = read_samples(point.path)
+    assert len({s.id for s in samples}) == len(samples) == 6
+    assert Counter(s.session for s in samples) == {1: 2, 2: 2, 3: 2}
+    record = point.record
+    assert (record.sessions, [s.number for s in record.latency.sessions]) == (3, [1, 2, 3])
+    used = [s for s in record.latency.sessions if s.note is None] or record.latency.sessions
+    assert (record.latency.between is not None) == (len(used) > 1)
+    assert sum(s.library is not None for s in samples) == 2
+    assert record.pair.large.parameters > record.pair.small.parameters > 0  # the sessions told: this process never knew
+    alone = call("bild.run", *RUN, "measure.sessions=1", "results=alone", cwd=tmp_path)
+    assert alone.code == 0, alone.err
+    assert "1 session: the interval of a speedup does not hold the machine's state" in alone.out
+    (same,), _ = find_records(tmp_path / "alone")
+    assert same.path.name != point.path.name  # another measurement, another point
+    texts = {s.id: s.text for s in read_samples(same.path)}
+    assert {s.id: s.text for s in samples} == texts
+    assert same.record.counts == record.counts
+
+
+@pytest.mark.slow
+def test_a_kill_ends_the_session_too_and_the_next_run_goes_on_in_new_ones(tmp_path: Path, mother: Zygote) -> None:
+    running = mother.start("bild.run:main", *RUN, cwd=tmp_path)
+    session = None
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        children = [p for p in psutil.Process(running.pid).children() if "bild.measure.processes" in p.cmdline()]
+        found = list((tmp_path / "results").rglob("samples.jsonl"))
+        if children and found and read_samples(found[0].parent):
+            session = children[0]
+            break
+        time.sleep(0.02)
+    assert session is not None, running.log.read_text()
+    running.kill()
+    running.wait()
+    psutil.wait_procs([session], timeout=30)
+    assert not session.is_running() or session.status() == psutil.STATUS_ZOMBIE
+    folder = only_point(tmp_path / "results")
+    before = read_samples(folder)
+    again = call("bild.run", *RUN, cwd=tmp_path)
+    assert again.code == 0, again.err
+    after = read_samples(folder)
+    assert after[: len(before)] == before
+    assert len({s.id for s in after}) == len(after) == 6
+    assert {s.session for s in before}.isdisjoint(s.session for s in after[len(before) :])
+    assert (folder / SESSIONS).is_file()
+
+
+@pytest.mark.slow
+def test_a_session_that_fails_says_why_in_one_sentence(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    refused = call("bild.run", *RUN, "threshold.fb=0.3", f"model.large={broken}", cwd=tmp_path).refusal()
+    assert "broken" in refused
+
+
+def test_the_process_of_a_session_is_gone_when_its_caller_stops_waiting() -> None:
+    with pytest.raises(KeyboardInterrupt), _process([]) as process:
+        raise KeyboardInterrupt
+    assert process.poll() is not None

@@ -37,7 +37,8 @@ def job(config: TracedConfig) -> None:
     from bild.report import make_section, show
 
     (point,) = measure_points(config, [(config.method, config.threshold)])
-    show([make_section([point.record])], [*told_of(point.record, config.measure.margin), f"In {point.path}"])
+    section = make_section([point.record], margin=config.measure.margin)
+    show([section], [*told_of(point.record, config.measure.margin), f"In {point.path}"])
     if config.trace:
         from bild.models import PairSpec, text_decoder
         from bild.report.trace import show_traces

@@ -72,6 +72,15 @@ def _rules(method: MethodConfig, threshold: ThresholdConfig) -> Rules | None:
     )
 
 
+def widest_pass(method: MethodConfig, threshold: ThresholdConfig, length: int) -> tuple[int, bool]:
+    """Return the most new positions of a large pass in a text of `length` tokens, and whether passes tell ranks."""
+    rules = _rules(method, threshold)
+    if rules is None:
+        return 1, False
+    longest = length if rules.adapts or paced(method) else rules.max_draft
+    return min(1 + longest, length), rules.ranks
+
+
 def exit_rule_for(method: MethodConfig, threshold: ThresholdConfig) -> ExitRule:
     """Return when `calm` writes a token early."""
     value = thresholds_of(method, threshold)["exit"]

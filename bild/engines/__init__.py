@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bild.engines import t5
-from bild.engines.base import DTYPES, Engine, Summary, common_prefix
+from bild.engines.base import DTYPES, Engine, Plan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
 from bild.engines.fused import FusedEngine
@@ -21,6 +21,7 @@ __all__ = [
     "Engine",
     "FusedEngine",
     "HfEngine",
+    "Plan",
     "Summary",
     "build_engine",
     "build_exit_engines",
@@ -39,20 +40,25 @@ def build_engine(
     vocabulary: int,
     capacity: int = 128,
     kernels: Kernels | None = None,
+    small: bool = False,
+    beside: Engine | None = None,
 ) -> Engine:
     """Build an engine by name over a loaded model, in the dtype that the model was loaded in.
 
     `vocabulary`: the number of token ids that large and small share; `capacity`: decoder positions to make room for
-    (an engine grows beyond it when it must); `kernels`: those that fused and graph multiply with, None for the fastest.
+    (an engine grows beyond it when it must); `kernels`: those that fused and graph multiply with, None for the fastest;
+    `small`: whether it is the small model of a pair, and `beside`: the engine of the other one, if it is there already.
     """
     if name == "hf":
         return HfEngine(module, eos=eos, vocabulary=vocabulary)
     if name not in ("fused", "graph"):
         raise BildError(f"engine={name} is not known: choose hf, fused or graph.")
-    kernels = kernels or kernels_of(module, dtype, vocabulary)
-    return (FusedEngine if name == "fused" else GraphEngine)(
-        module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity, kernels=kernels
-    )
+    options: dict[str, Any] = {"dtype": DTYPES[dtype], "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
+    options["kernels"] = kernels or kernels_of(module, dtype, vocabulary)
+    if name == "fused":
+        return FusedEngine(module, **options)
+    pool = beside.pool if isinstance(beside, GraphEngine) else None
+    return GraphEngine(module, pool=pool, small=small, **options)
 
 
 def kernels_of(module: Any, dtype: str, vocabulary: int) -> Kernels:
@@ -79,7 +85,7 @@ def build_exit_engines(
         assert isinstance(engine, FusedEngine)
         return early_exit(FusedSharedLayers(engine, exit_layer))
     if name == "graph":
-        options |= {"dtype": DTYPES[dtype], "kernels": kernels or kernels_of(module, dtype, vocabulary)}
+        options |= {"dtype": DTYPES[dtype], "small": True, "kernels": kernels or kernels_of(module, dtype, vocabulary)}
         return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, **options)))
     return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)
 

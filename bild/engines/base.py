@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -87,6 +87,19 @@ def stop_of(token: int, prob: float, drafted: int, limit: int, stop_below: float
     return "limit" if drafted == limit else None
 
 
+class Plan(NamedTuple):
+    """All that a run will ask of an engine: see `Engine.prepare`."""
+
+    positions: int
+    """Tokens of the longest text, start token included."""
+    sources: Callable[[], Sequence[int]]
+    """Tells the lengths of the sources, in tokens, to an engine that asks."""
+    widest: int
+    """New positions of the widest pass."""
+    ranks: bool = False
+    """Whether some of the passes tell ranks."""
+
+
 class Engine(ABC):
     """One model, one sequence. `length` is the number of decoder positions whose keys and values are cached."""
 
@@ -96,6 +109,16 @@ class Engine(ABC):
     device: torch.device
     starts_together: bool = False
     """True where it shares an encoder pass with another engine, which must start before either is fed."""
+    passes: int = 0
+    """Forward passes that it has run in all, those included that nobody asked for."""
+    captured: int = 0
+    """Programs that it, or the engine beside it, has captured in all."""
+
+    def prepare(self, plan: Plan) -> None:  # noqa: B027
+        """Compile, capture and allocate all that a run of this plan needs, between two texts, before any clock runs.
+
+        What was not foreseen is made when it is met. Nothing to do for an engine that makes nothing in advance.
+        """
 
     @abstractmethod
     def start(self, source: Sequence[int]) -> None:

@@ -61,6 +61,7 @@ class CalmEngine(Engine):
         self._reserve(len(tokens))
         x = self._run(self.engine.embed(tokens), 0, self.layers)
         self.length += len(tokens)
+        self.passes += 1
         return summarise(self.engine.logits(x[-want:]), tokens, ranks)
 
     @torch.inference_mode()
@@ -83,6 +84,7 @@ class CalmEngine(Engine):
             self._reserve(1)
             written.append(write(token, threshold, first_exit))
             self.length += 1
+            self.passes += 1
             token = written[-1].token
             if token == self.eos:
                 stop = "eos"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from bild.engines.base import Engine, Summary, check_rewind, common_prefix, summarise
+from bild.engines.base import Engine, Plan, Summary, check_rewind, common_prefix, summarise
 from bild.engines.fused import FusedEngine
 
 View = Literal["exit", "full"]
@@ -37,6 +37,10 @@ class SharedLayers(ABC):
         self._started: set[str] = set()
         self._whole = False
         """True where the engine was stepped as a whole since the source was encoded."""
+
+    def prepare(self, view: View, plan: Plan) -> None:
+        """See `Engine.prepare`."""
+        self.engine.prepare(plan)
 
     def start(self, view: View, source: Sequence[int]) -> None:
         """Encode a source for the first view that starts on it; the other one joins before anything is fed."""
@@ -104,6 +108,7 @@ class FusedSharedLayers(SharedLayers):
     @torch.inference_mode()
     def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         x = self.residuals[n : n + len(tokens)]
+        self.engine.passes += 1
         if view == "full":
             x = self.engine.run_layers(x, n, self.exit, len(self.engine.weights.decoder))
         return summarise(self.engine.logits(x[-want:]), tokens, ranks)
@@ -127,6 +132,15 @@ class ViewEngine(Engine):
         """See `Engine`."""
         return len(self.fed)
 
+    @property
+    def captured(self) -> int:  # type: ignore[override]
+        """See `Engine`."""
+        return self.shared.engine.captured
+
+    def prepare(self, plan: Plan) -> None:
+        """See `Engine.prepare`."""
+        self.shared.prepare(self.view, plan)
+
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`."""
         self.shared.start(self.view, source)
@@ -134,22 +148,25 @@ class ViewEngine(Engine):
 
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
+        ran = self.shared.engine.passes
         if self.view == "full" and self.shared.unshared:
             summary = self.shared.whole(len(self.fed)).step(tokens, want, ranks)
         else:
             summary = self.shared.step(self.view, self.fed, tokens, want, ranks)
+        self.passes += self.shared.engine.passes - ran
         self.fed.extend(tokens)
         return summary
 
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
         """See `Engine.draft`. Where the engine below runs ahead, so does the view."""
-        ahead = None
+        ahead, ran = None, self.shared.engine.passes
         if self.view == "full" and self.shared.unshared:
             ahead = self.shared.whole(len(self.fed)).draft(tokens, limit, stop_below)
         elif self.view == "exit":
             ahead = self.shared.draft([*self.fed, *tokens], limit, stop_below)
         if ahead is None:
             return super().draft(tokens, limit, stop_below)
+        self.passes += self.shared.engine.passes - ran
         self.fed.extend([*tokens, *ahead[0][:-1]])
         return ahead
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Engine, Summary, summarise
+from bild.engines.base import Engine, Plan, Summary, summarise
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.t5_host import HostDecoder
 
@@ -76,6 +76,11 @@ class FusedEngine(Engine):
         bias = t5.position_bias(self.weights.decoder_bias, capacity, shape, bidirectional=False)
         self.bias = bias.to(self.dtype)
 
+    def prepare(self, plan: Plan) -> None:
+        """See `Engine.prepare`."""
+        if plan.positions > self.cache.shape[3]:
+            self._allocate(plan.positions)
+
     def grow(self, length: int) -> None:
         """Double the room until `length` positions fit, and keep what is cached."""
         cached = self.cache[:, :, :, : self.length]
@@ -117,6 +122,7 @@ class FusedEngine(Engine):
             self.grow(end)
         logits = self.decoder.decode(self.state, tokens, n, want)
         self.length = end
+        self.passes += 1
         return summarise(logits, tokens, ranks)
 
     # The parts of a step, for engines that stop between layers

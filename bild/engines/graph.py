@@ -1,55 +1,67 @@
-"""Engine `graph`: fixed shapes and positions on the device, so that a step is one CUDA graph and one copy to the host.
+"""Engine `graph`: fixed shapes, and tokens and positions on the device, so that a pass is one CUDA graph.
 
-A launch-bound GPU pays per kernel, not per byte: a captured step costs one launch. So every buffer is allocated once,
+A launch-bound GPU pays per kernel, not per byte: a captured pass costs one launch. So every buffer is allocated once,
 the position is a tensor, tokens are padded to a few widths (`WIDTHS`) and sources to a few lengths (`SOURCES`), with
-one capture for each combination that occurs. The small model runs ahead: several greedy steps in one replay, checked
-together on the host, the surplus forgotten by setting the length back. The thresholds stay on the host, in no capture,
-so a sweep needs no new one. On a CPU the same functions run uncaptured, and the tests hold them to `hf` there.
+one program for each combination, captured before the clock (`prepare`). A program leaves its last choice in the text on
+the device and moves the position on, so the next step needs nothing from the host, and a draft is verified where it was
+written (`bild.engines.graph_pool`). The thresholds stay on the host, in no capture, so a sweep needs no new one.
 
-Rows of padding compute garbage that nobody reads: they lie behind the length, and are written anew before any position
-attends to them.
+The large model runs what is asked of it. The small one may run one step beyond the stop of a draft: where that pays, by
+a measurement in `prepare`, a step is launched before the host has read the one before it.
+
+On a CPU the same functions run uncaptured, and the tests hold them to `hf` there. Rows of padding write to a row of
+their own, which no position attends to.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Engine, Summary, check_finite, stop_of
+from bild.engines.base import Engine, Plan, Summary, check_finite, stop_of
+from bild.engines.graph_pool import GraphPool, Program
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.errors import BildError
 
 WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
-"""Numbers of new positions that have a capture of their own. 12 is a full draft of ten and the token before it."""
+"""Numbers of new positions that have a program of their own. 12 is a full draft of ten and the token before it."""
 SOURCES = (32, 64, 128, 256, 512, 1024)
-"""Source lengths that have captures of their own; longer ones are rounded up to a multiple of the last."""
-AHEAD = (1, 2, 4, 8, 16)
-"""Numbers of steps of one replay when drafting."""
-_MEMORY = 0.9
-"""Weight of the former drafts in the mean draft length; a new draft counts for the rest."""
+"""Source lengths that have programs of their own; longer ones are rounded up to a multiple of the last."""
+_ALIGN = 8
+"""The rows of keys are a multiple of this, as matrix products in fp16 like them."""
+_USUAL_DRAFT = 4
+"""A usual draft, in tokens: so many waits are saved by one step beyond its stop."""
+_STEPS, _REPEATS = 16, 5
 
 
 @dataclass
 class Source:
-    """The buffers of one source length, and the programs captured over them."""
+    """The buffers of one source length."""
 
     cross_keys: Tensor  # [layers, H, K, S]
     cross_values: Tensor  # [layers, H, S, K]
     mask: Tensor  # [1, 1, S], 0 or -inf
-    programs: dict[tuple[str, int, int], Callable[[], None]] = field(default_factory=dict)
+
+    @property
+    def bucket(self) -> int:
+        """The source length that they are for."""
+        return self.mask.shape[-1]
 
 
 class GraphEngine(Engine):
     """The functions of `bild.engines.t5` over static buffers."""
 
     name = "graph"
+    source: Source
 
     def __init__(
         self,
@@ -60,49 +72,88 @@ class GraphEngine(Engine):
         vocabulary: int,
         capacity: int = 128,
         kernels: Kernels = UNMEASURED,
+        pool: GraphPool | None = None,
+        small: bool = False,
     ) -> None:
+        """`pool`: that of the other model of the pair. `small`: drafts may run a step ahead of the host."""
         self.weights = t5.weights_of(module, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos
         self.device = self.weights.device
-        self.captures = self.device.type == "cuda"
+        self.pool = pool or GraphPool(self.device)
+        self.small = small
+        self.ahead = False
         self.length = 0
-        self.mean_draft = 4.0
-        self._pool = torch.cuda.graph_pool_handle() if self.captures else None
+        self._programs = self.pool.join(self)
+        self._events = self.pool.events(2)
+        self._slot = 0
+        self._sound = True
+        """Whether what was computed on this source was finite, as far as it was read."""
         self._allocate(capacity)
 
+    @property
+    def captured(self) -> int:  # type: ignore[override]
+        """See `Engine`."""
+        return self.pool.captured
+
     def _allocate(self, capacity: int) -> None:
-        """Allocate all static buffers. Rows behind the capacity take the padding of the widest step."""
-        shape, device = self.weights.shape, self.device
-        rows = capacity + WIDTHS[-1]
-        size = (len(self.weights.decoder), 2, shape.heads, rows, shape.key_size)
+        """Allocate all static buffers. The row behind the capacity takes what padding writes; nobody reads it."""
+        shape, device, pinned = self.weights.shape, self.device, self.pool.active
+        self.capacity = rows = -(-capacity // _ALIGN) * _ALIGN
+        self.pool.text.reserve(rows + 1)
+        size = (len(self.weights.decoder), 2, shape.heads, rows + 1, shape.key_size)
         # Zeros: a masked position's key is still multiplied, and NaN times nothing is NaN.
         self.cache = torch.zeros(size, dtype=self.dtype, device=device)
-        bias = t5.position_bias(self.weights.decoder_bias, rows, shape, bidirectional=False)
-        self.bias = bias.to(self.dtype)  # [H, rows, rows]
-        self.capacity = capacity
-        # In: position, number of tokens, tokens. Out: choice, its nll; nll and rank of the token fed next.
-        self.inputs = torch.zeros(2 + WIDTHS[-1], dtype=torch.long, device=device)
+        bias = t5.position_bias(self.weights.decoder_bias, rows + 1, shape, bidirectional=False)
+        self.bias = bias.to(self.dtype)[:, :, :rows].contiguous()  # [H, rows + 1, rows]
+        # In: position and number of tokens. Out: choice, its nll; nll and rank of the token fed next.
+        self.place = torch.zeros(2, dtype=torch.long, device=device)
         self.outputs = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, device=device)
-        self.staging = [torch.zeros(2 + WIDTHS[-1], dtype=torch.long, pin_memory=self.captures) for _ in range(2)]
-        self.landing = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, pin_memory=self.captures)
         self.offsets = torch.arange(WIDTHS[-1], device=device)
+        self._staging = [torch.zeros(2, dtype=torch.long, pin_memory=pinned) for _ in range(2)]
+        self._landing = [torch.zeros(4, WIDTHS[-1], dtype=torch.float32, pin_memory=pinned) for _ in range(2)]
+        self._placed: tuple[int, int] | None = None
+        """What `place` holds."""
         self.sources: dict[int, Source] = {}
+
+    def prepare(self, plan: Plan) -> None:
+        """See `Engine.prepare`."""
+        self.prepare_kinds(plan, ("step", "step with ranks") if plan.ranks else ("step",), "step")
+
+    @torch.inference_mode()
+    def prepare_kinds(self, plan: Plan, kinds: Sequence[str], drafts: str | None) -> None:
+        """Make the programs of these kinds for every source and width of a plan, and see whether drafts run ahead."""
+        self.pool.resize(plan.positions)
+        lengths = plan.sources()
+        for length in lengths:
+            self.source = self._source(length)
+            for kind in kinds:
+                for width in WIDTHS[: WIDTHS.index(self._width(min(plan.widest, WIDTHS[-1]))) + 1]:
+                    if width == 1 and kind.endswith(" with ranks"):
+                        continue  # there is nothing to rank
+                    self._move(0, 1)
+                    self._program(kind, width)
+                    self._placed = None
+        if self.pool.active and self.small and drafts and lengths:
+            self.ahead = self._ahead_pays(drafts)
+        self.pool.text.forget()
 
     @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`. The encoder runs as it is: once per source, in one pass."""
+        if not self._sound:
+            self._clean()
         ids = torch.tensor(source, device=self.device)
         length, shape = len(source), self.weights.shape
         bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True).to(self.dtype)
         keys, values = t5.cross_attention(self.weights, t5.encode(self.weights, ids, bias))
-        held = self._source(length)
+        self.source = held = self._source(length)
         held.cross_keys[..., :length] = torch.stack(keys)
         held.cross_values[:, :, :length] = torch.stack(values)
         held.mask.fill_(float("-inf"))
         held.mask[..., :length] = 0.0
-        self.source = held
         self.length = 0
+        self._sound = False
 
     def _source(self, length: int) -> Source:
         bucket = next((s for s in SOURCES if s >= length), -(-length // SOURCES[-1]) * SOURCES[-1])
@@ -122,46 +173,53 @@ class GraphEngine(Engine):
         self.length += len(tokens)
         return summary
 
+    @torch.inference_mode()
     def _summary(self, kind: str, at: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         """Run a program over tokens at position `at`.., and report on the last `want` of them."""
         k = len(tokens)
+        ranks = ranks and want > 1
         self._launch(f"{kind} with ranks" if ranks else kind, at, tokens)
-        choice, nll, given, rank = self._land()[:, :k].tolist()
-        check_finite(nll)
+        choice, nll, given, rank = self._landed(self._read())[:, :k].tolist()
+        self._check(nll)
+        self.pool.text.known[at + k] = int(choice[-1])
         placed = [int(r) for r in rank[k - want : k - 1]] if ranks else ()
         return Summary([int(c) for c in choice[k - want :]], nll[k - want :], given[k - want : k - 1], placed)
 
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
-        """See `Engine.draft`. Steps that ran ahead of a stop are forgotten."""
-        out, probs, stop = self._run_ahead("draft", self.length, tokens, limit, stop_below)
+        """See `Engine.draft`."""
+        out, probs, stop = self._draft("step", self.length, tokens, limit, stop_below, self.ahead)
         self.length += len(tokens) + len(out) - 1
         return out, probs, stop
 
-    def _run_ahead(
-        self, kind: str, at: int, feed: Sequence[int], limit: int, stop_below: float
+    @torch.inference_mode()
+    def _draft(
+        self, kind: str, at: int, feed: Sequence[int], limit: int, stop_below: float, ahead: bool
     ) -> tuple[list[int], list[float], str]:
-        """Draft behind position `at`, several steps to a replay; the caller notes the positions that are cached."""
+        """Draft behind position `at`, `ahead` by one step of what the host has read."""
         out: list[int] = []
         probs: list[float] = []
+        self._reserve(at + len(feed) + limit - 1)
+        self._launch(kind, at, feed)
+        end, last, slot = at + len(feed), len(feed) - 1, self._read()
         while True:
-            ahead = self._ahead(limit - len(out))
-            self._launch(kind, at, feed, ahead)
-            choice, nlls, *_ = self._land()[:, :ahead].tolist()
-            check_finite(nlls)
-            for token, nll in zip(choice, nlls, strict=True):
-                out.append(int(token))
-                probs.append(math.exp(-nll))
-                stop = stop_of(out[-1], probs[-1], len(out), limit, stop_below, self.eos)
-                if stop is not None:
-                    self.mean_draft = _MEMORY * self.mean_draft + (1 - _MEMORY) * len(out)
-                    return out, probs, stop
-            at += len(feed) + ahead - 1
-            feed = [out[-1]]
+            early = self._next(kind) if ahead and len(out) + 1 < limit else None
+            choice, nll = self._landed(slot)[:2, last].tolist()
+            self._check([nll])
+            out.append(int(choice))
+            probs.append(math.exp(-nll))
+            self.pool.text.known[end] = out[-1]
+            stop = stop_of(out[-1], probs[-1], len(out), limit, stop_below, self.eos)
+            if stop is not None:
+                if early is not None:
+                    self.cache[:, :, :, end].zero_()  # nobody reads that step, which may have overflowed
+                return out, probs, stop
+            slot = self._next(kind) if early is None else early
+            last, end = 0, end + 1
 
-    def _ahead(self, limit: int) -> int:
-        """Return the steps of the next replay: the number nearest to the mean draft that the limit allows."""
-        fits = [n for n in AHEAD if n <= limit] or [1]
-        return min(fits, key=lambda n: abs(n - self.mean_draft))
+    def _next(self, kind: str) -> int:
+        """Launch the step that follows the last one, whose choice is on the device; return where it will land."""
+        self._run(kind, 1)
+        return self._read()
 
     def _width(self, k: int) -> int:
         width = next((w for w in WIDTHS if w >= k), None)
@@ -169,124 +227,150 @@ class GraphEngine(Engine):
             raise BildError(f"engine=graph takes at most {WIDTHS[-1]} new tokens at once, but {k} were fed.")
         return width
 
-    @torch.inference_mode()
-    def _launch(self, kind: str, at: int, tokens: Sequence[int], ahead: int = 0) -> None:
-        """Send tokens for position `at`.., and run a program on them. Nothing is waited for.
+    def _launch(self, kind: str, at: int, tokens: Sequence[int]) -> None:
+        """Put tokens at position `at`.. of the text, and run a program on them. Nothing is waited for.
 
-        At most two launches before the next `_land`: each takes one of two places to send from, in turn, since the
-        former may not have left yet.
+        At most two launches before the next `_landed`: see `DeviceText.send`, which `_move` is like.
         """
         k = len(tokens)
-        if at + k + ahead > self.capacity:
-            self._grow(at + k + ahead)
         width = self._width(k)
-        self.staging.reverse()
-        staging = self.staging[0]
-        staging[: 2 + k] = torch.tensor([at, k, *tokens])
-        self.inputs.copy_(staging, non_blocking=True)
-        self._program(kind, width, ahead)()  # a capture runs on these inputs: it comes after them
+        self._reserve(at + k)
+        self.pool.text.send(at, tokens)
+        self._move(at, k)
+        self._run(kind, width)
 
-    @torch.inference_mode()
-    def _land(self) -> Tensor:
-        """Bring the programs' outputs to the host: [4, widest], see `_allocate`."""
-        self.landing.copy_(self.outputs, non_blocking=True)
-        self.synchronize()
-        return self.landing
+    def _move(self, at: int, count: int) -> None:
+        """Make `place` say so, if it does not yet."""
+        if self._placed != (at, count):
+            self._staging.reverse()
+            self._staging[0].copy_(torch.tensor((at, count)))
+            self.place.copy_(self._staging[0], non_blocking=True)
+            self._placed = at, count
 
-    def _grow(self, length: int) -> None:
-        """Double the room until `length` positions fit. What was captured over the old buffers is captured anew."""
-        capacity = self.capacity
-        while capacity < length:
-            capacity *= 2
-        cache, kept, source = self.cache, self.sources, self.source
-        self._allocate(capacity)
-        self.cache[:, :, :, : cache.shape[3]] = cache
-        for held in kept.values():
-            held.programs.clear()
-        self.sources, self.source = kept, source
+    def _run(self, kind: str, width: int) -> None:
+        """Run a program on what is in place. All of them but "lower" end a forward pass, with a choice in the text."""
+        self._program(kind, width)()
+        assert self._placed is not None
+        end = sum(self._placed)
+        self._placed = end, 1
+        if kind != "lower":
+            self.passes += 1
+            self.pool.text.known[end] = -1
 
-    def _program(self, kind: str, width: int, ahead: int) -> Callable[[], None]:
-        """Return the program of these sizes on the current source: captured on a GPU, the plain function on a CPU."""
-        key = (kind, width, ahead)
-        if key not in self.source.programs:
-            plain = partial(self._plain, kind, self.source, width, ahead)
-            self.source.programs[key] = capture(plain, self._pool) if self.captures else plain
-        return self.source.programs[key]
+    def _read(self) -> int:
+        """Send the outputs on their way to the host; return their place for `_landed`, which has two in turn."""
+        self._slot ^= 1
+        self._landing[self._slot].copy_(self.outputs, non_blocking=True)
+        self.pool.mark(self._events, self._slot)
+        return self._slot
 
-    def _plain(self, kind: str, source: Source, width: int, ahead: int) -> None:
-        """Feed `width` tokens (some of them padding): "step" summarises every position, "draft" goes on greedily."""
-        ids = self.inputs[2 : 2 + width]
+    def _landed(self, slot: int) -> Tensor:
+        """Wait for outputs [4, widest], see `_allocate`."""
+        self.pool.wait(self._events, slot)
+        return self._landing[slot]
 
-        def all_layers(ids: Tensor, position: Tensor) -> Tensor:
-            return self._layers(source, t5.embed(self.weights, ids), position, 0, len(self.weights.decoder))
+    def _check(self, nlls: Sequence[float]) -> None:
+        """Raise BildError where nlls are not finite, and take what overflowed out of the buffers."""
+        try:
+            check_finite(nlls)
+        except BildError:
+            self._clean()
+            raise
+        self._sound = True
 
-        if kind == "draft":
-            self._draft(all_layers, ids, ahead)
-        else:
-            self._summarise(all_layers(ids, self.inputs[0]), ids, ranks=kind != "step")
+    def _clean(self) -> None:
+        """Clear the buffers: a masked NaN is still multiplied, and would spoil every later text."""
+        self.cache.zero_()
+        for source in self.sources.values():
+            source.cross_keys.zero_()
+            source.cross_values.zero_()
 
-    def _draft(self, layers: Callable[[Tensor, Tensor], Tensor], ids: Tensor, ahead: int) -> None:
-        """Output `ahead` greedy choices after ids [width]; `layers` takes ids and their position to residuals."""
-        position, count = self.inputs[0], self.inputs[1]
-        x = layers(ids, position).index_select(0, (count - 1)[None])
-        for i in range(ahead):
-            choice, _ = self._choose(x, i)
-            if i + 1 < ahead:
-                x = layers(choice, position + count + i)
+    def _reserve(self, positions: int) -> None:
+        """Make room for so many positions, and for some more where there is too little."""
+        if positions > self.capacity:
+            self.pool.resize(max(positions, 2 * self.capacity))
 
-    def _summarise(self, x: Tensor, ids: Tensor, ranks: bool) -> None:
-        """Output every choice behind residuals x [width, D] of ids [width], its nll, and that of the token fed next."""
-        width = ids.shape[0]
-        _, logp = self._choose(x)
-        if width > 1:
-            given = logp[:-1].gather(1, ids[1:, None])
-            self.outputs[2, : width - 1] = -given[:, 0]
-            if ranks:
-                self.outputs[3, : width - 1] = (logp[:-1] > given).sum(-1) + 1
+    def resize(self, positions: int) -> None:
+        """Make room for so many positions, and keep what is cached. No graph may be left."""
+        cache, rows, sources = self.cache, self.capacity, self.sources
+        self._allocate(positions)
+        self.cache[:, :, :, :rows] = cache[:, :, :, :rows]
+        self.sources = sources
 
-    def _choose(self, x: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Output the greedy choices behind residuals x [k, D] and their nlls, from place `first` on.
+    def _program(self, kind: str, width: int) -> Program:
+        """Return the program of this kind and width on the current source: a graph's replay, or the plain function."""
+        key: Hashable = (kind, width, self.source.bucket)
+        return self.pool.program(self._programs, key, partial(self._plain, kind, self.source, width), self.place)
 
-        Return the choices [k] and all log-probabilities [k, V].
+    def _ahead_pays(self, kind: str) -> bool:
+        """Return whether a usual draft gains more by the waits that it saves than a step beyond its stop takes."""
+        queued, waited = list[float](), list[float]()
+        for each in (queued, waited) * _REPEATS:
+            self._move(0, 1)
+            self.synchronize()
+            began = perf_counter()
+            for _ in range(min(_STEPS, self.capacity)):
+                slot = self._next(kind)
+                if each is waited:
+                    self._landed(slot)
+            self.synchronize()
+            each.append((perf_counter() - began) / _STEPS)
+        step, turn = statistics.median(queued), statistics.median(waited)
+        return _USUAL_DRAFT * (turn - step) > step
+
+    def _plain(self, kind: str, source: Source, width: int) -> None:
+        """Feed `width` tokens (some of them padding), summarise every position, and move on by those that are none."""
+        rows = self._rows(width)
+        ids = self.pool.text.tokens.index_select(0, rows)
+        x = self._layers(source, t5.embed(self.weights, ids), rows, 0, len(self.weights.decoder))
+        self._summarise(x, ids, ranks=kind != "step")
+
+    def _rows(self, width: int) -> Tensor:
+        """Return the positions [width] of what is fed; that of padding is behind the capacity."""
+        if width == 1:
+            return self.place[:1]
+        offsets = self.offsets[:width]
+        return (self.place[:1] + offsets).masked_fill_(offsets >= self.place[1:], self.capacity)
+
+    def _summarise(self, x: Tensor, ids: Tensor, ranks: bool = False) -> None:
+        """Output every choice behind residuals x [width, D] of ids [width], its nll, and that of the token fed next.
+
+        The choice behind the last token that is not padding goes to the text, too.
         """
+        width = x.shape[0]
         logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
         best, choice = logp.max(dim=-1)
-        end = first + x.shape[0]
-        self.outputs[0, first:end] = choice
-        self.outputs[1, first:end] = -best
-        return choice, logp
+        self.outputs[0, :width].copy_(choice)
+        torch.neg(best, out=self.outputs[1, :width])
+        if width > 1:
+            given = logp[:-1].gather(1, ids[1:, None])
+            torch.neg(given[:, 0], out=self.outputs[2, : width - 1])
+            if ranks:
+                self.outputs[3, : width - 1] = (logp[:-1] > given).sum(-1) + 1
+            choice = choice.index_select(0, self.place[1:] - 1)
+        self._advance(width)
+        self.pool.text.tokens.index_copy_(0, self.place[:1], choice)
 
-    def _layers(self, source: Source, x: Tensor, position: Tensor, first: int, last: int) -> Tensor:
-        """Residuals x [width, D] at position.. through layers first..last-1. `t5.run_layers` with fixed shapes."""
+    def _advance(self, width: int) -> None:
+        """Move `place` behind what was fed, and make it say one token: the next step's."""
+        if width == 1:
+            self.place[:1].add_(1)
+        else:
+            self.place[:1].add_(self.place[1:])
+            self.place[1:].fill_(1)
+
+    def _layers(self, source: Source, x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
+        """Residuals x [width, D] at positions `rows` through layers first..last-1: `t5.run_layers`, fixed shapes."""
         weights, shape = self.weights, self.weights.shape
-        rows = position + self.offsets[: x.shape[0]]
-        bias = self.bias.index_select(1, rows)  # [H, width, all rows], -inf on what is not yet written
+        bias = self.bias.index_select(1, rows)  # [H, width, capacity], -inf on what is not yet written
         for i in range(first, last):
             layer = weights.decoder[i]
             qkv = t5.split_heads(t5.normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
             self.cache[i].index_copy_(2, rows, qkv[1:])
-            keys, values = self.cache[i].unbind(0)
+            keys, values = self.cache[i, :, :, : self.capacity].unbind(0)
             x = t5.add_product(x, t5.attend(qkv[0], keys.transpose(1, 2), values, bias), layer.o)
             (q,) = t5.split_heads(t5.normed_product(x, layer.cross_q, shape.eps), 1, shape.heads)
             mixed = t5.attend(q, source.cross_keys[i], source.cross_values[i], source.mask)
             x = t5.add_product(x, mixed, layer.cross_o)
             x = t5.feed_forward(x, layer, shape)
         return x
-
-
-def capture(function: Callable[[], None], pool: Any) -> Callable[[], None]:
-    """Record a function's kernels as a CUDA graph; what comes back replays them.
-
-    The function runs a few times on a side stream first, so that libraries have allocated what they need. That writes
-    the same rows as the replay will, so it leaves no trace.
-    """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        function()
-    return graph.replay

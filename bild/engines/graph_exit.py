@@ -1,21 +1,20 @@
 """Early exit on engine `graph`: the shared layers of `bild.engines.early_exit` as programs of fixed shapes.
 
 Three programs make a pass: "lower" takes tokens to the exit and leaves their residuals in a static buffer, "exit" is
-the head over these, "upper" is the remaining layers and the head. A draft is one program, "exit-draft", as in `graph`.
-So a verification is at most two launches ("lower" for the tokens that the small model did not read) and one copy back.
+the head over these, "upper" is the remaining layers and the head. A draft's step is one program, "draft". So a
+verification is at most two launches ("lower" for the tokens that the small model did not read) and one copy back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Summary, common_prefix
+from bild.engines.base import Plan, Summary, common_prefix
 from bild.engines.early_exit import SharedLayers, View
 from bild.engines.graph import WIDTHS, GraphEngine, Source
 
@@ -31,13 +30,23 @@ class GraphExitEngine(GraphEngine):
 
     def _allocate(self, capacity: int) -> None:
         super()._allocate(capacity)
-        self.residuals = torch.zeros(capacity + WIDTHS[-1], self.weights.embed.shape[1], device=self.device)
+        self.residuals = torch.zeros(self.capacity + 1, self.weights.embed.shape[1], device=self.device)
 
-    def _grow(self, length: int) -> None:
-        kept = self.residuals
-        super()._grow(length)
-        self.residuals[: kept.shape[0]] = kept
+    def resize(self, positions: int) -> None:
+        """See `GraphEngine.resize`."""
+        kept = self.residuals[: self.capacity]
+        super().resize(positions)
+        self.residuals[: len(kept)] = kept
 
+    def prepare_view(self, view: View, plan: Plan) -> None:
+        """See `Engine.prepare`. The large model takes up what the small one left, or works alone, a token a pass."""
+        upper = ("upper", "upper with ranks") if plan.ranks else ("upper",)
+        if view == "full":
+            self.prepare_kinds(plan._replace(widest=1), ("step",), None)
+        kinds = ("lower", *upper) if view == "full" else ("lower", "exit", "draft")
+        self.prepare_kinds(plan, kinds, "draft" if view == "exit" else None)
+
+    @torch.inference_mode()
     def lower(self, at: int, tokens: Sequence[int]) -> None:
         """Take tokens at position `at`.. to the exit. Nothing is waited for."""
         self._launch("lower", at, tokens)
@@ -46,39 +55,46 @@ class GraphExitEngine(GraphEngine):
         """Summarise tokens that are at the exit, after the remaining layers if `view` is "full"."""
         return self._summary("upper" if view == "full" else "exit", at, tokens, want, ranks)
 
+    def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
+        """See `Engine.draft`: the large model, which runs what is asked of it."""
+        out, probs, stop = self._draft("step", self.length, tokens, limit, stop_below, False)
+        self.length += len(tokens) + len(out) - 1
+        return out, probs, stop
+
     def draft_to_exit(
         self, at: int, tokens: Sequence[int], limit: int, stop_below: float
     ) -> tuple[list[int], list[float], str]:
         """Draft by the first layers, behind position `at`; see `Engine.draft`."""
-        return self._run_ahead("exit-draft", at, tokens, limit, stop_below)
+        return self._draft("draft", at, tokens, limit, stop_below, self.ahead)
 
-    def _plain(self, kind: str, source: Source, width: int, ahead: int) -> None:
+    def _plain(self, kind: str, source: Source, width: int) -> None:
         program, _, ranks = kind.partition(" with ")
-        if program not in ("lower", "exit", "upper", "exit-draft"):
-            super()._plain(kind, source, width, ahead)
+        if program == "step":
+            super()._plain(kind, source, width)
             return
-        ids, position = self.inputs[2 : 2 + width], self.inputs[0]
-        if program == "lower":
-            self._to_exit(source, ids, position)
-        elif program == "exit-draft":
-            self._draft(partial(self._to_exit, source), ids, ahead)
+        rows = self._rows(width)
+        ids = self.pool.text.tokens.index_select(0, rows)
+        if program in ("lower", "draft"):
+            x = self._layers(source, t5.embed(self.weights, ids), rows, 0, self.exit)
+            self.residuals.index_copy_(0, rows, x)
         else:
-            x = self.residuals.index_select(0, position + self.offsets[:width])
-            if program == "upper":
-                x = self._layers(source, x, position, self.exit, len(self.weights.decoder))
+            x = self.residuals.index_select(0, rows)
+        if program == "upper":
+            x = self._layers(source, x, rows, self.exit, len(self.weights.decoder))
+        if program == "lower":
+            self._advance(width)
+        else:
             self._summarise(x, ids, bool(ranks))
-
-    def _to_exit(self, source: Source, ids: Tensor, position: Tensor) -> Tensor:
-        """Take tokens ids [width] at position.. through the first layers: residuals [width, D], which are kept."""
-        x = self._layers(source, t5.embed(self.weights, ids), position, 0, self.exit)
-        self.residuals.index_copy_(0, position + self.offsets[: ids.shape[0]], x)
-        return x
 
 
 class GraphSharedLayers(SharedLayers):
     """The shared layers of a `graph` engine."""
 
     engine: GraphExitEngine
+
+    def prepare(self, view: View, plan: Plan) -> None:
+        """See `Engine.prepare`."""
+        self.engine.prepare_view(view, plan)
 
     def draft(self, text: list[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
         """See `Engine.draft`: the first layers continue after `text`."""

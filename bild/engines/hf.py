@@ -43,6 +43,7 @@ class HfEngine(Engine):
             use_cache=True,
         )
         self.length += len(tokens)
+        self.passes += 1
         return summarise(output.logits[0, -want:, : self.vocabulary].float(), tokens, ranks)
 
     def rewind(self, length: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from bild.results.parts import (
     Stationarity,
     rates,
 )
-from bild.results.sample import PhaseTimes, Sample
+from bild.results.sample import PhaseTimes, Sample, VanillaRun
 
 DRIFT_LIMIT = 0.1
 """Relative change of the baseline between the halves of a run from which the record carries a warning."""
@@ -174,8 +174,19 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
         reached_limit=sum(sample.reached_limit for sample in samples),
         exit_layers=dict(sorted(layers.items())) if layers else None,
         layer_share=sum(layer * n for layer, n in layers.items()) / whole if layers else None,
+        small_passes_run=_sum(sample.small_passes_run for sample in samples),
+        large_passes_run=_sum(sample.large_passes_run for sample in samples),
+        baseline_passes=sum(sample.baseline.written for sample in samples),
+        baseline_passes_run=_sum(sample.baseline.passes_run for sample in samples),
+        captures=_sum(n for sample in samples for n in (sample.captures, sample.baseline.captures)),
         **sums,
     )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of what every sample has counted; None where one of them has not."""
+    found = list(counts)
+    return None if None in found else sum(n for n in found if n is not None)
 
 
 def run_fields(run: Run, target_limit: int, eos: int) -> dict[str, Any]:
@@ -190,9 +201,17 @@ def run_fields(run: Run, target_limit: int, eos: int) -> dict[str, Any]:
         "large_passes": len(run.large_passes),
         "large_positions": sum(run.large_passes),
         "large_widths": dict(sorted(Counter(run.large_passes).items())),
+        "small_passes_run": run.ran.get("small", 0),
+        "large_passes_run": run.ran.get("large", 0),
+        "captures": run.captures,
         **count_rounds(run.decoded.rounds),
         **({"layers": run.decoded.layers, "depth": run.decoded.depth} if run.decoded.depth else {}),
     }
+
+
+def vanilla_run(run: Run, text: str) -> VanillaRun:
+    """Return what a `Sample` says of its baseline."""
+    return VanillaRun(run.decoded.tokens, run.total_ns, text, run.ran["large"], run.captures)
 
 
 def count_rounds(rounds: list[Round]) -> dict[str, int]:

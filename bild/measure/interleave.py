@@ -12,6 +12,7 @@ import gc
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from heapq import nsmallest
 from time import perf_counter_ns
 
@@ -24,19 +25,19 @@ from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced
 from bild.engines.kernels import Kernels, kept_or_own
 from bild.errors import BildError
-from bild.measure.aggregate import run_fields, trace
+from bild.measure.aggregate import run_fields, trace, vanilla_run
 from bild.measure.draft_costs import costs_of
 from bild.measure.gpu import watch
-from bild.measure.live import Run, engines_of, run_live
+from bild.measure.live import Run, engines_of, prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off
 from bild.results import PointFolder
-from bild.results.sample import BaselineRun, Sample, VanillaRun
+from bild.results.sample import BaselineRun, Sample
 from bild.tasks import Example
 from bild.tasks.dataset import place
 
 _COLLECT_EVERY = 32
-_VANILLA = MethodConfig("vanilla")
+_VANILLA, _USUAL = MethodConfig("vanilla"), ThresholdConfig()
 
 
 @dataclass
@@ -102,13 +103,12 @@ class Measurement:
 
     def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = (), *, library: bool = True) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
-        usual = ThresholdConfig()
         paths = [
-            (_VANILLA, usual),
-            (MethodConfig("small"), usual),
+            (_VANILLA, _USUAL),
+            (MethodConfig("small"), _USUAL),
             (MethodConfig("bild"), ThresholdConfig(fb=1.0, rb=0.0)),  # hands over at almost every token
             (MethodConfig("bild"), ThresholdConfig(fb=0.0, rb=0.0)),  # verifies full drafts, takes back what differs
-            (MethodConfig("bild"), usual),
+            (MethodConfig("bild"), _USUAL),
             *((point.method, point.threshold) for point in points if point.method.spec.exits),
         ]
         for source in sources:
@@ -138,10 +138,13 @@ class Measurement:
     ) -> Iterator[Placed]:
         done = [{sample.id for sample in point.folder.samples()} for point in points]
         pending = [each for each in examples if any(each.example.id not in ids for ids in done)]
-        sources = [self.source(each.example)[0] for each in pending[: self.settings.warmup]]
-        self.warm_up(sources, points, library=any(each.library for each in pending))
         if not pending:
             return
+        lengths = cache(lambda: sorted({len(self.source(each.example)[0]) for each in pending}))
+        settings = [(_VANILLA, _USUAL), (MethodConfig("bild"), _USUAL), *((p.method, p.threshold) for p in points)]
+        prepare(self.pair, self.engine, settings, lengths, self.task.target_limit)
+        sources = [self.source(each.example)[0] for each in pending[: self.settings.warmup]]
+        self.warm_up(sources, points, library=any(each.library for each in pending))
         ready = [_Ready(p, self._policy(p, pending[0].example), ids) for p, ids in zip(points, done, strict=True)]
         with_library = max((n for n, each in enumerate(pending, 1) if each.library), default=0)
         gc.collect()
@@ -175,8 +178,10 @@ class Measurement:
         source, truncated = self.source(example)
         going = [each for each in ready if each.point.failed is None and example.id not in each.done]
         runs, library = self._decode_all(asked, source, going, keep_going)
-        vanilla = runs[_VANILLA.name]
-        baseline = VanillaRun(vanilla.decoded.tokens, vanilla.total_ns, self.pair.decode(vanilla.decoded.tokens))
+        vanilla = runs.get(_VANILLA.name)
+        if vanilla is None:  # it failed, and with it all that stands beside it
+            return
+        baseline = vanilla_run(vanilla, self.pair.decode(vanilla.decoded.tokens))
         for each in going:
             if each.point.failed is not None:
                 continue
@@ -206,17 +211,18 @@ class Measurement:
         runs: dict[_Ready | str, Run] = {}
         library = None
         for job in jobs:
-            if isinstance(job, _Ready):
-                try:
-                    runs[job] = self.decode(job.make, job.point.method.name, source)
-                except Exception as error:
-                    if not keep_going:
-                        raise
-                    job.point.failed = f"{asked.example.id}: {error}"
-            elif job == "library":
+            if job == "library":
                 library = library_generate(self.pair, source, self.task.target_limit)
-            else:
-                runs[job] = self.decode(policy_for(_VANILLA, ThresholdConfig()), job, source)
+                continue
+            own = job if isinstance(job, _Ready) else None
+            make, name = (own.make, own.point.method.name) if own else (policy_for(_VANILLA, _USUAL), _VANILLA.name)
+            try:
+                runs[job] = self.decode(make, name, source)
+            except Exception as error:
+                if not keep_going:
+                    raise
+                for each in [own] if own else going:
+                    each.point.failed = f"{asked.example.id}: {'' if own else 'vanilla: '}{error}"
         return runs, library
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from time import perf_counter_ns
 
+from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Write, Written
 from bild.decoding.methods import METHODS
-from bild.engines import CalmEngine, Engine, common_prefix
+from bild.decoding.policies import widest_pass
+from bild.engines import CalmEngine, Engine, Plan, common_prefix
 from bild.errors import BildError
 from bild.models import Pair
 
@@ -26,6 +28,10 @@ class Run:
     small_passes: list[int] = field(default_factory=list)
     """New positions fed to the small model, pass by pass (its drafts are runs of one-token passes)."""
     large_passes: list[int] = field(default_factory=list)
+    ran: dict[str, int] = field(default_factory=dict)
+    """Per model: the passes that its engine ran for these, those that nobody asked for included."""
+    captures: int = 0
+    """What the engines compiled or captured meanwhile, which no timed run should."""
 
 
 class CachedModel:
@@ -39,6 +45,7 @@ class CachedModel:
         self.ns = 0
         self.encode_ns = 0
         self.passes: list[int] = []
+        self.before = engine.passes, engine.captured
 
     def start(self) -> None:
         """Encode the source unless that is done already; a model that is never asked never encodes it."""
@@ -110,6 +117,22 @@ def engines_of(pair: Pair, name: str, engine: str) -> tuple[Engine | None, Engin
     return large, None if spec.author == "large" else pair.engine("small", engine)
 
 
+def prepare(
+    pair: Pair,
+    engine: str,
+    points: Iterable[tuple[MethodConfig, ThresholdConfig]],
+    sources: Callable[[], Sequence[int]],
+    length: int,
+) -> None:
+    """Have both engines make all that these points can meet on sources of such lengths and texts of `length` tokens.
+
+    The large model reads a draft and the token before it, the small one what a large pass wrote and the token before.
+    """
+    widths, ranks = zip(*(widest_pass(method, threshold, length) for method, threshold in points), strict=True)
+    pair.engine("large", engine).prepare(Plan(length, sources, max(widths), any(ranks)))
+    pair.engine("small", engine).prepare(Plan(length, sources, 2))
+
+
 def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:
     """Decode one source by a policy, from its token ids to its finished text, encoders included.
 
@@ -139,4 +162,6 @@ def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small:
     phases = {name: phases.get(name, 0) for name in PHASES if name != "rest"}
     phases["rest"] = total - sum(phases.values())
     passes = {name: model.passes for name, model in models.items()}
-    return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []))
+    ran = {name: model.engine.passes - model.before[0] for name, model in models.items()}
+    captures = max(model.engine.captured - model.before[1] for model in models.values())
+    return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []), ran, captures)

@@ -132,9 +132,7 @@ class Sessions:
                 run = self._here if count == 1 else self._in_a_process
                 told = [(p.method, p.threshold, p.folder.path, p.folder.digest) for p, _ in going]
                 those = [point for point, _ in going]
-                number = self._begin(those) if count > 1 or self._own is None else self._own
-                self._own = number
-                job = _Job(self.setting, told, block, number, keep_going, beside, idle)
+                job = _Job(self.setting, told, block, self._begin(those), keep_going, beside(), idle)
                 yield from run(job, those)
 
     def _begin(self, points: Sequence[OpenPoint]) -> int:
@@ -153,7 +151,7 @@ class Sessions:
         for event in _work(job, self.load(), points):
             yield from self._heard(event, by_index, points)
 
-    def _in_a_process(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Example]:
+    def _in_a_process(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
         by_index = {each.index: each.example for each in job.examples}
         try:
             with _process([point.folder.lock for point in points]) as process:
@@ -165,10 +163,9 @@ class Sessions:
 
     def _heard(
         self, event: dict[str, Any], examples: Mapping[int, Example], points: Sequence[OpenPoint]
-    ) -> Iterator[Example]:
+    ) -> Iterator[Done]:
         if "done" in event:
-            self.heard(event["beside"])
-            yield examples[event["done"]]
+            yield Done(examples[event["done"]], event["beside"])
         else:
             self._pair = decode(PairRecord, event["pair"])
             self._gpus += filter(None, [event["gpu"]])
@@ -263,7 +260,7 @@ def _work(job: _Job, pair: Pair, points: Sequence[OpenPoint]) -> Iterator[dict[s
     measurement = Measurement(pair, setting.engine.name, setting.task, setting.measure)
     after = job.beside.begin(pair) if job.beside is not None else None
     for each in measurement.measure(job.examples, points, job.session, job.keep_going):
-        yield {"done": each.index, "beside": None if after is None else after(measurement.source(each.example)[0])}
+        yield {"done": each.index, "beside": [] if after is None else after(measurement.source(each.example)[0])}
     yield {
         "failed": [(i, point.failed) for i, point in enumerate(points) if point.failed is not None],
         "pair": encode(describe_pair(pair)),

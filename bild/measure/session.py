@@ -85,7 +85,7 @@ def _measure(
     for point in pending:
         record = make_record(config, pair, data, point, environment | seen, shared)
         point.folder.finish(record)
-        warnings.add(record.latency.stationarity.warning)
+        warnings |= {record.latency.stationarity.warning, record.counts.warning}
     for text in sorted(filter(None, warnings)):
         say(f"warning: {text}")
 
@@ -211,5 +211,5 @@ def command_of(config: RunConfig, method: Method, threshold: Threshold, samples:
         words["method.decay"] = "null"
     words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(threshold).items()}
     words |= {f"engine.{name}": getattr(config.engine, name) for name in ("dtype", "device", "threads")}
-    words |= {f"measure.{name}": value for name, value in dataclasses.asdict(config.measure).items()}
+    words |= {f"measure.{name}": value for name, value in config.measure.identity.items()}
     return shlex.join(["python", "-m", "bild.run", *(f"{k}={v}" for k, v in words.items() if v is not None)])

@@ -53,7 +53,8 @@ class Pair:
             both = build_exit_engines(name, model, self.exit, **options)
             self._engines[("large", name)], self._engines[("small", name)] = both
         if key not in self._engines:
-            model = self.model(role)
+            model, other = self.model(role), "large" if role == "small" else "small"
+            options |= {"small": role == "small", "beside": self._engines.get((other, name))}
             self._engines[key] = build_engine(name, model.module if name == "hf" else model, **options)
         return self._engines[key]
 

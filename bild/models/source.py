@@ -89,7 +89,7 @@ def weight_files(folder: Path) -> list[Path]:
                 names = sorted(
                     {Path(name).name for name in json.loads((folder / index).read_bytes())["weight_map"].values()}
                 )
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
                 raise BildError(f"{folder / index} is no index of shards ({error}): fetch it again.") from error
             for name in names:
                 if not (folder / name).is_file():
@@ -143,7 +143,7 @@ def plain_config(source: Source) -> dict[str, Any]:
     """Read config.json without a check of its values. BildError where it is no JSON."""
     try:
         plain = json.loads((source.folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
     return plain if isinstance(plain, dict) else {}
 
@@ -159,12 +159,12 @@ def generation_ids(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_bytes())
         wanted = {name: found.get(name) for name in ("decoder_start_token_id", "eos_token_id")}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
         raise BildError(f"{file} cannot be read ({error}).") from error
     try:
         plain = json.loads((folder / "config.json").read_bytes())
         return {name: value for name, value in wanted.items() if value is not None and value != plain.get(name)}
-    except (OSError, ValueError, AttributeError):  # told where the configuration is read
+    except (OSError, ValueError, RecursionError, AttributeError):  # told where the configuration is read
         return {}
 
 

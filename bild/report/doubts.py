@@ -42,6 +42,8 @@ def _reasons(record: Record, commit: str | None) -> list[str]:
         found.append(f"stale: measured at {git['sha'][:10]}, the newest point at {commit[:10]}")
     if steady.warning:
         found.append(f"drift: the baseline's pace changed by {100 * steady.drift:+.0f} %")
+    if record.counts.warning:
+        found.append("passes: more was run or captured than the method needs")
     if record.method.name != "vanilla" and record.headline_difference is None:
         found.append("unpaired: its difference to vanilla was not recorded")
     if record.environment.get("busy"):

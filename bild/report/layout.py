@@ -6,11 +6,12 @@ Sizes are worked out from the texts before anything is drawn, so that nothing ov
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.sections import Section
 from bild.report.style import Theme
+from bild.results import Interval
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -117,6 +118,18 @@ def open_frame(
         x += 0 if stacked else part + _GAP
     canvas.draw_idle()
     return Frame(figure, panels, theme, phone)
+
+
+def span(intervals: Iterable[Interval], least: float) -> tuple[float, float]:
+    """Return the ends of an axis that shows all values, and their intervals as far as half the values' span beyond.
+
+    A wild interval, of two sessions that disagree, would squeeze all points into a corner: its bar leaves the frame.
+    """
+    found = list(intervals)
+    low, high = min(each.value for each in found), max(each.value for each in found)
+    air = max(high - low, least) / 2
+    low, high = max(min(each.low for each in found), low - air), min(max(each.high for each in found), high + air)
+    return min(low, *(each.value for each in found)), max(high, *(each.value for each in found))
 
 
 def wrap(figure: Figure, text: str, size: float, inches: float, bold: bool = False) -> list[str]:

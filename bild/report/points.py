@@ -25,7 +25,7 @@ from bild.report.format import (
 from bild.report.predictions import ms_of, not_measured, quality_of, within
 from bild.report.sections import Section
 from bild.report.table import Column, Table, show_tables
-from bild.results import Record
+from bild.results import Interval, Record
 from bild.results.pareto import ANCHORS
 from bild.results.parts import Percentile
 from bild.results.predicted import PredictedPoint
@@ -85,7 +85,7 @@ def _values(section: Section, record: Record) -> Values:
         "score": record.headline,
         "difference": None if vanilla else section.difference(record),
         "verdict": section.verdict(record),
-        "speedup": latency.speedup.total,
+        "speedup": Interval(1.0, 1.0, 1.0) if vanilla else latency.speedup.total,
         "timed": latency.examples,
         "between": None if vanilla else record,
         "library": latency.library and latency.library.speedup,
@@ -127,8 +127,7 @@ def _columns(section: Section, values: Sequence[Values], write: Callable[..., st
 
 def verdict_words(found: Verdict) -> str:
     """Write `shown`, `refuted`, or `undecided +420`: about so many more examples would decide."""
-    more = f" +{float(f'{found.more:.2g}'):,.0f}" if found.kind == "undecided" and found.more else ""
-    return f"{found.kind}{more}"
+    return f"{found.kind} +{found.more_words}" if found.kind == "undecided" and found.more else found.kind
 
 
 def between_words(record: Record) -> str:
@@ -214,8 +213,8 @@ def session_note(section: Section) -> str:
 def _warnings(section: Section) -> list[str]:
     told: dict[str, list[str]] = {}  # points that were measured side by side share their warnings
     for name, record in zip(section.names(), section.records, strict=True):
-        if record.latency.stationarity.warning:
-            told.setdefault(f"Warning: {record.latency.stationarity.warning}", []).append(name)
+        for warning in filter(None, (record.latency.stationarity.warning, record.counts.warning)):
+            told.setdefault(f"Warning: {warning}", []).append(name)
         if count := record.counts.truncated_sources:
             text = f"Note: {count:,} source{'' if count == 1 else 's'} cut at the length limit."
             told.setdefault(text, []).append(name)

@@ -17,7 +17,7 @@ from bild.report.sections import MARGIN, Section
 from bild.results import Interval
 from bild.results.folder import SHORT
 from bild.results.pareto import front
-from bild.results.parts import Difference, Method, Threshold
+from bild.results.parts import Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def within(section: Section, point: PredictedPoint) -> Verdict | None:
     from bild.metrics.claims import verdict
 
     found = point.difference
-    return verdict(found, section.margin, section.first.quality.examples) if isinstance(found, Difference) else None
+    return None if found is None else verdict(found, section.margin, section.first.quality.examples)
 
 
 def ms_of(point: PredictedPoint) -> Interval:

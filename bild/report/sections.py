@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
-from bild.report.confirmed import Look, looks_of
+from bild.report.confirmed import Together, looks_of
 from bild.report.format import label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import (
     Interval,
@@ -47,7 +47,7 @@ class Section:
     records: tuple[Record, ...]
     folders: Mapping[str, Path] = field(default_factory=dict, compare=False)
     margin: float = MARGIN
-    looks: tuple[Look, ...] = ()
+    looks: tuple[Together, ...] = ()
 
     @property
     def first(self) -> Record:

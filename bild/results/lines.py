@@ -3,14 +3,13 @@ one begins a line of its own."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bild.results.codec import decode, dumps, encode
-from bild.results.files import write_error
+from bild.results.files import open_plain, parse, read_file, write_error
 
 T = TypeVar("T")
 
@@ -20,7 +19,7 @@ def append_lines(path: Path, items: Iterable[Any]) -> None:
     data = "".join(dumps(encode(item)) + "\n" for item in items).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
+        with os.fdopen(open_plain(path, flags=os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 data = data if file.read(1) == b"\n" else b"\n" + data
@@ -34,9 +33,9 @@ def append_lines(path: Path, items: Iterable[Any]) -> None:
 def read_lines(kind: type[T], path: Path) -> list[T]:
     """Read what was appended, as dataclasses of this kind; none where there is no file."""
     found = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
+    for line in read_file(path).splitlines() if path.is_file() else ():
         try:
-            found.append(decode(kind, json.loads(line)))
+            found.append(decode(kind, parse(line)))
         except ValueError:  # no JSON, or FieldError: other fields
             continue
     return found

@@ -297,7 +297,9 @@ class Counts:
 
     `*_positions` count newly fed positions, `large_widths` large passes by their width, `fallbacks` hand-overs because
     the small model was unsure, `full_drafts` those at the draft limit, `rejected` drafted tokens thrown away. Both
-    rates are per generated token. For CALM, `exit_layers` counts tokens by the decoder layers that they took, and
+    rates are per generated token. `*_passes_run` count the passes that the engine ran for those that were needed, of
+    vanilla (`baseline_*`) too, and `captures` what was compiled or captured while the clock ran, which must be 0; null
+    where nobody counted. For CALM, `exit_layers` counts tokens by the decoder layers that they took, and
     `layer_share` is these layers over those that all tokens would take in the whole decoder; null for other methods.
     """
 
@@ -322,6 +324,28 @@ class Counts:
     reached_limit: int
     exit_layers: dict[int, int] | None = None
     layer_share: float | None = None
+    small_passes_run: int | None = None
+    large_passes_run: int | None = None
+    baseline_passes: int | None = None
+    baseline_passes_run: int | None = None
+    captures: int | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """Why the times are not those of what was asked for, or None where they are.
+
+        A small model may run one step beyond the stop of each draft; a large one none, and nothing is captured.
+        """
+        most = {"large": self.large_passes, "small": self.small_passes + self.rounds, "vanilla": self.baseline_passes}
+        ran = {"large": self.large_passes_run, "small": self.small_passes_run, "vanilla": self.baseline_passes_run}
+        found = [
+            f"the engine ran {count:,} passes of {name} where {most[name]:,} were needed"
+            for name, count in ran.items()
+            if count is not None and count > (most[name] or 0)
+        ]
+        if self.captures:
+            found.append(f"{self.captures:,} programs were captured while the clock ran")
+        return f"The times hold more than the method: {'; '.join(found)}." if found else None
 
 
 def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:

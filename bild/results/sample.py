@@ -36,6 +36,8 @@ class VanillaRun(BaselineRun):
     """The example by same-engine vanilla decoding."""
 
     text: str
+    passes_run: int | None = None
+    captures: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Sample:
     `index` is the example's place in its task, `session` the number of the process that decoded it, `source_tokens`
     the length of its source and `truncated` whether that was cut to the source limit. `large_widths` counts large
     passes by their new positions; the other counts are those of `Counts`. For CALM, `layers` has the decoder layers
-    that each token took, of `depth`. `library` is null where the library was not asked.
+    that each token took, of `depth`. `library` is null where the library was not asked. `*_passes_run` count the passes
+    that an engine ran for those that were asked for, `captures` what it compiled or captured meanwhile.
     """
 
     id: str
@@ -73,6 +76,9 @@ class Sample:
     library: BaselineRun | None
     layers: list[int] | None = None
     depth: int | None = None
+    small_passes_run: int | None = None
+    large_passes_run: int | None = None
+    captures: int | None = None
 
     @property
     def written(self) -> int:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bild.errors import BildError
 from bild.results.lines import append_lines, read_lines
+from bild.results.looks import LEDGER, Look
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import Work
 from bild.sweep.grid import SweptPoint
 from bild.tasks import Dataset
 from bild.tasks.dataset import place
 
-LEDGER = "confirmations.jsonl"
 _SPLIT_SEED = -1
 
 
@@ -85,20 +84,6 @@ def _listed(path: Path, data: Dataset) -> set[str]:
     return names
 
 
-@dataclass(frozen=True)
-class Look:
-    """One confirmation: which settings were looked at, on which examples, when."""
-
-    data: str
-    """The hash of the whole split: looks at parts of one split are looks at one set."""
-    split: str
-    points: list[str]
-    """The keys of the settings."""
-    labels: list[str]
-    bound: float
-    created: str
-
-
 def enter(work: Work, points: Sequence[SweptPoint], bound: float) -> list[Look]:
     """Write down that these settings are about to be looked at; return the earlier looks at the same examples.
 
@@ -112,6 +97,7 @@ def enter(work: Work, points: Sequence[SweptPoint], bound: float) -> list[Look]:
         labels=[point.label for point in points],
         bound=bound,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        judged=work.data.provenance["hash"],
     )
     earlier = [look for look in read_lines(Look, path) if look.data == own.data]
     if own.points not in [look.points for look in earlier]:

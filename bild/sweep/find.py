@@ -11,8 +11,9 @@ import numpy as np
 from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.results import Record
+from bild.results.looks import Look
 from bild.sweep.config import Goal, SweepConfig
-from bild.sweep.confirm import Look, divide, enter
+from bild.sweep.confirm import divide, enter
 from bild.sweep.context import GrownTree, Work
 from bild.sweep.drive import measure_fixed
 from bild.sweep.grid import SweptPoint, vanilla_point

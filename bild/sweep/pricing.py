@@ -20,7 +20,7 @@ from bild.engines import Engine, Summary
 from bild.errors import BildError
 from bild.measure.environment import busy_warning, state
 from bild.measure.gpu import uuid_of
-from bild.measure.live import run_live
+from bild.measure.live import prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off, say
 from bild.results import config_hash
@@ -107,6 +107,8 @@ class Calibrator:
 
     def run(self, sources: Sequence[Sequence[int]], seconds: float) -> None:
         """Warm up, then go on for so many seconds, and for whole cycles enough to fit."""
+        settings = [(each.method, each.threshold) for each in self.settings]
+        prepare(self.pair, self.large.name, settings, lambda: [len(source) for source in sources], self.max_length)
         for setting in self.settings:
             self._decode(setting, sources[0])
         self.texts.clear()

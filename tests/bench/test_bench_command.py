@@ -181,6 +181,7 @@ def test_a_result_that_is_none_is_refused(tmp_path: Path, finished: tuple[Finish
         read_bench(path)
 
 
+@pytest.mark.slow
 def test_engines_and_peers_are_chosen_as_they_are_typed(tmp_path: Path) -> None:
     _, result = bench(tmp_path, "engine=fused", "peers=[generate]", "widths=[]", "dtype=bf16")
     assert list(result.rows) == ["fused", "generate"]
@@ -189,6 +190,7 @@ def test_engines_and_peers_are_chosen_as_they_are_typed(tmp_path: Path) -> None:
     assert result.overhead.share is None
 
 
+@pytest.mark.slow
 def test_without_generate_the_tokens_are_those_of_the_first_engine(tmp_path: Path) -> None:
     _, result = bench(tmp_path, "engine=[hf,fused]", "peers=[]")
     agreement = result.rows["fused"].agreement
@@ -207,6 +209,7 @@ def test_an_absent_peer_is_a_row_that_says_so(tmp_path: Path, monkeypatch: pytes
     assert "bild-bench[ctranslate2]" in done.out
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Scripted(Backend):
         name = "CTranslate2 9.9, int8_float32"
@@ -271,6 +274,7 @@ def test_a_peer_that_fails_says_why_and_the_rest_goes_on(tmp_path: Path, monkeyp
     assert result.rows["generate"].status == MEASURED
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "_ROOM_ENGINE", 1e12)
     _, result = bench(tmp_path, "engine=[hf,fused]", "peers=[]")
@@ -311,6 +315,7 @@ def test_ctrl_c_before_anything_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_embedded_pair_with_an_assistant(tmp_path: Path) -> None:
     options = ("engine=[fused]", "peers=[generate,assisted,prompt-lookup]", "repeats=1", "warmup=1", "tokens=8")
     done = call("bild.bench.__main__", *options, "source_length=16", "widths=[1,5]", f"out={tmp_path}", cwd=tmp_path)

@@ -49,6 +49,7 @@ def listed(folder: Path) -> dict[str, str]:
     return states(done[0]) | states(done[1])
 
 
+@pytest.mark.slow
 def test_everything_is_there_with_a_cache(with_cache: Finished) -> None:
     assert with_cache.code == 0
     assert with_cache.err == ""

@@ -273,6 +273,10 @@ FAULTS = {
         "{} has a config.json that cannot be read (Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1)).",
     ),
+    "config.json that nests too deep": (
+        {"files": {"config.json": b"[" * 200_000}},
+        "{} has a config.json that cannot be read (maximum recursion depth exceeded",
+    ),
     "config.json that is no object": (
         {"files": {"config.json": b"[1]"}},
         "{} has a config.json without a model_type: only T5 and mT5 encoder-decoders can be paired.",

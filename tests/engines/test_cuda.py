@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from bild.api import generate
-from bild.decoding import big_little
+from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import big_little, policy_for
 from bild.engines import build_exit_engines
 from bild.errors import BildError
-from bild.measure.live import run_live
+from bild.measure.live import prepare, run_live
 from bild.models import Pair, load_pair
 from tests.decoding.settings import bild_rules
 from tests.engines.tiny import EOS, MAKES, START, build, engine, ids, library_logits, saved_pair
@@ -26,8 +28,11 @@ TEXT = [START, *ids(20, seed=1)]
 NAMES = ["fused", "graph", "hf"]
 
 
-def on_cuda(golden: str, dtype: str = "fp32") -> Pair:
-    return load_pair(str(OWN / f"{golden}-large"), str(OWN / f"{golden}-small"), dtype=dtype, device="cuda")
+DEVICES = ["cuda:0", pytest.param("cuda:1", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU"))]
+
+
+def on_cuda(golden: str, dtype: str = "fp32", device: str = "cuda") -> Pair:
+    return load_pair(str(OWN / f"{golden}-large"), str(OWN / f"{golden}-small"), dtype=dtype, device=device)
 
 
 @pytest.mark.parametrize("golden", ["t5", "mt5"])
@@ -39,6 +44,38 @@ def test_the_golden_cases_come_out_id_for_id(golden: str, name: str) -> None:
         limits = {"max_draft": case["max_draft"], "max_length": case["max_length"]}
         output = generate(pair, case["input"], rules="authors", engine=name, **thresholds, **limits)
         assert output.tokens == case["output"], case
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_prepared_pair_captures_nothing_more_and_runs_what_is_needed(device: str, ahead: bool) -> None:
+    pair, oracle = on_cuda("t5", device=device), on_cuda("t5")
+    large, small = (pair.engine(role, "graph") for role in ("large", "small"))
+    points = [(MethodConfig("bild"), ThresholdConfig(fb, 1.0)) for fb in (0.3, 0.6, 0.9)]
+    sources = [[*ids(n, seed=n), EOS] for n in (9, 31, 32, 100)]
+    prepare(pair, "graph", points, lambda: [len(source) for source in sources], 60)
+    small.ahead = ahead  # type: ignore[attr-defined]
+    apart = oracle.engine("large", "hf"), oracle.engine("small", "hf")
+    for source in sources:
+        for point in points:
+            policy = partial(policy_for(*point), start=START, eos=EOS, max_length=60)
+            mine, theirs = run_live(policy(), source, large, small), run_live(policy(), source, *apart)
+            assert mine.decoded.tokens == theirs.decoded.tokens
+            assert mine.captures == 0
+            assert mine.ran["large"] == len(mine.large_passes)
+            assert 0 <= mine.ran.get("small", 0) - len(mine.small_passes) <= ahead * len(mine.decoded.rounds)
+
+
+def test_pairs_that_come_and_go_and_texts_beyond_the_capacity_share_no_memory() -> None:
+    """What grows or is dropped takes no workspace from the graphs of another pair."""
+    sources = [[*ids(n, seed=n), EOS] for n in (9, 40)]
+    pairs = [on_cuda("t5"), on_cuda("mt5")]
+    for limit in (16, 100, 300):
+        for pair in pairs:
+            for source in sources:
+                written = [generate(pair, source, fb=0.5, rb=1.0, engine=e, max_length=limit) for e in ("graph", "hf")]
+                assert written[0].tokens == written[1].tokens
+        pairs[0] = on_cuda("t5")  # the former one goes, with its graphs
 
 
 @pytest.mark.parametrize("make", MAKES)
@@ -104,3 +141,20 @@ def test_an_overflow_in_fp16_is_told_in_words(tmp_path: Path) -> None:
     for name in NAMES:
         with pytest.raises(BildError, match="overflow"):
             generate(pair, SOURCE, engine=name)
+
+
+@pytest.mark.parametrize("name", ["fused", "graph"])
+def test_a_text_that_overflows_leaves_nothing_behind(name: str) -> None:
+    made = on_cuda("t5").engine("large", name)
+    made.start(SOURCE)
+    healthy = made.step([START, 5, 6, 7], want=4)
+    kept = made.weights.embed[9].clone()  # type: ignore[attr-defined]
+    made.weights.embed[9] = float("inf")  # type: ignore[attr-defined]
+    made.start([*ids(30), EOS])
+    with pytest.raises(BildError, match="not finite"):
+        made.step([START, 9])
+    made.weights.embed[9] = kept  # type: ignore[attr-defined]
+    made.start(SOURCE)
+    again = made.step([START, 5, 6, 7], want=4)
+    assert again.choice == healthy.choice
+    assert again.choice_nll == pytest.approx(healthy.choice_nll, rel=1e-5)

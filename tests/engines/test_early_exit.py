@@ -62,6 +62,7 @@ def test_policies_write_the_same_text_as_two_models_apart(name: str, make: str) 
         assert run.large_passes == large_passes
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("name", ["fused", "graph"])
 def test_summaries_agree_in_any_order_of_steps_drafts_and_rewinds(name: str) -> None:
     """Also where the large model reads what the small one never wrote, and the other way round."""

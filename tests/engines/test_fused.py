@@ -116,6 +116,7 @@ def test_it_writes_what_generate_writes(make: str, seed: int) -> None:
     assert run.decoded.tokens == library_text(module, source, 30)
 
 
+@pytest.mark.slow
 def test_the_texts_that_are_compared_are_no_mere_repetition() -> None:
     for make in MAKES:
         texts = [library_text(model(make), [*ids(6 + seed, seed), EOS], 30) for seed in range(3)]

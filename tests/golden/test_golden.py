@@ -59,6 +59,7 @@ def test_the_lossless_settings_write_the_large_models_greedy_text(golden: Golden
         assert generate(pair, case["input"], max_length=MAX_LENGTH, **how).tokens == case["large"], case["input"]
 
 
+@pytest.mark.spread(1)
 @every_golden
 def test_the_restatement_in_the_tests_makes_the_texts_and_the_passes(golden: Golden) -> None:
     """On the reference set this ties the restatement, and so all that is compared with it, to the authors' code."""

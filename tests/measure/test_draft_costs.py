@@ -70,6 +70,7 @@ def test_every_width_is_timed_and_the_pair_is_measured_once(
     assert len(fed) == times
 
 
+@pytest.mark.slow
 def test_an_early_exit_pair_and_the_policys_own_time_are_measured(embedded_pair: Pair) -> None:
     pair = bild.load_pair("embedded", exit=1, device="cpu")
     for each in (pair, embedded_pair):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
+from bild.engines.graph import GraphEngine
+from bild.errors import BildError
 from bild.measure import interleave as module
+from bild.measure.aggregate import counts_of
 from bild.measure.interleave import Measurement, OpenPoint, Placed, placed
 from bild.models import Pair
 from bild.results import PointFolder, read_traces
@@ -199,6 +202,51 @@ def test_the_library_gets_a_random_part_that_lies_in_that_of_more_examples(examp
 
 
 # --- the garbage collector
+
+
+def test_where_vanilla_fails_so_does_all_that_stands_beside_it(watch, point, examples, monkeypatch) -> None:
+    """With `keep_going` an example that overflows ends its points, in words, but no other measurement."""
+    watched, one, two = watch(library=0), point(BILD), point(SMALL)
+    real = watched.measurement.decode
+
+    def failing(policy: Any, name: str, source: list[int]) -> Any:
+        if name == "vanilla" and watched.ran.count("vanilla") == 2:
+            raise BildError("it overflowed")
+        return real(policy, name, source)
+
+    monkeypatch.setattr(watched.measurement, "decode", failing)
+    list(watched.measurement.measure(asked(watched.measurement, examples[:4]), [one, two], 1, keep_going=True))
+    for each in (one, two):
+        assert each.failed == f"{examples[2].id}: vanilla: it overflowed"
+        assert len(each.folder.samples()) == 2
+
+
+def test_what_an_engine_runs_is_counted_beside_what_was_needed(embedded_pair: Pair, point, examples) -> None:
+    one = point(BILD)
+    config = MeasureConfig(warmup=0, library=0)
+    measurement = Measurement(embedded_pair, "graph", TaskConfig(prompt="", target_limit=LIMIT), config)
+    small = embedded_pair.engine("small", "graph")
+    assert isinstance(small, GraphEngine)
+    assert small.pool is embedded_pair.engine("large", "graph").pool  # type: ignore[attr-defined]
+    for ahead, some in ((False, examples[:3]), (True, examples[3:6])):
+        small.ahead = ahead
+        list(measurement.measure(asked(measurement, some), [one], 1))
+    small.ahead = False
+    for n, sample in enumerate(one.folder.samples()):
+        assert sample.large_passes_run == sample.large_passes
+        assert sample.small_passes_run is not None
+        assert 0 <= sample.small_passes_run - sample.small_passes <= sample.rounds * (n > 2)
+        assert sample.baseline.passes_run == sample.baseline.written
+        assert sample.captures == sample.baseline.captures == 0
+    counts = counts_of(one.folder.samples())
+    assert counts.warning is None
+    assert counts.small_passes_run is not None
+    assert counts.small_passes_run > counts.small_passes
+    more = replace(counts, large_passes_run=counts.large_passes + 1, captures=2)
+    assert more.warning == (
+        f"The times hold more than the method: the engine ran {counts.large_passes + 1:,} passes of large where "
+        f"{counts.large_passes:,} were needed; 2 programs were captured while the clock ran."
+    )
 
 
 def test_no_collection_falls_into_the_timed_loop_and_it_is_on_again_after(watch, point, examples) -> None:

@@ -23,7 +23,7 @@ from bild.results.predicted import (
 )
 from bild.results.prices import PriceError
 from bild.sweep.grid import SweptPoint
-from tests.records import make_record
+from tests.records import made_difference, make_record
 
 LIKE = make_record()
 
@@ -36,7 +36,7 @@ def guess(fb: float, rb: float, speedup: float = 1.5, score: float = 39.5, **cha
         label=label(method, threshold), method=method, threshold=threshold,
         quality=PredictedScore(score, score - 0.5, score + 0.5), counts=LIKE.counts,
         seconds=PredictedSeconds(0.18, 0.176, 0.184), speedup=Interval(speedup, speedup * 0.97, speedup * 1.03),
-        front=True, difference=Interval(-0.3, -0.5, 0.0),
+        front=True, difference=made_difference(-0.3, -0.5, 0.0),
     )  # fmt: skip
     return dataclasses.replace(point, **changes)
 

@@ -40,6 +40,7 @@ def test_two_folders_stand_side_by_side_and_never_on_one_front(folders: tuple[Pa
     assert "3 points have no like one" in ratios.notes[-1]
 
 
+@pytest.mark.slow
 def test_the_command_writes_both(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
     one, two = folders

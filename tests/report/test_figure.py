@@ -16,9 +16,9 @@ from bild.errors import BildError
 from bild.report import draw, make_section, save
 from bild.report.figures.front import library_position
 from bild.report.labels import Box, extent
-from bild.results import Record
+from bild.results import Interval, Record
 from bild.results.parts import Library
-from tests.records import VANILLA_QUALITY, make_point, make_record, make_sweep
+from tests.records import SWEEP, VANILLA_QUALITY, make_point, make_record, make_sweep
 
 REPOSITORY = Path(__file__).parents[2]
 SAVE = """
@@ -107,6 +107,14 @@ def test_both_intervals_are_bars() -> None:
     assert [[speed.value, lost.low], [speed.value, lost.high]] in lines
 
 
+def test_a_wild_interval_leaves_the_frame_and_squeezes_no_point() -> None:
+    records = make_sweep()
+    records[3] = make_point(*SWEEP[3], latency__speedup__total=Interval(1.53, 0.02, 90.0))
+    left, right = draw(records).axes[0].get_xlim()
+    assert -0.2 < left < 1
+    assert 2.61 < right < 4
+
+
 def test_points_are_named_by_their_thresholds() -> None:
     records = [*make_sweep(), make_point("bild", 0.0, math.inf, 10, 2.2, 37.0, 0.0, 0.0)]
     texts = words(draw(records))
@@ -124,6 +132,7 @@ def test_the_authors_rules_have_a_mark_of_their_own() -> None:
     assert "BiLD, authors' rules" in marks(draw(records))
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("records", [make_sweep(), dense()], ids=["sweep", "dense"])
 def test_no_label_overlaps_another_or_a_point(records: list[Record]) -> None:
     figure = draw(records)
@@ -178,6 +187,7 @@ def test_title_and_caption_name_the_conditions() -> None:
         assert needed in text
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("changes", [{}, {"environment__machine__name": "A very long name of a machine " * 5}])
 def test_all_words_are_within_the_figure(changes: dict[str, str]) -> None:
     figure = draw([*make_sweep(**changes), make_record(method__rules="authors", **changes)])
@@ -206,6 +216,7 @@ def test_without_a_timing_the_library_is_not_drawn() -> None:
     assert not any("generate()" in text for text in words(draw(records)))
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(("over", "marker"), [(1 / 0.95, "^"), (1 / 0.7, "^"), (4.0, "<"), (0.1, ">")])
 def test_the_librarys_mark_is_an_arrow_where_it_lies_outside(over: float, marker: str) -> None:
     library = Library(32, 30.0, 32.1, make_record().latency.speedup.total)

@@ -140,6 +140,7 @@ def test_the_report_is_the_same_twice(results: Path, tmp_path: Path) -> None:
         assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_was_left_out_is_returned(results: Path, tmp_path: Path) -> None:
     files = write_report(results, tmp_path)
     assert [item.path.name for item in files.skipped] == ["bild-fb0.1-rb1-ababababab"]

@@ -33,6 +33,7 @@ def test_all_variants_are_the_same_bytes_twice(tmp_path: Path) -> None:
     assert len(VARIANTS) == 4
 
 
+@pytest.mark.slow
 def test_files_and_page_share_one_drawing_a_width(tmp_path: Path) -> None:
     drawn = []
     sheet = front_sheet(SWEEP)
@@ -63,6 +64,7 @@ def test_one_svg_for_both_modes_names_every_colour_that_differs() -> None:
     assert plain == front_sheet(SWEEP).svg("light", "phone")
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("width", ["print", "phone"])
 def test_nothing_is_outside_any_figure(width: str) -> None:
     sheets, missing = sheets_of(SWEEP)

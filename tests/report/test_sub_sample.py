@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,15 @@ import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.report import Contents, contents
-from bild.report.confirmed import LEDGER, key_of
+from bild.report.confirmed import key_of
 from bild.report.figures.front import front_sheet
 from bild.report.page import page_data
 from bild.report.points import points_table
 from bild.report.sections import Section, find_sections
 from bild.results import Record, frame
 from bild.results.codec import dumps
-from bild.sweep.config import SweptPoint
+from bild.results.looks import LEDGER, Look
+from bild.sweep.grid import SweptPoint
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
 from tests.report.page.trees import usual_points, walkers, write_tree
@@ -74,21 +77,25 @@ def test_every_place_tells_both_counts(found: Contents) -> None:
     assert set(zip(table["judged"], table["examples"], strict=True)) == {(24, 6)}
 
 
-def write_ledger(root: Path, *looks: dict[str, Any]) -> Section:
+def write_ledger(root: Path, *looks: Look) -> Section:
     """The section of a sweep with these confirmations beside its points; the last line is torn, as a kill leaves it."""
     for record in swept():
         pair = put(root, record).parent
-    lines = [dumps(look).replace("\n", "") for look in looks]
+    lines = [dumps(dataclasses.asdict(look)).replace("\n", "") for look in looks]
     (pair / LEDGER).write_text("\n".join([*lines, '{"torn']), encoding="utf-8")
     (section,), _ = find_sections(root)
     return section
 
 
+def look_at(records: Sequence[Record], judged: str | None = None) -> Look:
+    keys = [key for record in records if (key := key_of(record))]
+    data = judged or records[0].quality.data
+    return Look("ab" * 32, "validation", keys, [record.label for record in records], 0.5, "2026-01-01", data)
+
+
 def test_what_was_confirmed_stands_out_and_is_picked_first(tmp_path: Path) -> None:
     (chosen,) = (record for record in swept() if (record.threshold.fb, record.threshold.rb) == (0.9, 3.0))
-    look = {"split": chosen.task.split, "points": [key_of(chosen)], "labels": [chosen.label]}
-    other = {"split": "another", "points": [key_of(record) for record in swept()]}
-    section = write_ledger(tmp_path, look, other)
+    section = write_ledger(tmp_path, look_at([chosen]), look_at(swept(), judged="other examples"))
     assert [record.label for record in section.records if section.confirmed(record)] == ["BiLD 0.9/3"]
     assert section.told(section.pick) == "BiLD 0.9/3 (1.62 ±0.02×, confirmed)"  # though 0.8/3 is faster
     assert "0.9/3 ✓" in [text.get_text() for text in front_sheet(section).draw().axes[0].texts]
@@ -97,7 +104,7 @@ def test_what_was_confirmed_stands_out_and_is_picked_first(tmp_path: Path) -> No
 
 def test_points_that_were_confirmed_together_are_judged_together(tmp_path: Path) -> None:
     several = [record for record in swept() if record.method.name == "bild"]
-    section = write_ledger(tmp_path, {"split": "validation", "points": [key_of(record) for record in several]})
+    section = write_ledger(tmp_path, look_at(several))
     rules = {found.rule for record in several if (found := section.verdict(record))}
     assert rules == {f"one-sided end, Holm over {len(several)}"}
 

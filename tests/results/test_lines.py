@@ -40,3 +40,11 @@ def test_a_disk_that_takes_nothing_is_told_in_one_sentence(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(BildError):
         append_lines(tmp_path / "file" / "notes.jsonl", [Note("x")])
+
+
+def test_no_link_is_appended_to(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "notes.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(BildError, match="could not be written"):
+        append_lines(tmp_path / "notes.jsonl", [Note("x")])
+    assert (tmp_path / "victim").read_text() == "precious"

@@ -251,3 +251,27 @@ def test_headline_and_its_difference() -> None:
     assert record.headline is record.quality.scores["bleu"]
     assert record.headline_difference == record.quality.difference["bleu"]  # type: ignore[index]
     assert make_record(quality__difference=None).headline_difference is None
+
+
+def test_a_record_of_version_2_is_read_with_what_it_could_know() -> None:
+    made = make_record()
+    plain = json.loads(to_json(made)) | {"schema": 2}
+    for name in ("examples", "origin", "data", "settled"):
+        del plain["quality"][name]
+    for name in ("sessions", "between", "percentiles"):
+        del plain["latency"][name]
+    for name in ("lower", "upper", "sd"):
+        del plain["quality"]["difference"]["bleu"][name]
+    read = from_json(json.dumps(plain))
+    assert (read.schema, read.quality.examples, read.quality.origin) == (SCHEMA_VERSION, 888, "live")
+    assert (read.quality.data, read.quality.settled) == (made.task.data["hash"], 0)
+    assert (read.latency.sessions, read.latency.between, read.latency.percentiles) == ([], None, None)
+    found, expected = read.headline_difference, made.headline_difference
+    assert found is not None
+    assert expected is not None
+    assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
+    assert found.lower == pytest.approx(expected.lower, abs=1e-3)
+    assert found.low < found.lower < found.value < found.upper < found.high
+    plain["quality"]["difference"]["bleu"] = {"value": "much", "low": 0, "high": 1}
+    with pytest.raises(BildError, match=r"quality\.difference\.bleu"):
+        from_json(json.dumps(plain))

@@ -131,6 +131,7 @@ def test_provenance_says_what_was_chosen(hub):
     assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
 
 
+@pytest.mark.slow
 def test_a_fresh_process_needs_no_network_and_leaves_the_cache_alone(hub_cache):
     before = sorted(hub_cache.rglob("*"))
     code = (

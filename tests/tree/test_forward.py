@@ -43,7 +43,7 @@ def prefix(row: int, parents: list[int], tokens: list[int]) -> list[int]:
     return found[::-1]
 
 
-@pytest.mark.spread(2)
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("role", ["large", "small"])
 @pytest.mark.parametrize("way", ["torch", "host"])
 def test_what_is_told_is_what_a_live_engine_says(embedded_pair: Pair, way: str, role: str) -> None:

@@ -9,7 +9,7 @@ from bild.report.figure import Missing, Sheet
 from bild.report.figures.common import axis_names, cross, dots, handle, look_handles, speedup_axis
 from bild.report.format import legend, plural, switches_note
 from bild.report.labels import halo
-from bild.report.layout import open_frame, words_of
+from bild.report.layout import open_frame, span, words_of
 from bild.report.predictions import setting
 from bild.report.sections import Section
 from bild.report.style import Theme, looks
@@ -118,9 +118,8 @@ def _panel(
         _scaled(point.before.speedup if point.before else point.speedup, guess)
         for (_, point, _), (guess, _, _) in zip(both, spans, strict=True)
     ]
-    ends = [end for _, own, settled in spans for end in (own.low, own.high, settled or own.low)]
-    ends += [end for guess in guesses for end in (guess.low, guess.high)] or [1.0]
-    low, high = 0.93 * min(ends), 1.05 * max(ends)
+    low, high = span([*guesses, *(own for _, own, _ in spans)] or [Interval(1.0, 1.0, 1.0)], 0.5)
+    low, high = 0.93 * low, 1.05 * high
     below, above = ([low * edge, high * edge] for edge in (1 - BAND, 1 + BAND))
     axes.fill_between([low, high], below, above, color=theme.hair, alpha=0.3, linewidth=0)
     axes.plot([low, high], [low, high], color=theme.edge, linewidth=0.8)

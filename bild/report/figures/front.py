@@ -24,12 +24,13 @@ from bild.report.figures.front_text import (
 )
 from bild.report.format import legend
 from bild.report.labels import Box, extent, halo
-from bild.report.layout import Frame, open_frame
+from bild.report.layout import Frame, open_frame, span
 from bild.report.paper import Overlay, overlay
 from bild.report.predictions import difference_of, not_measured
 from bild.report.sections import Section, make_section
 from bild.report.style import FRONT_COLOR, Look, Theme, looks
-from bild.results import Record
+from bild.results import Interval, Record
+from bild.results.pareto import ONE_POINT
 from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
@@ -130,15 +131,7 @@ def _draw_predicted(axes: Axes, at: Sequence[tuple[float, float]], look: Look, t
 
 def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None) -> None:
     axes = frame.panels[0]
-    spans = [(record.latency.speedup.total, section.difference(record)) for record in section.records]
-    x, y = [1.0], [0.0, -section.margin]
-    for speed, difference in spans:
-        x += [speed.low, speed.high]
-        y += [difference.low, difference.value, difference.high]
-    others = [*(_guessed(section, each) for each in predicted), *(behind.points if behind else ())]
-    x += [speedup for speedup, _ in others]
-    y += [lost for _, lost in others]
-    slow, fast, low, high = min(x), max(x), min(y), max(y)
+    (slow, fast), (low, high) = spans_of(section, predicted, behind)
     wide, tall = max(fast - slow, 0.2), max(high - low, 0.5)
     library = library_position(section.records)
     if library is not None and slow - wide / 4 <= library < slow:  # near enough to be shown in its place
@@ -149,13 +142,29 @@ def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoi
     axes.locator_params(axis="x", nbins=5 if frame.phone else 8)
 
 
+def spans_of(
+    section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None = None
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the ends of speedups and of differences that the front shows."""
+    x = [record.latency.speedup.total for record in section.records] + [Interval(1.0, 1.0, 1.0)]
+    y = [section.difference(record) for record in section.records] + [Interval(0.0, -section.margin, 0.0)]
+    others = [*(_guessed(section, each) for each in predicted), *(behind.points if behind else ())]
+    x += [Interval(speedup, speedup, speedup) for speedup, _ in others]
+    y += [Interval(lost, lost, lost) for _, lost in others]
+    return span(x, 0.5), span(y, 2 * ONE_POINT)
+
+
 def _with_region(section: Section) -> list[Record]:
-    """Return whose region is drawn: of many points only the front and the picks, else it is a fog."""
+    """Return whose region is drawn: of many points only the front and the picks, else it is a fog.
+
+    What sessions differ by is not in the joint figures, so a point of several has none.
+    """
     front, few = section.on_front(), len(section.records) <= MOST_REGIONS
     return [
         record
         for index, record in enumerate(section.records)
         if record.joint is not None
+        and record.latency.between is None
         and record.joint.speedup_sd > 0 < record.joint.quality_sd
         and (few or index in front or section.picked(record))
     ]

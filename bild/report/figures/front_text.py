@@ -59,7 +59,7 @@ def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: O
     """Return title, conditions, and the notes below the figure."""
     first, usual, margin = section.first, _usual_draft(section), f"{section.margin:g}"
     level = f"{100 * first.intervals.confidence:g}"
-    joint = any(record.joint for record in section.records)
+    joint = any(record.joint and record.latency.between is None for record in section.records)
     notes = [
         f"n = {section.size}, batch size 1. Up: {metric_name(first)} less vanilla's, paired; bands: losses of {margin} "
         f"and 1 point. Full marks: shown within {margin} (one-sided {level} % end); pale: undecided or refuted. Bars: "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.report.figures.front import spans_of
 from bild.report.format import Setting, interval_name, metric_name, setting_of
 from bild.report.page.document import document, extras
 from bild.report.page.points import Grid, grids_of, place, replayed, section_points
@@ -66,6 +67,7 @@ def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
         ),
         "chosen": section.records.index(chosen[0]) if (chosen := _picks(section)) else None,
         "margin": section.margin,
+        "spans": spans_of(section, part.sweeps.points),
         "points": points,
         "sample": sample,
         "missing": missing,

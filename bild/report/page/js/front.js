@@ -70,7 +70,8 @@
         }));
       }
     }
-    const bars = { strokeOpacity: 0.45, strokeWidth: 1 };
+    const bars = { strokeOpacity: 0.45, strokeWidth: 1, clip: true };
+    const domain = ([low, high]) => [low - 0.05 * (high - low), high + 0.05 * (high - low)];
     const groups = d3.groups(points.map((point, i) => ({ ...point, i })), (point) => point.key, (point) => point.measured);
     const looks = looksOf(points);
     for (const [key, halves] of groups.reverse()) {
@@ -93,8 +94,8 @@
       width, height: Math.round(Math.max(270, Math.min(440, width * 0.62))),
       marginLeft: 46, marginBottom: 42, marginRight: 14, marginTop: 26,
       style: { fontFamily: "inherit", fontSize: narrow ? "12px" : "13px", background: "none" },
-      x: { label: "Speedup over vanilla decoding →", tickFormat: (value) => `${value}×`, ticks: narrow ? 5 : 8, nice: true },
-      y: { label: `↑ ${section.metric} less vanilla’s`, ticks: 6, nice: true },
+      x: { label: "Speedup over vanilla decoding →", tickFormat: (value) => `${value}×`, ticks: narrow ? 5 : 8, nice: true, domain: domain(section.spans[0]) },
+      y: { label: `↑ ${section.metric} less vanilla’s`, ticks: 6, nice: true, domain: domain(section.spans[1]) },
       marks,
     });
     chart.setAttribute("role", "group");

@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 
 import torch
 
-from bild.bench.backends import Timed
 from bild.bench.config import BenchConfig
 from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
-from bild.bench.timing import InterleavedRun, Measured, TimingPlan, decode_overhead
+from bild.bench.timing import InterleavedRun, Measured, TimingPlan, by_source, decode_overhead, ms_of
 from bild.bench.workload import SMALL, Backends, Workload, build_backends, make_workload
 from bild.engines import DTYPES, common_prefix, t5
 from bild.errors import BildError
@@ -29,7 +28,6 @@ from bild.results.bench import (
     SKIPPED,
     Agreement,
     BenchResult,
-    LongSource,
     Overhead,
     Rates,
     Roofline,
@@ -213,11 +211,11 @@ def _row(inputs: RowInputs, name: str) -> Row:
     if name in measured.failures or not decodes:
         why = measured.failures.get(name, "stopped before its first repeat")
         return Row(kind, FAILED if name in measured.failures else SKIPPED, why, precision)
-    ms = {repeat: _ms(timed) for repeat, timed in decodes.items()}
+    ms = {repeat: ms_of(timed) for repeat, timed in decodes.items()}
     median = Spread.of(ms.values())
     own = kind != "small"  # the roofline is the large model's
     roofline = inputs.token_roofline(precision) if own else None
-    baseline = {repeat: _ms(timed) for repeat, timed in measured.decodes.get(BASELINE, {}).items()} if own else {}
+    baseline = {repeat: ms_of(timed) for repeat, timed in measured.decodes.get(BASELINE, {}).items()} if own else {}
     speedups = [baseline[repeat] / value for repeat, value in ms.items() if repeat in baseline]
     told = [made.notes[name]] if name in made.notes else []
     told += [f"width {width}: {why}" for width, why in measured.verification_failures.get(name, {}).items()]
@@ -238,28 +236,8 @@ def _row(inputs: RowInputs, name: str) -> Row:
         if kind == "engine"
         else None,
         repeats_ms=ms,
-        by_source=_by_source(measured.long.get(name, {}), measured.long.get(BASELINE, {})) if own else None,
+        by_source=by_source(measured.long.get(name, {}), measured.long.get(BASELINE, {})) if own else None,
     )
-
-
-def _by_source(
-    found: Mapping[int, Mapping[int, Timed]], baseline: Mapping[int, Mapping[int, Timed]]
-) -> dict[int, LongSource] | None:
-    """Return the decodings behind long sources, the first token's speed beside the baseline's."""
-    rows = {}
-    for length, decodes in sorted(found.items()):
-        beside = baseline.get(length, {})
-        speedups = [beside[repeat].ttft_ns / timed.ttft_ns for repeat, timed in decodes.items() if repeat in beside]
-        rows[length] = LongSource(
-            Spread.of(timed.ttft_ns / 1e6 for timed in decodes.values()),
-            Spread.of(speedups) if speedups else None,
-            Spread.of(map(_ms, decodes.values())),
-        )
-    return rows or None
-
-
-def _ms(timed: Timed) -> float:
-    return timed.rest_ns / 1e6 / max(1, timed.rest)
 
 
 def _verification(

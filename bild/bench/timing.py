@@ -21,7 +21,7 @@ from bild.engines import Engine, Summary
 from bild.errors import told
 from bild.measure.live import run_live
 from bild.progress import collector_off, track
-from bild.results.bench import Overhead, Spread
+from bild.results.bench import LongSource, Overhead, Spread
 from bild.results.prices import interpolate
 
 _ROUNDS_NS = 150_000_000
@@ -162,6 +162,27 @@ class InterleavedRun:
         if repeat >= 0:
             for width, ns in taken.items():
                 measured.verification_ns.setdefault(name, {}).setdefault(width, {})[repeat] = sorted(ns)[len(ns) // 2]
+
+
+def ms_of(timed: Timed) -> float:
+    """Return the milliseconds of a token after the first."""
+    return timed.rest_ns / 1e6 / max(1, timed.rest)
+
+
+def by_source(
+    found: Mapping[int, Mapping[int, Timed]], baseline: Mapping[int, Mapping[int, Timed]]
+) -> dict[int, LongSource] | None:
+    """Return the decodings behind long sources, the first token's speed beside the baseline's."""
+    rows = {}
+    for length, decodes in sorted(found.items()):
+        beside = baseline.get(length, {})
+        speedups = [beside[repeat].ttft_ns / timed.ttft_ns for repeat, timed in decodes.items() if repeat in beside]
+        rows[length] = LongSource(
+            Spread.of(timed.ttft_ns / 1e6 for timed in decodes.values()),
+            Spread.of(speedups) if speedups else None,
+            Spread.of(map(ms_of, decodes.values())),
+        )
+    return rows or None
 
 
 _LENGTH = 128

@@ -29,6 +29,7 @@ from torch import Tensor
 from bild.engines import t5
 from bild.engines.base import Engine, Plan, Summary, check_finite, stop_of
 from bild.engines.graph_pool import GraphPool, Program
+from bild.engines.kernels import UNMEASURED, Kernels
 from bild.errors import BildError
 
 WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
@@ -75,11 +76,12 @@ class GraphEngine(Engine):
         eos: int,
         vocabulary: int,
         capacity: int = 128,
+        kernels: Kernels = UNMEASURED,
         pool: GraphPool | None = None,
         small: bool = False,
     ) -> None:
         """`pool`: that of the other model of the pair. `small`: drafts may run a step ahead of the host."""
-        self.weights = t5.weights_of(module, dtype, vocabulary, in_panels=False)
+        self.weights = t5.weights_of(module, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos
         self.device = self.weights.device

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from bild.engines import DTYPES
-from bild.engines.graph import SOURCES, WIDTHS
+from bild.engines.graph_programs import SOURCES
 from bild.models.checkpoint import kept_dtype, meta_module
 
 CONTEXT = 0.6e9
@@ -95,11 +95,11 @@ def _state_bytes(config: Any, dtype: torch.dtype, source_limit: int, capacity: i
     """Count an engine's keys, values and biases; `graph` keeps those of every length of source that it has met."""
     inner, layers = config.num_heads * config.d_kv, config.num_decoder_layers
     graph = engine == "graph"
-    rows = capacity + WIDTHS[-1] * graph
+    rows = capacity + graph  # one for what padding writes
     lengths = [length for length in SOURCES if length < source_limit] if graph else []
     sources = sum(lengths) + max(source_limit, SOURCES[0])
     cached = 2 * layers * inner * (rows + sources) * dtype.itemsize
-    return int(cached + config.num_heads * rows * rows * dtype.itemsize)
+    return int(cached + config.num_heads * rows * capacity * dtype.itemsize)
 
 
 def free_bytes(device: torch.device) -> int:

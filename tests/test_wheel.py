@@ -103,7 +103,13 @@ def test_a_command_works_from_another_folder(unpacked: Path, tmp_path: Path) -> 
 
 
 def test_a_run_works_from_another_folder(unpacked: Path, tmp_path: Path) -> None:
-    options = ("task.samples=1", "measure.warmup=0", "measure.draws=100", "measure.library=0", "task.target_limit=8")
+    options = (
+        "task.samples=1",
+        "measure.warmup=0",
+        "measure.library=0",
+        "measure.calm_minutes=0",
+        "task.target_limit=8",
+    )
     command = [sys.executable, "-m", "bild.run", *options]
     env = environment(path=unpacked)
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)

@@ -46,6 +46,7 @@ VERBS = {
     "train": Verb("bild.train", "bild.training.config.TrainConfig", "fine-tune a checkpoint, or train from scratch"),
     "align": Verb("bild.align", "bild.training.config.AlignConfig", "teach the small model what the large one writes"),
     "demo": Verb("bild.demo", "bild.demo.DemoConfig", "a handful of points side by side, and a figure"),
+    "gpu-check": Verb("bild.gpu_check", None, "ten minutes on a GPU: right, and as fast as it should be?"),
     "doctor": Verb("bild.doctor", None, "what this machine has, what is missing, how to mend it"),
 }
 OWN = {"list": "tasks, models, methods, engines, experiments, ...", "completion": "a script for bash, zsh or fish"}

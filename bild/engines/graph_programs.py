@@ -19,8 +19,13 @@ WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
 """Numbers of new positions that have a program of their own. 12 is a full draft of ten and the token before it."""
 SOURCES = (32, 64, 128, 256, 512, 1024)
 """Source lengths that have programs of their own; longer ones are rounded up to a multiple of the last."""
-_ALIGN = 8
+ALIGN = 8
 """The rows of keys are a multiple of this, as matrix products in fp16 like them."""
+
+
+def bucket_of(length: int) -> int:
+    """Return the source length that a source's buffers and programs are made for."""
+    return next((s for s in SOURCES if s >= length), -(-length // SOURCES[-1]) * SOURCES[-1])
 
 
 @dataclass
@@ -48,7 +53,7 @@ class GraphPrograms:
     def _allocate(self, capacity: int) -> None:
         """Allocate all static buffers. The row behind the capacity takes what padding writes; nobody reads it."""
         shape, device = self.weights.shape, self.device
-        self.capacity = rows = -(-capacity // _ALIGN) * _ALIGN
+        self.capacity = rows = -(-capacity // ALIGN) * ALIGN
         self.pool.text.reserve(rows + 1)
         size = (len(self.weights.decoder), 2, shape.heads, rows + 1, shape.key_size)
         # Zeros: a masked position's key is still multiplied, and NaN times nothing is NaN.
@@ -62,7 +67,7 @@ class GraphPrograms:
         self.sources: dict[int, Source] = {}
 
     def _source(self, length: int) -> Source:
-        bucket = next((s for s in SOURCES if s >= length), -(-length // SOURCES[-1]) * SOURCES[-1])
+        bucket = bucket_of(length)
         if bucket not in self.sources:
             shape, layers = self.weights.shape, len(self.weights.decoder)
             options: dict[str, Any] = {"dtype": self.dtype, "device": self.device}

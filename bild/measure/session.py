@@ -72,6 +72,7 @@ def _measure(
     device, task = torch.device(shared["engine"]["device"]), config.task
     setting = Setting(task, spec, config.engine, config.measure)
     sessions = Sessions(setting, lambda: load_once(spec, shared["pair"]))
+    tell_device(device, config.engine.dtype)
     now = state(device)
     warning = busy_warning(now)
     if warning:
@@ -140,7 +141,6 @@ def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
         _loaded.clear()
         free_memory()
         _loaded[key] = load(spec)
-        tell_device(_loaded[key].device, spec.dtype)
     return _loaded[key]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -33,21 +33,36 @@ def quality(
 
     Raises BildError for an unknown metric, no predictions, and lists of different lengths.
     """
-    names, headline = statistics.scores_of(metric), statistics.headline_of(metric)
+    names = statistics.scores_of(metric)
     if baseline is not None and len(baseline) != len(predictions):
         raise BildError(
             f"There are {len(predictions)} predictions and {len(baseline)} of the baseline: a paired difference needs "
             "both for the same examples."
         )
+    own = statistics.compute(names, predictions, references)
+    others = None if baseline is None else statistics.compute(names, baseline, references)
+    return quality_of(statistics.headline_of(metric), own, others, confidence=confidence, exact=exact, data=data)
+
+
+def quality_of(
+    headline: str,
+    own: Mapping[str, Statistics],
+    others: Mapping[str, Statistics] | None,
+    *,
+    confidence: float,
+    exact: bool,
+    data: str,
+) -> Quality:
+    """Judge statistics that are there already, by the names of their scores, as `quality` does."""
     scores: dict[str, Score] = {}
     found: dict[str, Difference] = {}
-    others = statistics.compute(names, baseline, references) if baseline is not None else {}
-    for name, own in statistics.compute(names, predictions, references).items():
-        ends = score_interval(own.table, own, confidence)
-        scores[name] = Score(own.value, ends.low, ends.high, own.signature)
-        if name in others:
-            found[name] = difference(own.table, others[name].table, own, confidence, exact)
-    return Quality(headline, scores, found if baseline is not None else None, len(predictions), "live", data, 0)
+    for name, each in own.items():
+        ends = score_interval(each.table, each, confidence)
+        scores[name] = Score(each.value, ends.low, ends.high, each.signature)
+        if others is not None:
+            found[name] = difference(each.table, others[name].table, each, confidence, exact)
+    examples = len(own[headline].table)
+    return Quality(headline, scores, found if others is not None else None, examples, "live", data, 0)
 
 
 class Scorer:

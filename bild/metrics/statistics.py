@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
@@ -92,6 +92,31 @@ def compute(names: Sequence[str], predictions: Sequence[str], references: Sequen
         elif name not in found:
             found[name] = evaluated(name, predictions, references)
     return {name: found[name] for name in names}
+
+
+class KnownTexts:
+    """Computes the scores of a metric, each pair of text and reference once however often it comes."""
+
+    def __init__(self, metric: str) -> None:
+        self.names = scores_of(metric)
+        self._rows: dict[tuple[str, str], dict[str, Floats]] = {}
+        self._last: dict[str, Statistics] = {}
+
+    def compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Statistics]:
+        """Compute as the function of this name does."""
+        _check(predictions, references)
+        pairs = list(zip(predictions, references, strict=True))
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._rows]
+        if new:
+            self._last = compute(self.names, [text for text, _ in new], [reference for _, reference in new])
+            for i, pair in enumerate(new):
+                self._rows[pair] = {name: each.table[i] for name, each in self._last.items()}
+        return {name: self._of(name, pairs) for name in self.names}
+
+    def _of(self, name: str, pairs: Sequence[tuple[str, str]]) -> Statistics:
+        table = np.array([self._rows[pair][name] for pair in pairs])
+        value = float(self._last[name].scores(table.sum(axis=0)[None, :], len(table))[0])
+        return replace(self._last[name], table=table, value=value)
 
 
 def bleu(predictions: Sequence[str], references: Sequence[str], tokenizer: str = "13a") -> Statistics:

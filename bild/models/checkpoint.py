@@ -200,7 +200,8 @@ def _fitting(state: dict[str, Tensor], wanted: dict[str, torch.Size], source: So
     tied = plain.get("tie_word_embeddings", plain.get("model_type") == "t5")  # the library's object says true of any
     if _HEAD not in state and _EMBEDDINGS[0] in state and not tied:
         say(f"warning: {source.name} has no {_HEAD}: its input embedding is the head, too")
-        state[_HEAD] = state[_EMBEDDINGS[0]]
+    if _HEAD in state and _EMBEDDINGS[0] in state and torch.equal(state[_HEAD], state[_EMBEDDINGS[0]]):
+        del state[_HEAD]  # one weight under two names, as the library takes it
     if beyond := sorted(set(state) - set(wanted)):
         raise BildError(
             f"The weights of {source.name} do not fit its config.json: {len(beyond)} have no place in the model, "

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
-from bild.engines.graph_programs import SOURCES
+from bild.engines.graph_programs import ALIGN, SOURCES, bucket_of
+from bild.hub import cached_snapshot, is_name
 from bild.models.checkpoint import kept_dtype, meta_module
+from bild.models.shapes import model_config
+from bild.models.source import EMBEDDED
 
+_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
 CONTEXT = 0.6e9
 """Bytes that CUDA, its libraries and the captured graphs take beside the tensors: an allowance, not a measurement."""
 
@@ -67,6 +74,30 @@ def need_of(
     return Need(weights, modules[0] if library else 0, state)
 
 
+def config_named(name: str, role: str, shapes: Mapping[str, ShapeConfig]) -> Any | None:
+    """Return the library's configuration of a checkpoint without its weights: its own, if it is here, or by its name.
+
+    `role` is "large" or "small", `shapes` are those of published checkpoints, by name. None where neither tells.
+    """
+    from transformers import AutoConfig
+
+    here = EMBEDDED / role if name == "embedded" else Path(name).expanduser()
+    cached = None if here.is_dir() or not is_name(name) else cached_snapshot(name, "model")
+    folder = cached or here
+    if (folder / "config.json").is_file():
+        return AutoConfig.from_pretrained(folder)
+    found = _NAMED.search(name)
+    shape = shapes.get(found[0].lower()) if found else None
+    return None if shape is None else model_config(shape)
+
+
+def configs_named(checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]) -> list[Any] | None:
+    """Return the configurations of a pair, (large, small), or the large one alone with an exit; None where unknown."""
+    names = [(checkpoints.large, "large"), *([] if exit else [(checkpoints.small or "", "small")])]
+    found = [config_named(name, role, shapes) for name, role in names]
+    return None if None in found else found
+
+
 def module_bytes(config: Any, dtype: torch.dtype) -> int:
     """Count the bytes of the library's module."""
     parameters = dict(meta_module(config).named_parameters())
@@ -92,12 +123,12 @@ def _own_head(config: Any, dtype: torch.dtype) -> int:
 
 
 def _state_bytes(config: Any, dtype: torch.dtype, source_limit: int, capacity: int, engine: str) -> int:
-    """Count an engine's keys, values and biases; `graph` keeps those of every length of source that it has met."""
+    """Count an engine's keys, values and biases; `graph` keeps those of every length of source that it may meet."""
     inner, layers = config.num_heads * config.d_kv, config.num_decoder_layers
-    graph = engine == "graph"
-    rows = capacity + graph  # one for what padding writes
-    lengths = [length for length in SOURCES if length < source_limit] if graph else []
-    sources = sum(lengths) + max(source_limit, SOURCES[0])
+    rows, sources = capacity, source_limit
+    if engine == "graph":
+        rows = -(-capacity // ALIGN) * ALIGN + 1  # the last one takes what padding writes
+        sources = sum(length for length in SOURCES if length < source_limit) + bucket_of(source_limit)
     cached = 2 * layers * inner * (rows + sources) * dtype.itemsize
     return int(cached + config.num_heads * rows * capacity * dtype.itemsize)
 

@@ -6,9 +6,11 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bild.errors import BildError, guard
+from bild.report.check import show_check
 from bild.report.format import plural
 from bild.report.points import show
 from bild.report.report import write_report
@@ -20,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bild.report", description="Figures and tables of the points in a results folder."
     )
-    parser.add_argument("results", type=Path, help="a results folder, or any folder within")
+    parser.add_argument(
+        "results", type=Path, help="a results folder, or any folder within; or the file of bild gpu-check"
+    )
     parser.add_argument("--out", type=Path, default=Path("report"), help="where report.md and the files go (report/)")
     parser.add_argument(
         "--compare", type=Path, metavar="OTHER", help="another results folder (another machine), shown side by side"
@@ -37,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--wide", action="store_true", help="print all columns, however narrow the terminal is")
     given = parser.parse_args(argv)
+    if given.results.suffix == ".json" and given.results.is_file():  # of bild gpu-check
+        return guard(partial(show_check, given.results))
     return guard(lambda: _report(given))
 
 

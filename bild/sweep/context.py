@@ -19,7 +19,6 @@ import torch
 from bild.config import Checkpoints
 from bild.errors import BildError
 from bild.measure.environment import describe
-from bild.measure.interleave import Measurement
 from bild.measure.processes import Sessions, Setting
 from bild.measure.session import load_once, shared_identity
 from bild.metrics.scorer import Scorer
@@ -76,12 +75,6 @@ class Work:
         """The models, loaded at their first use."""
         spec = PairSpec.of(self.config.model, self.checkpoints, self.config.engine)
         return load_once(spec, self.identity["pair"])
-
-    @property
-    def measured_with(self) -> Measurement:
-        """The setting that all live decoding of the sweep shares."""
-        config, task = self.config, self.config.task
-        return Measurement(self.pair, config.engine.name, task, config.measure)
 
     @cached_property
     def sessions(self) -> Sessions:

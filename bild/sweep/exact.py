@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from bild.measure.session import writes_vanilla
-from bild.metrics import quality
+from bild.metrics.scorer import quality_of
+from bild.metrics.statistics import KnownTexts, headline_of
 from bild.progress import track
 from bild.results import config_hash
 from bild.results.lines import append_lines, read_lines
@@ -51,6 +52,7 @@ class SettledTexts:
         self.made_by = config_hash({name: work.identity[name] for name in ("engine", "machine", "packages", "python")})
         self.texts: dict[str, dict[str, str]] = {}
         """By point and example."""
+        self._known = KnownTexts(work.config.task.metric)
         self.seconds = 0.0
         """All that was spent on them, in this process and before."""
         for line in read_lines(SettledText, self.path):
@@ -100,11 +102,12 @@ class SettledTexts:
         texts, settled, unsettled = self._texts(candidate, {sample.id: sample.text for sample in samples})
         baseline = self._texts(vanilla, {sample.id: sample.baseline.text for sample in samples})[0]
         config = self.work.config
-        found = quality(
-            config.task.metric,
-            texts,
-            [example.reference for example in self.tree.examples],
-            baseline=baseline,
+        references = [example.reference for example in self.tree.examples]
+        own, others = (self._known.compute(each, references) for each in (texts, baseline))
+        found = quality_of(
+            headline_of(config.task.metric),
+            own,
+            others,
             confidence=config.measure.confidence,
             exact=writes_vanilla(candidate.point.method, candidate.point.recorded()[0]),
             data=self.work.data.provenance["hash"],

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bild.config import Checkpoints, ShapeConfig, TaskConfig
+from bild.config import DTYPES, Checkpoints, ShapeConfig, TaskConfig
 from bild.decoding import policy_for
 from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.gpu import uuid_of
+from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
+from bild.models.memory import Need, configs_named, need_of
 from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
@@ -121,7 +123,8 @@ class Plan:
     """The large checkpoint's name."""
     tree_bytes: int
     samples_bytes: int
-    weights_bytes: int | None
+    needs: dict[str, Need]
+    """The bytes on the device by dtype, the chosen one first; empty where nothing tells how large the pair is."""
     batch_bytes: int = _STATE_BYTES
 
 
@@ -161,8 +164,20 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
         tree_bytes=examples * lengths.target * _NODES_A_TOKEN * _NODE_BYTES,
         samples_bytes=measured * examples * _SAMPLE_BYTES,
         # As loaded, and laid out for an engine.
-        weights_bytes=None if sizes is None else 2 * sum(size.bytes(config.engine.dtype) for size in sizes),
+        needs=_needs(config, checkpoints, shapes),
     )
+
+
+def _needs(config: SweepConfig, checkpoints: Checkpoints, shapes: Mapping[str, ShapeConfig]) -> dict[str, Need]:
+    configs = configs_named(checkpoints, config.model.exit, shapes)
+    if configs is None:
+        return {}
+    limits = {"source_limit": config.task.source_limit, "capacity": config.task.target_limit}
+    library = config.measure.library != 0
+    return {
+        dtype: need_of(configs, config.engine.name, dtype, library=library, exit=config.model.exit, **limits)
+        for dtype in dict.fromkeys((config.engine.dtype, *DTYPES))
+    }
 
 
 def _claim(config: SweepConfig, stored: Stored) -> Claim:
@@ -249,7 +264,8 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
         return None
     work = Work.open(config)
     texts = work.queue[:_PROBE_TEXTS]
-    measurement, make = work.measured_with, policy_for(*vanilla_point().setting)
+    measurement = Measurement(work.pair, config.engine.name, config.task, config.measure)
+    make = policy_for(*vanilla_point().setting)
     with device_lock(uuid_of(work.device)):  # the first text warms up
         runs = [measurement.decode(make, "vanilla", work.source(example)) for example in [texts[0], *texts]]
     return sum(run.total_ns for run in runs[1:]) / len(texts) / 1e9

@@ -95,11 +95,11 @@ def _takes(plan: Plan) -> Iterator[str]:
         )
     samples = f"up to {_amount(plan.samples_bytes)} for measured examples"
     yield f"disk: about {_amount(plan.tree_bytes)} for the tree, {samples}"
-    if plan.weights_bytes is not None:
-        yield (
-            f"memory: {_amount(plan.weights_bytes)} of weights (loaded, and laid out), "
-            f"up to {_amount(plan.batch_bytes)} for a batch"
-        )
+    if plan.needs:
+        (dtype, need), *others = plan.needs.items()
+        rest = ", ".join(f"{each.total / 1e9:.1f} GB in {name}" for name, each in others)
+        trees = f"up to {_amount(plan.batch_bytes)}, on a GPU 0.4 of what is left,"
+        yield f"memory: on the device in {dtype} {need.told()}; {trees} for the tree ({rest})"
 
 
 def told(span: Span) -> str:

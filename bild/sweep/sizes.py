@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from bild.bench.roofline import ELEMENT_BYTES, Decoder, MatmulProbe, ReadProbe, roofline_ms
+from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, roofline_ms
 from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
-from bild.models import EMBEDDED, resolve_device
-from bild.models.shapes import model_config
+from bild.models import resolve_device
+from bild.models.memory import configs_named
 from bild.sweep.config import SweepConfig
 
 _PROBE_SECONDS = 1.5
-_NAMED = re.compile(r"(m?t5)-(small|base|large)", re.IGNORECASE)
 
 
 def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
@@ -63,33 +60,18 @@ class ModelSize:
         step = self.decoder.work(1, source, target / 2, weights=dtype, states=dtype)
         return 2 * self.encoder * source / gflop_per_s / 1e6 + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
 
-    def bytes(self, dtype: str) -> int:
-        """Return the bytes of the weights in memory."""
-        return self.weights * ELEMENT_BYTES[dtype]
-
 
 def model_sizes(
     checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]
 ) -> tuple[ModelSize, ModelSize] | None:
-    """Return the sizes of (large, small), from the checkpoints' own configuration where they are folders, else by name.
+    """Return the sizes of (large, small), from their own configurations where they are here, else by name.
 
     None where neither tells.
     """
-    large = _config(checkpoints.large, "large", shapes)
-    small = _config(checkpoints.small or "", "small", shapes) if exit is None else copy.copy(large)
-    if large is None or small is None:
+    configs = configs_named(checkpoints, exit, shapes)
+    if configs is None:
         return None
+    large, small = configs if exit is None else (configs[0], copy.copy(configs[0]))
     if exit is not None:
         small.num_decoder_layers = exit
     return ModelSize.of(large), ModelSize.of(small)
-
-
-def _config(name: str, role: str, shapes: Mapping[str, ShapeConfig]) -> Any | None:
-    from transformers import AutoConfig
-
-    folder = EMBEDDED / role if name == "embedded" else Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        return AutoConfig.from_pretrained(folder)
-    found = _NAMED.search(name)
-    shape = shapes.get(found[0].lower()) if found else None
-    return None if shape is None else model_config(shape)

@@ -90,10 +90,10 @@ def test_a_partial_cache_is_told_apart(tmp_path: Path, monkeypatch: pytest.Monke
     found = {finding.what: finding for finding in (*doctor.tasks(), *doctor.pairs())}
     assert (found["task=wmt14"].state, found["task=xsum"].state) == ("ok", "missing")
     assert found["model=t5-large"].state == "missing"
-    assert found["model=t5-large"].seen == "3 of 4 checkpoints are not in the cache"
+    assert found["model=t5-large"].seen.startswith("3 of 4 checkpoints are not in the cache; on the device ")
     assert found["model=t5-large"].mend.endswith("hf download kssteven/T5-large-cnndm ...")
-    assert found["model=t5-large-aligned"].seen == "3 of 4 checkpoints are not in the cache"
-    assert found["model=embedded"].seen == "in the package"
+    assert found["model=t5-large-aligned"].seen.startswith("3 of 4 checkpoints are not in the cache")
+    assert found["model=embedded"].seen.startswith("in the package; on the device 0.1 GB in fp32")
 
 
 def test_the_command_that_it_gives_fetches_the_right_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

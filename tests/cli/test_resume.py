@@ -17,7 +17,13 @@ from bild.results import Sample, read_samples, read_traces
 from tests.cli.commands import QUICK, Finished, call, only_point, points, record, start
 
 EXAMPLES = 14
-COMMAND = (f"task.samples={EXAMPLES}", "task.target_limit=48", "measure.warmup=1", "measure.draws=100")
+COMMAND = (
+    f"task.samples={EXAMPLES}",
+    "task.target_limit=48",
+    "measure.warmup=1",
+    "measure.draws=100",
+    "measure.calm_minutes=0",
+)
 TIMES = {"ns", "baseline", "library", "session"}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bild.errors import BildError
-from bild.metrics import quality
+from bild.metrics import quality, statistics
 from bild.metrics.scorer import Scorer
 
 REFERENCES = ["A dog runs through the grass .", "Two men play football .", "A woman reads ."]
@@ -57,3 +57,15 @@ def test_many_sums_are_scored_as_one_after_another(metric: str) -> None:
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(BildError, match="not known"):
         Scorer("meteor", REFERENCES)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "rouge"])
+def test_texts_that_come_again_are_scored_as_if_anew(metric: str) -> None:
+    known = statistics.KnownTexts(metric)
+    references = ["a b c d e f.", "g h i j k l.", "a b c d e f."]
+    for texts in (["a b c d", "g h i", "a b c d"], ["a b c d", "g h i j k z", "x"], ["a b c d", "g h i", "x"]):
+        anew = statistics.compute(statistics.scores_of(metric), texts, references)
+        for name, found in known.compute(texts, references).items():
+            assert found.value == pytest.approx(anew[name].value, abs=1e-9)
+            assert (found.table == anew[name].table).all()
+            assert found.signature == anew[name].signature

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bild.config import ShapeConfig
 from bild.engines import DTYPES, t5
@@ -19,6 +20,7 @@ from bild.models import EMBEDDED, load_pair
 from bild.models.memory import CONTEXT, default_budget, layout_bytes, module_bytes, need_of
 from bild.models.shapes import model_config
 from bild.tree.forward_host import branches_of
+from tests.cli.commands import call
 from tests.engines.tiny import SMALL_MAKES, build, saved_pair
 
 CARD = 16e9
@@ -92,6 +94,20 @@ def test_engines_read_what_the_library_would(make: str, dtype: str, tmp_path: Pa
         assert weight.dtype == read[name].dtype, name
         assert torch.equal(weight, read[name]), name
     assert pair.large.parameters == sum(p.numel() for p in pair.large.module.parameters())
+
+
+@pytest.mark.parametrize("more", [0.0, 1.0])
+def test_a_head_beside_its_embedding_is_one_weight_where_they_are_equal(more: float, tmp_path: Path) -> None:
+    module = build("t5-v1.0")
+    pair = saved_pair(tmp_path, module, build("t5-v1.0", seed=1))
+    file = tmp_path / "large" / "model.safetensors"
+    state = load_file(file)
+    save_file(state | {"lm_head.weight": state["shared.weight"] + more}, file, metadata={"format": "pt"})
+    again = load_pair(str(tmp_path / "large"), str(tmp_path / "small"), device="cpu")
+    assert (again.large.parameters == pair.large.parameters) == (more == 0.0)
+    assert again.large.parameters == sum(p.numel() for p in again.large.module.parameters())
+    head = again.large.state_dict()["lm_head.weight"]
+    assert torch.equal(head, again.large.module.lm_head.weight)
 
 
 def test_engines_and_tree_share_one_layout_and_no_module_is_made() -> None:
@@ -178,3 +194,16 @@ def test_a_real_shortage_is_told_and_other_errors_are_not() -> None:
     assert out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered")) is None
     with pytest.raises(RuntimeError, match="other"):
         guard(lambda: (_ for _ in ()).throw(RuntimeError("other")))
+
+
+def test_a_command_whose_models_do_not_fit_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError(CUDA)
+
+    monkeypatch.setattr("bild.measure.session.measure_points", full)
+    done = call("bild.run", cwd=tmp_path)
+    assert done.code == 2
+    assert done.refusal() == (
+        "The memory of the GPU is full: 2.00 GiB more were needed, and 905.56 MiB were free; engine.dtype=fp16 halves "
+        "the weights, and measure.library=0 leaves out the library's module."
+    )

@@ -12,8 +12,9 @@ from bild.cli import compose
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.results.lines import read_lines
+from bild.results.looks import LEDGER, Look
 from bild.sweep.config import SweepConfig
-from bild.sweep.confirm import LEDGER, Look, divide, enter
+from bild.sweep.confirm import divide, enter
 from bild.sweep.grid import SweptPoint
 
 
@@ -75,10 +76,8 @@ def test_choosing_without_a_search_is_refused() -> None:
 
 
 def work(folder: Path, data: str = "d") -> Any:
-    task = SimpleNamespace(split="test")
-    return SimpleNamespace(
-        folder=folder, config=SimpleNamespace(task=task), full=SimpleNamespace(provenance={"hash": data})
-    )
+    task, examples = SimpleNamespace(split="test"), SimpleNamespace(provenance={"hash": data})
+    return SimpleNamespace(folder=folder, config=SimpleNamespace(task=task), full=examples, data=examples)
 
 
 def point(fb: float) -> SweptPoint:

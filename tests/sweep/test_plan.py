@@ -92,7 +92,10 @@ def test_the_numbers_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     first = 32 * (9 + 1 + 2) + 2 * 32
     assert stages["live"].low == pytest.approx(0.4 * first * text.low + 5 * 4)
     assert stages["live"].high == pytest.approx(1.2 * first * text.high + 10 * 30)
-    assert found.weights_bytes == pytest.approx(2 * 4 * (738e6 + 60.5e6), rel=0.01)
+    # Both models and a head of its own for each, and the library's module of the large one.
+    assert found.needs["fp32"].weights == pytest.approx(4 * (738e6 + 60.5e6 + 32128 * (1024 + 512)), rel=0.01)
+    assert found.needs["fp32"].module == pytest.approx(4 * 738e6, rel=0.01)
+    assert next(iter(found.needs)) == "fp32"
     assert found.lengths_source == "conf/sweep.yaml"
 
 

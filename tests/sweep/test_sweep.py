@@ -149,7 +149,7 @@ def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peacef
     assert "Traceback" not in told
 
 
-FIND = ("sweep.find=speedup", "sweep.max_draft=[4]", "sweep.choose=0.5")
+FIND = ("sweep.max_draft=[4]", "sweep.choose=0.5")
 
 
 def test_thresholds_are_chosen_on_one_half_and_confirmed_on_the_other(mother: Zygote, tmp_path: Path) -> None:
@@ -158,22 +158,22 @@ def test_thresholds_are_chosen_on_one_half_and_confirmed_on_the_other(mother: Zy
         assert child.wait() == 0, child.log.read_text()
         return " ".join(child.log.read_text().split())
 
-    chosen = told("sweep.margin=90", "sweep.confirm=false")
+    chosen = told("sweep.find=speedup", "sweep.margin=90", "sweep.confirm=false")
     assert "sweep.find=speedup sweep.margin=90: " in chosen
     assert "settings replayed on 6 examples of choose chosen there: BiLD-A " in chosen
     assert "by point estimate on the same examples, as the paper chose: BiLD-A" in chosen
     assert "its optimism: chosen so on 200 random halves" in chosen
     assert "threshold.fb=" in chosen
     assert not list(tmp_path.rglob("record.json"))
-    first = told("sweep.margin=90")
+    first = told("sweep.find=speedup", "sweep.margin=90")
     assert "on choose, where it was not chosen: BiLD-A " in first
     assert "on 6 examples, " in first
     assert "shown within 90" in first
     assert "The first confirmation of this pair on choose." in first
     assert len(list(tmp_path.rglob("tree/*/tree.json"))) == 2
     assert {kept["quality"]["examples"] for kept in records(tmp_path).values()} == {6}
-    assert "The first confirmation" in told("sweep.margin=90")  # the same again is no second look
-    assert "Confirmation 2 of this pair on choose (before: BiLD-A " in told("sweep.margin=20")
+    assert "The first confirmation" in told("sweep.find=speedup", "sweep.margin=90")  # the same again is no second look
+    assert "Confirmation 2 of this pair on choose (before: BiLD-A " in told("sweep.find=quality", "sweep.at_least=0.1")
 
 
 def test_stages_are_timed_in_fresh_processes(mother: Zygote, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Thr
 from bild.results.locking import device_lock
 from bild.results.parts import Engine, Intervals, Task, recorded
 from bild.results.parts import Pair as PairRecord
+from bild.results.record import overrun
 from bild.tasks import Dataset, load_task
 
 _loaded: dict[tuple[Any, ...], Pair] = {}
@@ -86,7 +87,7 @@ def _measure(
     for point in pending:
         record = make_record(config, pair, data, point, environment | seen, shared)
         point.folder.finish(record)
-        warnings |= {record.latency.stationarity.warning, record.counts.warning}
+        warnings |= {record.latency.stationarity.warning, overrun(record.counts)}
     for text in sorted(filter(None, warnings)):
         say(f"warning: {text}")
 

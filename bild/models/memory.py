@@ -13,7 +13,7 @@ import torch
 
 from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
-from bild.engines.graph import ALIGN, SOURCES, bucket_of
+from bild.engines.graph_programs import ALIGN, SOURCES, bucket_of
 from bild.hub import cached_snapshot, is_name
 from bild.models.checkpoint import kept_dtype, meta_module
 from bild.models.shapes import model_config

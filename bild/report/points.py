@@ -30,6 +30,7 @@ from bild.results.pareto import ANCHORS
 from bild.results.parts import Percentile
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import to_row
+from bild.results.record import overrun
 
 if TYPE_CHECKING:
     from bild.metrics.claims import Verdict
@@ -213,7 +214,7 @@ def session_note(section: Section) -> str:
 def _warnings(section: Section) -> list[str]:
     told: dict[str, list[str]] = {}  # points that were measured side by side share their warnings
     for name, record in zip(section.names(), section.records, strict=True):
-        for warning in filter(None, (record.latency.stationarity.warning, record.counts.warning)):
+        for warning in filter(None, (record.latency.stationarity.warning, overrun(record.counts))):
             told.setdefault(f"Warning: {warning}", []).append(name)
         if count := record.counts.truncated_sources:
             text = f"Note: {count:,} source{'' if count == 1 else 's'} cut at the length limit."

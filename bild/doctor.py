@@ -26,7 +26,7 @@ from rich.text import Text
 
 from bild.cli import load, options, typed
 from bild.cli.groups import in_brief
-from bild.config import DTYPES, Checkpoints, ModelConfig, TaskConfig
+from bild.config import DTYPES, Checkpoints, ModelConfig, ShapeConfig, TaskConfig
 from bild.errors import BildError, guard
 
 OK, MISSING, WARN = "ok", "missing", "note"
@@ -158,9 +158,10 @@ def tasks() -> list[Finding]:
 
 def pairs() -> list[Finding]:
     """Find which checkpoints are on this machine. Nothing is downloaded or loaded."""
+    from bild.cli.compose import shapes
     from bild.hub import cached_snapshot, ships
 
-    found = []
+    found, known = [], shapes()
     for name in options("model"):
         model: ModelConfig = typed(ModelConfig, load("model", name))
         asked = {c for made in model.checkpoints.values() for c in (made.large, made.small) if c}
@@ -173,17 +174,16 @@ def pairs() -> list[Finding]:
         if absent:
             seen = f"{len(absent)} of {len(asked)} checkpoints are not in the cache"
         mend = f"fetched at the first run, or by hf download {' '.join(absent[:1])} ..."
-        found.append(checked(f"model={name}", not absent, f"{seen}{_need(model)}", mend, MISSING))
+        found.append(checked(f"model={name}", not absent, f"{seen}{_need(model, known)}", mend, MISSING))
     return found
 
 
-def _need(model: ModelConfig) -> str:
+def _need(model: ModelConfig, shapes: dict[str, ShapeConfig]) -> str:
     """Say what a pair needs on the device by dtype, engine=graph; nothing where its sizes are not known."""
-    from bild.cli.compose import shapes
     from bild.models.memory import configs_named, need_of
 
     made = next(iter(model.checkpoints.values()), Checkpoints(model.large or "", model.small))
-    configs = configs_named(made, model.exit, shapes())
+    configs = configs_named(made, model.exit, shapes)
     if configs is None:
         return ""
     needs = (f"{need_of(configs, 'graph', dtype, exit=model.exit).total / 1e9:.1f} GB in {dtype}" for dtype in DTYPES)

@@ -52,7 +52,7 @@ def pass_of(shape: ShapeConfig, dtype: str, width: int, source: int, capacity: i
         torch.inference_mode(),
         patch.object(torch, "zeros", lambda *size, pin_memory=False, **options: zeros(*size, **options)),
         patch.object(GraphPool, "_open"),
-        patch.object(GraphPool, "events"),
+        patch.object(torch.cuda, "Event"),
     ):
         module = fake_module(mode, config, DTYPES[dtype], "cuda:0")
         with mode:

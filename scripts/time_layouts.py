@@ -1,167 +1,177 @@
-"""`python -m scripts.time_layouts`: time the layouts of `bild.engines.layouts` on this machine's CPU.
+"""`python -m scripts.time_layouts SHAPE ...`: the kinds of product on this CPU, and what `fused` makes of them.
 
-Products of 1 to 16 rows with a matrix in five layouts, ways to summarise a wide head, and one-token steps with and
-without the form of `bild.engines.t5_row`. The ways take turns, and each product goes round copies of its matrix that no
-cache can hold together, as the layers of a large model do.
+For the large model of the embedded pair ("embedded") or a shape of `conf/shape` ("t5-small"): a table of all kinds of
+product by size and number of rows; then, each beside its peer in turn, a token against CTranslate2's (where it is
+installed), passes over several tokens against one, and the encoder against the library's. Medians of the rounds'
+ratios, by the process's own CPU time, which other work on the machine hardly touches, and by the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter_ns, thread_time_ns
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter_ns, process_time_ns
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from bild.config import ShapeConfig
-from bild.engines.fused import FusedEngine
-from bild.engines.kernels import kernels_for
-from bild.engines.layouts import Panels, Rows, product_buffer
-from bild.engines.t5_row import TorchDecoder
+from bild.bench.backends import Conversions, CTranslateBackend, ctranslate_installed
+from bild.bench.config import BenchConfig
+from bild.cli import compose
+from bild.engines import FusedEngine, build_engine
+from bild.engines.kernels import COLUMNS, Kernels
+from bild.measure.environment import describe
 from bild.models import load_pair
 from bild.models.shapes import random_model
 
-MATRICES = {
-    "T5-small qkv": (512, 1536),
-    "T5-small wi": (512, 2048),
-    "T5-small head": (512, 32128),
-    "T5-large qkv": (1024, 3072),
-    "T5-large wi": (1024, 4096),
-}
-"""[in, out]."""
-ROWS = (1, 2, 4, 8, 16)
-VOCABULARIES = (32128, 250112)
-_BEYOND_CACHES = 160 << 20
-_REPEATS = 9
-
-Product = Callable[[Tensor, int], object]
-Summary = Callable[[Tensor, int], object]
+SOURCES = (32, 128, 512, 1024)
+TOKENS = 32
+Way = Callable[[], object]
 
 
-def products(inner: int, outer: int, rows: int) -> dict[str, Product]:
-    """Ways to multiply x [rows, inner], by their names, and to read; the second argument picks a copy of the matrix."""
-    copies = max(1, _BEYOND_CACHES // (4 * inner * outer))
-    weights = [torch.randn(outer, inner) for _ in range(copies)]
-    across = [weight.t().contiguous() for weight in weights]
-    found: dict[str, Product] = {
-        "read": lambda _, i: weights[i % copies].sum(),  # no other can be faster
-        "[out, in]": lambda x, i: F.linear(x, weights[i % copies]),
-        "[in, out]": lambda x, i: x @ across[i % copies],
-    }
-    if torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        packed = [torch.ops.mkldnn._reorder_linear_weight(weight, 8) for weight in weights]
-        found["oneDNN"] = lambda x, i: torch.ops.mkldnn._linear_pointwise(x, packed[i % copies], None, "none", [], "")
-    if hasattr(torch.ops.mkl, "_mkl_reorder_linear_weight"):
-        ordered = [torch.ops.mkl._mkl_reorder_linear_weight(weight, rows) for weight in weights]
-        found["MKL"] = lambda x, i: torch.ops.mkl._mkl_linear(x, ordered[i % copies], weights[i % copies], None, rows)
-    found["panels"] = panel_product([Panels.of(weight) for weight in weights], rows)
-    return found
+@dataclass(frozen=True)
+class Taken:
+    """Milliseconds of one call."""
+
+    cpu: float
+    clock: float
 
 
-def panel_product(matrices: Sequence[Panels], rows: int) -> Product:
-    """As `HostDecoder` multiplies: one row is fed twice, and nothing is allocated."""
-    inner = matrices[0].data.shape[1]
-    fed = Rows.of(rows, inner)
-    _, product = product_buffer(fed, matrices[0])
-    room = np.ones((fed.fed, inner), np.float32)
-    return lambda _, i: matrices[i % len(matrices)].times(room, fed, product)
+def model_named(name: str) -> tuple[Any, int]:
+    """Return a module and the size of its vocabulary."""
+    if name == "embedded":
+        pair = load_pair("embedded", device="cpu")
+        return pair.large.module, pair.vocabulary
+    shape = compose([f"shape={name}"], "bench", BenchConfig).shape
+    return random_model(shape, torch.float32, torch.device("cpu"), 0), shape.rows
 
 
-def summaries() -> dict[str, Summary]:
-    """Ways to the choice and its log-probability, from logits [rows, vocabulary]; there are no copies to pick from."""
-
-    def by_log_softmax(x: Tensor, _: int) -> object:
-        logp = torch.log_softmax(x, -1).numpy()
-        return [float(logp[row, token]) for row, token in enumerate(logp.argmax(-1).tolist())]
-
-    def by_max(x: Tensor, _: int) -> object:
-        best, choice = torch.log_softmax(x, -1).max(-1)
-        return best.tolist(), choice.tolist()
-
-    def by_both(x: Tensor, _: int) -> object:
-        choice = x.numpy().argmax(-1).tolist()
-        total = torch.logsumexp(x, -1).tolist()
-        return [float(x[row, token]) - total[row] for row, token in enumerate(choice)]
-
-    def by_logsumexp(x: Tensor, _: int) -> object:
-        best, choice = x.max(-1)
-        return (best - torch.logsumexp(x, -1)).tolist(), choice.tolist()
-
-    return {
-        "log_softmax, NumPy argmax": by_log_softmax,
-        "log_softmax, max": by_max,
-        "logsumexp, NumPy argmax": by_both,
-        "logsumexp, max": by_logsumexp,
-    }
+def in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[Taken]]:
+    """Call each in a new order in each round; the first round warms up."""
+    taken: dict[str, list[Taken]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name in random.sample(list(ways), len(ways)):
+            cpu, clock = process_time_ns(), perf_counter_ns()
+            ways[name]()
+            found = Taken((process_time_ns() - cpu) / 1e6, (perf_counter_ns() - clock) / 1e6)
+            if number:
+                taken[name].append(found)
+    return taken
 
 
-def in_turn(ways: Mapping[str, Callable[..., object]], passes: int, *arguments: Tensor) -> dict[str, float]:
-    """Median us of one call of each way, with the arguments and a number; they alternate, so drift hits them alike."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(_REPEATS + 1):
-        for name, way in ways.items():
-            began = perf_counter_ns()
-            for i in range(passes):
-                way(*arguments, i)
-            if repeat:  # the first one warms up
-                taken[name].append((perf_counter_ns() - began) / passes / 1e3)
-    return {name: statistics.median(values) for name, values in taken.items()}
+def ratio(ones: list[Taken], others: list[Taken]) -> str:
+    """Tell the median of the rounds' ratios, with quartiles, by both clocks."""
+    told = []
+    for way in ("cpu", "clock"):
+        ratios = [getattr(a, way) / getattr(b, way) for a, b in zip(ones, others, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        told.append(f"{middle:.2f} ({low:.2f} to {high:.2f}) by {way}")
+    return ", ".join(told)
 
 
-def steps(module: Any, repeats: int = 70) -> str:
-    """Tell what a one-token step takes by the plain functions and by the form for one row, by the thread's CPU time."""
-    engine = FusedEngine(module, dtype=torch.float32, eos=1, vocabulary=module.config.vocab_size)
-    ways = [TorchDecoder(engine.weights, by_row=by_row) for by_row in (False, True)]
-    engine.start([*range(3, 35), 1])
-    taken: list[list[float]] = [[], []]
-    for repeat in range(repeats + 10):
-        for i in (0, 1) if repeat % 2 else (1, 0):
-            engine.decoder = ways[i]
-            engine.rewind(min(engine.length, 20))
-            began = thread_time_ns()
-            engine.step([7])
-            if repeat >= 10:
-                taken[i].append((thread_time_ns() - began) / 1e3)
-    ratios = [plain / row for plain, row in zip(*taken, strict=True)]
-    low, *_, high = statistics.quantiles(ratios, n=10)
-    plain, row, ratio = map(statistics.median, (*taken, ratios))
-    return f"plain {plain:8.1f}  one row {row:8.1f}  ratio {ratio:.2f} ({low:.2f} to {high:.2f})"
+def ms(taken: list[Taken]) -> str:
+    """Tell the median by both clocks."""
+    return (
+        f"{statistics.median(t.cpu for t in taken):.3f} ms cpu, {statistics.median(t.clock for t in taken):.3f} clock"
+    )
 
 
-def line(what: str, us: Mapping[str, float]) -> str:
-    """One line of a table."""
-    return f"{what}:  " + "  ".join(f"{way} {value:8.1f}" for way, value in us.items())
+def table(kernels: Kernels) -> None:
+    """Print us of a product (for a few rows the sum of four and eight), the chosen kind starred."""
+    for size, by_column in kernels.us.items():
+        for column in COLUMNS:
+            chosen = kernels.kinds[size][column]
+            cells = [f"{kind}{'*' * (kind == chosen)} {us:.1f}" for kind, us in by_column[column].items()]
+            print(f"{size:>12} {column:>8}: " + "  ".join(cells))
+
+
+def source(length: int, vocabulary: int) -> list[int]:
+    """Make random token ids."""
+    return [*(random.randrange(3, vocabulary) for _ in range(length - 1)), 1]
+
+
+def steps(engine: FusedEngine, peer: CTranslateBackend | None, vocabulary: int, rounds: int) -> None:
+    """A token beside CTranslate2's, and wider passes beside one of one token."""
+    ids = source(64, vocabulary)
+    engine.start(ids)
+    first = engine.step([0]).choice
+
+    def write() -> None:
+        engine.rewind(1)
+        engine.draft(first, TOKENS, 0.0)
+
+    ways: dict[str, Way] = {"fused": write}
+    if peer is not None:
+        ways |= {"peer": partial(peer._write, ids, TOKENS + 1), "peer, one": partial(peer._write, ids, 1)}
+    taken = in_turn(ways, rounds)
+    ours = [Taken(t.cpu / TOKENS, t.clock / TOKENS) for t in taken["fused"]]
+    print(f"a token: fused {ms(ours)}")
+    if peer is not None:
+        pairs = zip(taken["peer"], taken["peer, one"], strict=True)
+        theirs = [Taken((a.cpu - b.cpu) / TOKENS, (a.clock - b.clock) / TOKENS) for a, b in pairs]
+        print(f"a token: CTranslate2 {ms(theirs)}; CTranslate2 over fused: {ratio(theirs, ours)}")
+
+    def verify(width: int) -> None:
+        engine.rewind(TOKENS // 2)
+        engine.step(ids[:width], want=width)
+
+    passes = in_turn({str(width): partial(verify, width) for width in (1, 2, 4, 8, 16)}, 4 * rounds)
+    for width, found in passes.items():
+        print(f"a pass over {width:>2}: {ms(found)}; over a pass of one: {ratio(found, passes['1'])}")
 
 
 @torch.inference_mode()
+def encoders(engine: FusedEngine, module: Any, vocabulary: int, rounds: int) -> None:
+    """The encoder beside the library's, and the whole way to the first token."""
+    hf = build_engine("hf", module, dtype="fp32", eos=-1, vocabulary=vocabulary)
+    for length in SOURCES:
+        ids = source(length, vocabulary)
+        batch = torch.tensor([ids])
+
+        def first(one: Any, ids: list[int] = ids) -> None:
+            one.start(ids)
+            one.step([0])
+
+        ways = {
+            "fused": partial(engine.encode, ids),
+            "library": partial(module.encoder, batch),
+            "fused, first": partial(first, engine),
+            "library, first": partial(first, hf),
+        }
+        taken = in_turn(ways, rounds)
+        for name, what in (("", "encoder"), (", first", "time to first token")):
+            ours, theirs = taken[f"fused{name}"], taken[f"library{name}"]
+            print(f"source of {length:>5}, {what}: fused {ms(ours)}; fused over the library: {ratio(ours, theirs)}")
+
+
 def main() -> int:
-    """Print both tables."""
-    argparse.ArgumentParser("python -m scripts.time_layouts", description=__doc__).parse_args()
+    """Print all of it for each shape."""
+    parser = argparse.ArgumentParser("python -m scripts.time_layouts", description=__doc__)
+    parser.add_argument("shapes", nargs="+")
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    print(f"engine=fused uses {kernels_for(torch.device('cpu'), torch.float32)}")
-    print(f"us of a product in fp32, one thread, torch {torch.__version__}, medians of {_REPEATS}")
-    for name, (inner, outer) in MATRICES.items():
-        for rows in ROWS:
-            found = in_turn(products(inner, outer, rows), 40, torch.randn(rows, inner))
-            print(line(f"{name:14} {inner:5} x {outer:6}, {rows:2} rows", found), flush=True)
-    print("us of the choice and its log-probability")
-    for rows in (1, 8):
-        for vocabulary in VOCABULARIES:
-            found = in_turn(summaries(), 20, torch.randn(rows, vocabulary))
-            print(line(f"{rows} x {vocabulary:6}", found), flush=True)
-    print("us of a one-token step over the torch kernels")
-    pair = load_pair("embedded", device="cpu")
-    modules = {"embedded small": pair.small.module, "embedded large": pair.large.module}
-    modules["T5-small's shape"] = random_model(ShapeConfig(), torch.float32, torch.device("cpu"), 0)
-    for name, module in modules.items():
-        print(f"{name}:  {steps(module)}", flush=True)
+    print(f"{describe(torch.device('cpu'))['machine']['cpu']}, torch {torch.__version__}, one thread, fp32")
+    for name in arguments.shapes:
+        module, vocabulary = model_named(name)
+        began, cpu = perf_counter_ns(), process_time_ns()
+        engine = build_engine("fused", module, dtype="fp32", eos=-1, vocabulary=vocabulary)
+        assert isinstance(engine, FusedEngine)
+        spent = f"{(process_time_ns() - cpu) / 1e9:.2f} s cpu, {(perf_counter_ns() - began) / 1e9:.2f} s by the clock"
+        print(f"{name}: built in {spent}, measured within. Microseconds of a product, * the chosen kind:")
+        table(engine.weights.kernels)
+        peer = None
+        if ctranslate_installed():
+            conversions = Conversions(module, 0)
+            peer = conversions.backend("float32", torch.device("cpu"), 1)
+            conversions.close()
+        steps(engine, peer, vocabulary, arguments.rounds)
+        encoders(engine, module, vocabulary, arguments.rounds)
     return 0
 
 

@@ -4,12 +4,14 @@ and CTranslate2, where it is installed, an inference engine in C++ with kernels 
 from __future__ import annotations
 
 import copy
+import ctypes
 import random
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
@@ -80,13 +82,22 @@ class EngineBackend(Backend):
 
 
 class LibraryBackend(Backend):
-    """transformers' `generate()`: with a dynamic or a static cache, assisted, or with prompt lookup."""
+    """transformers' `generate()`: with a dynamic or a static cache, compiled, assisted, or with prompt lookup."""
 
     def __init__(
-        self, module: Any, start: int, *, static: bool = False, assistant: Any = None, lookup: int | None = None
+        self,
+        module: Any,
+        start: int,
+        *,
+        static: bool = False,
+        compiled: bool = False,
+        assistant: Any = None,
+        lookup: int | None = None,
     ) -> None:
-        self.module, self.start, self.static = module, start, static
+        """`compiled`: with the static cache of the text before where it fits, since each new one is compiled anew."""
+        self.module, self.start, self.static, self.compiled = module, start, static or compiled, compiled
         self.assistant, self.lookup = assistant, lookup
+        self._caches: dict[tuple[int, int], Any] = {}
 
     def decode(self, source: Sequence[int], tokens: int) -> Timed:
         """See `Backend.decode`."""
@@ -103,6 +114,7 @@ class LibraryBackend(Backend):
             eos_token_id=module.config.vocab_size,  # none that it can write: None would mean the checkpoint's own
             pad_token_id=module.config.pad_token_id,
             prompt_lookup_num_tokens=self.lookup,
+            disable_compile=not self.compiled,  # the library compiles by itself where a cache is static
         )
         more: dict[str, Any] = {"past_key_values": self._cache(len(source), tokens + 2)}
         if self.assistant is not None:
@@ -131,9 +143,16 @@ class LibraryBackend(Backend):
 
         if not self.static:
             return EncoderDecoderCache(DynamicCache(), DynamicCache())
+        if (source, room) in self._caches:
+            kept = self._caches[source, room]
+            kept.reset()
+            return kept
         config = copy.copy(self.module.config)
         config.num_layers = config.num_decoder_layers
-        return EncoderDecoderCache(StaticCache(config, room), StaticCache(config, source))
+        made = EncoderDecoderCache(StaticCache(config, room), StaticCache(config, source))
+        if self.compiled:
+            self._caches[source, room] = made
+        return made
 
 
 class _Stamp:
@@ -188,12 +207,33 @@ def convert(module: Any, start: int, folder: str) -> None:
     spec.save(folder)
 
 
+def _load_cublas_12() -> None:
+    """Load the libraries of CUDA 12 that CTranslate2 asks for by name, where torch brings those of another one."""
+    try:
+        ctypes.CDLL("libcublas.so.12", ctypes.RTLD_GLOBAL)
+        return
+    except OSError:
+        pass
+    found = find_spec("nvidia.cublas") if find_spec("nvidia") else None
+    folders = [Path(folder) / "lib" for folder in found.submodule_search_locations or ()] if found else []
+    for name in ("libcublasLt.so.12", "libcublas.so.12"):
+        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if path is None:
+            raise BildError(
+                f"CTranslate2 needs {name} of CUDA 12, and torch brings CUDA {torch.version.cuda}: "
+                "pip install nvidia-cublas-cu12."
+            )
+        ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+
+
 class CTranslateBackend(Backend):
     """Greedy decoding by `ctranslate2.Translator`."""
 
     def __init__(self, folder: str, compute: str, device: torch.device, threads: int) -> None:
         import ctranslate2
 
+        if device.type == "cuda":
+            _load_cublas_12()
         try:
             self.translator = ctranslate2.Translator(
                 folder,

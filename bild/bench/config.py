@@ -8,7 +8,15 @@ from typing import ClassVar
 from bild.config import DTYPES, ENGINES, ModelConfig, ShapeConfig, at_least, one_of
 from bild.errors import BildError
 
-PEERS = ("generate", "generate-static", "assisted", "prompt-lookup", "ctranslate2", "ctranslate2-int8")
+PEERS = (
+    "generate",
+    "generate-static",
+    "generate-compiled",
+    "assisted",
+    "prompt-lookup",
+    "ctranslate2",
+    "ctranslate2-int8",
+)
 
 
 @dataclass
@@ -30,6 +38,8 @@ class BenchConfig:
     widths: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
     """New positions of the verification passes."""
     source_length: int = 64
+    long_sources: list[int] = field(default_factory=lambda: [256, 1024])
+    """More lengths of a source, at which engines, `generate` and `ctranslate2` are timed to the first token and on."""
     tokens: int = 32
     """Tokens that are timed, after the first one; the end token does not end them."""
     cached: int = 32
@@ -54,16 +64,18 @@ class BenchConfig:
         if not self.engines and not self.peers:
             raise BildError("There is nothing to measure: name at least one of engine=[...] and peers=[...].")
         one_of("dtype", self.dtype, DTYPES)
-        self.widths = sorted(set(self.widths))
+        self.widths, self.long_sources = sorted(set(self.widths)), sorted(set(self.long_sources))
         for name, least in {"source_length": 2, "tokens": 2, "cached": 1, "repeats": 1, "warmup": 1}.items():
             at_least(name, getattr(self, name), least)
         for name in ("threads", "assistant_tokens"):
             at_least(name, getattr(self, name), 1)
         for width in self.widths:
             at_least("widths", width, 1)
+        for length in self.long_sources:
+            at_least("long_sources", length, 2)
 
     @property
-    def subject(self) -> str:
+    def name(self) -> str:
         """Return the name of what is measured, as files have it."""
         named = self.shape or self.model
         assert named is not None

@@ -11,13 +11,11 @@ from datetime import UTC, datetime
 
 import torch
 
-from bild.bench.backends import Timed
 from bild.bench.config import BenchConfig
 from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
-from bild.bench.subjects import SMALL, Backends, Subject, build_backends, make_subject
-from bild.bench.timing import InterleavedRun, Measured, TimingPlan, decode_overhead
-from bild.engines import DTYPES, common_prefix
-from bild.engines.kernels import kernels_told
+from bild.bench.timing import InterleavedRun, Measured, TimingPlan, by_source, decode_overhead, ms_of
+from bild.bench.workload import SMALL, Backends, Workload, build_backends, make_workload
+from bild.engines import DTYPES, common_prefix, t5
 from bild.errors import BildError
 from bild.measure.environment import busy_warning, describe, state
 from bild.models import resolve_device
@@ -38,6 +36,8 @@ from bild.results.bench import (
     Verification,
 )
 
+_LONG_PEERS = ("generate", "ctranslate2")
+"""Peers that are timed behind long sources, too."""
 _FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
 
 
@@ -50,46 +50,55 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
     warning = busy_warning(before)
     if warning:
         say(f"warning: {warning}")
-    subject = make_subject(config, device)
-    decoder = Decoder.of(subject.large.config, subject.vocabulary)
+    workload = make_workload(config, device)
+    wide_wo = not t5.narrow_wo(device)
+    decoder = Decoder.of(workload.large.config, workload.vocabulary, wide_wo=wide_wo)
     read = ReadProbe(_token_work(config, decoder, config.dtype).bytes, device)
     multiply = MatmulProbe(DTYPES[config.dtype], device)
     first = {"read": _timings(read), "multiply": _timings(multiply)}
     rates = _rates(first, {}, read, multiply)
-    for line in _roofline_lines(config, subject, decoder, rates):
+    for line in _roofline_lines(config, workload, decoder, rates):
         announce(line)
 
-    made = build_backends(config, subject, device)
+    made = build_backends(config, workload, device)
     if not made.built:
         raise BildError(
             "There is nothing to measure: " + "; ".join(f"{name}: {why}" for name, (_, why) in made.missing.items())
         )
     plan = TimingPlan(
-        subject.sources, config.tokens, config.widths, config.cached, config.repeats, config.warmup, config.seed
+        workload.sources,
+        config.tokens,
+        config.widths,
+        config.cached,
+        config.repeats,
+        config.warmup,
+        config.seed,
+        workload.long_sources,
+        frozenset((*config.engines, *_LONG_PEERS)),
     )
-    measured = InterleavedRun(made.built, {"read": read, "multiply": multiply}, plan).run(subject.name)
+    measured = InterleavedRun(made.built, {"read": read, "multiply": multiply}, plan).run(workload.name)
     rates = _rates(first, measured.rates, read, multiply)
 
     rooflines = {width: _verification_roofline(config, decoder, width, rates) for width in config.widths}
     inputs = RowInputs(
-        subject, made, measured, rooflines, lambda precision: _token_roofline(config, decoder, precision, rates)
+        workload, made, measured, rooflines, lambda precision: _token_roofline(config, decoder, precision, rates)
     )
     rows = make_rows(inputs)
     return BenchResult(
         schema=BENCH_VERSION,
         # Of its own, so that it does not take the place of a whole one.
-        name=f"{subject.name}-{config.dtype}-{device.type}{'-partial' if measured.interrupted else ''}",
-        title=subject.title,
+        name=f"{workload.name}-{config.dtype}-{device.type}{'-partial' if measured.interrupted else ''}",
+        title=workload.title,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=" ".join(["python -m bild.bench", *sys.argv[1:]]),
         dtype=config.dtype,
         device=str(device),
         threads=config.threads,
-        settings=dataclasses.asdict(config) | {"sources": subject.words},
-        model=subject.details,
+        settings=dataclasses.asdict(config) | {"sources": workload.words},
+        model=workload.details,
         environment=describe(device)
         | {"state": before, "state_after": state(device), "busy": warning}
-        | {"kernels": kernels_told("fused", str(device), config.dtype)},
+        | {"kernels": made.kernels},
         rates=rates,
         rooflines=rooflines,
         rows=rows,
@@ -158,13 +167,13 @@ def _roofline(work: Work, rates: Rates) -> Roofline:
     return Roofline(work.bytes, work.flops, ms, bound)
 
 
-def _roofline_lines(config: BenchConfig, subject: Subject, decoder: Decoder, rates: Rates) -> list[str]:
+def _roofline_lines(config: BenchConfig, workload: Workload, decoder: Decoder, rates: Rates) -> list[str]:
     work = _token_work(config, decoder, config.dtype)
     ms, bound = roofline_ms(work, rates.gb_per_s, rates.gflop_per_s)
     verification = ", ".join(f"{w}: {_verification_roofline(config, decoder, w, rates).ms:.3g}" for w in config.widths)
     threads = f"{config.threads} thread{'s' * (config.threads > 1)}"
     return [
-        f"{subject.title}, {subject.details['parameters'] / 1e6:,.1f}M parameters, {config.dtype}, {threads}: "
+        f"{workload.title}, {workload.details['parameters'] / 1e6:,.1f}M parameters, {config.dtype}, {threads}: "
         f"a step reads {work.bytes / 1e6:,.1f} MB and computes {work.flops / 1e6:,.1f} MFLOP.",
         f"This machine reads {rates.gb_per_s:.1f} GB/s (a buffer of {rates.read_mb:,.1f} MB) and multiplies "
         f"{rates.gflop_per_s:,.0f} GFLOP/s ({rates.matrix} x {rates.matrix}).",
@@ -179,7 +188,7 @@ BASELINE = "generate"
 class RowInputs:
     """Everything that the rows of the table are made from."""
 
-    subject: Subject
+    workload: Workload
     made: Backends
     measured: Measured
     rooflines: Mapping[int, Roofline]
@@ -202,11 +211,11 @@ def _row(inputs: RowInputs, name: str) -> Row:
     if name in measured.failures or not decodes:
         why = measured.failures.get(name, "stopped before its first repeat")
         return Row(kind, FAILED if name in measured.failures else SKIPPED, why, precision)
-    ms = {repeat: _ms(timed) for repeat, timed in decodes.items()}
+    ms = {repeat: ms_of(timed) for repeat, timed in decodes.items()}
     median = Spread.of(ms.values())
     own = kind != "small"  # the roofline is the large model's
     roofline = inputs.token_roofline(precision) if own else None
-    baseline = {repeat: _ms(timed) for repeat, timed in measured.decodes.get(BASELINE, {}).items()} if own else {}
+    baseline = {repeat: ms_of(timed) for repeat, timed in measured.decodes.get(BASELINE, {}).items()} if own else {}
     speedups = [baseline[repeat] / value for repeat, value in ms.items() if repeat in baseline]
     told = [made.notes[name]] if name in made.notes else []
     told += [f"width {width}: {why}" for width, why in measured.verification_failures.get(name, {}).items()]
@@ -227,11 +236,8 @@ def _row(inputs: RowInputs, name: str) -> Row:
         if kind == "engine"
         else None,
         repeats_ms=ms,
+        by_source=by_source(measured.long.get(name, {}), measured.long.get(BASELINE, {})) if own else None,
     )
-
-
-def _ms(timed: Timed) -> float:
-    return timed.rest_ns / 1e6 / max(1, timed.rest)
 
 
 def _verification(
@@ -264,18 +270,18 @@ def _agreement(inputs: RowInputs, name: str) -> Agreement | None:
     at = common_prefix(a, b)
     gap = None
     if at < min(len(a), len(b)):
-        sources = inputs.subject.sources
-        gap = _gap(inputs.subject, sources[repeat % len(sources)], a[:at], a[at], b[at])
+        sources = inputs.workload.sources
+        gap = _gap(inputs.workload, sources[repeat % len(sources)], a[:at], a[at], b[at])
     return Agreement(reference, len(pairs) - len(parted), len(pairs), at, gap)
 
 
 @torch.inference_mode()
-def _gap(subject: Subject, source: Sequence[int], text: Sequence[int], one: int, other: int) -> float | None:
+def _gap(workload: Workload, source: Sequence[int], text: Sequence[int], one: int, other: int) -> float | None:
     """Return how much more probable `one` is than `other` after a text, in nats; None without a finite number."""
-    module = subject.large
+    module = workload.large
     logits = module(
         input_ids=torch.tensor([list(source)], device=module.device),
-        decoder_input_ids=torch.tensor([[subject.start, *text]], device=module.device),
+        decoder_input_ids=torch.tensor([[workload.start, *text]], device=module.device),
         use_cache=False,
     ).logits[0, -1]
     gap = float(logits[one].float() - logits[other].float())

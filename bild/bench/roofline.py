@@ -5,6 +5,7 @@ What the machine can do at best: reading memory, and multiplying matrices, measu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
@@ -35,9 +36,11 @@ class Decoder:
     matrices_in: int
     """Matrices of [D, F]: 1, gated 2."""
     vocabulary: int
+    wide_wo: bool = False
+    """Whether fp16 leaves the second feed-forward matrix in fp32."""
 
     @staticmethod
-    def of(config: Any, vocabulary: int) -> Decoder:
+    def of(config: Any, vocabulary: int, *, wide_wo: bool = False) -> Decoder:
         """Read the library's configuration; `vocabulary` is the number of rows of the head that are used."""
         return Decoder(
             layers=config.num_decoder_layers,
@@ -46,6 +49,7 @@ class Decoder:
             feed_forward=config.d_ff,
             matrices_in=2 if config.is_gated_act else 1,
             vocabulary=vocabulary,
+            wide_wo=wide_wo,
         )
 
     @property
@@ -69,7 +73,10 @@ class Decoder:
         itself, and is asked for its logits. Norms, softmax and biases are a thousandth of it and left out.
         """
         memory = round(2 * self.layers * self.inner * (source + cached))
-        read = self.matrices * ELEMENT_BYTES[weights] + (memory + width * self.width) * ELEMENT_BYTES[states]
+        read = self.matrices * ELEMENT_BYTES[weights]
+        if self.wide_wo and weights == "fp16":
+            read += self.layers * self.width * self.feed_forward * (ELEMENT_BYTES["fp32"] - ELEMENT_BYTES["fp16"])
+        read += (memory + width * self.width) * ELEMENT_BYTES[states]
         seen = source + cached + (width + 1) / 2
         return Work(read, round(width * (2 * self.matrices + 4 * self.layers * self.inner * seen)))
 
@@ -83,8 +90,8 @@ def roofline_ms(work: Work, gb_per_s: float, gflop_per_s: float) -> tuple[float,
 READ_MOST = 512 << 20
 """Bytes: beyond every cache, a longer buffer is read no slower."""
 _READ_LEAST = 1 << 20
-_LONG_ENOUGH_NS = 10_000_000
-_LARGEST = {"cpu": 2048, "cuda": 8192}
+_LONG_ENOUGH_NS = {"cpu": 10_000_000, "cuda": 20_000_000}
+_LARGEST = {"cpu": 2048, "cuda": 16384}
 
 
 def synchronize(device: torch.device) -> None:
@@ -93,44 +100,62 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class _Clock:
+    """Times work on a device: by the clock on a CPU, by events on a GPU, where launches must not count."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.long_enough_ns = _LONG_ENOUGH_NS[device.type]
+
+    def ns(self, work: Callable[[], object], times: int) -> float:
+        """Return the ns of so many calls."""
+        if self.device.type != "cuda":
+            began = perf_counter_ns()
+            for _ in range(times):
+                work()
+            return perf_counter_ns() - began
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        with torch.cuda.device(self.device):
+            first.record()
+            for _ in range(times):
+                work()
+            last.record()
+            last.synchronize()
+        return float(first.elapsed_time(last)) * 1e6
+
+
 class ReadProbe:
     """Reads a buffer about as large as what one step reads: a small model lives in a cache, a large one does not."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.bytes = max(_READ_LEAST, min(size, READ_MOST)) // 4 * 4
-        self.device = device
+        self.clock = _Clock(device)
         self.buffer = torch.ones(self.bytes // 4, device=device)
-        # Small reads are repeated within one timing, or the clock and the launch would be part of it.
+        # Reads are repeated within one timing, or the clock and the launch would be part of it.
         self.times = max(1, (64 << 20) // self.bytes)
+        while self.clock.ns(self.buffer.sum, self.times) < self.clock.long_enough_ns:
+            self.times *= 2
 
     def __call__(self) -> float:
         """Return the GB/s of one timing. A sum is the fastest plain read: products of a vector get at most as far."""
-        synchronize(self.device)
-        began = perf_counter_ns()
-        for _ in range(self.times):
-            total = self.buffer.sum()
-        total.item()
-        return self.bytes * self.times / (perf_counter_ns() - began)
+        return self.bytes * self.times / self.clock.ns(self.buffer.sum, self.times)
 
 
 class MatmulProbe:
     """Multiplies two square matrices in a dtype, as large as the device needs to show its rate."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.device, self.dtype = device, dtype
+        self.clock = _Clock(device)
         self.size = 128
         while True:
-            self.a = torch.full((self.size, self.size), 0.5, dtype=dtype, device=device)
+            # Random, as weights are: a chip that multiplies one number by itself runs at higher clocks.
+            self.a = torch.randn(self.size, self.size, device=device).to(dtype)
             self()
             best = max(self() for _ in range(3))
-            if 2 * self.size**3 / best > _LONG_ENOUGH_NS or self.size >= _LARGEST[device.type]:
+            if 2 * self.size**3 / best > self.clock.long_enough_ns or self.size >= _LARGEST[device.type]:
                 return
             self.size *= 2
 
     def __call__(self) -> float:
         """Return the GFLOP/s of one product."""
-        synchronize(self.device)
-        began = perf_counter_ns()
-        torch.mm(self.a, self.a)
-        synchronize(self.device)
-        return 2 * self.size**3 / (perf_counter_ns() - began)
+        return 2 * self.size**3 / self.clock.ns(lambda: torch.mm(self.a, self.a), 1)

@@ -21,7 +21,7 @@ from bild.engines import Engine, Summary
 from bild.errors import told
 from bild.measure.live import run_live
 from bild.progress import collector_off, track
-from bild.results.bench import Overhead, Spread
+from bild.results.bench import LongSource, Overhead, Spread
 from bild.results.prices import interpolate
 
 _ROUNDS_NS = 150_000_000
@@ -40,10 +40,15 @@ class TimingPlan:
     repeats: int
     warmup: int
     seed: int
+    long_sources: Mapping[int, Sequence[Sequence[int]]] = field(default_factory=dict)
+    """The same for other lengths of a source."""
+    take_long: frozenset[str] = frozenset()
+    """The backends that decode these, too."""
 
-    def source(self, repeat: int) -> Sequence[int]:
+    def source(self, repeat: int, length: int | None = None) -> Sequence[int]:
         """Return the source of a repeat; the warm-up has the first ones."""
-        return self.sources[repeat % len(self.sources)]
+        sources = self.sources if length is None else self.long_sources[length]
+        return sources[repeat % len(sources)]
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Measured:
     """All timings, by the backend's name and the repeat."""
 
     decodes: dict[str, dict[int, Timed]] = field(default_factory=dict)
+    long: dict[str, dict[int, dict[int, Timed]]] = field(default_factory=dict)
+    """By name, length of the source and repeat."""
     verification_ns: dict[str, dict[int, dict[int, int]]] = field(default_factory=dict)
     """By name, width and repeat: the median pass."""
     rates: dict[str, list[float]] = field(default_factory=dict)
@@ -65,6 +72,8 @@ class Measured:
 class _Job(NamedTuple):
     kind: str  # "decode", "verify" (all widths of one engine, so that their ratios are taken close in time) or "rate"
     name: str
+    length: int | None = None
+    """Of the source, where it is one of the long ones."""
 
 
 class InterleavedRun:
@@ -97,6 +106,8 @@ class InterleavedRun:
 
     def _jobs(self) -> list[_Job]:
         jobs = [_Job("decode", name) for name in self.backends]
+        long = [name for name in self.backends if name in self.plan.take_long]
+        jobs += [_Job("decode", name, length) for length in self.plan.long_sources for name in long]
         for name, backend in self.backends.items():
             if isinstance(backend, EngineBackend):
                 jobs.append(_Job("verify", name))
@@ -123,12 +134,15 @@ class InterleavedRun:
             self._verify(job.name, repeat)
             return
         try:
-            timed = self.backends[job.name].decode(plan.source(repeat), plan.tokens)
+            timed = self.backends[job.name].decode(plan.source(repeat, job.length), plan.tokens)
         except Exception as error:  # libraries raise all kinds; the others go on
             measured.failures[job.name] = told(error)
             return
-        if repeat >= 0:
-            measured.decodes.setdefault(job.name, {})[repeat] = timed
+        if repeat < 0:
+            return
+        by_length = measured.long.setdefault(job.name, {})
+        kept = measured.decodes.setdefault(job.name, {}) if job.length is None else by_length.setdefault(job.length, {})
+        kept[repeat] = timed
 
     def _verify(self, name: str, repeat: int) -> None:
         """Time a few rounds of one pass by each width, and the median by width; fewer rounds where passes take long."""
@@ -148,6 +162,27 @@ class InterleavedRun:
         if repeat >= 0:
             for width, ns in taken.items():
                 measured.verification_ns.setdefault(name, {}).setdefault(width, {})[repeat] = sorted(ns)[len(ns) // 2]
+
+
+def ms_of(timed: Timed) -> float:
+    """Return the milliseconds of a token after the first."""
+    return timed.rest_ns / 1e6 / max(1, timed.rest)
+
+
+def by_source(
+    found: Mapping[int, Mapping[int, Timed]], baseline: Mapping[int, Mapping[int, Timed]]
+) -> dict[int, LongSource] | None:
+    """Return the decodings behind long sources, the first token's speed beside the baseline's."""
+    rows = {}
+    for length, decodes in sorted(found.items()):
+        beside = baseline.get(length, {})
+        speedups = [beside[repeat].ttft_ns / timed.ttft_ns for repeat, timed in decodes.items() if repeat in beside]
+        rows[length] = LongSource(
+            Spread.of(timed.ttft_ns / 1e6 for timed in decodes.values()),
+            Spread.of(speedups) if speedups else None,
+            Spread.of(map(ms_of, decodes.values())),
+        )
+    return rows or None
 
 
 _LENGTH = 128

@@ -19,6 +19,7 @@ from bild.models import load_pair
 from bild.models.device import has_bf16
 from bild.models.shapes import model_config
 from bild.results.check import OK, SKIPPED, SLOW, WRONG, Checked
+from bild.results.record import overrun
 from bild.tasks import load_task
 from bild.training.config import TrainSettings
 from bild.training.corpus import Corpus
@@ -49,8 +50,8 @@ def run(scale: Scale) -> Iterator[Checked]:
                 "gpu": record.environment.get("gpu"),
             }
             disturbed = record.environment["busy"]
-            verdict = WRONG if record.counts.warning else SLOW if disturbed and scale.on_gpu else OK
-            told = "; ".join(filter(None, (seen, record.counts.warning, disturbed)))
+            verdict = WRONG if overrun(record.counts) else SLOW if disturbed and scale.on_gpu else OK
+            told = "; ".join(filter(None, (seen, overrun(record.counts), disturbed)))
             yield Checked("run", record.label, verdict, told, figures)
 
 

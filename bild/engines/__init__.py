@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bild.engines import t5
 from bild.engines.base import DTYPES, Engine, Plan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
@@ -11,7 +12,7 @@ from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
 from bild.engines.hf import HfEngine
-from bild.engines.kernels import Kernels
+from bild.engines.kernels import Kernels, kernels_for
 from bild.errors import BildError
 
 __all__ = [
@@ -45,20 +46,24 @@ def build_engine(
     """Build an engine by name over a loaded model, in the dtype that the model was loaded in.
 
     `vocabulary`: the number of token ids that large and small share; `capacity`: decoder positions to make room for
-    (an engine grows beyond it when it must); `kernels`: those that fused multiplies with, None for the fastest;
+    (an engine grows beyond it when it must); `kernels`: those that fused and graph multiply with, None for the fastest;
     `small`: whether it is the small model of a pair, and `beside`: the engine of the other one, if it is there already.
     """
     if name == "hf":
         return HfEngine(module, eos=eos, vocabulary=vocabulary)
+    if name not in ("fused", "graph"):
+        raise BildError(f"engine={name} is not known: choose hf, fused or graph.")
+    options: dict[str, Any] = {"dtype": DTYPES[dtype], "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
+    options["kernels"] = kernels or kernels_of(module, dtype, vocabulary)
     if name == "fused":
-        return FusedEngine(
-            module, dtype=DTYPES[dtype], eos=eos, vocabulary=vocabulary, capacity=capacity, kernels=kernels
-        )
-    if name == "graph":
-        pool = beside.pool if isinstance(beside, GraphEngine) else None
-        options: dict[str, Any] = {"eos": eos, "vocabulary": vocabulary, "capacity": capacity}
-        return GraphEngine(module, dtype=DTYPES[dtype], pool=pool, small=small, **options)
-    raise BildError(f"engine={name} is not known: choose hf, fused or graph.")
+        return FusedEngine(module, **options)
+    pool = beside.pool if isinstance(beside, GraphEngine) else None
+    return GraphEngine(module, pool=pool, small=small, **options)
+
+
+def kernels_of(module: Any, dtype: str, vocabulary: int) -> Kernels:
+    """Return the fastest kinds of product for a loaded model, measured on its device."""
+    return kernels_for(module.device, DTYPES[dtype], t5.sizes(module.config, vocabulary))
 
 
 def build_exit_engines(
@@ -74,14 +79,14 @@ def build_exit_engines(
 ) -> tuple[Engine, Engine]:
     """Build the (large, small) engines of one model whose first `exit_layer` decoder layers are the small one."""
     check_exit(exit_layer, module.config.num_decoder_layers)
-    options: dict[str, Any] = {"eos": eos, "vocabulary": vocabulary, "capacity": capacity}
+    options: dict[str, Any] = {"dtype": dtype, "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
     if name == "fused":
-        engine = FusedEngine(module, dtype=DTYPES[dtype], kernels=kernels, **options)
+        engine = build_engine(name, module, kernels=kernels, **options)
+        assert isinstance(engine, FusedEngine)
         return early_exit(FusedSharedLayers(engine, exit_layer))
     if name == "graph":
-        options |= {"dtype": DTYPES[dtype], "small": True}
+        options |= {"dtype": DTYPES[dtype], "small": True, "kernels": kernels or kernels_of(module, dtype, vocabulary)}
         return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, **options)))
-    options["dtype"] = dtype
     return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)
 
 

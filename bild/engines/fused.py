@@ -11,13 +11,35 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import Engine, Plan, Summary, summarise
-from bild.engines.kernels import Kernels, kernels_for
+from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.t5_host import HostDecoder
-from bild.engines.t5_row import TorchDecoder
 
 _SOURCE_BIASES = 64
 """Source lengths that keep their bias matrix; captions repeat a few dozen lengths, articles none."""
 _SOURCE_BIAS_MAX = 256
+
+
+class TensorDecoder:
+    """The functions of `bild.engines.t5` over token ids on the host. `HostDecoder` has the same methods."""
+
+    def __init__(self, weights: t5.Weights) -> None:
+        self.weights = weights
+
+    def embed(self, tokens: Sequence[int]) -> Tensor:
+        """See `t5.embed`."""
+        return t5.embed(self.weights, torch.tensor(tokens, device=self.weights.device))
+
+    def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
+        """See `t5.run_layers`."""
+        return t5.run_layers(self.weights, state, x, n, first, last)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """See `t5.logits`."""
+        return t5.logits(self.weights, x)
+
+    def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
+        """See `t5.decode`."""
+        return t5.decode(self.weights, state, torch.tensor(tokens, device=self.weights.device), n, want)
 
 
 class FusedEngine(Engine):
@@ -34,19 +56,17 @@ class FusedEngine(Engine):
         eos: int,
         vocabulary: int,
         capacity: int = 128,
-        kernels: Kernels | None = None,
+        kernels: Kernels = UNMEASURED,
     ) -> None:
         self.device = module.device
-        self.kernels = kernels or kernels_for(self.device, dtype)
-        in_panels = self.kernels.name == "panels"
-        self.weights = t5.weights_of(module, dtype, vocabulary, in_panels=in_panels)
+        self.weights = t5.weights_of(module, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos
         self.length = 0
         self._source_biases: dict[int, Tensor] = {}
-        self.decoder: HostDecoder | TorchDecoder = (
-            HostDecoder(self.weights) if in_panels else TorchDecoder(self.weights)
-        )
+        on_host = self.device.type == "cpu" and dtype == torch.float32
+        decoder = HostDecoder if on_host else TensorDecoder
+        self.decoder: HostDecoder | TensorDecoder = decoder(self.weights)
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -83,9 +103,14 @@ class FusedEngine(Engine):
         return bias
 
     @torch.inference_mode()
+    def encode(self, source: Sequence[int]) -> Tensor:
+        """Return the encoder's states of a source, [S, D]."""
+        return t5.encode(self.weights, torch.tensor(source, device=self.device), self._source_bias(len(source)))
+
+    @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`."""
-        keys, values = self.decoder.encode(source, self._source_bias(len(source)))
+        keys, values = t5.cross_attention(self.weights, self.encode(source))
         self.state = t5.State(self.cache, keys, values, self.bias)
         self.length = 0
 

@@ -9,8 +9,7 @@ written (`bild.engines.graph_pool`). The thresholds stay on the host, in no capt
 The large model runs what is asked of it. The small one may run one step beyond the stop of a draft: where that pays, by
 a measurement in `prepare`, a step is launched before the host has read the one before it.
 
-On a CPU the same functions run uncaptured, and the tests hold them to `hf` there. Rows of padding write to a row of
-their own, which no position attends to.
+On a CPU the same functions run uncaptured, and the tests hold them to `hf` there.
 """
 
 from __future__ import annotations
@@ -18,51 +17,26 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import Engine, Plan, Summary, check_finite, stop_of
-from bild.engines.graph_pool import GraphPool, Program
+from bild.engines.graph_pool import GraphPool, Landing, Program
+from bild.engines.graph_programs import WIDTHS, GraphPrograms, Source
+from bild.engines.kernels import UNMEASURED, Kernels
 from bild.errors import BildError
 
-WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
-"""Numbers of new positions that have a program of their own. 12 is a full draft of ten and the token before it."""
-SOURCES = (32, 64, 128, 256, 512, 1024)
-"""Source lengths that have programs of their own; longer ones are rounded up to a multiple of the last."""
-ALIGN = 8
-"""The rows of keys are a multiple of this, as matrix products in fp16 like them."""
 _USUAL_DRAFT = 4
 """A usual draft, in tokens: so many waits are saved by one step beyond its stop."""
 _STEPS, _REPEATS = 16, 5
 
 
-def bucket_of(length: int) -> int:
-    """Return the source length that a source's buffers and programs are made for."""
-    return next((s for s in SOURCES if s >= length), -(-length // SOURCES[-1]) * SOURCES[-1])
-
-
-@dataclass
-class Source:
-    """The buffers of one source length."""
-
-    cross_keys: Tensor  # [layers, H, K, S]
-    cross_values: Tensor  # [layers, H, S, K]
-    mask: Tensor  # [1, 1, S], 0 or -inf
-
-    @property
-    def bucket(self) -> int:
-        """The source length that they are for."""
-        return self.mask.shape[-1]
-
-
-class GraphEngine(Engine):
-    """The functions of `bild.engines.t5` over static buffers."""
+class GraphEngine(GraphPrograms, Engine):
+    """The host's side: it sends tokens, launches programs and reads what they put out."""
 
     name = "graph"
     source: Source
@@ -75,11 +49,12 @@ class GraphEngine(Engine):
         eos: int,
         vocabulary: int,
         capacity: int = 128,
+        kernels: Kernels = UNMEASURED,
         pool: GraphPool | None = None,
         small: bool = False,
     ) -> None:
         """`pool`: that of the other model of the pair. `small`: drafts may run a step ahead of the host."""
-        self.weights = t5.weights_of(module, dtype, vocabulary, in_panels=False)
+        self.weights = t5.weights_of(module, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos
         self.device = self.weights.device
@@ -88,8 +63,6 @@ class GraphEngine(Engine):
         self.ahead = False
         self.length = 0
         self._programs = self.pool.join(self)
-        self._events = self.pool.events(2)
-        self._slot = 0
         self._sound = True
         """Whether what was computed on this source was finite, as far as it was read."""
         self._allocate(capacity)
@@ -100,24 +73,11 @@ class GraphEngine(Engine):
         return self.pool.captured
 
     def _allocate(self, capacity: int) -> None:
-        """Allocate all static buffers. The row behind the capacity takes what padding writes; nobody reads it."""
-        shape, device, pinned = self.weights.shape, self.device, self.pool.active
-        self.capacity = rows = -(-capacity // ALIGN) * ALIGN
-        self.pool.text.reserve(rows + 1)
-        size = (len(self.weights.decoder), 2, shape.heads, rows + 1, shape.key_size)
-        # Zeros: a masked position's key is still multiplied, and NaN times nothing is NaN.
-        self.cache = torch.zeros(size, dtype=self.dtype, device=device)
-        bias = t5.position_bias(self.weights.decoder_bias, rows + 1, shape, bidirectional=False)
-        self.bias = bias.to(self.dtype)[:, :, :rows].contiguous()  # [H, rows + 1, rows]
-        # In: position and number of tokens. Out: choice, its nll; nll and rank of the token fed next.
-        self.place = torch.zeros(2, dtype=torch.long, device=device)
-        self.outputs = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, device=device)
-        self.offsets = torch.arange(WIDTHS[-1], device=device)
-        self._staging = [torch.zeros(2, dtype=torch.long, pin_memory=pinned) for _ in range(2)]
-        self._landing = [torch.zeros(4, WIDTHS[-1], dtype=torch.float32, pin_memory=pinned) for _ in range(2)]
+        super()._allocate(capacity)
+        self._staging = [torch.zeros(2, dtype=torch.long, pin_memory=self.pool.active) for _ in range(2)]
+        self._landing = Landing(self.pool, self.outputs)
         self._placed: tuple[int, int] | None = None
         """What `place` holds."""
-        self.sources: dict[int, Source] = {}
 
     def prepare(self, plan: Plan) -> None:
         """See `Engine.prepare`."""
@@ -158,18 +118,6 @@ class GraphEngine(Engine):
         self.length = 0
         self._sound = False
 
-    def _source(self, length: int) -> Source:
-        bucket = bucket_of(length)
-        if bucket not in self.sources:
-            shape, layers = self.weights.shape, len(self.weights.decoder)
-            options: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
-            self.sources[bucket] = Source(
-                torch.zeros(layers, shape.heads, shape.key_size, bucket, **options),
-                torch.zeros(layers, shape.heads, bucket, shape.key_size, **options),
-                torch.zeros(1, 1, bucket, **options),
-            )
-        return self.sources[bucket]
-
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
         summary = self._summary("step", self.length, tokens, want, ranks)
@@ -182,7 +130,7 @@ class GraphEngine(Engine):
         k = len(tokens)
         ranks = ranks and want > 1
         self._launch(f"{kind} with ranks" if ranks else kind, at, tokens)
-        choice, nll, given, rank = self._landed(self._read())[:, :k].tolist()
+        choice, nll, given, rank = self._landing.wait(self._landing.send(self.outputs))[:, :k].tolist()
         self._check(nll)
         self.pool.text.known[at + k] = int(choice[-1])
         placed = [int(r) for r in rank[k - want : k - 1]] if ranks else ()
@@ -203,10 +151,10 @@ class GraphEngine(Engine):
         probs: list[float] = []
         self._reserve(at + len(feed) + limit - 1)
         self._launch(kind, at, feed)
-        end, last, slot = at + len(feed), len(feed) - 1, self._read()
+        end, last, slot = at + len(feed), len(feed) - 1, self._landing.send(self.outputs)
         while True:
             early = self._next(kind) if ahead and len(out) + 1 < limit else None
-            choice, nll = self._landed(slot)[:2, last].tolist()
+            choice, nll = self._landing.wait(slot)[:2, last].tolist()
             self._check([nll])
             out.append(int(choice))
             probs.append(math.exp(-nll))
@@ -222,7 +170,7 @@ class GraphEngine(Engine):
     def _next(self, kind: str) -> int:
         """Launch the step that follows the last one, whose choice is on the device; return where it will land."""
         self._run(kind, 1)
-        return self._read()
+        return self._landing.send(self.outputs)
 
     def _width(self, k: int) -> int:
         width = next((w for w in WIDTHS if w >= k), None)
@@ -233,7 +181,7 @@ class GraphEngine(Engine):
     def _launch(self, kind: str, at: int, tokens: Sequence[int]) -> None:
         """Put tokens at position `at`.. of the text, and run a program on them. Nothing is waited for.
 
-        At most two launches before the next `_landed`: see `DeviceText.send`, which `_move` is like.
+        At most two launches before the next `Landing.wait`: see `DeviceText.send`, which `_move` is like.
         """
         k = len(tokens)
         width = self._width(k)
@@ -260,18 +208,6 @@ class GraphEngine(Engine):
             self.passes += 1
             self.pool.text.known[end] = -1
 
-    def _read(self) -> int:
-        """Send the outputs on their way to the host; return their place for `_landed`, which has two in turn."""
-        self._slot ^= 1
-        self._landing[self._slot].copy_(self.outputs, non_blocking=True)
-        self.pool.mark(self._events, self._slot)
-        return self._slot
-
-    def _landed(self, slot: int) -> Tensor:
-        """Wait for outputs [4, widest], see `_allocate`."""
-        self.pool.wait(self._events, slot)
-        return self._landing[slot]
-
     def _check(self, nlls: Sequence[float]) -> None:
         """Raise BildError where nlls are not finite, and take what overflowed out of the buffers."""
         try:
@@ -280,13 +216,6 @@ class GraphEngine(Engine):
             self._clean()
             raise
         self._sound = True
-
-    def _clean(self) -> None:
-        """Clear the buffers: a masked NaN is still multiplied, and would spoil every later text."""
-        self.cache.zero_()
-        for source in self.sources.values():
-            source.cross_keys.zero_()
-            source.cross_values.zero_()
 
     def _reserve(self, positions: int) -> None:
         """Make room for so many positions, and for some more where there is too little."""
@@ -315,65 +244,8 @@ class GraphEngine(Engine):
             for _ in range(min(_STEPS, self.capacity)):
                 slot = self._next(kind)
                 if each is waited:
-                    self._landed(slot)
+                    self._landing.wait(slot)
             self.synchronize()
             each.append((perf_counter() - began) / _STEPS)
         step, turn = statistics.median(queued), statistics.median(waited)
         return _USUAL_DRAFT * (turn - step) > step
-
-    def _plain(self, kind: str, source: Source, width: int) -> None:
-        """Feed `width` tokens (some of them padding), summarise every position, and move on by those that are none."""
-        rows = self._rows(width)
-        ids = self.pool.text.tokens.index_select(0, rows)
-        x = self._layers(source, t5.embed(self.weights, ids), rows, 0, len(self.weights.decoder))
-        self._summarise(x, ids, ranks=kind != "step")
-
-    def _rows(self, width: int) -> Tensor:
-        """Return the positions [width] of what is fed; that of padding is behind the capacity."""
-        if width == 1:
-            return self.place[:1]
-        offsets = self.offsets[:width]
-        return (self.place[:1] + offsets).masked_fill_(offsets >= self.place[1:], self.capacity)
-
-    def _summarise(self, x: Tensor, ids: Tensor, ranks: bool = False) -> None:
-        """Output every choice behind residuals x [width, D] of ids [width], its nll, and that of the token fed next.
-
-        The choice behind the last token that is not padding goes to the text, too.
-        """
-        width = x.shape[0]
-        logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
-        best, choice = logp.max(dim=-1)
-        self.outputs[0, :width].copy_(choice)
-        torch.neg(best, out=self.outputs[1, :width])
-        if width > 1:
-            given = logp[:-1].gather(1, ids[1:, None])
-            torch.neg(given[:, 0], out=self.outputs[2, : width - 1])
-            if ranks:
-                self.outputs[3, : width - 1] = (logp[:-1] > given).sum(-1) + 1
-            choice = choice.index_select(0, self.place[1:] - 1)
-        self._advance(width)
-        self.pool.text.tokens.index_copy_(0, self.place[:1], choice)
-
-    def _advance(self, width: int) -> None:
-        """Move `place` behind what was fed, and make it say one token: the next step's."""
-        if width == 1:
-            self.place[:1].add_(1)
-        else:
-            self.place[:1].add_(self.place[1:])
-            self.place[1:].fill_(1)
-
-    def _layers(self, source: Source, x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
-        """Residuals x [width, D] at positions `rows` through layers first..last-1: `t5.run_layers`, fixed shapes."""
-        weights, shape = self.weights, self.weights.shape
-        bias = self.bias.index_select(1, rows)  # [H, width, capacity], -inf on what is not yet written
-        for i in range(first, last):
-            layer = weights.decoder[i]
-            qkv = t5.split_heads(t5.normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
-            self.cache[i].index_copy_(2, rows, qkv[1:])
-            keys, values = self.cache[i, :, :, : self.capacity].unbind(0)
-            x = t5.add_product(x, t5.attend(qkv[0], keys.transpose(1, 2), values, bias), layer.o)
-            (q,) = t5.split_heads(t5.normed_product(x, layer.cross_q, shape.eps), 1, shape.heads)
-            mixed = t5.attend(q, source.cross_keys[i], source.cross_values[i], source.mask)
-            x = t5.add_product(x, mixed, layer.cross_o)
-            x = t5.feed_forward(x, layer, shape)
-        return x

@@ -16,7 +16,8 @@ from torch import Tensor
 from bild.engines import t5
 from bild.engines.base import Plan, Summary, common_prefix
 from bild.engines.early_exit import SharedLayers, View
-from bild.engines.graph import WIDTHS, GraphEngine, Source
+from bild.engines.graph import GraphEngine
+from bild.engines.graph_programs import WIDTHS, Source
 
 
 class GraphExitEngine(GraphEngine):

@@ -114,19 +114,29 @@ class GraphPool:
         self.captured += 1
         return graph.replay
 
-    def events(self, count: int) -> list[torch.cuda.Event]:
-        """Make events for `mark` and `wait`; none on a CPU, where a copy is done when it returns."""
-        return [torch.cuda.Event() for _ in range(count)] if self.active else []  # type: ignore[no-untyped-call]
 
-    def mark(self, events: Sequence[torch.cuda.Event], i: int) -> None:
-        """Record an event behind all that the device was given."""
-        if self.active:
-            events[i].record(torch.cuda.current_stream(self.device))
+class Landing:
+    """Two places on the host where what a device puts out arrives in turn."""
 
-    def wait(self, events: Sequence[torch.cuda.Event], i: int) -> None:
-        """Wait until the device has come to an event."""
-        if self.active:
-            events[i].synchronize()
+    def __init__(self, pool: GraphPool, outputs: Tensor) -> None:
+        self._device, self._active = pool.device, pool.active
+        self._places = [torch.zeros(outputs.shape, dtype=outputs.dtype, pin_memory=self._active) for _ in range(2)]
+        self._events = [torch.cuda.Event() for _ in range(2)] if self._active else []  # type: ignore[no-untyped-call]
+        self._last = 0
+
+    def send(self, outputs: Tensor) -> int:
+        """Send outputs on their way, behind all that the device was given; return their place for `wait`."""
+        self._last ^= 1
+        self._places[self._last].copy_(outputs, non_blocking=True)
+        if self._active:
+            self._events[self._last].record(torch.cuda.current_stream(self._device))
+        return self._last
+
+    def wait(self, place: int) -> Tensor:
+        """Return what was sent there, once it has come."""
+        if self._active:
+            self._events[place].synchronize()
+        return self._places[place]
 
 
 class DeviceText:

@@ -1,114 +1,226 @@
-"""The kernels that multiply matrices on this machine's CPU: measured once a process, and kept in every record.
+"""The kinds of product that matrices take on a device, measured for each size when an engine is built.
 
-NumPy's wheels bring an OpenBLAS whose kernel for small products is twice as fast as torch's ways where the CPU has
-AVX-512, and no better where it has not. The two cases lie far apart, so a few milliseconds tell them from each other;
-at a smaller difference the choice stays with torch, so that two processes on one machine choose alike. Where they do
-not, a point and a tree keep the kernels, and with them the arithmetic, that they began with.
+No kind wins everywhere, not even on one machine (docs/measurement.md), so each size of matrix is measured with one row,
+a few and more. A default stays unless another kind is clearly faster, so that two processes on one machine choose
+alike; where they do not, a point and a tree keep the choice, and with it the arithmetic, that they began with.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
-import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
-from bild.engines.base import DTYPES
-from bild.engines.layouts import Matrix, Rows, product_buffer
+from bild.engines.layouts import NUMPY_KINDS, PACKS, PLAIN, WIDTHS, Block, Matrix, layout_of
 
-_MATRIX = (256, 1024)
-"""[in, out]: 1 MB, about what a layer of a small model has."""
-_COUNTS = (1, 4, 8)
-_REPEATS = 15
-CLEARLY = 1.4
-"""The speedup from which panels are chosen: about 2 with AVX-512, 0.9 to 1.2 by chance without."""
+COLUMNS = (*WIDTHS, "encoder")
+"""What a kind is chosen for: the decoder's width classes, and the encoder at any length."""
+_ROWS = {WIDTHS[0]: (1,), WIDTHS[1]: (4, 8), WIDTHS[2]: (16,), "encoder": (64,)}
+CLEARLY = 1.1
+"""The speedup from which a kind takes the place of the default, or of one over the same layout."""
+SECOND_LAYOUT = 1.25
+"""The speedup from which a matrix is kept in one more layout."""
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 8
+_BUDGET_NS = 4_000_000
+"""Time for a kind at one number of rows; no more rounds begin when all kinds have used theirs."""
+_BEHIND = 1.6
+"""A kind that took so many times as long as the fastest in the first rounds is not timed again."""
+_BEYOND_CACHES = 128 << 20
+_MOST_COLUMNS, _MOST_COPIES = 4096, 8
+"""Columns that are measured of a matrix with more, as a head has; and matrices of a size that are made."""
+_MEASURED_FROM = 1 << 13
+"""Entries from which a matrix is worth measuring; smaller ones take the default."""
+_PACKED_FROM = 1 << 18
+"""Entries from which oneDNN is tried: its call alone takes longer than a smaller product."""
+
+_SMALL_PRODUCTS = ("SkylakeX", "Cooperlake", "Sapphirerapids")
+"""OpenBLAS's names of the processors (AVX-512) for which it has kernels for small products: panels rest on them."""
+
+Sizes = Sequence[tuple[int, int]]
+"""[in, out] of matrices."""
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """The choice for fp32 on a CPU, and what it rests on."""
+    """The kinds of product of one device, dtype and number of threads, and what they rest on."""
 
-    name: str
-    """"panels" (NumPy's BLAS over `Panels`) or "torch" (rows over [in, out], more of them over packed weights)."""
     why: str
-    us: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By name: median us of a product of 1, 4 and 8 rows with a matrix of 256 x 1,024."""
+    kinds: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By size, "INxOUT", and column."""
+    us: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """By size, column and kind: microseconds of a product, the least of several; of all numbers of rows together."""
+
+    def of(self, inner: int, out: int, *, encoder: bool = False) -> tuple[str, str, str]:
+        """Return the kinds of a matrix by width class."""
+        found = self.kinds.get(f"{inner}x{out}", {})
+        one, few, more = (found.get("encoder" if encoder else column, PLAIN) for column in WIDTHS)
+        return one, few, more
 
 
-def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """Return the choice of this process for an engine on this device and in this dtype."""
-    if device.type != "cpu" or dtype != torch.float32:
-        return Kernels("torch", "panels are for fp32 on a CPU")
-    if torch.get_num_threads() > 1:
-        return Kernels("torch", "panels are for one thread")
-    return _measured()
+UNMEASURED = Kernels("the kind that every device has")
+
+
+def kernels_for(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Kernels:
+    """Return this process's choice for matrices of these sizes; what was measured once is not measured again."""
+    kinds = kinds_on(device.type, dtype, torch.get_num_threads())
+    if device.type == "cpu" and any(kind in NUMPY_KINDS for kind in kinds):
+        _blas().limit(limits=1)  # stays so: a second thread would be one that no record tells of
+    bytes_of_all = dtype.itemsize * sum(inner * out for inner, out in sizes)
+    found: dict[str, dict[str, str]] = {}
+    us = {}
+    for inner, out in dict.fromkeys(sizes):
+        name = f"{inner}x{out}"
+        if inner * out < _MEASURED_FROM:
+            found[name] = dict.fromkeys(COLUMNS, kinds[0])
+            continue
+        us[name] = _measured(device, dtype, kinds, inner, out, min(bytes_of_all, _BEYOND_CACHES).bit_length() - 1)
+        found[name] = chosen(us[name])
+    return Kernels(f"measured on {device.type} in {str(dtype).removeprefix('torch.')}", found, us)
 
 
 def kept_or_own(kept: Mapping[str, Any] | None, own: Kernels) -> Kernels:
     """Return the choice that a tree or a point keeps as plain JSON, or a process's own.
 
-    Its own counts where nothing was kept, and where it could not use panels (more threads, another NumPy).
+    Its own counts where nothing was kept, and where it lacks a kind (more threads, another NumPy) or a size.
     """
-    return own if kept is None or (kept["name"] == "panels" and not own.us) else Kernels(**kept)
+    if kept is None or "kinds" not in kept or not kept["kinds"].keys() >= own.kinds.keys():
+        return own
+    can = {kind for by_column in own.us.values() for by_kind in by_column.values() for kind in by_kind}
+    asked = {kind for by_column in kept["kinds"].values() for kind in by_column.values()}
+    return Kernels(**kept) if asked <= can else own
 
 
-def kernels_told(engine: str, device: str, dtype: str) -> dict[str, Any] | None:
-    """Return the choice for a record; None for an engine that has none to make."""
-    return asdict(kernels_for(torch.device(device), DTYPES[dtype])) if engine == "fused" else None
+def kinds_on(device: str, dtype: torch.dtype, threads: int) -> tuple[str, ...]:
+    """Return the kinds that a device, a dtype and a number of threads have, the default first."""
+    kinds: tuple[str, ...] = (PLAIN, "torch out-in")
+    if device != "cpu" or dtype != torch.float32:
+        return kinds
+    blas = [one.architecture for one in _blas().lib_controllers] if threads == 1 else []
+    numpy = tuple(kind for kind in NUMPY_KINDS if blas and (kind != "panels" or blas[0] in _SMALL_PRODUCTS))
+    return (*numpy, *kinds, *(["packed"] if PACKS else []))
+
+
+def pin_precision() -> dict[str, Any]:
+    """Hold products on a GPU to their dtype, whatever the container's defaults, and return the switches for a record.
+
+    With TF32 an fp32 product has 10 bits of mantissa, and sums of fp16 and bf16 in their own dtype can overflow.
+    """
+    torch.set_float32_matmul_precision("highest")
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_fp16_reduced_precision_reduction = matmul.allow_bf16_reduced_precision_reduction = False
+    return {
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "fp16_reduced_reduction": matmul.allow_fp16_reduced_precision_reduction,
+        "bf16_reduced_reduction": matmul.allow_bf16_reduced_precision_reduction,
+    }
 
 
 @cache
-def _measured() -> Kernels:
-    libraries = ThreadpoolController().select(user_api="blas", internal_api="openblas")
-    found = [one.architecture for one in libraries.lib_controllers if "numpy" in one.filepath]
-    if not found or not hasattr(np, "vecdot"):
-        return Kernels("torch", "this NumPy brings no OpenBLAS of its own, or is older than 2.0")
-    libraries.limit(limits=1)  # stays so: a second thread would be one that no record tells of
-    us = measure()
-    better = CLEARLY * sum(us["panels"].values()) < sum(us["torch"].values())
-    return Kernels("panels" if better else "torch", f"measured, with NumPy's OpenBLAS for {found[0]}", us)
+def _blas() -> ThreadpoolController:
+    """Return NumPy's own OpenBLAS; none where it was built with another BLAS."""
+    found = ThreadpoolController().select(user_api="blas", internal_api="openblas")
+    return found.select(filepath=[one.filepath for one in found.lib_controllers if "numpy" in one.filepath])
 
 
+def chosen(us: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Return the kind of each column from the times of all kinds, the default first.
+
+    The kind for one row stays for more of them unless another is clearly faster; one that needs the matrix in a
+    second layout, hence more memory, must be faster still. The encoder has matrices of its own, hence a layout too.
+    """
+    default = next(iter(us[WIDTHS[0]]))
+    one = _best(us[WIDTHS[0]], default)
+    found, layouts = {WIDTHS[0]: one}, {layout_of(one)}
+    for column in WIDTHS[1:]:
+        held = {kind: value for kind, value in us[column].items() if layout_of(kind) in layouts}
+        best = _best(held, one)
+        found[column] = _best(us[column], best, SECOND_LAYOUT)
+        layouts.add(layout_of(found[column]))
+    return found | {"encoder": _best(us["encoder"], default)}
+
+
+def _best(us: Mapping[str, float], default: str, clearly: float = CLEARLY) -> str:
+    fastest = min(us, key=lambda kind: us[kind])
+    return default if us[default] <= clearly * us[fastest] else fastest
+
+
+@cache
 @torch.inference_mode()
-def measure() -> dict[str, dict[str, float]]:
-    """Time both ways in turn, with the matrix in the cache."""
-    inner, out = _MATRIX
-    weight = torch.randn(out, inner, generator=torch.Generator().manual_seed(0))
-    torch_way, panel_way = Matrix.of(weight), Matrix.of(weight, in_panels=True)
-    us: dict[str, dict[str, float]] = {"torch": {}, "panels": {}}
-    for count in _COUNTS:
-        us["torch"][str(count)], us["panels"][str(count)] = _in_turn(
-            _times(torch_way, count), _product(panel_way, count)
-        )
+def _measured(
+    device: torch.device, dtype: torch.dtype, kinds: tuple[str, ...], inner: int, out: int, footprint: int
+) -> dict[str, dict[str, float]]:
+    """Time all kinds in turn: us by column and kind.
+
+    Each goes round copies of its matrix, all of them together as large as 2**footprint bytes, the model or more than
+    the caches hold: so a product finds its matrix where it will find it between the model's other layers.
+    """
+    out = min(out, _MOST_COLUMNS)
+    if inner * out < _PACKED_FROM:
+        kinds = tuple(kind for kind in kinds if kind != "packed")
+    copies = min(max(1, round(2**footprint / (len(kinds) * inner * out * dtype.itemsize))), _MOST_COPIES)
+    weight = torch.randn(out, inner, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    us: dict[str, dict[str, float]] = {column: dict.fromkeys(kinds, 0.0) for column in COLUMNS}
+    ways = {kind: [Matrix.of(weight.clone(), (kind,) * 3) for _ in range(copies)] for kind in kinds}
+    for column, all_rows in _ROWS.items():
+        for rows in all_rows:
+            found = _in_turn({kind: _product(matrices, rows, device) for kind, matrices in ways.items()}, device)
+            for kind, value in found.items():
+                us[column][kind] = round(us[column][kind] + value, 1)
     return us
 
 
-def _times(matrix: Matrix, count: int) -> Callable[[], object]:
-    x = torch.ones(count, matrix.inner)
-    return lambda: matrix.times(x)
+def _product(matrices: Sequence[Matrix], rows: int, device: torch.device) -> Callable[[int], object]:
+    """Return a function that multiplies with the i-th copy as the engine does."""
+    one = matrices[0]
+    if device.type != "cpu" or one.dtype != torch.float32:
+        x = torch.randn(rows, one.inner, device=device).to(one.dtype)
+        return lambda i: matrices[i % len(matrices)].times(x)
+    block = Block(rows, one.inner)
+    block.tensor.copy_(torch.randn(block.tensor.shape))
+    product = Block(rows, one.out, block.rows)
+    ways = [matrix.products()[0] for matrix in matrices]
+    return lambda i: ways[i % len(ways)](block, product)
 
 
-def _product(matrix: Matrix, count: int) -> Callable[[], object]:
-    assert matrix.panels is not None
-    panels, rows = matrix.panels, Rows.of(count, matrix.inner)
-    _, product = product_buffer(rows, panels)
-    x = np.ones((rows.fed, matrix.inner), np.float32)
-    return lambda: panels.times(x, rows, product)
+def _in_turn(ways: Mapping[str, Callable[[int], object]], device: torch.device) -> dict[str, float]:
+    """Return the least us of each, so that work beside it counts as little as can be."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    spent, rounds = 0.0, 0
+    while rounds <= _LEAST_ROUNDS or (rounds < _MOST_ROUNDS and spent < len(ways) * _BUDGET_NS):
+        for name, way in ways.items():
+            if rounds < 2 or min(taken[name]) < _BEHIND * min(map(min, taken.values())):
+                ns = _cuda_ns(way, rounds, device) if device.type == "cuda" else _cpu_ns(way, rounds)
+                spent += ns
+                if rounds:  # the first one warms up
+                    taken[name].append(ns / 1e3)
+        rounds += 1
+    return {name: min(values) for name, values in taken.items()}
 
 
-def _in_turn(*ways: Callable[[], object]) -> list[float]:
-    """Return the median us of each."""
-    taken: list[list[float]] = [[] for _ in ways]
-    for repeat in range(_REPEATS + 3):
-        for way, values in zip(ways, taken, strict=True):
-            began = perf_counter_ns()
-            way()
-            if repeat >= 3:  # the first ones warm up
-                values.append((perf_counter_ns() - began) / 1e3)
-    return [round(statistics.median(values), 1) for values in taken]
+def _cpu_ns(way: Callable[[int], object], i: int) -> float:
+    """Time the i-th product; where one thread works, by that thread's own time alone."""
+    clock = thread_time_ns if torch.get_num_threads() == 1 else perf_counter_ns
+    began = clock()
+    way(i)
+    return clock() - began
+
+
+_REPLAYS, _PAUSE_CYCLES = 20, 1_000_000
+
+
+def _cuda_ns(way: Callable[[int], object], i: int, device: torch.device) -> float:
+    """Time a product by events, behind a pause in which the launches are queued: a captured pass has none either."""
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device):
+        torch.cuda._sleep(_PAUSE_CYCLES)  # type: ignore[no-untyped-call]
+        began.record()
+        for n in range(_REPLAYS):
+            way(i * _REPLAYS + n)
+        ended.record()
+        ended.synchronize()
+    return float(began.elapsed_time(ended)) * 1e6 / _REPLAYS

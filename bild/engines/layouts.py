@@ -1,13 +1,15 @@
-"""A weight matrix in the layouts in which its products are fastest, by the number of rows.
+"""A weight matrix in the layouts that its products take, and the products.
 
-On a CPU in fp32 there are two sets of layouts, of which `bild.engines.kernels` picks one:
+A kind of product is a library and a layout. No kind is the fastest everywhere: which one a matrix takes for one row,
+for a few and for more is measured (`bild.engines.kernels`).
 
-- Panels of 64 columns, for one core where NumPy's BLAS (OpenBLAS) has a kernel for small products that packs nothing:
-  rows x inner x columns of at most a million. One panel and a few rows make such a product, and a panel is read from
-  its first byte to its last, as fast as the memory allows. So one layout serves a single row (fed as two, because one
-  row would go to a slower kernel) and a verification pass, and a wider pass is cut into blocks of rows.
-- Two layouts, in twice the memory: one row is quickest over [in, out], and several rows over weights that oneDNN has
-  packed, unless the matrix is small.
+- "torch in-out", "torch out-in": torch's product over a contiguous [in, out], or over [out, in] as checkpoints have it.
+- "numpy in-out", "numpy out-in": the same by NumPy's BLAS. fp32 on one thread of a CPU, as all kinds below.
+- "packed": weights that oneDNN has packed, by oneDNN. Any number of threads.
+- "panels": by NumPy's BLAS over panels of 64 columns. Where the CPU has AVX-512, OpenBLAS has a kernel for small
+  products that packs nothing: rows x inner x columns of at most a million. One panel and a few rows make such a
+  product, and a panel is read from its first byte to its last. One row is fed as two, since a single one would go to
+  a slower kernel, and many are cut into blocks that take turns with a panel in the cache.
 
 docs/measurement.md has the figures.
 """
@@ -15,6 +17,7 @@ docs/measurement.md has the figures.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -23,11 +26,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-PACKED_ROWS = 8
-"""The number of rows that the packed layout is chosen for; it serves all others too."""
-PACKED_FROM = 1 << 18
-"""Entries from which a matrix is packed: 1 MB in fp32."""
-_PACKS = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+Floats = NDArray[np.float32]
+
+NUMPY_KINDS = ("numpy in-out", "numpy out-in", "panels")
+"""Kinds that need a NumPy with an OpenBLAS of its own."""
+PLAIN = "torch in-out"
+"""The kind that every device and dtype has."""
+_PACKED_ROWS = 8
+"""The number of rows that oneDNN packs for; the packed weights serve all others too."""
+PACKS = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+_FEW = 8
+WIDTHS = ("1", f"2-{_FEW}", "more")
+"""Classes of numbers of rows, each with a kind of its own."""
+
+
+def width_class(rows: int) -> int:
+    """Return the place in `WIDTHS` of a number of rows."""
+    return 0 if rows == 1 else 1 if rows <= _FEW else 2
 
 
 @dataclass(frozen=True)
@@ -36,50 +51,110 @@ class Matrix:
 
     inner: int
     out: int
-    flat: Tensor | None
-    """[in, out], contiguous; None where there are panels."""
-    packed: Tensor | None
-    """The same in oneDNN's own layout; None where that cannot be had (not fp32, not a CPU), or is not worth it."""
-    panels: Panels | None = None
-    """The same in panels, instead of the others; fp32 on a CPU only."""
+    dtype: torch.dtype
+    """Of the weights; rows must have it too."""
+    kinds: tuple[str, str, str]
+    """The kind of product by width class."""
+    layouts: dict[str, Tensor | Panels]
+    """Those that the kinds need: "in-out", "out-in" (also [in, out], transposed), "packed", "panels"."""
+    out_dtype: torch.dtype | None = None
+    """The dtype of products; None for that of the weights."""
 
     @staticmethod
-    def of(rows: Tensor, *, in_panels: bool = False) -> Matrix:
+    def of(rows: Tensor, kinds: Sequence[str] = (PLAIN,) * 3, out_dtype: torch.dtype | None = None) -> Matrix:
         """From a weight as checkpoints have it, [out, in]."""
-        out, inner = rows.shape
-        if in_panels:
-            return Matrix(inner, out, None, None, Panels.of(rows))
-        large = rows.numel() >= PACKED_FROM and rows.device.type == "cpu" and rows.dtype == torch.float32
-        packed = torch.ops.mkldnn._reorder_linear_weight(rows.contiguous(), PACKED_ROWS) if _PACKS and large else None
-        return Matrix(inner, out, rows.t().contiguous(), packed)
-
-    @property
-    def plain(self) -> Tensor:
-        """[in, out]; a copy where there are panels."""
-        if self.flat is not None:
-            return self.flat
-        assert self.panels is not None
-        return self.panels.plain()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the weights, which rows must have, too."""
-        return torch.float32 if self.flat is None else self.flat.dtype
+        one, few, more = kinds
+        layouts = {name: _laid_out(rows, name) for name in {layout_of(kind) for kind in kinds}}
+        return Matrix(rows.shape[1], rows.shape[0], rows.dtype, (one, few, more), layouts, out_dtype)
 
     def times(self, x: Tensor) -> Tensor:
-        """Multiply x [k, in] by this: [k, out]."""
-        if self.panels is not None:
-            return self.panels.multiply(x)
-        rows = x.shape[0]
-        if self.packed is None or rows == 1:
-            return x @ self.plain
-        if rows == 2:  # its kernel for two rows is slower than the one for four
-            x = torch.cat((x, x))
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
-        return product[:rows]
+        """x [k, in] times this: [k, out], in memory of its own."""
+        kind = self.kinds[width_class(x.shape[0])]
+        weights = self.layouts[layout_of(kind)]
+        if isinstance(weights, Panels):
+            return weights.multiply(x)
+        if kind == "packed":
+            return _packed_product(x, weights)
+        if kind in NUMPY_KINDS:
+            return torch.from_numpy(np.matmul(x.numpy(), weights.numpy()))
+        if self.out_dtype is not None:
+            return torch.mm(x, weights, out_dtype=self.out_dtype)
+        return torch.mm(x, weights)
+
+    def products(self) -> tuple[Product, Product, Product]:
+        """Return by width class the function that writes the product of a block with this to another block; fp32."""
+        one, few, more = (_product(kind, self.layouts[layout_of(kind)]) for kind in self.kinds)
+        return one, few, more
 
 
-Floats = NDArray[np.float32]
+def layout_of(kind: str) -> str:
+    """Return the layout that a kind of product goes over."""
+    return kind.rpartition(" ")[2]
+
+
+def _laid_out(rows: Tensor, layout: str) -> Tensor | Panels:
+    if layout == "panels":
+        return Panels.of(rows)
+    if layout == "packed":
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(rows.contiguous(), _PACKED_ROWS)
+        return packed
+    if layout == "out-in":
+        return rows.contiguous().t()
+    if rows.device.type != "cpu" or rows.dtype != torch.float32:
+        return rows.t().contiguous()
+    with torch.inference_mode(False):
+        flat = torch.from_numpy(empty((rows.shape[1], rows.shape[0])))
+    return flat.copy_(rows.detach().t())
+
+
+def _packed_product(x: Tensor, packed: Tensor) -> Tensor:
+    rows = x.shape[0]
+    if rows in (2, 3):  # its kernel for two rows is slower than the one for four
+        x = torch.cat((x, x))
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    return product[:rows]
+
+
+class Block:
+    """Rows of numbers in one piece of memory, as NumPy, torch and panels see it.
+
+    A product is fed `fed` rows, of which the first `count` mean something; the others begin as zero. A single row is
+    fed alone, but to panels.
+    """
+
+    def __init__(self, count: int, width: int, rows: Rows | None = None, memory: Floats | None = None) -> None:
+        self.count, self.rows = count, rows or Rows.of(count, width)
+        self.memory = np.zeros(self.size(self.rows, width), np.float32) if memory is None else memory
+        whole = self.memory.reshape(self.rows.fed, -1)
+        self.fed: Floats = whole[:, :width]
+        self.array: Floats = self.fed[:1] if count == 1 else self.fed
+        self.panels: Floats = whole.reshape(len(whole), -1, PANEL).transpose(1, 0, 2)
+        with torch.inference_mode(False):  # a tensor made in that mode could not be written to outside of it
+            self.tensor = torch.from_numpy(self.array)
+
+    @staticmethod
+    def size(rows: Rows, width: int) -> int:
+        """Return the number of entries of a block's memory."""
+        return rows.fed * ceil(width / PANEL) * PANEL
+
+    def first(self, width: int) -> Block:
+        """Return the first columns as a block over the same memory."""
+        return Block(self.count, width, self.rows, self.memory)
+
+
+Product = Callable[[Block, Block], object]
+
+
+def _product(kind: str, weights: Tensor | Panels) -> Product:
+    if isinstance(weights, Panels):
+        return lambda x, out: weights.times(x.fed, x.rows, out.panels)
+    if kind == "packed":
+        return lambda x, out: out.tensor.copy_(_packed_product(x.tensor, weights))
+    if kind in NUMPY_KINDS:
+        array = weights.numpy()
+        return lambda x, out: np.matmul(x.array, array, out.array)
+    return lambda x, out: torch.mm(x.tensor, weights, out=out.tensor)
+
 
 PANEL = 64
 """Columns of a panel: 256 bytes of each of its rows."""
@@ -99,10 +174,11 @@ class Rows:
 
     @staticmethod
     def of(count: int, inner: int) -> Rows:
-        """For matrices of at most `inner` rows."""
+        """For matrices of at most `inner` rows. Two and three rows are fed as four, which is quicker in every kind."""
         most = _SMALL // (PANEL * min(inner, _INNER))
+        count = 2 if count == 1 else max(count, 4)
         blocks = ceil(count / most)
-        return Rows(blocks, max(ceil(count / blocks), 2))
+        return Rows(blocks, ceil(count / blocks))
 
     @property
     def fed(self) -> int:
@@ -131,12 +207,8 @@ class Panels:
             target[whole, :, : out - whole * PANEL] = rows[whole * PANEL :].t()
         return Panels(data, out)
 
-    def plain(self) -> Tensor:
-        """Return a copy as one [in, out]."""
-        return torch.from_numpy(self.data.transpose(1, 0, 2).reshape(self.data.shape[1], -1)[:, : self.out].copy())
-
     def times(self, x: Floats, rows: Rows, product: Floats) -> None:
-        """Write x [rows.fed, in] times this to `product`, [panels, rows.fed, PANEL]: see `product_buffer`."""
+        """Write x [rows.fed, in] times this to `product`, [panels, rows.fed, PANEL]."""
         inner = x.shape[1]
         parts = ceil(rows.block * inner * PANEL / _SMALL)
         if rows.blocks == 1 and parts == 1:
@@ -156,24 +228,11 @@ class Panels:
     def multiply(self, x: Tensor) -> Tensor:
         """Return x [k, in] times this, [k, out], in memory of its own."""
         count, inner = x.shape
-        rows = Rows.of(count, inner)
-        fed = np.zeros((rows.fed, inner), np.float32)
-        fed[:count] = x.numpy()
-        return torch.from_numpy(columns(self, fed, rows)[:count])
-
-
-def columns(matrix: Panels, x: Floats, rows: Rows) -> Floats:
-    """Return x [rows.fed, in] times a matrix: [rows.fed, out]."""
-    product, panels = product_buffer(rows, matrix)
-    matrix.times(x, rows, panels)
-    return product[:, : matrix.out]
-
-
-def product_buffer(rows: Rows, matrix: Panels) -> tuple[Floats, Floats]:
-    """Make room for a product, [rows.fed, padded out], and a view of it as [panels, rows.fed, PANEL]."""
-    panels = matrix.data.shape[0]
-    whole = np.empty((rows.fed, panels * PANEL), np.float32)
-    return whole, whole.reshape(rows.fed, panels, PANEL).transpose(1, 0, 2)
+        fed = Block(count, inner)
+        fed.fed[:count] = x.numpy()
+        product = Block(count, self.out, fed.rows)
+        self.times(fed.fed, fed.rows, product.panels)
+        return product.tensor[:count]
 
 
 def empty(shape: tuple[int, ...]) -> Floats:

@@ -10,7 +10,7 @@ Shapes: D width, H heads, K key size, F feed-forward, V vocabulary, S source pos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.layouts import Matrix
 from bild.errors import BildError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": torch.relu_,  # in place: nobody else has what it is given
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
@@ -86,6 +87,7 @@ class Weights:
     """A whole model, ready for the functions below."""
 
     shape: Shape
+    kernels: Kernels
     embed: Tensor  # [V, D]
     encoder: tuple[Layer, ...]
     encoder_gain: Tensor  # [D]
@@ -102,25 +104,38 @@ class Weights:
         return self.embed.device
 
 
+def sizes(config: Any, vocabulary: int) -> list[tuple[int, int]]:
+    """Return [in, out] of the matrices of a checkpoint as `prepare` lays them out, equal ones repeated."""
+    width, inner, dense = int(config.d_model), int(config.num_heads * config.d_kv), int(config.d_ff)
+    layer = [(width, 3 * inner), (inner, width), (width, (1 + config.is_gated_act) * dense), (dense, width)]
+    cross, decoders = [(width, inner), (inner, width)], config.num_decoder_layers
+    once = [(width, 2 * decoders * inner), (width, vocabulary)]
+    return [*(layer * config.num_layers), *((layer + cross) * decoders), *once]
+
+
 def prepare(
-    state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int, *, in_panels: bool = False
+    state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int, kernels: Kernels = UNMEASURED
 ) -> Weights:
     """Lay out a checkpoint's `state_dict` for decoding in `dtype`; rows of the head from `vocabulary` on are dropped.
 
-    `in_panels`: see `bild.engines.layouts`.
+    `kernels`: the kinds of product, which decide on the layouts.
 
-    In fp16 the second feed-forward matrix stays in fp32, as in the library: its products overflow (T5 was trained in
-    bf16).
+    The second feed-forward matrix's products overflow in fp16 (T5 was trained in bf16), so their dtype is fp32. On a
+    GPU the matrix itself is in fp16; elsewhere, as in the library, it is in fp32.
     """
-    shape = Shape.of(config)
-    wo_dtype = torch.float32 if dtype == torch.float16 else dtype
+    shape, embed = Shape.of(config), state["shared.weight"].to(dtype)
 
-    def matrix(*names: str, gain: str | None = None, to: torch.dtype = dtype) -> Matrix:
+    def matrix(*names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
         """Put weights [out, in] side by side, as one [in, sum of outs]."""
-        rows = torch.cat([state[f"{name}.weight"].float() for name in names])
+        rows = side_by_side(state, names)
         if gain is not None:
             rows = rows * state[f"{gain}.weight"].float()
-        return Matrix.of(rows.to(to), in_panels=in_panels)
+        rows = rows[:vocabulary] if names == ("lm_head",) else rows
+        per_source = per_source or names[0].startswith("encoder")
+        kinds = kernels.of(rows.shape[1], rows.shape[0], encoder=per_source)
+        if not wo or dtype != torch.float16:
+            return Matrix.of(rows.to(dtype), kinds)
+        return Matrix.of(rows.to(dtype), kinds, torch.float32) if narrow_wo(embed.device) else Matrix.of(rows)
 
     def block(stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
         layer = f"{stack}.block.{i}.layer"
@@ -130,7 +145,7 @@ def prepare(
             "qkv": matrix(*(f"{attention}.{p}" for p in "qkv"), gain=f"{layer}.0.layer_norm"),
             "o": matrix(f"{attention}.o"),
             "wi": matrix(*wi, gain=f"{layer}.{feed_forward}.layer_norm"),
-            "wo": matrix(f"{dense}.wo", to=wo_dtype),
+            "wo": matrix(f"{dense}.wo", wo=True),
         }
 
     def decoder_layer(i: int) -> DecoderLayer:
@@ -145,10 +160,9 @@ def prepare(
         return state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
 
     decoders = range(config.num_decoder_layers)
-    cross = [f"decoder.block.{i}.layer.1.EncDecAttention.{p}" for i in decoders for p in "kv"]
-    embed = state["shared.weight"].to(dtype)
     return Weights(
         shape=shape,
+        kernels=kernels,
         embed=embed,
         encoder=tuple(Layer(**block("encoder", i, 1)) for i in range(config.num_layers)),
         encoder_gain=state["encoder.final_layer_norm.weight"].float(),
@@ -156,25 +170,39 @@ def prepare(
         decoder=tuple(decoder_layer(i) for i in decoders),
         decoder_gain=state["decoder.final_layer_norm.weight"].float() * shape.head_scale,
         decoder_bias=bias("decoder"),
-        cross_kv=matrix(*cross),
-        head=Matrix.of(state["lm_head.weight"][:vocabulary].to(dtype), in_panels=in_panels),
+        cross_kv=matrix(*cross_names(len(decoders)), per_source=True),
+        head=matrix("lm_head"),
     )
 
 
-def weights_of(model: Any, dtype: torch.dtype, vocabulary: int, **layout: Any) -> Weights:
+def weights_of(model: Any, dtype: torch.dtype, vocabulary: int, kernels: Kernels = UNMEASURED) -> Weights:
     """Return the weights of a model laid out: its own, which it shares, or those of a library's module, made now."""
     if hasattr(model, "weights"):
-        shared: Weights = model.weights(dtype, vocabulary, **layout)
+        shared: Weights = model.weights(dtype, vocabulary, kernels)
         return shared
-    return prepare(model.state_dict(), model.config, dtype, vocabulary, **layout)
+    return prepare(model.state_dict(), model.config, dtype, vocabulary, kernels)
 
 
-def first_layers(weights: Weights, layers: int, *, in_panels: bool = False) -> Weights:
-    """Return the model of the first decoder layers over the same tensors; only `cross_kv` is a copy, of its part."""
-    shape = weights.shape
-    columns = layers * 2 * shape.heads * shape.key_size
-    kv = Matrix.of(weights.cross_kv.plain[:, :columns].t(), in_panels=in_panels)
-    return replace(weights, decoder=weights.decoder[:layers], cross_kv=kv)
+def first_layers(weights: Weights, state: Mapping[str, Tensor], layers: int) -> Weights:
+    """Return the model of the first decoder layers over the same tensors; only `cross_kv` is of its own."""
+    rows = side_by_side(state, cross_names(layers)).to(weights.cross_kv.dtype)
+    kinds = weights.kernels.of(rows.shape[1], rows.shape[0], encoder=True)
+    return replace(weights, decoder=weights.decoder[:layers], cross_kv=Matrix.of(rows, kinds))
+
+
+def side_by_side(state: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Return [out, in] weights as one [sum of outs, in], in fp32."""
+    return torch.cat([state[f"{name}.weight"].float() for name in names])
+
+
+def cross_names(layers: int) -> list[str]:
+    """Return the names of the matrices that make the keys and values of the source, by layer."""
+    return [f"decoder.block.{i}.layer.1.EncDecAttention.{p}" for i in range(layers) for p in "kv"]
+
+
+def narrow_wo(device: torch.device) -> bool:
+    """Return whether products in fp32 of a matrix in fp16 are to be had, so that `wo` need not be read in fp32."""
+    return device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype")
 
 
 def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:
@@ -198,12 +226,12 @@ def bucket(distance: Tensor, shape: Shape, *, bidirectional: bool) -> Tensor:
 
 def position_bias(table: Tensor, length: int, shape: Shape, *, bidirectional: bool) -> Tensor:
     """Make biases [H, length, length] (query, key), fp32; without `bidirectional`, later keys are masked by -inf."""
-    at = torch.arange(length, device=table.device)
-    distance = at[None, :] - at[:, None]
-    bias = F.embedding(bucket(distance, shape, bidirectional=bidirectional), table).permute(2, 0, 1)
+    distance = torch.arange(1 - length, length, device=table.device)
+    by_distance = F.embedding(bucket(distance, shape, bidirectional=bidirectional), table)
     if not bidirectional:
-        bias = bias.masked_fill(distance > 0, -math.inf)
-    return bias.contiguous()
+        by_distance[length:] = -math.inf
+    # Windows of the biases of all distances, the last query's first.
+    return by_distance.t().unfold(1, length, 1).flip(1).contiguous()
 
 
 def normed_product(x: Tensor, w: Matrix, eps: float) -> Tensor:
@@ -222,7 +250,7 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
 
 def add_product(x: Tensor, a: Tensor, w: Matrix) -> Tensor:
     """Return x [k, D] plus a [k, in] times w [in, D]; the residual stays in its own dtype."""
-    return x + w.times(a.to(w.dtype)).to(x.dtype)
+    return w.times(a.to(w.dtype)).to(x.dtype).add_(x)
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
@@ -249,24 +277,39 @@ def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
 
 
 def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
-    """Turn source ids [S] and biases [H, S, S] into encoder states [S, D], fp32."""
-    shape = weights.shape
-    x = embed(weights, ids)
+    """Turn source ids [S], or [n, S], and biases [H, S, S], or [n, H, S, S], into encoder states [n*S, D], fp32."""
+    shape, by_source = weights.shape, (-1, ids.shape[-1], 3, weights.shape.heads, weights.shape.key_size)
+    x = embed(weights, ids.flatten())
     for layer in weights.encoder:
-        q, k, v = split_heads(normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
-        x = add_product(x, attend(q, k.transpose(1, 2), v, bias), layer.o)
+        q, k, v = normed_product(x, layer.qkv, shape.eps).view(by_source).permute(2, 0, 3, 1, 4)
+        if ids.dim() > 1 or (ids.shape[0] >= _LONG and not x.is_cuda):
+            mask = bias if bias.dim() == 4 else bias[None]  # of three dimensions it would go a slower way
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+            mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1)
+        else:
+            mixed = attend(q[0], k[0].transpose(1, 2), v[0], bias)
+        x = add_product(x, mixed, layer.o)
         x = feed_forward(x, layer, shape)
     return rms_norm(x, shape.eps) * weights.encoder_gain
 
 
+_LONG = 256
+"""Source positions from which a CPU is the faster one without all scores in memory at once."""
+
+
 def cross_attention(weights: Weights, states: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Turn encoder states [S, D] into keys [H, K, S] and values [H, S, K] of every decoder layer, once per source."""
-    shape = weights.shape
-    kv = weights.cross_kv.times(states.to(weights.cross_kv.dtype)).view(
-        states.shape[0], len(weights.decoder), 2, shape.heads, shape.key_size
-    )
-    keys, values = kv[:, :, 0].permute(1, 2, 3, 0).contiguous(), kv[:, :, 1].permute(1, 2, 0, 3).contiguous()
+    kv = cross_keys_values(weights, states, 1)[:, :, 0]
+    keys, values = kv[:, 0].transpose(2, 3).contiguous(), kv[:, 1].contiguous()
     return keys.unbind(0), values.unbind(0)
+
+
+def cross_keys_values(weights: Weights, states: Tensor, sources: int) -> Tensor:
+    """Turn encoder states [n*S, D] into the keys and values of every decoder layer, [layers, 2, n, H, S, K]."""
+    shape = weights.shape
+    kv = weights.cross_kv.times(states.to(weights.cross_kv.dtype))
+    kv = kv.view(sources, -1, len(weights.decoder), 2, shape.heads, shape.key_size)
+    return kv.permute(2, 3, 0, 4, 1, 5)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""T5 on one CPU core in fp32: the functions of `bild.engines.t5` over NumPy arrays. Those are its oracle.
+"""The decoder of T5 on a CPU in fp32: `bild.engines.t5` over arrays that NumPy and torch share. That is its oracle.
 
-At batch size 1 the time goes to reading matrices and to dispatching small operations. The matrices are `Panels`; the
-small operations are NumPy's, which take half of torch's time to dispatch, or torch's where its loops are faster
-(softmax, activations), over the same memory. The arrays of a pass, and views of them, are made once for a number of
-rows (`Room`).
+At batch size 1 the time goes to reading matrices and to dispatching small operations. Each matrix is multiplied by the
+kind that is fastest for it (`bild.engines.layouts`); the small operations are NumPy's, which take half of torch's time
+to dispatch, or torch's where its loops are faster (softmax, activations). The arrays of a pass, and views of them, are
+made once for a number of rows (`Room`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import check_finite
-from bild.engines.layouts import PANEL, Floats, Matrix, Panels, Rows, columns, empty, product_buffer
+from bild.engines.layouts import Block, Floats, Rows, empty, width_class
 
 _ROOMS = 32
 """Numbers of rows that keep their rooms."""
@@ -39,21 +38,17 @@ class _Views(NamedTuple):
 
 
 class HostDecoder:
-    """A model whose matrices are `Panels`: its encoder, and its decoder for one row and for many."""
+    """The functions of `bild.engines.t5` of the same names, for a number of rows that is met again and again."""
 
     def __init__(self, weights: t5.Weights) -> None:
         self.weights = weights
         self.embeddings: Floats = weights.embed.numpy()
-        self.encoder = [Products(layer) for layer in weights.encoder]
         self.decoder = [Products(layer) for layer in weights.decoder]
-        self.cross_kv, self._head = _panels(weights.cross_kv), _panels(weights.head)
-        self.encoder_gain: Floats = weights.encoder_gain.numpy()
+        self._head = weights.head.products()
         self._decoder_gain: Floats = weights.decoder_gain.numpy()
         self._rooms: dict[int, Room] = {}
         self._logits = empty((0,))
         self._state: t5.State | None = None
-
-    # The methods of `TorchDecoder`, over torch tensors
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """See `t5.embed`."""
@@ -64,7 +59,7 @@ class HostDecoder:
         """See `t5.run_layers`."""
         count = x.shape[0]
         room = self.room(count)
-        room.fill(x.numpy())
+        room.x[:count] = x.numpy()
         self._run(state, room, n, first, last)
         return torch.from_numpy(room.x[:count].copy())
 
@@ -72,7 +67,7 @@ class HostDecoder:
     def logits(self, x: Tensor) -> Tensor:
         """See `t5.logits`. The next call writes to the same memory."""
         room = self.room(x.shape[0])
-        room.fill(x.numpy())
+        room.x[: room.count] = x.numpy()
         return self.score(room)
 
     @QUIET
@@ -80,37 +75,13 @@ class HostDecoder:
         """See `t5.decode`. The next call writes to the same memory."""
         count = len(tokens)
         room = self.room(count)
-        room.fill(self.embeddings[tokens[0]] if count == 1 else self.embeddings.take(tokens, 0))
+        room.x[:count] = self.embeddings[tokens[0]] if count == 1 else self.embeddings.take(tokens, 0)
         self._run(state, room, n, 0, len(self.decoder))
         if want == count:
             return self.score(room)
         last = self.room(want)
-        last.fill(room.x[count - want : count])
+        last.x[:want] = room.x[count - want : count]
         return self.score(last)
-
-    @QUIET
-    def encode(self, source: Sequence[int], bias: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Return the cross-attention's (keys, values) of a source; bias [H, S, S]."""
-        shape, count = self.weights.shape, len(source)
-        room = self.room(count)
-        room.fill(self.embeddings.take(source, 0))
-        weighing = _Weighing(shape.heads, count, count)
-        biases, (keys, values) = bias.numpy(), room.keys_values
-        across = keys.transpose(0, 2, 1)
-        for layer in self.encoder:
-            room.normalise(shape.eps)
-            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
-            weighing.attend(room.query, across, values, biases, room)
-            layer.o.times(room.mixed, room.rows, room.d_panels)
-            room.x += room.added
-            self.feed_forward(layer, room)
-        room.normalise(shape.eps)
-        room.normed *= self.encoder_gain
-        both = columns(self.cross_kv, room.normed, room.rows)[:count]
-        # [layers * (keys, values) * heads, S, K]
-        rows = np.ascontiguousarray(both.reshape(count, -1, shape.key_size).transpose(1, 0, 2))
-        split = torch.from_numpy(rows).view(len(self.decoder), 2, shape.heads, count, shape.key_size)
-        return split[:, 0].transpose(2, 3).unbind(0), split[:, 1].unbind(0)
 
     # Over rooms, also for `bild.tree.forward_host`, which attends to more than one text
 
@@ -141,7 +112,7 @@ class HostDecoder:
 
     def _run(self, state: t5.State, room: Room, n: int, first: int, last: int) -> None:
         """Take the residuals in the room, of positions n.., through the decoder layers first..last-1."""
-        views, shape = self._see(state), self.weights.shape
+        views, shape, kind = self._see(state), self.weights.shape, room.kind
         end = n + room.count
         bias = views.bias[:, n:end, :end]
         within = _Weighing(shape.heads, room.count, end)
@@ -149,57 +120,61 @@ class HostDecoder:
         for i in range(first, last):
             layer = self.decoder[i]
             room.normalise(shape.eps)
-            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
+            layer.qkv[kind](room.normed, room.qkv)
             views.cache[i][:, :, n:end] = room.keys_values
-            within.attend(room.query, views.keys[i][:, :, :end], views.values[i][:, :end], bias, room)
-            layer.o.times(room.mixed, room.rows, room.d_panels)
-            room.x += room.added
+            within.attend(room.query, views.keys[i][:, :, :end], views.values[i][:, :end], bias, room.mixed_heads)
+            layer.o[kind](room.mixed, room.added)
+            room.x += room.added.array
 
             room.normalise(shape.eps)
-            layer.cross_q.times(room.normed, room.rows, room.q_panels)
-            across.attend(room.cross_query, views.cross_keys[i], views.cross_values[i], None, room)
-            layer.cross_o.times(room.mixed, room.rows, room.d_panels)
-            room.x += room.added
+            layer.cross_q[kind](room.normed, room.q)
+            across.attend(room.cross_query, views.cross_keys[i], views.cross_values[i], None, room.mixed_heads)
+            layer.cross_o[kind](room.mixed, room.added)
+            room.x += room.added.array
             self.feed_forward(layer, room)
 
     def feed_forward(self, layer: Products, room: Room) -> None:
         """Add a layer's feed-forward to the residuals in the room."""
         shape = self.weights.shape
         room.normalise(shape.eps)
-        layer.wi.times(room.normed, room.rows, room.h_panels)
-        if shape.activation is F.relu and not shape.gated:
-            torch.relu_(room.gate)
-        elif shape.gated:
-            np.multiply(shape.activation(room.gate).numpy(), room.up, out=room.h_in)
-        else:
-            room.gate.copy_(shape.activation(room.gate))
-        layer.wo.times(room.h_in, room.rows, room.d_panels)
-        room.x += room.added
+        layer.wi[room.kind](room.normed, room.h)
+        activated = shape.activation(room.gate.tensor)
+        if shape.gated:
+            np.multiply(activated.numpy(), room.up, out=room.gate.array)
+        elif activated is not room.gate.tensor:
+            room.gate.tensor.copy_(activated)
+        layer.wo[room.kind](room.gate, room.added)
+        room.x += room.added.array
 
     def score(self, room: Room) -> Tensor:
         """Take the residuals in the room through the final norm and the head: [count, V]; the next call reuses it."""
         # Infinite squares make a norm of 0, which would hide that anything is wrong.
         check_finite(np.vecdot(room.x, room.x).tolist())
         room.normalise(self.weights.shape.eps)
-        room.normed *= self._decoder_gain
-        padded = self._head.data.shape[0] * PANEL
-        size = room.rows.fed * padded
-        if size > self._logits.size:
-            self._logits = empty((size,))
-        product = self._logits[:size].reshape(room.rows.fed, -1, PANEL)
-        self._head.times(room.normed, room.rows, product.transpose(1, 0, 2))
-        logits = torch.from_numpy(product.reshape(room.rows.fed, padded))
-        return logits[: room.count, : self._head.out]
+        room.normed.array *= self._decoder_gain
+        logits = self._logits_of(room)
+        self._head[room.kind](room.normed, logits)
+        return logits.tensor[: room.count]
+
+    def _logits_of(self, room: Room) -> Block:
+        """Return the place of a room's logits: all rooms share one, as large as the widest vocabulary needs."""
+        if room.logits is None:
+            out = self.weights.head.out
+            size = Block.size(room.rows, out)
+            if size > self._logits.size:
+                self._logits = empty((size,))
+                for other in self._rooms.values():
+                    other.logits = None
+            room.logits = Block(room.count, out, room.rows, self._logits[:size])
+        return room.logits
 
 
 class Products:
-    """A layer's matrices."""
+    """The functions that multiply with the matrices of a layer, by width class."""
 
-    def __init__(self, layer: t5.Layer) -> None:
-        self.qkv, self.o = _panels(layer.qkv), _panels(layer.o)
-        self.wi, self.wo = _panels(layer.wi), _panels(layer.wo)
-        if isinstance(layer, t5.DecoderLayer):
-            self.cross_q, self.cross_o = _panels(layer.cross_q), _panels(layer.cross_o)
+    def __init__(self, layer: t5.DecoderLayer) -> None:
+        self.qkv, self.o, self.wi, self.wo = (w.products() for w in (layer.qkv, layer.o, layer.wi, layer.wo))
+        self.cross_q, self.cross_o = layer.cross_q.products(), layer.cross_o.products()
 
 
 class _Weighing:
@@ -209,76 +184,47 @@ class _Weighing:
         self.scores, self.weights = np.empty((2, heads, count, others), np.float32)
         self._scores, self._weights = torch.from_numpy(self.scores), torch.from_numpy(self.weights)
 
-    def attend(self, query: Floats, keys: Floats, values: Floats, bias: Floats | None, room: Room) -> None:
-        """Leave a mixture in the room: query [H, k, K], keys [H, K, n], values [H, n, K], bias [H, k, n]."""
+    def attend(self, query: Floats, keys: Floats, values: Floats, bias: Floats | None, mixed: Floats) -> None:
+        """Leave in mixed [H, k, K] what query [H, k, K], keys [H, K, n], values [H, n, K] and bias [H, k, n] make."""
         np.matmul(query, keys, self.scores)
         if bias is not None:
             self.scores += bias
         torch.softmax(self._scores, -1, out=self._weights)
-        np.matmul(self.weights, values, room.mixed_heads)
-        if room.count == 1:
-            room.mixed[1] = room.mixed[0]
-
-
-def _panels(matrix: Matrix) -> Panels:
-    assert matrix.panels is not None
-    return matrix.panels
+        np.matmul(self.weights, values, mixed)
 
 
 class Room:
-    """Arrays of `rows.fed` rows, of which the first `count` mean something. The others are zero.
-
-    A single row is there twice, because products of two rows are quicker than those of one.
-    """
+    """The arrays of a pass over `count` rows. Products may be fed more, which are zero."""
 
     def __init__(self, weights: t5.Weights, count: int) -> None:
         shape, layer = weights.shape, weights.decoder[0]
-        width, inner, ff = layer.o.out, layer.o.inner, layer.wo.inner
-        self.count = count
-        self.rows = Rows.of(count, max(width, inner, ff))
-        fed = self.rows.fed
-        self.x = np.zeros((fed, width), np.float32)
-        self.normed = np.zeros((fed, width), np.float32)
-        self.mixed = np.zeros((fed, inner), np.float32)
-        qkv, self.qkv_panels = self._product(layer.qkv)
-        q, self.q_panels = self._product(layer.cross_q)
-        d, self.d_panels = self._product(layer.o)
-        h, self.h_panels = self._product(layer.wi)
+        width, inner, dense = layer.o.out, layer.o.inner, layer.wo.inner
+        self.count, self.kind = count, width_class(count)
+        self.rows = Rows.of(count, max(width, inner, dense))
+        self.normed, self.mixed, self.added = (Block(count, size, self.rows) for size in (width, inner, width))
+        self.qkv, self.q = Block(count, 3 * inner, self.rows), Block(count, inner, self.rows)
+        self.h = Block(count, layer.wi.out, self.rows)
+        self.gate = self.h.first(dense)
+        self.logits: Block | None = None
+        self.x = np.zeros_like(self.normed.array)
         # The same memory, cut in other ways.
-        self.added = d[:, :width]
         split = (count, 3, shape.heads, shape.key_size)
-        heads = qkv[:count, : 3 * inner].reshape(split).transpose(1, 2, 0, 3)
+        heads = self.qkv.array[:count].reshape(split).transpose(1, 2, 0, 3)
         self.query, self.keys_values = heads[0], heads[1:]
-        self.cross_query = self._by_head(q[:count, :inner], shape.heads)
-        self.mixed_heads = self._by_head(self.mixed[:count], shape.heads)
-        self.h_in, self.up = h[:, :ff], h[:, ff : 2 * ff]
-        with torch.inference_mode(False):  # a tensor made in that mode could not be written to outside of it
-            self.gate = torch.from_numpy(self.h_in)
-
-    def _product(self, matrix: Matrix) -> tuple[Floats, Floats]:
-        assert isinstance(matrix.panels, Panels)
-        return product_buffer(self.rows, matrix.panels)
-
-    @staticmethod
-    def _by_head(x: Floats, heads: int) -> Floats:
-        return x.reshape(x.shape[0], heads, -1).transpose(1, 0, 2)
-
-    def fill(self, x: Floats) -> None:
-        """Begin with the residuals x, [count, D] or one row."""
-        if self.count == 1:
-            self.x[:] = x
-        else:
-            self.x[: self.count] = x
+        self.cross_query, self.mixed_heads = (
+            block.array[:count].reshape(count, shape.heads, -1).transpose(1, 0, 2) for block in (self.q, self.mixed)
+        )
+        self.up = self.h.array[:, dense : 2 * dense]
 
     def normalise(self, eps: float) -> None:
         """Set `normed` to the RMS norm of `x`, without its gain."""
         x = self.x
         if self.count == 1:
             row = x[0]
-            np.multiply(x, 1.0 / sqrt(float(row.dot(row)) / row.shape[0] + eps), self.normed)
+            np.multiply(x, 1.0 / sqrt(float(row.dot(row)) / row.shape[0] + eps), self.normed.array)
             return
         sizes = np.vecdot(x, x)
         sizes *= 1.0 / x.shape[1]
         sizes += eps
         np.sqrt(sizes, sizes)
-        np.divide(x, sizes[:, None], self.normed)
+        np.divide(x, sizes[:, None], self.normed.array)

@@ -15,6 +15,7 @@ import psutil
 import torch
 
 import bild
+from bild.engines.kernels import pin_precision
 from bild.measure.gpu import look, uuid_of
 from bild.progress import say
 from bild.results.parts import SessionNote
@@ -44,7 +45,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         machine["driver"] = look(device).get("driver")
     machine["fingerprint"] = hashlib.sha256(repr(sorted(machine.items())).encode()).hexdigest()[:16]
     machine["name"] = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
-    return {
+    precision = {"precision": pin_precision()} if device.type == "cuda" else {}
+    return precision | {
         "machine": machine,
         "packages": {name: _version(name) for name in PACKAGES} | {"bild": bild.__version__},
         "python": platform.python_version(),

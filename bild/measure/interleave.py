@@ -23,8 +23,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced, writes_vanilla
-from bild.engines import DTYPES
-from bild.engines.kernels import Kernels, kept_or_own, kernels_for
+from bild.engines.kernels import Kernels, kept_or_own
 from bild.errors import BildError
 from bild.measure.aggregate import run_fields, trace, vanilla_run
 from bild.measure.draft_costs import costs_of
@@ -127,9 +126,10 @@ class Measurement:
         measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why. Points that
         began with other kernels than this process would choose go on with theirs, apart from the rest.
         """
-        own = kernels_for(self.pair.device, DTYPES[self.pair.dtype])
-        for kernels, alike in by_kernels(points, own) if self.engine == "fused" else [(own, points)]:
-            self.pair.use(kernels)
+        own = None if self.engine == "hf" else self.pair.own_kernels()
+        for kernels, alike in by_kernels(points, own) if own else [(None, points)]:
+            if kernels is not None:
+                self.pair.use(kernels)
             self._build_engines()
             yield from self._measure(examples, alike, session, keep_going)
 
@@ -246,7 +246,7 @@ def by_kernels(points: Sequence[OpenPoint], own: Kernels) -> list[tuple[Kernels,
         if each is None:
             point.folder.keep_kernels(usual)
         kernels = kept_or_own(each or usual, own)
-        alike.setdefault(kernels.name, (kernels, []))[1].append(point)
+        alike.setdefault(str(kernels.kinds), (kernels, []))[1].append(point)
     return list(alike.values())
 
 

@@ -104,7 +104,7 @@ def shared_identity(
         "machine": environment["machine"]["fingerprint"],
         "packages": environment["packages"],
         "python": environment["python"],
-    }
+    } | {name: environment[name] for name in ("precision",) if name in environment}
 
 
 def open_point(
@@ -184,7 +184,7 @@ def make_record(
         quality=quality,
         latency=latency_of(samples, measure, point.folder.sessions()),
         counts=counts_of(samples),
-        environment=environment | {"kernels": point.folder.kernels() if config.engine.name == "fused" else None},
+        environment=environment | {"kernels": point.folder.kernels() if config.engine.name != "hf" else None},
         sessions=len({sample.session for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=sum(sample.ns.total + sample.baselines_ns for sample in samples) / 1e9,

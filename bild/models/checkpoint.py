@@ -19,6 +19,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from bild.engines import t5
+from bild.engines.kernels import Kernels
 from bild.errors import BildError, told
 from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
@@ -66,16 +67,20 @@ class Model:
         """Return the weights by the library's names; each is rounded and brought to the device when it is asked for."""
         return Placed(self.state, self.dtype, self.device)
 
-    def weights(self, dtype: torch.dtype, vocabulary: int, **layout: Any) -> t5.Weights:
+    def weights(self, dtype: torch.dtype, vocabulary: int, kernels: Kernels) -> t5.Weights:
         """Return the weights as engines and trees lay them out: once, whoever asks first (see `t5.prepare`)."""
-        key = (dtype, vocabulary, *sorted(layout.items()))
+        key = (dtype, vocabulary, str(kernels.kinds))
         if key not in self._weights:
             if self.whole is not None:
-                whole = self.whole.weights(dtype, vocabulary, **layout)
-                self._weights[key] = t5.first_layers(whole, self.config.num_decoder_layers, **layout)
+                whole, state = self.whole.weights(dtype, vocabulary, kernels), self.state_dict()
+                self._weights[key] = t5.first_layers(whole, state, self.config.num_decoder_layers)
             else:
-                self._weights[key] = t5.prepare(self.state_dict(), self.config, dtype, vocabulary, **layout)
+                self._weights[key] = t5.prepare(self.state_dict(), self.config, dtype, vocabulary, kernels)
         return self._weights[key]
+
+    def forget_layouts(self) -> None:
+        """Free the weights that were laid out, once no engine has them any more."""
+        self._weights.clear()
 
     @property
     def module(self) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
-from bild.engines.kernels import Kernels, kernels_for
+from bild.engines.kernels import Kernels, kernels_for, pin_precision
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
@@ -47,7 +47,7 @@ class Pair:
         """Return the engine of `role` ("large" or "small"), built at its first use."""
         key = (role, name)
         options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
-        options["kernels"] = self.kernels
+        options["kernels"] = None if name == "hf" else self.kernels
         if key not in self._engines and self.exit is not None:
             model = self.large.module if name == "hf" else self.large
             both = build_exit_engines(name, model, self.exit, **options)
@@ -69,21 +69,27 @@ class Pair:
 
     @property
     def kernels(self) -> Kernels:
-        """The kernels that its fused engines multiply with: the choice of this process, or the one given before."""
+        """The kernels that its engines multiply with: the choice of this process, or the one given before."""
         if self._kernels is None:
-            self._kernels = kernels_for(self.device, DTYPES[self.dtype])
+            self._kernels = self.own_kernels()
         return self._kernels
+
+    def own_kernels(self) -> Kernels:
+        """Return the fastest kernels for both models, measured once a process."""
+        sizes = [size for model in (self.large, self.small) for size in t5.sizes(model.config, self.vocabulary)]
+        return kernels_for(self.device, DTYPES[self.dtype], sizes)
 
     def use(self, kernels: Kernels) -> None:
         """Multiply with these kernels from now on; engines for others are forgotten."""
-        if kernels.name != self.kernels.name:
+        if self._kernels is not None and kernels.kinds != self._kernels.kinds:
             self._engines.clear()
+            self.large.forget_layouts()
+            self.small.forget_layouts()
         self._kernels = kernels
 
     def weights(self, role: str, kernels: Kernels | None = None) -> t5.Weights:
         """Return the weights of `role` as an engine with these kernels has them; whoever has them shares them."""
-        panels = (kernels or self.kernels).name == "panels"
-        return self.model(role).weights(DTYPES[self.dtype], self.vocabulary, in_panels=panels)
+        return self.model(role).weights(DTYPES[self.dtype], self.vocabulary, kernels or self.kernels)
 
     def calm_engine(self, name: str) -> CalmEngine:
         """Return the large model as `method=calm` runs it, over its engine's weights and buffers; built once."""
@@ -137,6 +143,8 @@ def load_pair(
 def load(spec: PairSpec) -> Pair:
     """Load the pair of a spec. For the errors see `load_pair`."""
     place, dtype = resolve_device(spec.device), DTYPES[spec.dtype]
+    if place.type == "cuda":
+        pin_precision()
     sources = spec.sources()
     configs = [read_config(source) for source in sources]  # first, because the tokenizer's loader reads them too
     if spec.exit is not None:

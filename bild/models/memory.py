@@ -13,7 +13,7 @@ import torch
 
 from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
-from bild.engines.graph import ALIGN, SOURCES, bucket_of
+from bild.engines.graph_programs import ALIGN, SOURCES, bucket_of
 from bild.hub import cached_snapshot, is_name
 from bild.models.checkpoint import kept_dtype, meta_module
 from bild.models.shapes import model_config
@@ -100,20 +100,30 @@ def configs_named(checkpoints: Checkpoints, exit: int | None, shapes: Mapping[st
 
 def module_bytes(config: Any, dtype: torch.dtype) -> int:
     """Count the bytes of the library's module."""
-    parameters = dict(meta_module(config).named_parameters())
-    total = sum(int(w.numel()) * kept_dtype(name, dtype).itemsize for name, w in parameters.items())
+    total = sum(count * kept_dtype(name, dtype).itemsize for name, count in _parameters(config).items())
     return total + _own_head(config, dtype)
 
 
 def layout_bytes(config: Any, dtype: torch.dtype) -> int:
     """Count the bytes of `t5.prepare`'s layout on a GPU: norms are folded in, the head is a matrix of its own."""
     total = config.vocab_size * config.d_model * dtype.itemsize
-    for name, weight in meta_module(config).named_parameters():
+    for name, count in _parameters(config).items():
         if "final_layer_norm" in name or "relative_attention_bias" in name:
-            total += 4 * weight.numel()
+            total += 4 * count
         elif "layer_norm" not in name:
-            total += weight.numel() * kept_dtype(name, dtype).itemsize
+            total += count * kept_dtype(name, dtype).itemsize
     return int(total)
+
+
+def _parameters(config: Any) -> dict[str, int]:
+    """Count the numbers of each weight of the library's module, which takes a second to make for a large one."""
+    key = config.to_json_string()
+    if key not in _counted:
+        _counted[key] = {name: int(weight.numel()) for name, weight in meta_module(config).named_parameters()}
+    return _counted[key]
+
+
+_counted: dict[str, dict[str, int]] = {}
 
 
 def _own_head(config: Any, dtype: torch.dtype) -> int:

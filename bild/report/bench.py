@@ -38,6 +38,9 @@ def bench_tables(result: BenchResult) -> list[Table]:
     if rows := _width_rows(result):
         headings = ("width", *map(str, sorted(result.rooflines)))
         found.append(Table("widths", "ms of a pass, by new positions (× width 1)", headings, tuple(rows)))
+    if rows := _source_rows(result):
+        headings = ("source", "ms to the first token", "× generate()", "ms per token")
+        found.append(Table("sources", "Behind long sources", headings, tuple(rows)))
     found[-1] = dataclasses.replace(found[-1], notes=tuple(notes(result)))
     return found
 
@@ -86,6 +89,18 @@ def _width_rows(result: BenchResult) -> list[tuple[str, ...]]:
         cells = (f"{significant(w.ms.median)} ({w.relative.median:.2f})" if w else DASH for w in found)
         rows.append((name, *cells))
     return rows if engines else []
+
+
+def _source_rows(result: BenchResult) -> list[tuple[str, ...]]:
+    """Return the long sources, all engines and peers of one length together."""
+    found = [
+        (length, name, long) for name, row in result.rows.items() for length, long in (row.by_source or {}).items()
+    ]
+    found.sort(key=lambda one: one[0])
+    return [
+        (f"{length}, {name}", *map(_spread, (long.ttft_ms, long.ttft_speedup, long.ms_per_token)))
+        for length, name, long in found
+    ]
 
 
 def _spread(spread: Spread | None) -> str:

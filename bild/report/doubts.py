@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bild.report.format import plural
 from bild.results import Record
+from bild.results.record import overrun
 
 MARK = "†"
 
@@ -42,7 +43,7 @@ def _reasons(record: Record, commit: str | None) -> list[str]:
         found.append(f"stale: measured at {git['sha'][:10]}, the newest point at {commit[:10]}")
     if steady.warning:
         found.append(f"drift: the baseline's pace changed by {100 * steady.drift:+.0f} %")
-    if record.counts.warning:
+    if overrun(record.counts):
         found.append("passes: more was run or captured than the method needs")
     library = record.latency.library and record.latency.library.texts
     for whose, texts in (("the library", library), ("vanilla", record.texts)):

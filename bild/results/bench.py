@@ -67,6 +67,16 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class LongSource:
+    """A decoding behind a source of another length."""
+
+    ttft_ms: Spread
+    ttft_speedup: Spread | None
+    """Over `generate`, repeat by repeat."""
+    ms_per_token: Spread
+
+
+@dataclass(frozen=True)
 class Row:
     """One engine or peer."""
 
@@ -90,6 +100,8 @@ class Row:
     verification: dict[int, Verification] | None = None
     repeats_ms: dict[int, float] | None = None
     """ms per token of each repeat."""
+    by_source: dict[int, LongSource] | None = None
+    """By the length of the source, where more than one was asked for."""
 
 
 @dataclass(frozen=True)

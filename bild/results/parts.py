@@ -375,23 +375,6 @@ class Counts:
     baseline_passes_run: int | None = None
     captures: int | None = None
 
-    @property
-    def warning(self) -> str | None:
-        """Why the times are not those of what was asked for, or None where they are.
-
-        A small model may run one step beyond the stop of each draft; a large one none, and nothing is captured.
-        """
-        most = {"large": self.large_passes, "small": self.small_passes + self.rounds, "vanilla": self.baseline_passes}
-        ran = {"large": self.large_passes_run, "small": self.small_passes_run, "vanilla": self.baseline_passes_run}
-        found = [
-            f"the engine ran {count:,} passes of {name} where {most[name]:,} were needed"
-            for name, count in ran.items()
-            if count is not None and count > (most[name] or 0)
-        ]
-        if self.captures:
-            found.append(f"{self.captures:,} programs were captured while the clock ran")
-        return f"The times hold more than the method: {'; '.join(found)}." if found else None
-
 
 def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:
     """Return the rates of `Counts`: generated tokens over large passes (block efficiency), and per generated token.

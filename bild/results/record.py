@@ -80,7 +80,7 @@ class Record:
     def warnings(self) -> list[str]:
         """Return a sentence for each thing that speaks against its times or its texts."""
         dtype, library = self.engine.dtype, self.latency.library
-        found = [self.latency.stationarity.warning, self.counts.warning]
+        found = [self.latency.stationarity.warning, overrun(self.counts)]
         if library is not None and library.texts is not None:
             whose = f"Beside engine={self.engine.name} the library's generate()"
             found.append(library.texts.warning(whose, dtype))
@@ -198,6 +198,28 @@ def _check(record: Record) -> None:
 
 
 _OLDER = (1, 2)
+
+
+def overrun(counts: Counts) -> str | None:
+    """Return how the times hold more than the method, or None where they do not or nobody counted.
+
+    A small model may run one step beyond the stop of each draft; a large one none, and nothing is captured.
+    """
+    ran_and_most = {
+        "large": (counts.large_passes_run, counts.large_passes),
+        "small": (counts.small_passes_run, counts.small_passes + counts.rounds),
+        "vanilla": (counts.baseline_passes_run, counts.baseline_passes),
+    }
+    found = [
+        f"the engine ran {ran:,} passes of {name} where {most:,} were needed"
+        for name, (ran, most) in ran_and_most.items()
+        if ran is not None and most is not None and ran > most
+    ]
+    if counts.captures:
+        found.append(f"{counts.captures:,} programs were captured while the clock ran")
+    return f"The times hold more than the method: {'; '.join(found)}." if found else None
+
+
 _NAMED = {
     "bild": ("unsure", "nll"),
     "speculative": ("window", "exact"),

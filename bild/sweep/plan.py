@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bild.config import DTYPES, Checkpoints, ShapeConfig, TaskConfig
+from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.decoding import policy_for
 from bild.errors import BildError
 from bild.measure.environment import describe
@@ -21,7 +21,7 @@ from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
-from bild.models.memory import Need, configs_named, need_of
+from bild.models.memory import Need
 from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
@@ -30,7 +30,7 @@ from bild.results.samples_log import SAMPLES
 from bild.sweep.config import LengthConfig, SweepConfig
 from bild.sweep.context import Work, checkpoints_of, results_folder
 from bild.sweep.grid import GRID, SweptPoint, vanilla_point
-from bild.sweep.sizes import ModelSize, model_sizes, probe
+from bild.sweep.sizes import ModelSize, model_sizes, needs_of, probe
 from bild.sweep.stages import Span, planned, taken_before
 from bild.tasks import load_task
 
@@ -164,20 +164,8 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
         tree_bytes=examples * lengths.target * _NODES_A_TOKEN * _NODE_BYTES,
         samples_bytes=measured * examples * _SAMPLE_BYTES,
         # As loaded, and laid out for an engine.
-        needs=_needs(config, checkpoints, shapes),
+        needs=needs_of(config, checkpoints, shapes),
     )
-
-
-def _needs(config: SweepConfig, checkpoints: Checkpoints, shapes: Mapping[str, ShapeConfig]) -> dict[str, Need]:
-    configs = configs_named(checkpoints, config.model.exit, shapes)
-    if configs is None:
-        return {}
-    limits = {"source_limit": config.task.source_limit, "capacity": config.task.target_limit}
-    library = config.measure.library != 0
-    return {
-        dtype: need_of(configs, config.engine.name, dtype, library=library, exit=config.model.exit, **limits)
-        for dtype in dict.fromkeys((config.engine.dtype, *DTYPES))
-    }
 
 
 def _claim(config: SweepConfig, stored: Stored) -> Claim:

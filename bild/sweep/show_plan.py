@@ -99,7 +99,7 @@ def _takes(plan: Plan) -> Iterator[str]:
         (dtype, need), *others = plan.needs.items()
         rest = ", ".join(f"{each.total / 1e9:.1f} GB in {name}" for name, each in others)
         trees = f"up to {_amount(plan.batch_bytes)}, on a GPU 0.4 of what is left,"
-        yield f"memory on the device in {dtype}: {need.told()}; {trees} for the tree ({rest})"
+        yield f"memory: on the device in {dtype} {need.told()}; {trees} for the tree ({rest})"
 
 
 def told(span: Span) -> str:

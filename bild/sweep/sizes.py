@@ -14,7 +14,7 @@ from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, roofline_ms
 from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
 from bild.models import resolve_device
-from bild.models.memory import configs_named
+from bild.models.memory import Need, configs_named, need_of
 from bild.sweep.config import SweepConfig
 
 _PROBE_SECONDS = 1.5
@@ -75,3 +75,16 @@ def model_sizes(
     if exit is not None:
         small.num_decoder_layers = exit
     return ModelSize.of(large), ModelSize.of(small)
+
+
+def needs_of(config: SweepConfig, checkpoints: Checkpoints, shapes: Mapping[str, ShapeConfig]) -> dict[str, Need]:
+    """Return the bytes that a pair needs on the device by dtype, the chosen one first; empty where it is not known."""
+    configs = configs_named(checkpoints, config.model.exit, shapes)
+    if configs is None:
+        return {}
+    limits = {"source_limit": config.task.source_limit, "capacity": config.task.target_limit}
+    library = config.measure.library != 0
+    return {
+        dtype: need_of(configs, config.engine.name, dtype, library=library, exit=config.model.exit, **limits)
+        for dtype in dict.fromkeys((config.engine.dtype, *DTYPES))
+    }

@@ -188,16 +188,8 @@ class TorchBranches(Branches):
         beyond = torch.arange(longest, device=device) >= lengths[:, None]
         bias = t5.position_bias(weights.encoder_bias, longest, shape, bidirectional=True)
         mask = bias.masked_fill(beyond[:, None, None, :], -torch.inf).to(self.dtype)
-        x = t5.embed(weights, ids.to(device).flatten())
-        for layer in weights.encoder:
-            qkv = t5.normed_product(x, layer.qkv, shape.eps).view(n, longest, 3, shape.heads, shape.key_size)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-            x = t5.add_product(x, mixed.transpose(1, 2).reshape(n * longest, -1), layer.o)
-            x = t5.feed_forward(x, layer, shape)
-        states = t5.rms_norm(x, shape.eps) * weights.encoder_gain
-        kv = weights.cross_kv.times(states.to(weights.cross_kv.dtype))
-        kv = kv.view(n, longest, self.layers, 2, shape.heads, shape.key_size).permute(2, 3, 0, 4, 1, 5)
+        states = t5.encode(weights, ids.to(device), mask)
+        kv = t5.cross_keys_values(weights, states, n)
         self.cross[:, :, torch.tensor(places, device=device), :, :longest] = kv
 
     def _at_once(self) -> int:

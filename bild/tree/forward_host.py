@@ -2,7 +2,6 @@
 
 The products are those of the live engine; attention is a NumPy product per example and head, over views of the keys
 and values. Passes over many nodes save copies and padding this way, those over a few nodes most of the dispatching.
-`branches_of` takes NumPy where the weights are in panels, and torch everywhere else.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.kernels import Kernels
-from bild.engines.layouts import Floats, columns, empty
+from bild.engines.layouts import Floats, empty
 from bild.engines.t5_host import QUIET, HostDecoder, Room
 from bild.models import Pair
 from bild.tree.forward import Branches, Told, TorchBranches
@@ -30,7 +30,7 @@ _SCORED = 64
 
 
 class HostBranches(Branches):
-    """Over weights in panels."""
+    """On a CPU in fp32."""
 
     def __init__(self, weights: t5.Weights, vocabulary: int) -> None:
         super().__init__(weights, vocabulary)
@@ -46,31 +46,16 @@ class HostBranches(Branches):
         ranked = np.argsort(self.lengths, kind="stable").tolist()
         for length, same in groupby(ranked, lambda i: len(sources[i])):
             places, step = list(same), max(1, _SOURCE_TOKENS // length)
-            bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True).numpy()
+            bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True)
             for at in range(0, len(places), step):
                 part = places[at : at + step]
                 self._encode([sources[i] for i in part], part, bias)
 
-    def _encode(self, sources: Sequence[Sequence[int]], places: Sequence[int], bias: Floats) -> None:
+    def _encode(self, sources: Sequence[Sequence[int]], places: Sequence[int], bias: Tensor) -> None:
         """Encode sources of one length."""
-        host, shape, n, length = self.host, self.weights.shape, len(sources), len(sources[0])
-        room = host.room(n * length)
-        room.fill(host.embeddings.take(np.array(sources).ravel(), 0))
-        by_source = (shape.heads, n, length, shape.key_size)
-        target = room.mixed[: n * length].reshape(n, length, shape.heads, -1).transpose(0, 2, 1, 3)
-        for layer in host.encoder:
-            room.normalise(shape.eps)
-            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
-            q, k, v = (a.reshape(by_source).transpose(1, 0, 2, 3) for a in (room.query, *room.keys_values))
-            attend(q, k, v, bias, target)
-            layer.o.times(room.mixed, room.rows, room.d_panels)
-            room.x += room.added
-            host.feed_forward(layer, room)
-        room.normalise(shape.eps)
-        room.normed *= host.encoder_gain
-        kv = columns(host.cross_kv, room.normed, room.rows)[: n * length]
-        kv = kv.reshape(n, length, self.layers, 2, shape.heads, shape.key_size)
-        self.cross[:, :, places, :, :length] = kv.transpose(2, 3, 0, 4, 1, 5)
+        states = t5.encode(self.weights, torch.tensor(sources), bias.expand(len(sources), *bias.shape))
+        kv = t5.cross_keys_values(self.weights, states, len(sources))
+        self.cross[:, :, places, :, : kv.shape[4]] = kv.numpy()
 
     def _grow(self, capacity: int) -> None:
         grown = empty((self.layers, capacity, *self.rows.shape[2:]))
@@ -87,29 +72,29 @@ class HostBranches(Branches):
         padded, mixed = np.zeros((2, bias.shape[0] * layout.most, shape.heads, shape.key_size), np.float32)
         target = mixed.reshape(-1, layout.most, *mixed.shape[1:]).transpose(0, 2, 1, 3)
         room = host.room(m)
-        room.fill(host.embeddings.take(tokens, 0))
+        room.x[:m] = host.embeddings.take(tokens, 0)
 
         def mix(q: Floats, keys: Floats, values: Floats, bias: Floats | None) -> None:
             by_example = layout.pad(q.transpose(1, 0, 2), padded).transpose(0, 2, 1, 3)
             attend(by_example, keys, values, bias, target)
             flat = mixed if layout.slot is None else mixed[layout.slot]
-            room.mixed[: len(room.mixed) if m == 1 else m] = flat.reshape(m, -1)
+            room.mixed.array[:m] = flat.reshape(m, -1)
 
         for i, layer in enumerate(host.decoder):
             room.normalise(shape.eps)
-            layer.qkv.times(room.normed, room.rows, room.qkv_panels)
+            layer.qkv[room.kind](room.normed, room.qkv)
             self.rows[i, first : first + m] = room.keys_values.transpose(2, 0, 1, 3)
             kv = self.rows[i].take(layout.rows, 0).transpose(2, 0, 3, 1, 4)
             mix(room.query, kv[0], kv[1], bias)
-            layer.o.times(room.mixed, room.rows, room.d_panels)
-            room.x += room.added
+            layer.o[room.kind](room.mixed, room.added)
+            room.x += room.added.array
 
             room.normalise(shape.eps)
-            layer.cross_q.times(room.normed, room.rows, room.q_panels)
+            layer.cross_q[room.kind](room.normed, room.q)
             keys, values = (self.cross[i, j, among, :, :longest] for j in (0, 1))
             mix(room.cross_query, keys, values, None if (lengths == longest).all() else mask)
-            layer.cross_o.times(room.mixed, room.rows, room.d_panels)
-            room.x += room.added
+            layer.cross_o[room.kind](room.mixed, room.added)
+            room.x += room.added.array
             host.feed_forward(layer, room)
         return self._summarise(room, given)
 
@@ -133,7 +118,7 @@ class HostBranches(Branches):
             if room.count > _SCORED:
                 rows = room.x[at : min(at + _SCORED, room.count)]
                 part = self.host.room(len(rows))
-                part.fill(rows)
+                part.x[: len(rows)] = rows
             told.extend(summarise(self.host.score(part).numpy(), np.array(given[at : at + _SCORED])))
         return told
 
@@ -177,5 +162,5 @@ def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int
 def branches_of(pair: Pair, role: str, kernels: Kernels | None = None) -> Branches:
     """Return a pair's large or small model over branches."""
     weights = pair.weights(role, kernels)
-    kind = TorchBranches if weights.head.panels is None else HostBranches
-    return kind(weights, pair.vocabulary)
+    on_host = weights.device.type == "cpu" and weights.embed.dtype == torch.float32 and torch.get_num_threads() == 1
+    return (HostBranches if on_host else TorchBranches)(weights, pair.vocabulary)

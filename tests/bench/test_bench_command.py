@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bild.bench import backends, engine_bench, subjects
+from bild.bench import backends, engine_bench, workload
 from bild.bench.backends import Backend, Conversions, LibraryBackend, Timed, ctranslate_installed
 from bild.bench.config import PEERS, BenchConfig
 from bild.cli import compose
@@ -31,6 +31,7 @@ TINY = (
     "shape.decoder_layers=3",
     "shape.rows=96",
     "source_length=12",
+    "long_sources=[20,33]",
     "tokens=6",
     "cached=8",
     "widths=[1,2,4]",
@@ -74,6 +75,7 @@ def test_every_engine_and_peer_has_a_row(finished: tuple[Finished, BenchResult, 
     there = MEASURED if ctranslate_installed() else ABSENT
     statuses = {name: row.status for name, row in result.rows.items()}
     assert statuses == dict.fromkeys(result.rows, MEASURED) | {
+        "generate-compiled": SKIPPED,
         "assisted": SKIPPED,
         "prompt-lookup": SKIPPED,
         "ctranslate2": there,
@@ -103,6 +105,28 @@ def test_the_numbers_of_a_row_fit_together(finished: tuple[Finished, BenchResult
         if row.verification:
             assert list(row.verification) == [1, 2, 4]
             assert row.verification[1].relative.median == 1
+
+
+def test_long_sources_are_timed_by_engines_and_two_peers(finished: tuple[Finished, BenchResult, Path]) -> None:
+    done, result, _ = finished
+    peers = ["generate", *(["ctranslate2"] if ctranslate_installed() else [])]
+    assert [name for name, row in result.rows.items() if row.by_source] == [*ENGINES, *peers]
+    for name in (*ENGINES, *peers):
+        by_source = result.rows[name].by_source
+        assert by_source is not None
+        assert list(by_source) == [20, 33]
+        for long in by_source.values():
+            assert long.ttft_ms.low > 0
+            assert long.ms_per_token.low > 0
+            assert long.ttft_speedup is not None
+            assert name != "generate" or long.ttft_speedup.median == 1
+    assert "Behind long sources" in done.out
+
+
+def test_the_kinds_of_product_are_in_the_file(finished: tuple[Finished, BenchResult, Path]) -> None:
+    kernels = finished[1].environment["kernels"]
+    assert kernels["kinds"]
+    assert kernels["why"]
 
 
 def test_all_write_the_same_tokens(finished: tuple[Finished, BenchResult, Path]) -> None:
@@ -199,7 +223,7 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
         asked.append(compute)
         return Scripted()
 
-    monkeypatch.setattr(subjects, "ctranslate_installed", lambda: True)
+    monkeypatch.setattr(workload, "ctranslate_installed", lambda: True)
     monkeypatch.setattr(Conversions, "backend", backend)
     done, result = bench(tmp_path, "engine=[hf]", "peers=[generate,ctranslate2,ctranslate2-int8]")
     assert asked == ["float32", "int8"]
@@ -252,7 +276,7 @@ def test_a_peer_that_fails_says_why_and_the_rest_goes_on(tmp_path: Path, monkeyp
 
 @pytest.mark.slow
 def test_what_does_not_fit_into_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subjects, "_ROOM_ENGINE", 1e12)
+    monkeypatch.setattr(workload, "_ROOM_ENGINE", 1e12)
     _, result = bench(tmp_path, "engine=[hf,fused]", "peers=[]")
     assert result.rows["hf"].status == MEASURED
     assert result.rows["fused"].status == SKIPPED
@@ -379,7 +403,7 @@ def test_a_pair_without_checkpoints(tmp_path: Path) -> None:
 
 def test_the_defaults() -> None:
     config = compose([], "bench", BenchConfig)
-    assert config.subject == "embedded"
+    assert config.name == "embedded"
     assert (config.engines, config.peers) == (list(ENGINES), list(PEERS))
     assert (config.dtype, config.threads, config.widths) == ("fp32", 1, [1, 2, 4, 8, 16])
     assert (config.source_length, config.tokens, config.repeats) == (64, 32, 7)
@@ -388,4 +412,4 @@ def test_the_defaults() -> None:
 def test_words_become_fields() -> None:
     for typed in ("engine=fused,hf", "engine=[fused,hf]", "engines=[fused,hf]"):
         assert compose([typed], "bench", BenchConfig).engines == ["fused", "hf"]
-    assert compose(["model=pretrained/mt5-large-small"], "bench", BenchConfig).subject == "mt5-large-small-pretrained"
+    assert compose(["model=pretrained/mt5-large-small"], "bench", BenchConfig).name == "mt5-large-small-pretrained"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from bild.bench import roofline
 from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
 from bild.cli import compose, options
 from bild.config import ShapeConfig
@@ -61,6 +64,40 @@ def test_weights_in_int8_are_a_byte_each() -> None:
     decoder = Decoder(layers=1, width=3, inner=4, feed_forward=5, matrices_in=1, vocabulary=10)
     full = decoder.work(1, 7, 1, weights="fp32", states="fp32")
     assert full.bytes - decoder.work(1, 7, 1, weights="int8", states="fp32").bytes == 3 * decoder.matrices
+
+
+def test_a_matrix_that_stays_in_fp32_is_counted_as_such() -> None:
+    config = model_config(ShapeConfig())
+    narrow, wide = (Decoder.of(config, 32128, wide_wo=wide) for wide in (False, True))
+    for dtype, more in (("fp16", 2), ("bf16", 0), ("fp32", 0)):
+        works = [decoder.work(1, 64, 1, weights=dtype, states=dtype).bytes for decoder in (narrow, wide)]
+        assert works[1] - works[0] == more * config.num_decoder_layers * config.d_model * config.d_ff
+
+
+def test_a_gpu_is_timed_by_events_over_twenty_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call takes a millisecond by the events, whatever the clock says."""
+    calls: list[None] = []
+
+    class Event:
+        def __init__(self, **_: object) -> None:
+            self.at = 0
+
+        def record(self) -> None:
+            self.at = len(calls)
+
+        def synchronize(self) -> None:
+            pass
+
+        def elapsed_time(self, other: Event) -> float:
+            return float(other.at - self.at)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(torch.Tensor, "sum", lambda _: calls.append(None))
+    probe = ReadProbe(64 << 20, torch.device("cpu"))
+    probe.clock = roofline._Clock(torch.device("cuda"))
+    assert probe.clock.ns(probe.buffer.sum, 30) == 30e6
+    assert probe.clock.long_enough_ns == 20e6
 
 
 @pytest.mark.parametrize(

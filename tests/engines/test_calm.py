@@ -12,7 +12,7 @@ import torch
 from bild.decoding import ExitRule, adaptive, alone
 from bild.engines import CalmEngine, build_engine, build_exit_engines, calm_engine
 from bild.engines.early_exit import truncated
-from bild.engines.t5_row import TorchDecoder
+from bild.engines.fused import TensorDecoder
 from bild.errors import BildError
 from bild.measure.live import run_live
 from tests.engines.calm_oracle import Early, early_exit_text
@@ -63,7 +63,7 @@ def test_tokens_layers_and_probabilities_are_those_of_the_librarys_blocks(make: 
     module = deep(make)
     made = calm(module, capacity=4)  # it also has to grow
     if way == "matrix":
-        made.engine.decoder = TorchDecoder(made.engine.weights, by_row=False)
+        made.engine.decoder = TensorDecoder(made.engine.weights)
     deeper = left = 0
     for source, bars, first in cases(confidence, 6):
         expected = oracle(module, source, [START], bars, confidence, first)

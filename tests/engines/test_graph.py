@@ -7,7 +7,8 @@ import random
 import pytest
 
 from bild.decoding import alone, big_little
-from bild.engines.graph import SOURCES, WIDTHS, GraphEngine
+from bild.engines.graph import GraphEngine
+from bild.engines.graph_programs import SOURCES, WIDTHS
 from bild.errors import BildError
 from bild.measure.live import run_live
 from tests.decoding.settings import bild_rules, speculative_rules

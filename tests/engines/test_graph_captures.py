@@ -295,7 +295,7 @@ def test_a_measurement_decides_whether_drafts_run_ahead(monkeypatch: pytest.Monk
 
     wait = [0.0]
     made._run = passing(made._run, lambda: 1.0)
-    made._landed = passing(made._landed, lambda: wait[0])
+    made._landing.wait = passing(made._landing.wait, lambda: wait[0])
     for wait[0], expected in ((0.1, False), (0.3, True)):
         made.prepare(Plan(LENGTH, lambda: [9], 1))
         assert made.ahead is expected

@@ -1,49 +1,56 @@
-"""Products over panels against plain ones, and the choice of kernels."""
+"""Every kind of product against the plain one, and blocks of rows."""
 
 from __future__ import annotations
-
-import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import ThreadpoolController
 
-from bild.engines import fused
-from bild.engines.fused import FusedEngine
-from bild.engines.kernels import CLEARLY, Kernels, kernels_for, kernels_told
-from bild.engines.layouts import PANEL, Matrix, Panels, Rows, empty
+from bild.engines import t5
+from bild.engines.fused import FusedEngine, TensorDecoder
+from bild.engines.graph import GraphEngine
+from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels
+from bild.engines.layouts import NUMPY_KINDS, PACKS, PANEL, PLAIN, Block, Matrix, Panels, Rows, empty, width_class
 from bild.engines.t5_host import HostDecoder
-from tests.engines.tiny import EOS, engine, ids, model
+from tests.engines.tiny import EOS, build, engine, ids, model
 
 # [in, out]: less than a panel, not whole panels, so deep that a panel is cut, so large that it gets pages of its own
 SHAPES = [(24, 6), (40, 48), (64, 64), (96, 130), (1024, 64), (2500, 70), (1025, 700)]
 COUNTS = [1, 2, 3, 7, 8, 15, 16, 17, 31, 64, 130]
+KINDS = (PLAIN, "torch out-in", *NUMPY_KINDS, *(["packed"] if PACKS else []))
 
 
 def weight(inner: int, out: int) -> torch.Tensor:
     return torch.randn(out, inner, generator=torch.Generator().manual_seed(inner))
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("inner", "out"), SHAPES)
-def test_products_of_any_number_of_rows_are_those_of_the_plain_matrix(inner: int, out: int) -> None:
+def test_products_of_any_number_of_rows_are_those_of_the_plain_matrix(inner: int, out: int, kind: str) -> None:
     rows = weight(inner, out)
-    matrix = Matrix.of(rows, in_panels=True)
+    matrix = Matrix.of(rows, (kind,) * 3)
+    assert (matrix.inner, matrix.out, matrix.dtype) == (inner, out, torch.float32)
     for count in COUNTS:
         x = torch.randn(count, inner, generator=torch.Generator().manual_seed(count))
         product = matrix.times(x)
         assert product.shape == (count, out)
         torch.testing.assert_close(product, x @ rows.t(), rtol=1e-4, atol=1e-3)
+        fed = Block(count, inner)
+        fed.array[:count] = x.numpy()
+        written = Block(count, out, fed.rows)
+        matrix.products()[width_class(count)](fed, written)
+        torch.testing.assert_close(written.tensor[:count], x @ rows.t(), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(("inner", "out"), SHAPES)
-def test_a_matrix_can_be_had_back(inner: int, out: int) -> None:
-    rows = weight(inner, out)
-    for in_panels in (True, False):
-        matrix = Matrix.of(rows, in_panels=in_panels)
-        assert torch.equal(matrix.plain, rows.t())
-        assert (matrix.inner, matrix.out, matrix.dtype) == (inner, out, torch.float32)
+def test_a_matrix_keeps_the_layouts_of_its_kinds_alone() -> None:
+    assert list(Matrix.of(weight(64, 64), ("torch in-out", "numpy in-out", "torch in-out")).layouts) == ["in-out"]
+    assert set(Matrix.of(weight(64, 64), ("numpy out-in", "panels", "panels")).layouts) == {"out-in", "panels"}
+
+
+def test_each_width_class_has_its_own_product() -> None:
+    kinds = ("torch in-out", "numpy out-in", "panels")
+    matrix = Matrix.of(weight(64, 64), kinds)
+    assert [kinds.index(matrix.kinds[width_class(rows)]) for rows in (1, 2, 8, 9, 200)] == [0, 1, 1, 2, 2]
 
 
 def test_columns_beyond_the_last_are_zero() -> None:
@@ -57,9 +64,17 @@ def test_columns_beyond_the_last_are_zero() -> None:
 def test_the_rows_of_a_product_fit_the_kernel_for_small_ones(count: int, inner: int) -> None:
     rows = Rows.of(count, inner)
     assert count <= rows.fed
-    assert rows.fed - count < max(rows.blocks, 2)
+    assert rows.fed - count < max(rows.blocks, 3)
     assert rows.block >= 2
     assert rows.block * min(inner, 1024) * PANEL <= 1_000_000
+
+
+def test_the_first_columns_of_a_block_are_the_same_memory() -> None:
+    block = Block(3, 100)
+    part = block.first(40)
+    part.tensor[:] = 2.0
+    assert (block.array[:, :40] == 2.0).all()
+    assert not block.array[:, 40:].any()
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (700, 800)])
@@ -72,53 +87,21 @@ def test_arrays_begin_at_a_cache_line_and_can_be_written(shape: tuple[int, ...])
     assert (array == 1.0).all()
 
 
-# The choice
-
-
-def test_the_choice_is_one_of_two_and_says_what_it_rests_on() -> None:
-    kernels = kernels_for(torch.device("cpu"), torch.float32)
-    assert kernels.name in ("panels", "torch")
-    assert kernels is kernels_for(torch.device("cpu"), torch.float32)
-    if kernels.us:
-        totals = {name: sum(us.values()) for name, us in kernels.us.items()}
-        assert (kernels.name == "panels") == (CLEARLY * totals["panels"] < totals["torch"])
-    assert kernels.why
-    assert set(dataclasses.asdict(kernels)) == {"name", "why", "us"}
-
-
-def test_numpy_multiplies_with_one_thread_where_panels_are_used() -> None:
-    if kernels_for(torch.device("cpu"), torch.float32).us:
-        blas = ThreadpoolController().select(internal_api="openblas").info()
-        assert {one["num_threads"] for one in blas} == {1}
-
-
-def test_a_record_is_told_the_choice_of_fused_only() -> None:
-    told = kernels_told("fused", "cpu", "fp32")
-    assert told == dataclasses.asdict(kernels_for(torch.device("cpu"), torch.float32))
-    assert json.loads(json.dumps(told)) == told
-    assert kernels_told("hf", "cpu", "fp32") is None
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype"), [("cpu", torch.bfloat16), ("cuda", torch.float32), ("cuda", torch.float16)]
-)
-def test_panels_are_for_fp32_on_a_cpu(device: str, dtype: torch.dtype) -> None:
-    assert kernels_for(torch.device(device), dtype).name == "torch"
-
-
-def test_panels_are_for_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert kernels_for(torch.device("cpu"), torch.float32).name == "torch"
-
-
 @pytest.mark.parametrize("make", ["t5-v1.0", "mt5", "wide"])
-def test_both_kinds_of_kernels_say_the_same(make: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds_of_kernels_say_the_same(make: str, kind: str) -> None:
+    """As the plain functions over tensors do."""
     told = []
-    for name in ("panels", "torch"):
-        monkeypatch.setattr(fused, "kernels_for", lambda *_, name=name: Kernels(name, "told so"))
-        made = engine("fused", model(make))
+    module = model(make)
+    sizes = t5.sizes(module.config, module.config.vocab_size)
+    for way in (PLAIN, kind):
+        kernels = Kernels("told so", {f"{inner}x{out}": dict.fromkeys(COLUMNS, way) for inner, out in sizes})
+        made = engine("fused", module, kernels=kernels)
         assert isinstance(made, FusedEngine)
-        assert isinstance(made.decoder, HostDecoder) == (name == "panels")
+        assert isinstance(made.decoder, HostDecoder)
+        assert {made.weights.head.kinds, made.weights.encoder[0].wi.kinds} == {(way,) * 3}
+        if way == PLAIN:
+            made.decoder = TensorDecoder(made.weights)
         made.start([*ids(9), EOS])
         summaries = [made.step(ids(width, seed=width), want=width) for width in (1, 5, 1, 17, 2)]
         made.rewind(3)
@@ -127,3 +110,30 @@ def test_both_kinds_of_kernels_say_the_same(make: str, monkeypatch: pytest.Monke
         assert ours.choice == theirs.choice
         assert ours.choice_nll == pytest.approx(theirs.choice_nll, rel=1e-4, abs=1e-5)
         assert ours.token_nll == pytest.approx(theirs.token_nll, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fused", "graph"])
+def test_a_gpu_need_not_read_wo_in_fp32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its products of fp16 matrices are in fp32 there, for which plain torch stands here."""
+    module = build("mt5").half()
+    plain = engine(name, module, dtype="fp16", kernels=UNMEASURED)
+    product = torch.mm
+
+    def mm(x: torch.Tensor, w: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+        return product(x, w) if out_dtype is None else product(x.to(out_dtype), w.to(out_dtype))
+
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(t5, "narrow_wo", lambda _: True)
+    narrow = engine(name, module, dtype="fp16", kernels=UNMEASURED)
+    assert isinstance(plain, FusedEngine | GraphEngine)
+    assert isinstance(narrow, FusedEngine | GraphEngine)
+    assert [made.weights.decoder[0].wo.dtype for made in (plain, narrow)] == [torch.float32, torch.float16]
+    assert narrow.weights.decoder[0].wo.out_dtype == torch.float32
+    assert narrow.weights.decoder[0].wi.out_dtype is None
+    told = []
+    for made in (plain, narrow):
+        made.start([*ids(9), EOS])
+        told.append([made.step(ids(width, seed=width), want=width) for width in (1, 5)])
+    for ours, theirs in zip(*told, strict=True):
+        assert ours.choice == theirs.choice
+        assert ours.choice_nll == pytest.approx(theirs.choice_nll, rel=2e-2, abs=2e-2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,20 +13,33 @@ import pytest
 import bild
 from bild.cli import compose
 from bild.config import MeasureConfig, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
-from bild.engines.kernels import Kernels, kept_or_own
-from bild.engines.t5_host import HostDecoder
+from bild.engines import t5
+from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels, kept_or_own
+from bild.engines.layouts import NUMPY_KINDS, PLAIN
 from bild.measure.interleave import Measurement, OpenPoint, by_kernels, placed
 from bild.measure.session import measure_points
 from bild.models import Pair
 from bild.results import PointFolder
 from bild.tasks import load_task
 from bild.tree import grow as growing
-from bild.tree.forward import TorchBranches
-from bild.tree.forward_host import HostBranches
+from bild.tree.forward import Branches
 
-PANELS = Kernels("panels", "measured, somewhere", {"torch": {"1": 2.0}, "panels": {"1": 1.0}})
-TORCH = Kernels("torch", "measured, somewhere", {"torch": {"1": 1.0}, "panels": {"1": 1.0}})
-UNMEASURED = Kernels("torch", "panels are for one thread")
+
+def all_of(kind: str, can: tuple[str, ...] = (PLAIN, "torch out-in")) -> Kernels:
+    """One kind for the matrices of both embedded models, as if measured among those that there can be."""
+    models = (embedded().large, embedded().small)
+    sizes = [size for model in models for size in t5.sizes(model.config, embedded().vocabulary)]
+    kinds = {f"{inner}x{out}": dict.fromkeys(COLUMNS, kind) for inner, out in sizes}
+    return Kernels("measured, somewhere", kinds, {size: {"1": dict.fromkeys(can, 1.0)} for size in kinds})
+
+
+@cache
+def embedded() -> Pair:
+    return bild.load_pair("embedded", device="cpu")
+
+
+ACROSS, PLAINLY = all_of("torch out-in"), all_of(PLAIN)
+ELSEWHERE = all_of("panels", (*NUMPY_KINDS, PLAIN))
 TASK = TaskConfig(samples=3, target_limit=8, id_column="id")
 
 
@@ -48,11 +62,12 @@ def points(tmp_path: Path) -> Iterator[list[OpenPoint]]:
 @pytest.mark.parametrize(
     ("kept", "own", "used"),
     [
-        (None, PANELS, PANELS),
-        (asdict(TORCH), PANELS, TORCH),
-        (asdict(PANELS), TORCH, PANELS),
-        (asdict(PANELS), UNMEASURED, UNMEASURED),
-        (asdict(UNMEASURED), PANELS, UNMEASURED),
+        (None, ACROSS, ACROSS),
+        (asdict(PLAINLY), ACROSS, PLAINLY),
+        (asdict(ACROSS), PLAINLY, ACROSS),
+        (asdict(ELSEWHERE), PLAINLY, PLAINLY),  # a kind that is not to be had here
+        (asdict(UNMEASURED), PLAINLY, PLAINLY),  # no kind for any size
+        ({"name": "panels", "why": "as it was kept before", "us": {}}, PLAINLY, PLAINLY),
     ],
 )
 def test_a_kept_choice_counts_where_it_can_be_followed(kept: dict | None, own: Kernels, used: Kernels) -> None:
@@ -60,29 +75,28 @@ def test_a_kept_choice_counts_where_it_can_be_followed(kept: dict | None, own: K
 
 
 def test_new_points_take_the_choice_of_those_that_have_one(points: list[OpenPoint]) -> None:
-    points[1].folder.keep_kernels(asdict(TORCH))
-    ((kernels, alike),) = by_kernels(points, PANELS)
-    assert (kernels, alike) == (TORCH, points)
-    assert [point.folder.kernels() for point in points] == [asdict(TORCH)] * 3
+    points[1].folder.keep_kernels(asdict(PLAINLY))
+    ((kernels, alike),) = by_kernels(points, ACROSS)
+    assert (kernels, alike) == (PLAINLY, points)
+    assert [point.folder.kernels() for point in points] == [asdict(PLAINLY)] * 3
 
 
 def test_points_that_began_otherwise_are_measured_apart(points: list[OpenPoint], pair: Pair) -> None:
-    points[0].folder.keep_kernels(asdict(PANELS))
-    points[1].folder.keep_kernels(asdict(TORCH))
+    points[0].folder.keep_kernels(asdict(ACROSS))
+    points[1].folder.keep_kernels(asdict(PLAINLY))
     measurement = Measurement(pair, "fused", TASK, MeasureConfig(warmup=0, library=0))
     for _ in measurement.measure(placed(load_task(TASK).examples, measurement.settings, 0), points, 1):
-        used = isinstance(pair.engine("large", "fused").decoder, HostDecoder)
-        assert used == (pair.kernels.name == "panels")
+        used = pair.weights("large").head.kinds[0] == "torch out-in"
         assert [bool(point.folder.samples()) for point in points] == [True, not used, True]
     assert [len(point.folder.samples()) for point in points] == [3] * 3
-    assert points[2].folder.kernels() == asdict(PANELS)
+    assert points[2].folder.kernels() == asdict(ACROSS)
 
 
-@pytest.mark.parametrize("kernels", [PANELS, TORCH])
+@pytest.mark.parametrize("kernels", [ACROSS, PLAINLY])
 def test_a_resumed_point_goes_on_with_its_own_choice_and_its_record_tells_it(
     kernels: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = TORCH if kernels is PANELS else PANELS
+    other = PLAINLY if kernels is ACROSS else ACROSS
     monkeypatch.chdir(tmp_path)
     config = RunConfig(TASK, compose([]).model, measure=MeasureConfig(warmup=0, library=0, draws=100))
     setting = (MethodConfig("bild"), ThresholdConfig(0.5, 2))
@@ -91,11 +105,11 @@ def test_a_resumed_point_goes_on_with_its_own_choice_and_its_record_tells_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped:
-        stopped.setattr("bild.measure.interleave.kernels_for", lambda *_: kernels)
+        stopped.setattr(Pair, "own_kernels", lambda _: kernels)
         stopped.setattr(PointFolder, "finish", stop)
         with pytest.raises(KeyboardInterrupt):
             measure_points(config, [setting])
-    monkeypatch.setattr("bild.measure.interleave.kernels_for", lambda *_: other)
+    monkeypatch.setattr(Pair, "own_kernels", lambda _: other)
     (point,) = measure_points(config, [setting])
     assert point.record.environment["kernels"] == asdict(kernels)
     assert json.loads((point.path / "kernels.json").read_bytes()) == asdict(kernels)
@@ -104,20 +118,21 @@ def test_a_resumed_point_goes_on_with_its_own_choice_and_its_record_tells_it(
 def test_a_tree_grows_on_with_the_choice_that_it_was_made_with(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds: list[type] = []
+    used: list[str] = []
     branches_of = growing.branches_of
 
-    def noting(*arguments: object) -> object:
-        kinds.append(type(branches_of(*arguments)))
-        return branches_of(*arguments)
+    def noting(*arguments: object) -> Branches:
+        made = branches_of(*arguments)
+        used.append(made.weights.head.kinds[0])
+        return made
 
     monkeypatch.setattr(growing, "branches_of", noting)
     data = load_task(TASK)
-    for kernels, method in ((PANELS, "bild"), (TORCH, "speculative")):
+    for kernels, method in ((ACROSS, "bild"), (PLAINLY, "speculative")):
         pair.use(kernels)
         tree = growing.grow(tmp_path, pair, TASK, data, [(MethodConfig(method), ThresholdConfig())])
-        assert tree.head.kernels == asdict(PANELS)
-    assert set(kinds) == {HostBranches}
+        assert tree.head.kernels == asdict(ACROSS)
+    assert set(used) == {"torch out-in"}
     before = replace(tree.head, kernels=None)  # as in trees that were made before
     growing.Grower(pair, [], [], growing.group([]), before, None)
-    assert kinds[-1] is TorchBranches
+    assert used[-1] == PLAIN

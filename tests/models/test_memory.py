@@ -40,8 +40,8 @@ def tensors(weights: t5.Weights) -> dict[int, torch.Tensor]:
     def visit(value: Any) -> None:
         if isinstance(value, torch.Tensor):
             found[value.data_ptr()] = value
-        elif isinstance(value, tuple):
-            for each in value:
+        elif isinstance(value, tuple | dict):
+            for each in value.values() if isinstance(value, dict) else value:
                 visit(each)
         elif dataclasses.is_dataclass(value):
             for each in dataclasses.fields(value):
@@ -115,7 +115,7 @@ def test_engines_and_tree_share_one_layout_and_no_module_is_made() -> None:
     laid = branches_of(pair, "large").weights
     assert pair.engine("large", "fused").weights is laid  # type: ignore[attr-defined]
     graph = pair.engine("large", "graph").weights  # type: ignore[attr-defined]
-    assert graph is pair.large.weights(torch.float32, pair.vocabulary, in_panels=False)
+    assert graph is pair.large.weights(torch.float32, pair.vocabulary, pair.kernels)
     assert pair.large._module is None
     assert pair.small._module is None
 
@@ -125,8 +125,10 @@ def test_an_early_exit_pair_has_the_weights_of_one_model() -> None:
     whole, part = pair.weights("large"), pair.weights("small")
     assert part.head is whole.head
     assert part.decoder == whole.decoder[:2]
-    cut = t5.prepare(pair.small.state_dict(), pair.small.config, torch.float32, pair.vocabulary)
-    assert torch.equal(part.cross_kv.plain, cut.cross_kv.plain)
+    cut = t5.prepare(pair.small.state_dict(), pair.small.config, torch.float32, pair.vocabulary, pair.kernels)
+    assert part.cross_kv.kinds == cut.cross_kv.kinds
+    x = torch.randn(20, cut.cross_kv.inner, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(part.cross_kv.times(x), cut.cross_kv.times(x))
 
 
 def test_the_librarys_module_goes_and_comes_back() -> None:

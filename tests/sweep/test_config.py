@@ -33,7 +33,7 @@ def test_the_papers_grid_goes_by_the_kind_of_task(task: str, fb: list[float], rb
     config = sweep(f"task={task}", "sweep=paper")
     assert config.sweep.axes(config.method, config.task.kinds) == {"fb": fb, "rb": rb}
     other = sweep(f"task={task}", "sweep.fb=[0.1]").sweep
-    assert other.axes(config.method, config.task.kind) == {"fb": [0.1], "rb": rb}
+    assert other.axes(config.method, config.task.kinds) == {"fb": [0.1], "rb": rb}
 
 
 @pytest.mark.spread(3)

@@ -18,13 +18,10 @@ SOURCES = [[7, 11, 1], [5, 9, 30, 14, 8, 1], [40, 1], [8, 21, 13, 1], [6, 17, 1]
 
 
 def both_ways(pair: Pair, model: Model) -> dict[str, Branches]:
-    """Each over the layout of weights that it needs."""
     state, config = model.module.state_dict(), model.module.config
-    found: dict[str, Branches] = {}
-    for name, kind in (("torch", TorchBranches), ("host", HostBranches)):
-        weights = t5.prepare(state, config, torch.float32, pair.vocabulary, in_panels=name == "host")
-        found[name] = kind(weights, pair.vocabulary)
-    return found
+    weights = t5.prepare(state, config, torch.float32, pair.vocabulary, pair.kernels)
+    kinds = {"torch": TorchBranches, "host": HostBranches}
+    return {name: kind(weights, pair.vocabulary) for name, kind in kinds.items()}
 
 
 def random_tree(seed: int, count: int) -> tuple[list[int], list[int], list[int]]:

@@ -1,11 +1,11 @@
-"""The subject of a bench, a shape's random weights or a pair, with its sources; and the backends built on it."""
+"""The workload of a bench, a shape's random weights or a pair, with its sources; and the backends built on it."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from bild.bench.backends import (
 )
 from bild.bench.config import BenchConfig
 from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
-from bild.engines import DTYPES, build_engine
+from bild.engines import DTYPES, FusedEngine, build_engine
+from bild.engines.graph import GraphEngine
 from bild.errors import BildError, told
 from bild.models import Pair, PairSpec, load
 from bild.models.shapes import random_model
@@ -37,7 +38,7 @@ _NEWS = TaskConfig(name="embedded-news", kind="summarisation", path="news", id_c
 
 
 @dataclass
-class Subject:
+class Workload:
     """A large model, perhaps a small one, and the sources of the repeats."""
 
     name: str
@@ -48,6 +49,8 @@ class Subject:
     vocabulary: int
     sources: list[list[int]]
     """One per repeat, all of one length."""
+    long_sources: dict[int, list[list[int]]]
+    """The same by other lengths."""
     words: str
     """A name of the sources for people."""
     details: dict[str, Any]
@@ -58,7 +61,7 @@ class Subject:
         return sum(weight.numel() * weight.element_size() for weight in self.large.parameters())
 
 
-def make_subject(config: BenchConfig, device: torch.device) -> Subject:
+def make_workload(config: BenchConfig, device: torch.device) -> Workload:
     """Build the shape, or load the pair."""
     if config.shape is not None:
         return _from_shape(config, config.shape, device)
@@ -66,22 +69,23 @@ def make_subject(config: BenchConfig, device: torch.device) -> Subject:
     return _from_pair(config, config.model)
 
 
-def _from_shape(config: BenchConfig, shape: ShapeConfig, device: torch.device) -> Subject:
+def _from_shape(config: BenchConfig, shape: ShapeConfig, device: torch.device) -> Workload:
     module = random_model(shape, DTYPES[config.dtype], device, config.seed)
-    return Subject(
-        name=config.subject,
+    return Workload(
+        name=config.name,
         title=f"{shape.name} (random weights)",
         large=module,
         small=None,
         start=0,
         vocabulary=shape.rows,
-        sources=_random_sources(config, shape.rows),
+        sources=_random_sources(config, config.source_length, shape.rows),
+        long_sources={length: _random_sources(config, length, shape.rows) for length in config.long_sources},
         words="random tokens",
         details={"is": "shape", "parameters": _parameters(module), **dataclasses.asdict(shape)},
     )
 
 
-def _from_pair(config: BenchConfig, model: ModelConfig) -> Subject:
+def _from_pair(config: BenchConfig, model: ModelConfig) -> Workload:
     found = model.checkpoints.get(model.task or "", Checkpoints(""))
     large, small = model.large or found.large, model.small or found.small
     if not large or not (small or model.exit):
@@ -91,9 +95,9 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Subject:
         )
     engine = EngineConfig(dtype=config.dtype, device=config.device)
     pair = load(dataclasses.replace(PairSpec.of(model, Checkpoints(large, small), engine), name=model.name))
-    sources, words = _pair_sources(config, model, pair)
-    return Subject(
-        name=config.subject,
+    sources, words = _pair_sources(config, config.source_length, model, pair)
+    return Workload(
+        name=config.name,
         title=f"{model.name} pair, large model",
         large=pair.large.module,
         # The first layers of an early exit share the large model's buffers: not a model to be timed beside it.
@@ -101,6 +105,7 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Subject:
         start=pair.start,
         vocabulary=pair.vocabulary,
         sources=sources,
+        long_sources={length: _pair_sources(config, length, model, pair)[0] for length in config.long_sources},
         words=words,
         details={
             "is": "pair",
@@ -112,10 +117,10 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Subject:
     )
 
 
-def _pair_sources(config: BenchConfig, model: ModelConfig, pair: Pair) -> tuple[list[list[int]], str]:
+def _pair_sources(config: BenchConfig, length: int, model: ModelConfig, pair: Pair) -> tuple[list[list[int]], str]:
     """Return texts that come with the package, joined until they are long enough."""
     if pair.tokenizer is None:
-        return _random_sources(config, pair.vocabulary), "random tokens"
+        return _random_sources(config, length, pair.vocabulary), "random tokens"
     news = "summarisation" in model.fits
     texts = [example.source for example in load_task(_NEWS if news else _CAPTIONS).examples]
     random.Random(config.seed).shuffle(texts)
@@ -123,16 +128,16 @@ def _pair_sources(config: BenchConfig, model: ModelConfig, pair: Pair) -> tuple[
     at = 0
     while len(sources) < config.repeats:
         ids: list[int] = pair.encode("summarize: ")[0][:-1] if news else []
-        while len(ids) < config.source_length - 1:
+        while len(ids) < length - 1:
             ids += pair.encode(texts[at % len(texts)])[0][:-1]
             at += 1
-        sources.append([*ids[: config.source_length - 1], pair.eos])
+        sources.append([*ids[: length - 1], pair.eos])
     return sources, "embedded news" if news else "embedded captions, joined"
 
 
-def _random_sources(config: BenchConfig, rows: int) -> list[list[int]]:
+def _random_sources(config: BenchConfig, length: int, rows: int) -> list[list[int]]:
     dice = random.Random(config.seed)
-    return [[*(dice.randrange(3, rows) for _ in range(config.source_length - 1)), 1] for _ in range(config.repeats)]
+    return [[*(dice.randrange(3, rows) for _ in range(length - 1)), 1] for _ in range(config.repeats)]
 
 
 def _parameters(module: Any) -> int:
@@ -158,15 +163,21 @@ class Backends:
     notes: dict[str, str] = field(default_factory=dict)
     missing: dict[str, tuple[str, str]] = field(default_factory=dict)
 
+    @property
+    def kernels(self) -> dict[str, Any] | None:
+        """Return the kinds of product of the large model's engines, None where they have none to choose."""
+        engines = [backend.engine for backend in self.built.values() if isinstance(backend, EngineBackend)]
+        return next((asdict(e.weights.kernels) for e in engines if isinstance(e, FusedEngine | GraphEngine)), None)
 
-def build_backends(config: BenchConfig, subject: Subject, device: torch.device) -> Backends:
+
+def build_backends(config: BenchConfig, workload: Workload, device: torch.device) -> Backends:
     """Build what was asked for. A builder that fails becomes a missing row."""
     made = Backends()
-    conversions = Conversions(subject.large, subject.start)
+    conversions = Conversions(workload.large, workload.start)
 
     def enter(name: str, kind: str, build: Callable[[], Backend], precision: str = config.dtype) -> None:
         made.kinds[name], made.precisions[name] = kind, precision
-        short = _lacking(_ROOM.get(name, _ROOM_ENGINE if kind == "engine" else 0.0) * subject.model_bytes, device)
+        short = _lacking(_ROOM.get(name, _ROOM_ENGINE if kind == "engine" else 0.0) * workload.model_bytes, device)
         if short is not None:
             made.missing[name] = (SKIPPED, short)
             return
@@ -177,9 +188,9 @@ def build_backends(config: BenchConfig, subject: Subject, device: torch.device) 
 
     try:
         for name in config.engines:
-            enter(name, "engine", partial(_engine, name, subject.large, config, subject))
+            enter(name, "engine", partial(_engine, name, workload.large, config, workload))
         for name in config.peers:
-            reason = _not_possible(name, subject)
+            reason = _not_possible(name, workload)
             if reason is not None:
                 made.kinds[name], made.precisions[name], made.missing[name] = "peer", config.dtype, reason
             elif name.startswith("ctranslate2"):
@@ -187,10 +198,10 @@ def build_backends(config: BenchConfig, subject: Subject, device: torch.device) 
                 build = partial(conversions.backend, compute, device, config.threads)
                 enter(name, "peer", build, "int8" if compute == "int8" else config.dtype)
             else:
-                enter(name, "peer", partial(_library, name, config, subject))
-        if subject.small is not None:
+                enter(name, "peer", partial(_library, name, config, workload))
+        if workload.small is not None:
             for name in config.engines:
-                enter(f"{name}{SMALL}", "small", partial(_engine, name, subject.small, config, subject))
+                enter(f"{name}{SMALL}", "small", partial(_engine, name, workload.small, config, workload))
     finally:
         conversions.close()
     for name, backend in made.built.items():
@@ -199,30 +210,33 @@ def build_backends(config: BenchConfig, subject: Subject, device: torch.device) 
     return made
 
 
-def _engine(name: str, module: torch.nn.Module, config: BenchConfig, subject: Subject) -> Backend:
+def _engine(name: str, module: torch.nn.Module, config: BenchConfig, workload: Workload) -> Backend:
     # No id is -1, so the end token ends nothing.
-    engine = build_engine(name, module, dtype=config.dtype, eos=-1, vocabulary=subject.vocabulary)
-    return EngineBackend(engine, subject.start, subject.vocabulary)
+    engine = build_engine(name, module, dtype=config.dtype, eos=-1, vocabulary=workload.vocabulary)
+    return EngineBackend(engine, workload.start, workload.vocabulary)
 
 
-def _library(name: str, config: BenchConfig, subject: Subject) -> Backend:
+def _library(name: str, config: BenchConfig, workload: Workload) -> Backend:
     drafted = config.assistant_tokens
     return LibraryBackend(
-        subject.large,
-        subject.start,
+        workload.large,
+        workload.start,
         static=name == "generate-static",
-        assistant=prepare_assistant(subject.small, drafted) if name == "assisted" else None,
+        compiled=name == "generate-compiled",
+        assistant=prepare_assistant(workload.small, drafted) if name == "assisted" else None,
         lookup=drafted if name == "prompt-lookup" else None,
     )
 
 
-def _not_possible(name: str, subject: Subject) -> tuple[str, str] | None:
+def _not_possible(name: str, workload: Workload) -> tuple[str, str] | None:
     if name.startswith("ctranslate2") and not ctranslate_installed():
         return ABSENT, CTRANSLATE_ABSENT
-    random_weights = subject.details["is"] == "shape"
+    random_weights = workload.details["is"] == "shape"
+    if name == "generate-compiled" and workload.large.device.type != "cuda":
+        return SKIPPED, "the library compiles on a GPU only"
     if name in ("assisted", "prompt-lookup") and random_weights:
         return SKIPPED, _MEANINGLESS
-    if name == "assisted" and subject.small is None:
+    if name == "assisted" and workload.small is None:
         return SKIPPED, "the library's early exit does not work with T5"
     return None
 

@@ -1,5 +1,4 @@
-"""`bild claims FOLDER` (or `python -m bild.claims`): what the finished points of a results folder show, refute or leave
-open at a margin, and what would decide it.
+"""`bild claims FOLDER` (or `python -m bild.claims`): judge every point: shown, refuted, or what would decide it.
 
     bild claims results/xsum
     bild claims results/xsum --margin 1

@@ -4,7 +4,7 @@ figure and the verdicts.
 Quality is that of all examples, by a decision tree; speed that of the few that are decoded live.
 
     bild demo timed=200
-    bild demo 'points=[{method: vanilla}, {fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'
+    bild demo 'points=[{fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'
 """
 
 from __future__ import annotations

@@ -65,18 +65,9 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         raise BildError(
             "There is nothing to measure: " + "; ".join(f"{name}: {why}" for name, (_, why) in made.missing.items())
         )
-    plan = TimingPlan(
-        workload.sources,
-        config.tokens,
-        config.widths,
-        config.cached,
-        config.repeats,
-        config.warmup,
-        config.seed,
-        workload.long_sources,
-        frozenset((*config.engines, *_LONG_PEERS)),
+    measured = InterleavedRun(made.built, {"read": read, "multiply": multiply}, _plan(config, workload)).run(
+        workload.name
     )
-    measured = InterleavedRun(made.built, {"read": read, "multiply": multiply}, plan).run(workload.name)
     rates = _rates(first, measured.rates, read, multiply)
 
     rooflines = {width: _verification_roofline(config, decoder, width, rates) for width in config.widths}
@@ -105,6 +96,21 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         overhead=_overhead(rows),
         repeats=measured.repeats,
         interrupted=measured.interrupted,
+    )
+
+
+def _plan(config: BenchConfig, workload: Workload) -> TimingPlan:
+    """Return what is timed, in which lengths and how often."""
+    return TimingPlan(
+        workload.sources,
+        config.tokens,
+        config.widths,
+        config.cached,
+        config.repeats,
+        config.warmup,
+        config.seed,
+        workload.long_sources,
+        frozenset((*config.engines, *_LONG_PEERS)),
     )
 
 

@@ -41,7 +41,7 @@ VERBS = {
         "bild.sweep.__main__", "bild.sweep.config.SweepConfig", "price every threshold, and measure the front live"
     ),
     "report": Verb("bild.report.__main__", None, "figures, tables and one page from a results folder"),
-    "claims": Verb("bild.claims", None, "what the points of a results folder show, refute or leave open at a margin"),
+    "claims": Verb("bild.claims", None, "judge every point: shown, refuted or undecided at a margin"),
     "bench": Verb("bild.bench.__main__", "bild.bench.config.BenchConfig", "every engine against the machine's limit"),
     "train": Verb("bild.train", "bild.training.config.TrainConfig", "fine-tune a checkpoint, or train from scratch"),
     "align": Verb("bild.align", "bild.training.config.AlignConfig", "teach the small model what the large one writes"),

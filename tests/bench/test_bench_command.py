@@ -171,7 +171,7 @@ def test_a_result_that_is_none_is_refused(tmp_path: Path, finished: tuple[Finish
     for changed, sentence in (
         (plain | {"schema": 99}, "schema must be 2, but it is 99"),
         (plain | {"rows": 3}, "the field rows must be an object"),
-        ({}, "is missing"),
+        ({}, "schema must be 2, but it is 'missing'"),
     ):
         path.write_text(json.dumps(changed))
         with pytest.raises(BildError, match=sentence):
@@ -295,7 +295,8 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path: Path, monkeypatch: pytest.Mon
 
     decode = LibraryBackend.decode
     monkeypatch.setattr(LibraryBackend, "decode", once)
-    done = call("bild.bench.__main__", *TINY, f"out={tmp_path}", "engine=[hf]", "peers=[generate]", cwd=tmp_path)
+    options = (f"out={tmp_path}", "engine=[hf]", "peers=[generate]", "long_sources=[]")
+    done = call("bild.bench.__main__", *TINY, *options, cwd=tmp_path)
     assert done.code == 130
     assert "stopped after 1 whole repeats; what was measured is in" in done.err
     result = read_bench(tmp_path / "t5-small-fp32-cpu-partial.json")
@@ -367,7 +368,8 @@ def test_the_embedded_pair_with_an_assistant(tmp_path: Path) -> None:
         (
             "engin=hf",
             "engin is not an option (did you mean engine?): there are shape, model, engine, peers, dtype, device, "
-            "threads, widths, source_length, tokens, cached, repeats, warmup, assistant_tokens, seed, out.",
+            "threads, widths, source_length, long_sources, tokens, cached, repeats, warmup, assistant_tokens, seed, "
+            "out.",
         ),
     ],
 )

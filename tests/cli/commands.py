@@ -38,7 +38,8 @@ class Finished:
         """The one sentence that the command ended in, without a traceback and without output."""
         assert self.code == 2, self
         assert self.out == ""
-        lines = [line for line in self.err.splitlines() if not line.startswith("warning: The machine is busy")]
+        told = ("warning: The machine is busy", "running on ")
+        lines = [line for line in self.err.splitlines() if not line.startswith(told)]
         assert len(lines) == 1, self.err
         assert lines[0].startswith("error: ")
         assert lines[0].endswith(".")

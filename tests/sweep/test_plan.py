@@ -29,7 +29,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(sizes, "_PROBE_SECONDS", 0.0)
-    monkeypatch.setattr(rates, "_LONG_ENOUGH_NS", 0)
+    monkeypatch.setattr(rates, "_LONG_ENOUGH_NS", {"cpu": 0})
 
 
 @pytest.mark.spread(1)

@@ -22,6 +22,7 @@ OPTIONS = (
     "measure.warmup=0",
     "measure.draws=100",
     "measure.library=0",
+    "measure.sessions=1",
     "sweep.methods=[bild,cascade,oracle]",
     "sweep.rules=[paper]",
     "sweep.fb=[0.5]",
@@ -106,7 +107,7 @@ def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str]) -> 
 @pytest.mark.slow
 def test_a_found_point_is_told_with_the_command_that_runs_it(swept: tuple[Path, str]) -> None:
     cwd, _ = swept
-    methods = ["sweep.methods=[cascade]", "sweep.find=speedup", "sweep.margin=100"]
+    methods = ["sweep.methods=[cascade]", "sweep.find=speedup", "sweep.margin=100", "sweep.confirm=false"]
     options = [o for o in OPTIONS if not o.startswith(("sweep.methods", "sweep.rb"))]
     done = call("bild.sweep.__main__", *options, *methods, cwd=cwd)
     assert done.code == 0, done.err

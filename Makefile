@@ -8,7 +8,8 @@ RB ?=
 BENCH ?= model=embedded shape=t5-small
 ARGS ?=
 OUT ?= $(ROOT)report
-EXAMPLES ?= 60
+EXAMPLES ?= 240
+TIMED ?= 40
 
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -78,7 +79,7 @@ EXAMPLE_GRID = 'sweep.fb=[0.1,0.2,0.3,0.4,0.6,0.8]' 'sweep.rb=[1,2,3,4,6,inf]' '
 example: $(READY)  ## make results/example anew: a small sweep of the embedded task, for a fresh clone to show
 	@rm -rf $(ROOT)results/example
 	@cd $(ROOT) && $(PY) -m bild.sweep task=embedded model=embedded-aligned task.samples=$(EXAMPLES) sweep=quick $(EXAMPLE_GRID) sweep.front=6 \
-		measure.library=8 results=results/example $(ARGS)
+		sweep.least=$(TIMED) sweep.minutes=0 measure.library=16 results=results/example $(ARGS)
 	@find $(ROOT)results/example -name '*.lock' -delete
 	@du -sh $(ROOT)results/example
 

@@ -129,13 +129,10 @@ class SettledTexts:
 def joined(record: Record, exact: Quality) -> Record:
     """Return the record of a point that was timed on some examples with its quality over all of them.
 
-    The score of all moves with the speedup of some by their share of the examples.
+    The difference over all moves with the speedup of some by their share of the examples.
     """
-    joint = record.joint
-    if joint is not None:
+    joint, differences = record.joint, exact.difference
+    if joint is not None and differences is not None:
         share = record.latency.examples / exact.examples
-        score = exact.scores[exact.headline]
-        timed = record.headline
-        shrink = (score.high - score.low) / (timed.high - timed.low) if timed.high > timed.low else share**0.5
-        joint = Joint(joint.speedup_sd, joint.quality_sd * shrink, joint.correlation * share**0.5)
+        joint = Joint(joint.speedup_sd, differences[exact.headline].sd, joint.correlation * share**0.5)
     return dataclasses.replace(record, quality=exact, joint=joint)

@@ -2,7 +2,8 @@
 
 The killed process comes from `tests.zygote`. It dies at the n-th call that changes something in its folder, which an
 audit hook counts, or where a file would grow beyond a size, which a limit of the system turns into a signal in the
-middle of the write, whichever library writes. Every third call and size are tried; with KILLS=all in the environment, all.
+middle of the write, whichever library writes. Every third call and size are tried; with KILLS=all in the environment, all
+of them.
 """
 
 from __future__ import annotations

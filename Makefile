@@ -56,7 +56,7 @@ PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 check: $(READY)  ## ruff, mypy and the quick tests: minutes, for every day
 	@$(LINT) && $(PYTEST) -m 'not slow' $(ARGS)
 
-test: $(READY)  ## ruff, mypy and all tests
+test: $(READY)  ## ruff, mypy and all tests (CASES=all: each in every case)
 	@$(LINT) && $(PYTEST) $(ARGS)
 
 sweep: $(READY)  ## a whole grid of thresholds, its front measured live: make sweep TASK=xsum ARGS=sweep=fine (resumes; plan=only)

@@ -1,12 +1,15 @@
-"""Two lanes: `make check` takes a few cases and examples of each test, `make test` takes them all."""
+"""Three lanes: `make check` takes a few cases and examples of each test, `make test` more, and CASES=all every one."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from hypothesis import settings
 
 _GOLDEN = (5**0.5 - 1) / 2
 _quick = False
+_ALL = os.environ.get("CASES") == "all"
 
 
 def choose_lane(config: pytest.Config) -> None:
@@ -19,20 +22,30 @@ def choose_lane(config: pytest.Config) -> None:
 
 
 def many(examples: int) -> settings:
-    """Settings of a property, the same examples every time: so many of them, or in the quick lane a quarter."""
-    return settings(derandomize=True, deadline=None, database=None, max_examples=examples // 4 if _quick else examples)
+    """Settings of a property, the same examples every time: a quarter of so many, a half, or all of them."""
+    share = 4 if _quick else 1 if _ALL else 2
+    return settings(derandomize=True, deadline=None, database=None, max_examples=examples // share)
 
 
 def spread(items: list[pytest.Item]) -> None:
-    """Mark as slow all cases of a test that says `spread(n)` but n of them, from all over its parameters."""
+    """Keep of a test that says `spread(n)` three times n cases, from all over its parameters, and n in the quick lane.
+
+    The others of the quick lane are marked as slow.
+    """
     tests: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("spread") is not None:
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out: set[pytest.Item] = set()
     for cases in tests.values():
-        kept = places(len(cases), next(cases[0].iter_markers("spread")).args[0])
-        for case in (case for place, case in enumerate(cases) if place not in kept):
-            case.add_marker("slow")
+        quick = next(cases[0].iter_markers("spread")).args[0]
+        few, more = places(len(cases), quick), places(len(cases), len(cases) if _ALL else 3 * quick)
+        for place, case in enumerate(cases):
+            if place not in few:
+                case.add_marker("slow")
+            if place not in more:
+                left_out.add(case)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def places(cases: int, kept: int) -> set[int]:

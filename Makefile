@@ -80,7 +80,7 @@ example: $(READY)  ## make results/example anew: a small sweep of the embedded t
 	@rm -rf $(ROOT)results/example
 	@cd $(ROOT) && $(PY) -m bild.sweep task=embedded model=embedded-aligned task.samples=$(EXAMPLES) sweep=quick $(EXAMPLE_GRID) sweep.front=6 \
 		sweep.least=$(TIMED) sweep.minutes=0 measure.library=16 results=results/example $(ARGS)
-	@find $(ROOT)results/example -name '*.lock' -delete
+	@find $(ROOT)results/example \( -name '*.lock' -o -name stages.jsonl \) -delete
 	@du -sh $(ROOT)results/example
 
 browser:  ## install the Chromium that the page's tests drive, where there is none (Debian, as root)

@@ -22,13 +22,13 @@ def choose_lane(config: pytest.Config) -> None:
 
 
 def many(examples: int) -> settings:
-    """Settings of a property, the same examples every time: a quarter of so many, a half, or all of them."""
-    share = 4 if _quick else 1 if _ALL else 2
+    """Settings of a property, the same examples every time: a quarter of so many, or all of them."""
+    share = 1 if _ALL else 4
     return settings(derandomize=True, deadline=None, database=None, max_examples=examples // share)
 
 
 def spread(items: list[pytest.Item]) -> None:
-    """Keep of a test that says `spread(n)` three times n cases, from all over its parameters, and n in the quick lane.
+    """Keep of a test that says `spread(n)` twice n cases, from all over its parameters, and n in the quick lane.
 
     The others of the quick lane are marked as slow.
     """
@@ -39,7 +39,7 @@ def spread(items: list[pytest.Item]) -> None:
     left_out: set[pytest.Item] = set()
     for cases in tests.values():
         quick = next(cases[0].iter_markers("spread")).args[0]
-        few, more = places(len(cases), quick), places(len(cases), len(cases) if _ALL else 3 * quick)
+        few, more = places(len(cases), quick), places(len(cases), len(cases) if _ALL else 2 * quick)
         for place, case in enumerate(cases):
             if place not in few:
                 case.add_marker("slow")

@@ -160,8 +160,8 @@ def test_everything_is_shown_on_one_line(embedded_pair: Pair) -> None:
     output = bild.generate(embedded_pair, SENTENCE, max_length=4)
     assert re.fullmatch(r"Output\('.*': 4 tokens, \d by the small model, \d+\.\d ms\)", repr(output))
     tree = bild.open_tree("results/example/embedded/embedded-aligned/tree")
-    assert repr(tree) == f"Tree({tree.path}: 60 examples)"
-    assert re.fullmatch(r"Replay\(.*0\.2.*4.* on 60 examples\)", repr(tree.replay(fb=0.2, rb=4, max_draft=24)))
+    assert repr(tree) == f"Tree({tree.path}: 240 examples)"
+    assert re.fullmatch(r"Replay\(.*0\.2.*4.* on 240 examples\)", repr(tree.replay(fb=0.2, rb=4, max_draft=24)))
 
 
 # --- pairs by name

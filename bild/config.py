@@ -227,7 +227,6 @@ class MeasureConfig:
 
     warmup: int = 3
     library: int = 32
-    draws: int = 1000
     confidence: float = 0.95
     seed: int = 0
     sessions: int = 1
@@ -240,7 +239,6 @@ class MeasureConfig:
     def __post_init__(self) -> None:
         at_least("measure.warmup", self.warmup, 0)
         at_least("measure.library", self.library, -1)
-        at_least("measure.draws", self.draws, 100)
         at_least("measure.sessions", self.sessions, 1)
         at_least("measure.calm_minutes", self.calm_minutes, 0)
         at_least("measure.margin", self.margin, 0)

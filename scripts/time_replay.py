@@ -19,7 +19,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.tree import Tree
 from bild.tree.family import Setting, group
 from bild.tree.frontier import Growing
-from bild.tree.nodes import Table
+from bild.tree.nodes import NodeTable
 from bild.tree.tree import TreeExample
 
 START, EOS = 0, 1
@@ -27,9 +27,9 @@ FB = [0.025 * i for i in range(40)]
 RB = [0.25 + 0.375 * i for i in range(25)]
 
 
-def tree_of(seed: int, length: int, points: list[Setting]) -> Table:
+def tree_of(seed: int, length: int, points: list[Setting]) -> NodeTable:
     """One example's tree, its texts of `length` tokens."""
-    table = Table(START)
+    table = NodeTable(START)
     growing = Growing(table, group(points), eos=EOS, max_length=length + 1)
     small, large = growing.wants_small()
     while small or large:

@@ -163,7 +163,7 @@ def _base() -> Record:
         method=made_method("bild", 10),
         threshold=Threshold(0.6, 2.0),
         engine=Engine("fused", "fp32", "cuda", 1),
-        intervals=Intervals(0.95, 1000, 0),
+        intervals=Intervals(0.95),
         quality=Quality(
             "bleu",
             {"bleu": Score(39.61, 38.70, 40.55, SIGNATURE)},

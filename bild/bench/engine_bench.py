@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import torch
 
 from bild.bench.config import BenchConfig
-from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
+from bild.bench.roofline import Decoder, MatmulProbe, PassWork, ReadProbe, roofline_ms
 from bild.bench.timing import InterleavedRun, Measured, TimingPlan, by_source, decode_overhead, ms_of
 from bild.bench.workload import SMALL, Backends, Workload, build_backends, make_workload
 from bild.engines import DTYPES, common_prefix, t5
@@ -26,12 +26,12 @@ from bild.results.bench import (
     FAILED,
     MEASURED,
     SKIPPED,
-    Agreement,
+    BackendRow,
     BenchResult,
     Overhead,
     Rates,
     Roofline,
-    Row,
+    SameTokens,
     Spread,
     Verification,
 )
@@ -123,7 +123,7 @@ def _timings(probe: Callable[[], float]) -> list[float]:
     return found
 
 
-def _overhead(rows: dict[str, Row]) -> Overhead:
+def _overhead(rows: dict[str, BackendRow]) -> Overhead:
     """Return the Python of a round beside the passes of the fastest engine; a shape drafts for itself."""
     timed = {
         name: row.ms_per_token.median
@@ -153,7 +153,7 @@ def _rates(
     )
 
 
-def _token_work(config: BenchConfig, decoder: Decoder, precision: str) -> Work:
+def _token_work(config: BenchConfig, decoder: Decoder, precision: str) -> PassWork:
     """Return the average work of one timed step: after the first token, the cache holds 1 to `tokens` positions."""
     cached = (config.tokens + 1) / 2
     return decoder.work(1, config.source_length, cached, weights=precision, states=config.dtype)
@@ -168,7 +168,7 @@ def _verification_roofline(config: BenchConfig, decoder: Decoder, width: int, ra
     return _roofline(decoder.work(width, source, config.cached, weights=config.dtype, states=config.dtype), rates)
 
 
-def _roofline(work: Work, rates: Rates) -> Roofline:
+def _roofline(work: PassWork, rates: Rates) -> Roofline:
     ms, bound = roofline_ms(work, rates.gb_per_s, rates.gflop_per_s)
     return Roofline(work.bytes, work.flops, ms, bound)
 
@@ -202,21 +202,21 @@ class RowInputs:
     """The roofline of a step by the precision of the weights."""
 
 
-def make_rows(inputs: RowInputs) -> dict[str, Row]:
+def make_rows(inputs: RowInputs) -> dict[str, BackendRow]:
     """Return a row for every engine and peer that was asked for, measured or not."""
     return {name: _row(inputs, name) for name in inputs.made.kinds}
 
 
-def _row(inputs: RowInputs, name: str) -> Row:
+def _row(inputs: RowInputs, name: str) -> BackendRow:
     made, measured = inputs.made, inputs.measured
     kind, precision = made.kinds[name], made.precisions[name]
     if name in made.missing:
         status, why = made.missing[name]
-        return Row(kind, status, why, precision)
+        return BackendRow(kind, status, why, precision)
     decodes = measured.decodes.get(name, {})
     if name in measured.failures or not decodes:
         why = measured.failures.get(name, "stopped before its first repeat")
-        return Row(kind, FAILED if name in measured.failures else SKIPPED, why, precision)
+        return BackendRow(kind, FAILED if name in measured.failures else SKIPPED, why, precision)
     ms = {repeat: ms_of(timed) for repeat, timed in decodes.items()}
     median = Spread.of(ms.values())
     own = kind != "small"  # the roofline is the large model's
@@ -225,7 +225,7 @@ def _row(inputs: RowInputs, name: str) -> Row:
     speedups = [baseline[repeat] / value for repeat, value in ms.items() if repeat in baseline]
     told = [made.notes[name]] if name in made.notes else []
     told += [f"width {width}: {why}" for width, why in measured.verification_failures.get(name, {}).items()]
-    return Row(
+    return BackendRow(
         kind=kind,
         status=MEASURED,
         note="; ".join(told) or None,
@@ -261,7 +261,7 @@ def _verification(
     return found
 
 
-def _agreement(inputs: RowInputs, name: str) -> Agreement | None:
+def _agreement(inputs: RowInputs, name: str) -> SameTokens | None:
     """Compare the tokens with those of `generate`, or of the first engine where it was not measured."""
     decodes = inputs.measured.decodes
     reference = BASELINE if BASELINE in decodes else next(iter(decodes))
@@ -271,14 +271,14 @@ def _agreement(inputs: RowInputs, name: str) -> Agreement | None:
     pairs = [(repeat, decodes[reference][repeat].tokens, decodes[name][repeat].tokens) for repeat in common]
     parted = [(repeat, a, b) for repeat, a, b in pairs if a != b]
     if not parted:
-        return Agreement(reference, len(pairs), len(pairs))
+        return SameTokens(reference, len(pairs), len(pairs))
     repeat, a, b = parted[0]
     at = common_prefix(a, b)
     gap = None
     if at < min(len(a), len(b)):
         sources = inputs.workload.sources
         gap = _gap(inputs.workload, sources[repeat % len(sources)], a[:at], a[at], b[at])
-    return Agreement(reference, len(pairs) - len(parted), len(pairs), at, gap)
+    return SameTokens(reference, len(pairs) - len(parted), len(pairs), at, gap)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
-class Work:
+class PassWork:
     """One pass of a decoder over new positions."""
 
     bytes: int
@@ -66,7 +66,7 @@ class Decoder:
         layer = 6 * self.width * self.inner + (self.matrices_in + 1) * self.width * self.feed_forward
         return self.layers * layer + self.head
 
-    def work(self, width: int, source: int, cached: float, *, weights: str, states: str) -> Work:
+    def work(self, width: int, source: int, cached: float, *, weights: str, states: str) -> PassWork:
         """Return the work of a pass over `width` new positions behind `cached` ones, on a source of `source` positions.
 
         `weights` and `states` (keys, values, embeddings) name their dtypes. Every new position sees all before it and
@@ -78,10 +78,10 @@ class Decoder:
             read += self.layers * self.width * self.feed_forward * (ELEMENT_BYTES["fp32"] - ELEMENT_BYTES["fp16"])
         read += (memory + width * self.width) * ELEMENT_BYTES[states]
         seen = source + cached + (width + 1) / 2
-        return Work(read, round(width * (2 * self.matrices + 4 * self.layers * self.inner * seen)))
+        return PassWork(read, round(width * (2 * self.matrices + 4 * self.layers * self.inner * seen)))
 
 
-def roofline_ms(work: Work, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:
+def roofline_ms(work: PassWork, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:
     """Return the longer of reading and multiplying, in ms, and which it is ("read" or "multiply")."""
     reading, multiplying = work.bytes / gb_per_s / 1e6, work.flops / gflop_per_s / 1e6
     return (reading, "read") if reading >= multiplying else (multiplying, "multiply")

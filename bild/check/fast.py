@@ -17,7 +17,7 @@ from bild.measure.gpu import watch
 from bild.models.checkpoint import free_memory
 from bild.models.memory import CONTEXT, free_bytes, module_bytes
 from bild.models.shapes import model_config, random_model
-from bild.results.bench import FAILED, MEASURED, BenchResult, Row
+from bild.results.bench import FAILED, MEASURED, BackendRow, BenchResult
 from bild.results.check import OK, SKIPPED, SLOW, WRONG, Checked
 
 _WIDTHS = (1, 12)
@@ -128,7 +128,7 @@ def _judged(result: BenchResult, what: str, scale: Scale) -> Iterator[Checked]:
         yield Checked("bench", f"{what}: {name}", SLOW if slow else OK, seen, figures)
 
 
-def _slow(result: BenchResult, graph: Row) -> bool:
+def _slow(result: BenchResult, graph: BackendRow) -> bool:
     """Tell whether graph is far from the roofline, or near to the library's modules."""
     hf = result.rows.get("hf")
     assert graph.ms_per_token is not None

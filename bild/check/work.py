@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -61,7 +62,7 @@ def tree(scale: Scale) -> Iterator[Checked]:
     task = TaskConfig(samples=max(4, scale.samples), target_limit=16)
     data, points = load_task(task), [(MethodConfig("bild"), ThresholdConfig(fb, 2.0)) for fb in (0.3, 0.6)]
     sizes: list[int] = []
-    real: Any = Wave.run
+    real = Wave.run
 
     def short(wave: Any) -> None:
         sizes.append(len(wave.trees))
@@ -71,11 +72,8 @@ def tree(scale: Scale) -> Iterator[Checked]:
 
     with tempfile.TemporaryDirectory(prefix="bild-check-") as folder:
         whole = grow(Path(folder, "whole"), pair, task, data, points, engine="graph")
-        setattr(Wave, "run", short)  # noqa: B010
-        try:
+        with patch.object(Wave, "run", short):
             halved = grow(Path(folder, "halved"), pair, task, data, points, engine="graph")
-        finally:
-            setattr(Wave, "run", real)  # noqa: B010
         same = [r.tokens for r in halved.replay_grid(points)] == [r.tokens for r in whole.replay_grid(points)]
     good = same and len(sizes) > 2
     seen = f"passes over {', '.join(map(str, sizes))} examples; {'the same' if same else 'OTHER'} texts as in one pass"

@@ -1,6 +1,6 @@
 """The policies: pure generators that ask for drafts and verdicts. No torch, no Hydra, no I/O."""
 
-from bild.decoding.actions import Draft, Drafted, Verdict, Verify, Write, Written
+from bild.decoding.actions import Draft, Drafted, Verified, Verify, Write, Written
 from bild.decoding.adaptive_draft import DraftCosts
 from bild.decoding.early_exit import ExitRule, adaptive
 from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
@@ -20,7 +20,7 @@ __all__ = [
     "Round",
     "Rules",
     "ThresholdConfig",
-    "Verdict",
+    "Verified",
     "Verify",
     "Write",
     "Written",

@@ -70,7 +70,7 @@ class Verify(NamedTuple):
     """Also tell the ranks of the tokens, which costs a look at every probability."""
 
 
-class Verdict(NamedTuple):
+class Verified(NamedTuple):
     """The large model's own greedy choice at each of the n drafted positions and at the one after them."""
 
     choice: list[int]
@@ -85,4 +85,4 @@ class Verdict(NamedTuple):
 
 
 Ask = Draft | Verify | Write
-Tell = Drafted | Verdict | Written
+Tell = Drafted | Verified | Written

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bild.decoding.actions import Ask, Author, Draft, Drafted, Verdict, Verify
+from bild.decoding.actions import Ask, Author, Draft, Drafted, Verified, Verify
 from bild.decoding.adaptive_draft import Tally
 from bild.decoding.rules import Rules
 
@@ -49,7 +49,7 @@ class Decoded:
     """CALM only: the decoder's layers."""
 
 
-# What is sent depends on what was yielded (Drafted for Draft, Verdict for Verify), which the type cannot say.
+# What is sent depends on what was yielded (Drafted for Draft, Verified for Verify), which the type cannot say.
 Policy = Generator[Ask, Any, Decoded]
 
 
@@ -75,7 +75,7 @@ def big_little(rules: Rules, *, start: int, eos: int, max_length: int) -> Policy
             origins += ["small"] * len(drafted)
             rounds.append(Round(at, drafted, probs, stop, [], len(drafted), None, False))
             break
-        verdict: Verdict = yield Verify(y, drafted, ranks)
+        verdict: Verified = yield Verify(y, drafted, ranks)
         kept = rules.kept(drafted, verdict, probs)
         rollback = kept < len(drafted)
         y += drafted[:kept]

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bild.decoding.actions import Verdict
+from bild.decoding.actions import Verified
 from bild.decoding.adaptive_draft import Pace
 
 Score = Callable[[float, float, float, int], float]
@@ -136,7 +136,7 @@ class Rules:
         """Return whether the large model takes a token back, if nothing before it is taken back."""
         return self.rejection(same, q, choice_nll, token_nll, rank) > self.threshold
 
-    def kept(self, tokens: Sequence[int], verdict: Verdict, probs: Sequence[float]) -> int:
+    def kept(self, tokens: Sequence[int], verdict: Verified, probs: Sequence[float]) -> int:
         """Return how many of the drafted tokens stand; the large model's choice replaces the first that does not.
 
         `probs` are the small model's probabilities of the tokens.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bild.engines import t5
-from bild.engines.base import DTYPES, Engine, Plan, Summary, common_prefix
+from bild.engines.base import DTYPES, Engine, PassPlan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
 from bild.engines.fused import FusedEngine
@@ -21,7 +21,7 @@ __all__ = [
     "Engine",
     "FusedEngine",
     "HfEngine",
-    "Plan",
+    "PassPlan",
     "Summary",
     "build_engine",
     "build_exit_engines",

@@ -87,7 +87,7 @@ def stop_of(token: int, prob: float, drafted: int, limit: int, stop_below: float
     return "limit" if drafted == limit else None
 
 
-class Plan(NamedTuple):
+class PassPlan(NamedTuple):
     """All that a run will ask of an engine: see `Engine.prepare`."""
 
     positions: int
@@ -114,7 +114,7 @@ class Engine(ABC):
     captured: int = 0
     """Programs that it, or the engine beside it, has captured in all."""
 
-    def prepare(self, plan: Plan) -> None:  # noqa: B027
+    def prepare(self, plan: PassPlan) -> None:  # noqa: B027
         """Compile, capture and allocate all that a run of this plan needs, between two texts, before any clock runs.
 
         What was not foreseen is made when it is met. Nothing to do for an engine that makes nothing in advance.

@@ -22,7 +22,7 @@ from bild.engines.fused import FusedEngine
 from bild.errors import BildError
 
 
-class Written(NamedTuple):
+class CalmToken(NamedTuple):
     """One token, its -ln p by the layer that it was written from, and how many layers that took."""
 
     token: int
@@ -67,7 +67,7 @@ class CalmEngine(Engine):
     @torch.inference_mode()
     def write(
         self, tokens: Sequence[int], thresholds: Sequence[float], confidence: str, first_exit: int
-    ) -> tuple[list[Written], str]:
+    ) -> tuple[list[CalmToken], str]:
         """Write on greedily after `tokens`, at most a token for each of `thresholds`.
 
         A token is written from the first layer, `first_exit` at the least, whose confidence ("state" or "softmax") is
@@ -79,7 +79,7 @@ class CalmEngine(Engine):
             self.step(tokens[:-1])
         write = self._by_state if confidence == "state" else self._by_softmax
         token, stop = tokens[-1], "limit"
-        written: list[Written] = []
+        written: list[CalmToken] = []
         for threshold in thresholds:
             self._reserve(1)
             written.append(write(token, threshold, first_exit))
@@ -99,7 +99,7 @@ class CalmEngine(Engine):
                 f"{self.layers} decoder layers: lower it, or take a deeper model."
             )
 
-    def _by_state(self, token: int, threshold: float, first_exit: int) -> Written:
+    def _by_state(self, token: int, threshold: float, first_exit: int) -> CalmToken:
         """Write the token after `token`, by the cosine similarity of consecutive states."""
         x = self.engine.embed([token])
         used = first_exit - 1 if threshold < 1.0 else self.layers
@@ -114,19 +114,19 @@ class CalmEngine(Engine):
                 self._leave(x)
                 break
         choice, nll, *_ = summarise(self.engine.logits(x), [token])
-        return Written(choice[0], nll[0], used)
+        return CalmToken(choice[0], nll[0], used)
 
-    def _by_softmax(self, token: int, threshold: float, first_exit: int) -> Written:
+    def _by_softmax(self, token: int, threshold: float, first_exit: int) -> CalmToken:
         """Write the token after `token`, by the lead of the likeliest one over the next."""
         used = first_exit if threshold < 1.0 else self.layers
         x = self._run(self.engine.embed([token]), 0, used)
         while True:
             choice, nll, lead = _lead(self.engine.logits(x)[0])
             if used == self.layers:
-                return Written(choice, nll, used)
+                return CalmToken(choice, nll, used)
             if lead >= threshold:
                 self._leave(x)
-                return Written(choice, nll, used)
+                return CalmToken(choice, nll, used)
             x = self._run(x, used, used + 1)
             used += 1
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from bild.engines.base import Engine, Plan, Summary, check_rewind, common_prefix, summarise
+from bild.engines.base import Engine, PassPlan, Summary, check_rewind, common_prefix, summarise
 from bild.engines.fused import FusedEngine
 
 View = Literal["exit", "full"]
@@ -38,7 +38,7 @@ class SharedLayers(ABC):
         self._whole = False
         """True where the engine was stepped as a whole since the source was encoded."""
 
-    def prepare(self, view: View, plan: Plan) -> None:
+    def prepare(self, view: View, plan: PassPlan) -> None:
         """See `Engine.prepare`."""
         self.engine.prepare(plan)
 
@@ -137,7 +137,7 @@ class ViewEngine(Engine):
         """See `Engine`."""
         return self.shared.engine.captured
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: PassPlan) -> None:
         """See `Engine.prepare`."""
         self.shared.prepare(self.view, plan)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Engine, Plan, Summary, summarise
+from bild.engines.base import Engine, PassPlan, Summary, summarise
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.t5_host import HostDecoder
 
@@ -76,7 +76,7 @@ class FusedEngine(Engine):
         bias = t5.position_bias(self.weights.decoder_bias, capacity, shape, bidirectional=False)
         self.bias = bias.to(self.dtype)
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: PassPlan) -> None:
         """See `Engine.prepare`."""
         if plan.positions > self.cache.shape[3]:
             self._allocate(plan.positions)

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 
 from bild.engines import t5
-from bild.engines.base import Engine, Plan, Summary, check_finite, stop_of
+from bild.engines.base import Engine, PassPlan, Summary, check_finite, stop_of
 from bild.engines.graph_pool import GraphPool, Landing, Program
-from bild.engines.graph_programs import WIDTHS, GraphPrograms, Source
+from bild.engines.graph_programs import WIDTHS, GraphPrograms, SourceBuffers
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.errors import BildError
 
@@ -39,7 +39,7 @@ class GraphEngine(GraphPrograms, Engine):
     """The host's side: it sends tokens, launches programs and reads what they put out."""
 
     name = "graph"
-    source: Source
+    source: SourceBuffers
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class GraphEngine(GraphPrograms, Engine):
         self._placed: tuple[int, int] | None = None
         """What `place` holds."""
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: PassPlan) -> None:
         """See `Engine.prepare`."""
         self.prepare_kinds(plan, ("step", "step with ranks") if plan.ranks else ("step",), "step")
 
     @torch.inference_mode()
-    def prepare_kinds(self, plan: Plan, kinds: Sequence[str], drafts: str | None) -> None:
+    def prepare_kinds(self, plan: PassPlan, kinds: Sequence[str], drafts: str | None) -> None:
         """Make the programs of these kinds for every source and width of a plan, and see whether drafts run ahead."""
         self.pool.resize(plan.positions)
         lengths = plan.sources()

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import Plan, Summary, common_prefix
+from bild.engines.base import PassPlan, Summary, common_prefix
 from bild.engines.early_exit import SharedLayers, View
 from bild.engines.graph import GraphEngine
-from bild.engines.graph_programs import WIDTHS, Source
+from bild.engines.graph_programs import WIDTHS, SourceBuffers
 
 
 class GraphExitEngine(GraphEngine):
@@ -39,7 +39,7 @@ class GraphExitEngine(GraphEngine):
         super().resize(positions)
         self.residuals[: len(kept)] = kept
 
-    def prepare_view(self, view: View, plan: Plan) -> None:
+    def prepare_view(self, view: View, plan: PassPlan) -> None:
         """See `Engine.prepare`. The large model takes up what the small one left, or works alone, a token a pass."""
         upper = ("upper", "upper with ranks") if plan.ranks else ("upper",)
         if view == "full":
@@ -68,7 +68,7 @@ class GraphExitEngine(GraphEngine):
         """Draft by the first layers, behind position `at`; see `Engine.draft`."""
         return self._draft("draft", at, tokens, limit, stop_below, self.ahead)
 
-    def _plain(self, kind: str, source: Source, width: int) -> None:
+    def _plain(self, kind: str, source: SourceBuffers, width: int) -> None:
         program, _, ranks = kind.partition(" with ")
         if program == "step":
             super()._plain(kind, source, width)
@@ -93,7 +93,7 @@ class GraphSharedLayers(SharedLayers):
 
     engine: GraphExitEngine
 
-    def prepare(self, view: View, plan: Plan) -> None:
+    def prepare(self, view: View, plan: PassPlan) -> None:
         """See `Engine.prepare`."""
         self.engine.prepare_view(view, plan)
 

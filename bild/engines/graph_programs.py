@@ -29,7 +29,7 @@ def bucket_of(length: int) -> int:
 
 
 @dataclass
-class Source:
+class SourceBuffers:
     """The buffers of one source length."""
 
     cross_keys: Tensor  # [layers, H, K, S]
@@ -64,14 +64,14 @@ class GraphPrograms:
         self.place = torch.zeros(2, dtype=torch.long, device=device)
         self.outputs = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, device=device)
         self.offsets = torch.arange(WIDTHS[-1], device=device)
-        self.sources: dict[int, Source] = {}
+        self.sources: dict[int, SourceBuffers] = {}
 
-    def _source(self, length: int) -> Source:
+    def _source(self, length: int) -> SourceBuffers:
         bucket = bucket_of(length)
         if bucket not in self.sources:
             shape, layers = self.weights.shape, len(self.weights.decoder)
             options: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
-            self.sources[bucket] = Source(
+            self.sources[bucket] = SourceBuffers(
                 torch.zeros(layers, shape.heads, shape.key_size, bucket, **options),
                 torch.zeros(layers, shape.heads, bucket, shape.key_size, **options),
                 torch.zeros(1, 1, bucket, **options),
@@ -85,7 +85,7 @@ class GraphPrograms:
             source.cross_keys.zero_()
             source.cross_values.zero_()
 
-    def _plain(self, kind: str, source: Source, width: int) -> None:
+    def _plain(self, kind: str, source: SourceBuffers, width: int) -> None:
         """Feed `width` tokens (some of them padding), summarise every position, and move on by those that are none."""
         rows = self._rows(width)
         ids = self.pool.text.tokens.index_select(0, rows)
@@ -126,7 +126,7 @@ class GraphPrograms:
             self.place[:1].add_(self.place[1:])
             self.place[1:].fill_(1)
 
-    def _layers(self, source: Source, x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
+    def _layers(self, source: SourceBuffers, x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
         """Residuals x [width, D] at positions `rows` through layers first..last-1: `t5.run_layers`, fixed shapes."""
         weights, shape = self.weights, self.weights.shape
         bias = self.bias.index_select(1, rows)  # [H, width, capacity], -inf on what is not yet written

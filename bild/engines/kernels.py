@@ -83,16 +83,16 @@ def kernels_for(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Kerne
     return Kernels(f"measured on {device.type} in {str(dtype).removeprefix('torch.')}", found, us)
 
 
-def kept_or_own(kept: Mapping[str, Any] | None, own: Kernels) -> Kernels:
-    """Return the choice that a tree or a point keeps as plain JSON, or a process's own.
+def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: Sizes) -> Kernels | None:
+    """Return the choice that a tree or a point keeps as plain JSON, if it can be followed with these kinds.
 
-    Its own counts where nothing was kept, and where it lacks a kind (more threads, another NumPy) or a size.
+    None where nothing was kept, and where it lacks a size or has a kind that is not here (more threads, another NumPy).
     """
-    if kept is None or "kinds" not in kept or not kept["kinds"].keys() >= own.kinds.keys():
-        return own
-    can = {kind for by_column in own.us.values() for by_kind in by_column.values() for kind in by_kind}
+    names = {f"{inner}x{out}" for inner, out in sizes}
+    if kept is None or "kinds" not in kept or not kept["kinds"].keys() >= names:
+        return None
     asked = {kind for by_column in kept["kinds"].values() for kind in by_column.values()}
-    return Kernels(**kept) if asked <= can else own
+    return Kernels(**kept) if asked <= set(kinds) else None
 
 
 def kinds_on(device: str, dtype: torch.dtype, threads: int) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ from bild.metrics.percentiles import percentiles
 from bild.metrics.speedup import Speed
 from bild.results.codec import hints
 from bild.results.parts import (
-    Agreement,
     Baseline,
     Counts,
+    EqualTexts,
     Joint,
     Latency,
     Library,
@@ -140,16 +140,16 @@ def _library(samples: Sequence[Sample], kept: Sequence[Sample], confidence: floa
     )
 
 
-def texts_of(samples: Sequence[Sample]) -> Agreement:
+def texts_of(samples: Sequence[Sample]) -> EqualTexts:
     """Compare the texts of a method that is exact by its rules to vanilla's."""
     return _agreement([(sample, sample.tokens, sample.gap) for sample in samples])
 
 
-def _agreement(asked: Sequence[tuple[Sample, list[int], float | None]]) -> Agreement:
+def _agreement(asked: Sequence[tuple[Sample, list[int], float | None]]) -> EqualTexts:
     """Compare texts to vanilla's; each comes with the gap where it first differs, if that is known."""
     equal = sum(tokens == sample.baseline.tokens for sample, tokens, _ in asked)
     gaps = [abs(gap) for *_, gap in asked if gap is not None]
-    return Agreement(equal, len(asked), max(gaps, default=None))
+    return EqualTexts(equal, len(asked), max(gaps, default=None))
 
 
 def stationarity(samples: Sequence[Sample]) -> Stationarity:

@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced, writes_vanilla
-from bild.engines.kernels import Kernels, kept_or_own
+from bild.engines.kernels import Kernels
 from bild.errors import BildError
 from bild.measure.aggregate import run_fields, trace, vanilla_run
 from bild.measure.draft_costs import costs_of
@@ -52,7 +52,7 @@ class OpenPoint:
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedExample:
     """An example, its place in the task, and whether the library decodes it too."""
 
     index: int
@@ -60,14 +60,14 @@ class Placed:
     library: bool
 
 
-def placed(examples: Sequence[Example], measure: MeasureConfig, seed: int) -> list[Placed]:
+def placed(examples: Sequence[Example], measure: MeasureConfig, seed: int) -> list[PlacedExample]:
     """Return the examples in their places; the library gets a part of `measure.library` that chance chose.
 
     The part is nested: that of fewer examples lies in that of more.
     """
     count = len(examples) if measure.library < 0 else measure.library
     chosen = {example.id for example in nsmallest(count, examples, key=lambda each: place(each.id, seed))}
-    return [Placed(index, example, example.id in chosen) for index, example in enumerate(examples)]
+    return [PlacedExample(index, example, example.id in chosen) for index, example in enumerate(examples)]
 
 
 @dataclass(eq=False)
@@ -118,24 +118,23 @@ class Measurement:
                 library_generate(self.pair, source, self.task.target_limit)
 
     def measure(
-        self, examples: Sequence[Placed], points: Sequence[OpenPoint], session: int, keep_going: bool = False
-    ) -> Iterator[Placed]:
+        self, examples: Sequence[PlacedExample], points: Sequence[OpenPoint], session: int, keep_going: bool = False
+    ) -> Iterator[PlacedExample]:
         """Measure what every point still lacks, and append it to its folder; yield each example when it is done.
 
         Examples that a point's folder holds already are not measured again. An error of one point ends the
         measurement, or with `keep_going` the measurement of that point alone, whose `failed` then says why. Points that
         began with other kernels than this process would choose go on with theirs, apart from the rest.
         """
-        own = None if self.engine == "hf" else self.pair.own_kernels()
-        for kernels, alike in by_kernels(points, own) if own else [(None, points)]:
+        for kernels, alike in [(None, points)] if self.engine == "hf" else by_kernels(points, self.pair):
             if kernels is not None:
                 self.pair.use(kernels)
             self._build_engines()
             yield from self._measure(examples, alike, session, keep_going)
 
     def _measure(
-        self, examples: Sequence[Placed], points: Sequence[OpenPoint], session: int, keep_going: bool
-    ) -> Iterator[Placed]:
+        self, examples: Sequence[PlacedExample], points: Sequence[OpenPoint], session: int, keep_going: bool
+    ) -> Iterator[PlacedExample]:
         done = [{sample.id for sample in point.folder.samples()} for point in points]
         pending = [each for each in examples if any(each.example.id not in ids for ids in done)]
         if not pending:
@@ -172,7 +171,7 @@ class Measurement:
         """Return the token ids of an example as the models get them, and whether they were cut."""
         return self.pair.encode(self.task.prompt + example.source, self.task.source_limit)
 
-    def _measure_one(self, asked: Placed, ready: Sequence[_Ready], session: int, keep_going: bool) -> None:
+    def _measure_one(self, asked: PlacedExample, ready: Sequence[_Ready], session: int, keep_going: bool) -> None:
         """Decode one example by every point and baseline, and only then write it down."""
         example = asked.example
         source, truncated = self.source(example)
@@ -208,7 +207,7 @@ class Measurement:
         return gap_between(self.pair, self.engine, source, vanilla.tokens, other)
 
     def _decode_all(
-        self, asked: Placed, source: list[int], going: Sequence[_Ready], keep_going: bool
+        self, asked: PlacedExample, source: list[int], going: Sequence[_Ready], keep_going: bool
     ) -> tuple[dict[_Ready | str, Run], BaselineRun | None]:
         """Run the points, vanilla and, where it is asked, the library on one example, in an order of its own."""
         jobs: list[_Ready | str] = [each for each in going if each.point.method.name != _VANILLA.name]
@@ -234,18 +233,18 @@ class Measurement:
         return runs, library
 
 
-def by_kernels(points: Sequence[OpenPoint], own: Kernels) -> list[tuple[Kernels, list[OpenPoint]]]:
+def by_kernels(points: Sequence[OpenPoint], pair: Pair) -> list[tuple[Kernels, list[OpenPoint]]]:
     """Put together the points that go by the same kernels, and keep the choice in the folders that have none yet.
 
     A new point takes the choice of the first that has one, so that it is timed beside it.
     """
     kept = [point.folder.kernels() for point in points]
-    usual = next((each for each in kept if each is not None), asdict(own))
+    usual = next((each for each in kept if each is not None), None) or asdict(pair.kernels)
     alike: dict[str, tuple[Kernels, list[OpenPoint]]] = {}
     for point, each in zip(points, kept, strict=True):
         if each is None:
             point.folder.keep_kernels(usual)
-        kernels = kept_or_own(each or usual, own)
+        kernels = pair.kernels_kept(each or usual)
         alike.setdefault(str(kernels.kinds), (kernels, []))[1].append(point)
     return list(alike.values())
 

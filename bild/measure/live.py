@@ -8,10 +8,10 @@ from math import exp
 from time import perf_counter_ns
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Write, Written
+from bild.decoding import Decoded, Draft, Drafted, Policy, Verified, Write, Written
 from bild.decoding.methods import METHODS
 from bild.decoding.policies import widest_pass
-from bild.engines import CalmEngine, Engine, Plan, common_prefix
+from bild.engines import CalmEngine, Engine, PassPlan, common_prefix
 from bild.errors import BildError
 from bild.models import Pair
 
@@ -96,12 +96,12 @@ class CachedModel:
         probs, layers = [exp(-one.nll) for one in written], [one.layers for one in written]
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
 
-    def verify(self, prefix: list[int], tokens: list[int], ranks: bool) -> Verdict:
+    def verify(self, prefix: list[int], tokens: list[int], ranks: bool) -> Verified:
         """Run one pass over `tokens` after `prefix`, and report on all of them (`ranks` too, if asked) and the next."""
         self.start()
         began = perf_counter_ns()
         feed = self._missing(prefix) + tokens
-        verdict = Verdict(*self.engine.step(feed, len(tokens) + 1, ranks))
+        verdict = Verified(*self.engine.step(feed, len(tokens) + 1, ranks))
         self.fed = prefix + tokens
         self.passes.append(len(feed))
         self.ns += perf_counter_ns() - began
@@ -129,8 +129,8 @@ def prepare(
     The large model reads a draft and the token before it, the small one what a large pass wrote and the token before.
     """
     widths, ranks = zip(*(widest_pass(method, threshold, length) for method, threshold in points), strict=True)
-    pair.engine("large", engine).prepare(Plan(length, sources, max(widths), any(ranks)))
-    pair.engine("small", engine).prepare(Plan(length, sources, 2))
+    pair.engine("large", engine).prepare(PassPlan(length, sources, max(widths), any(ranks)))
+    pair.engine("small", engine).prepare(PassPlan(length, sources, 2))
 
 
 def gap_between(pair: Pair, engine: str, source: Sequence[int], text: list[int], other: list[int]) -> float | None:

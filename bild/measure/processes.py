@@ -30,7 +30,7 @@ from bild.config import EngineConfig, MeasureConfig, MethodConfig, TaskConfig, T
 from bild.errors import BildError, out_of_memory
 from bild.measure.environment import wait_for_calm
 from bild.measure.gpu import watch
-from bild.measure.interleave import Measurement, OpenPoint, Placed, placed
+from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, placed
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.results import PointFolder
 from bild.results.codec import decode, encode
@@ -57,7 +57,7 @@ class _Job:
     setting: Setting
     points: list[tuple[MethodConfig, ThresholdConfig, Path, str]]
     """Each with its folder and the hash of its configuration."""
-    examples: list[Placed]
+    examples: list[PlacedExample]
     session: int
     keep_going: bool
     beside: Beside | None

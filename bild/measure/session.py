@@ -180,7 +180,7 @@ def make_record(
         method=own,
         threshold=threshold,
         engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
-        intervals=Intervals(measure.confidence, measure.draws, measure.seed),
+        intervals=Intervals(measure.confidence),
         quality=quality,
         latency=latency_of(samples, measure, point.folder.sessions()),
         counts=counts_of(samples),

@@ -13,10 +13,10 @@ from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
+from scipy.special import betaincinv, stdtrit
 
 from bild.errors import BildError
-from bild.metrics.bootstrap import Floats
-from bild.metrics.student import beta_quantile, t_quantile
+from bild.metrics.arrays import Floats
 from bild.results.parts import Difference, Interval
 
 _ALL = 100.0
@@ -76,9 +76,9 @@ def difference(
     def end(p: float) -> float:
         """Return the end that the truth lies below with probability p."""
         z = NormalDist().inv_cdf(p)
-        found = error * (t_quantile(p, freedom) + skewness * (2.0 * z**2 + 1.0) / 6.0)
+        found = error * (float(stdtrit(freedom, p)) + skewness * (2.0 * z**2 + 1.0) / 6.0)
         if math.isfinite(worth):
-            most = worth * beta_quantile(max(p, 1.0 - p), few + 1.0, n - few + 0.5)
+            most = worth * float(betaincinv(few + 1.0, n - few + 0.5, max(p, 1.0 - p)))
             found = max(-most - value, found) if p < 0.5 else min(most - value, found)
         return value + found
 

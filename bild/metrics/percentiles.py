@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv, stdtrit
 
-from bild.metrics.bootstrap import Floats
+from bild.metrics.arrays import Floats
 from bild.metrics.speedup import spread
-from bild.metrics.student import beta_quantile, t_quantile
 from bild.results.parts import Percentile
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -36,13 +36,13 @@ def _percentile(order: Floats, table: Floats, sessions: NDArray[np.int64], p: fl
     size = float(n)
     found = spread((table <= value).astype(np.float64), sessions)
     if found.between is not None and found.error > 0:
-        plain, wide = (t_quantile((1 + confidence) / 2, each) for each in (n - 1.0, found.freedom))
+        plain, wide = (float(stdtrit(each, (1 + confidence) / 2)) for each in (n - 1.0, found.freedom))
         size = p * (1 - p) / found.error**2 * (plain / wide) ** 2
     # With several sessions, too few in each beyond the percentile say nothing of how they differ.
     enough = found.between is None or n * min(p, 1 - p) >= 2 * len(np.unique(sessions))
     ends = []
     for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
-        share = beta_quantile(tail, size * p + 0.5, size * (1 - p) + 0.5)  # Jeffreys' interval of the share below
+        share = float(betaincinv(size * p + 0.5, size * (1 - p) + 0.5, tail))  # Jeffreys' interval of the share below
         rank = share * (n + 1)
         known = enough and 1 <= rank <= n and 1 <= share * (size + 1) <= size
         ends.append(float(np.interp(rank, np.arange(1, n + 1), order)) if known else None)

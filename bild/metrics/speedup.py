@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from bild.errors import BildError
-from bild.metrics.bootstrap import Floats
-from bild.metrics.student import t_quantile
+from bild.metrics.arrays import Floats
 from bild.results.parts import Interval
 
 UNKNOWN = 100.0
@@ -31,7 +31,7 @@ class Speed:
 
     total: Interval
     geometric: Interval
-    spread: Spread
+    spread: TwoLevels
     """Of the log of the total."""
 
     @property
@@ -41,7 +41,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Spread:
+class TwoLevels:
     """The standard error of a mean of two levels, its degrees of freedom, and the sd between sessions."""
 
     error: float
@@ -93,10 +93,10 @@ def width_of(sessions: int, between: float, confidence: float = 0.95) -> float:
     """Return the half-width, relative, that any number of examples in so many sessions leaves; infinite for one."""
     if sessions < 2:
         return math.inf
-    return t_quantile((1.0 + confidence) / 2.0, sessions - 1.0) * between / math.sqrt(sessions)
+    return float(stdtrit(sessions - 1.0, (1.0 + confidence) / 2.0)) * between / math.sqrt(sessions)
 
 
-def spread(values: Floats, sessions: NDArray[np.int64]) -> Spread:
+def spread(values: Floats, sessions: NDArray[np.int64]) -> TwoLevels:
     """Return the standard error of the mean of values that several sessions share."""
     examples = len(values)
     _, which, sizes = np.unique(sessions, return_inverse=True, return_counts=True)
@@ -105,11 +105,11 @@ def spread(values: Floats, sessions: NDArray[np.int64]) -> Spread:
     squares_within = float(((values - means[which]) ** 2).sum())
     if count == 1:
         if examples == 1:
-            return Spread(math.inf, 1.0, None)
-        return Spread(math.sqrt(squares_within / (examples - 1) / examples), examples - 1.0, None)
+            return TwoLevels(math.inf, 1.0, None)
+        return TwoLevels(math.sqrt(squares_within / (examples - 1) / examples), examples - 1.0, None)
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (count - 1)
     if examples == count:  # one example a session: the levels cannot be told apart
-        return Spread(math.sqrt(between / examples), count - 1.0, math.sqrt(between))
+        return TwoLevels(math.sqrt(between / examples), count - 1.0, math.sqrt(between))
     within = squares_within / (examples - count)
     size = (examples - float((sizes**2).sum()) / examples) / (count - 1)
     share = float((sizes**2).sum()) / examples**2 / size  # of the mean square between in the variance of the mean
@@ -117,9 +117,9 @@ def spread(values: Floats, sessions: NDArray[np.int64]) -> Spread:
     variance = max(share * between + rest * within, 1e-18)
     pieces = (share * between) ** 2 / (count - 1) + (rest * within) ** 2 / (examples - count)
     freedom = max(1.0, variance**2 / pieces) if pieces > 0 else count - 1.0
-    return Spread(math.sqrt(variance), freedom, math.sqrt(max(0.0, (between - within) / size)))
+    return TwoLevels(math.sqrt(variance), freedom, math.sqrt(max(0.0, (between - within) / size)))
 
 
-def _around(value: float, spread: Spread, confidence: float) -> Interval:
-    factor = min(UNKNOWN, math.exp(min(50.0, t_quantile((1.0 + confidence) / 2.0, spread.freedom) * spread.error)))
+def _around(value: float, spread: TwoLevels, confidence: float) -> Interval:
+    factor = min(UNKNOWN, math.exp(min(50.0, float(stdtrit(spread.freedom, (1.0 + confidence) / 2.0)) * spread.error)))
     return Interval(value, value / factor, value * factor)

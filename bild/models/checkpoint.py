@@ -65,7 +65,7 @@ class Model:
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the weights by the library's names; each is rounded and brought to the device when it is asked for."""
-        return Placed(self.state, self.dtype, self.device)
+        return PlacedTensors(self.state, self.dtype, self.device)
 
     def weights(self, dtype: torch.dtype, vocabulary: int, kernels: Kernels) -> t5.Weights:
         """Return the weights as engines and trees lay them out: once, whoever asks first (see `t5.prepare`)."""
@@ -107,7 +107,7 @@ class Model:
         }
 
 
-class Placed(Mapping[str, Tensor]):
+class PlacedTensors(Mapping[str, Tensor]):
     """A checkpoint's tensors in the dtype and on the device that they are used in, made one by one.
 
     In fp16 the second feed-forward matrix stays in fp32, as the library leaves it: its products overflow.

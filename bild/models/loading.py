@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
-from bild.engines.kernels import Kernels, kernels_for, pin_precision
+from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
@@ -69,15 +69,20 @@ class Pair:
 
     @property
     def kernels(self) -> Kernels:
-        """The kernels that its engines multiply with: the choice of this process, or the one given before."""
+        """The kernels that its engines multiply with: those given before, or the fastest, measured once a process."""
         if self._kernels is None:
-            self._kernels = self.own_kernels()
+            self._kernels = kernels_for(self.device, DTYPES[self.dtype], self._sizes)
         return self._kernels
 
-    def own_kernels(self) -> Kernels:
-        """Return the fastest kernels for both models, measured once a process."""
-        sizes = [size for model in (self.large, self.small) for size in t5.sizes(model.config, self.vocabulary)]
-        return kernels_for(self.device, DTYPES[self.dtype], sizes)
+    def kernels_kept(self, kept: Mapping[str, Any] | None) -> Kernels:
+        """Return the choice that a tree or a point keeps, without measuring; its own where this cannot be followed."""
+        kinds = kinds_on(self.device.type, DTYPES[self.dtype], torch.get_num_threads())
+        return followed(kept, kinds, self._sizes) or self.kernels
+
+    @property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Sizes of the matrices of both models."""
+        return [size for model in (self.large, self.small) for size in t5.sizes(model.config, self.vocabulary)]
 
     def use(self, kernels: Kernels) -> None:
         """Multiply with these kernels from now on; engines for others are forgotten."""

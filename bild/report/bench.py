@@ -18,7 +18,7 @@ from bild.report.format import DASH, plural, significant
 from bild.report.layout import Words, open_frame, probe, text_inches
 from bild.report.style import Theme
 from bild.report.table import Table
-from bild.results.bench import BenchResult, Row, Spread, Verification, read_bench
+from bild.results.bench import BackendRow, BenchResult, Spread, Verification, read_bench
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,12 +164,12 @@ def save_bench(result: BenchResult, out: Path) -> list[Path]:
     return bench_sheet(result).save(out, (("", "light", "print", ("png", "svg")),))
 
 
-def _look(name: str, row: Row, theme: Theme) -> tuple[str, str]:
+def _look(name: str, row: BackendRow, theme: Theme) -> tuple[str, str]:
     color, marker = _ENGINES.get(name) or _SPARE[sum(map(ord, name)) % len(_SPARE)]
     return theme.mark(color) if row.kind == "engine" else theme.hair, marker
 
 
-def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, width: str) -> Figure:
+def _draw(result: BenchResult, bars: Sequence[tuple[str, BackendRow]], theme: Theme, width: str) -> Figure:
     by_width = {
         name: row.verification for name, row in result.rows.items() if row.verification and len(row.verification) > 1
     }
@@ -200,7 +200,7 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, Row]], theme: Theme, wi
 
 
 def _draw_bars(
-    axes: Axes, result: BenchResult, bars: Sequence[tuple[str, Row]], colors: dict[str, str], theme: Theme
+    axes: Axes, result: BenchResult, bars: Sequence[tuple[str, BackendRow]], colors: dict[str, str], theme: Theme
 ) -> None:
     spreads = [row.ms_per_token for _, row in bars if row.ms_per_token]
     rooflines = {row.precision: row.roofline.ms for _, row in bars if row.roofline}

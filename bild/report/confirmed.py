@@ -8,8 +8,8 @@ from pathlib import Path
 from bild.decoding import settings, thresholds_of
 from bild.report.format import setting_of
 from bild.results import Record, config_hash
+from bild.results.ledger import LEDGER, LedgerEntry
 from bild.results.lines import read_lines
-from bild.results.looks import LEDGER, Look
 
 Together = tuple[str, ...]
 """The hashes of the records that one confirmation looked at."""
@@ -18,7 +18,7 @@ Together = tuple[str, ...]
 def looks_of(records: Sequence[Record], folders: Mapping[str, Path]) -> tuple[Together, ...]:
     """Return the looks at records of these, in the order of the ledgers beside their folders."""
     ledgers = dict.fromkeys(path.parent / LEDGER for path in folders.values())
-    looks = [look for ledger in ledgers for look in read_lines(Look, ledger)]
+    looks = [look for ledger in ledgers for look in read_lines(LedgerEntry, ledger)]
     looks = [look for look in looks if look.judged == records[0].quality.data]
     keys = {key_of(record): record.hash for record in records} if looks else {}
     found = [tuple(keys[key] for key in look.points if key in keys) for look in looks]

@@ -53,7 +53,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class SameTokens:
     """The tokens compared with those of the reference: how often they are equal, where they first part."""
 
     reference: str
@@ -77,7 +77,7 @@ class LongSource:
 
 
 @dataclass(frozen=True)
-class Row:
+class BackendRow:
     """One engine or peer."""
 
     kind: str
@@ -96,7 +96,7 @@ class Row:
     roofline: Roofline | None = None
     over_roofline: float | None = None
     """Median ms per token over the roofline's."""
-    agreement: Agreement | None = None
+    agreement: SameTokens | None = None
     verification: dict[int, Verification] | None = None
     repeats_ms: dict[int, float] | None = None
     """ms per token of each repeat."""
@@ -150,7 +150,7 @@ class BenchResult:
     rates: Rates
     rooflines: dict[int, Roofline]
     """The least that verification passes can cost, by width."""
-    rows: dict[str, Row]
+    rows: dict[str, BackendRow]
     overhead: Overhead
     repeats: int
     interrupted: bool = False

@@ -73,7 +73,7 @@ def _sync_folder(path: Path) -> None:
             os.close(folder)
 
 
-class Growing:
+class GrowingFile:
     """A file that only grows, held open: what is appended is there whole, or not at all."""
 
     def __init__(self, path: Path) -> None:

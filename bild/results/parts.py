@@ -143,11 +143,9 @@ class Engine:
 
 @dataclass(frozen=True)
 class Intervals:
-    """The confidence of every interval of the record, and the draws and seed of what is resampled over examples."""
+    """The confidence of every interval of the record."""
 
     confidence: float
-    draws: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -207,7 +205,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class EqualTexts:
     """Texts that should be vanilla's: how many of the `examples` are, token by token.
 
     `gap` is the widest of those between vanilla's token and the other where a text first differs: nats of the large
@@ -257,7 +255,7 @@ class Library:
     seconds: float
     ms_per_token: float
     speedup: Interval
-    texts: Agreement | None = None
+    texts: EqualTexts | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class PredictedScore:
-    """The headline score over all examples, with its bootstrap interval."""
+    """The headline score over all examples, with its interval."""
 
     score: float
     low: float

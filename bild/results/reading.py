@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from bild.errors import BildError
 from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
-from bild.results.parts import Agreement, Difference, Interval
+from bild.results.parts import Difference, EqualTexts, Interval
 from bild.results.record import Record
 from bild.results.samples_log import SAMPLES
 
@@ -158,7 +158,7 @@ def ends(name: str, interval: Interval | None) -> dict[str, float | None]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
 
 
-def texts(name: str, found: Agreement | None) -> dict[str, Any]:
+def texts(name: str, found: EqualTexts | None) -> dict[str, Any]:
     """Return how many texts are equal, of how many, and the widest gap, as fields of a row; all None without."""
     told = (found.equal, found.examples, found.gap) if found is not None else (None, None, None)
     return dict(zip((f"{name}_texts_equal", f"{name}_texts", f"{name}_texts_gap"), told, strict=True))

@@ -16,11 +16,11 @@ from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
 from bild.results.parts import (
-    Agreement,
     Counts,
     Difference,
     DraftCosts,
     Engine,
+    EqualTexts,
     Intervals,
     Joint,
     Latency,
@@ -74,7 +74,7 @@ class Record:
     joint: Joint | None = None
     draft_costs: DraftCosts | None = None
     command: str | None = None
-    texts: Agreement | None = None
+    texts: EqualTexts | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -142,18 +142,19 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a record of version 1 or 2 as one of this version; what is damaged is left to the reader of fields."""
     if plain["schema"] == 1:
         plain = upgrade_settings(plain)
-    quality, latency, task = plain.get("quality"), plain.get("latency"), plain.get("task")
+    quality, latency, task, intervals = (plain.get(name) for name in ("quality", "latency", "task", "intervals"))
     if isinstance(quality, dict) and isinstance(latency, dict):
         data = task.get("data") if isinstance(task, dict) else None
         data = data.get("hash") if isinstance(data, dict) else None
         judged = {"examples": latency.get("examples"), "origin": "live", "data": data, "settled": 0}
-        intervals = plain.get("intervals")
         confidence = intervals.get("confidence") if isinstance(intervals, dict) else None
         if isinstance(quality.get("difference"), dict) and isinstance(confidence, float):
             found = {name: with_ends(each, confidence) for name, each in quality["difference"].items()}
             judged["difference"] = found
         latency = {"sessions": [], "between": None, "percentiles": None} | latency
         plain = plain | {"quality": quality | judged, "latency": latency}
+    if isinstance(intervals, dict):  # they told how the bootstrap was drawn, too
+        plain = plain | {"intervals": {name: value for name, value in intervals.items() if name == "confidence"}}
     return plain | {"schema": SCHEMA_VERSION, "joint": None}  # it was of the score itself, not of the paired difference
 
 

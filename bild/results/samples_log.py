@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
-from bild.results.files import Growing, parse, read_file, unpack_lines, write_error
+from bild.results.files import GrowingFile, parse, read_file, unpack_lines, write_error
 from bild.results.sample import Sample
 
 SAMPLES = "samples.jsonl"
@@ -99,7 +99,7 @@ class SampleLog:
         """Open or make the files, and cut off what a kill left behind."""
         self._folder = folder
         self._fsync = fsync
-        self._files: list[Growing] = []
+        self._files: list[GrowingFile] = []
         lines = _scan(folder / SAMPLES)
         if lines and not (folder / TRACE).exists():
             raise BildError(
@@ -108,7 +108,7 @@ class SampleLog:
             )
         try:
             for name in (SAMPLES, TRACE):
-                self._files.append(Growing(folder / name))
+                self._files.append(GrowingFile(folder / name))
             while lines and lines[-1].trace_end > self._files[1].end:  # the power went, and the disk kept less of it
                 lines.pop()
             self._cut(*((lines[-1].end, lines[-1].trace_end) if lines else (0, 0)))

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bild.errors import BildError
+from bild.results.ledger import LEDGER, LedgerEntry
 from bild.results.lines import append_lines, read_lines
-from bild.results.looks import LEDGER, Look
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import Work
 from bild.sweep.grid import SweptPoint
@@ -84,13 +84,13 @@ def _listed(path: Path, data: Dataset) -> set[str]:
     return names
 
 
-def enter(work: Work, points: Sequence[SweptPoint], bound: float) -> list[Look]:
+def enter(work: Work, points: Sequence[SweptPoint], bound: float) -> list[LedgerEntry]:
     """Write down that these settings are about to be looked at; return the earlier looks at the same examples.
 
     The same settings again are the same look.
     """
     path = work.folder / LEDGER
-    own = Look(
+    own = LedgerEntry(
         data=work.full.provenance["hash"],
         split=work.config.task.split,
         points=sorted(point.key for point in points),
@@ -99,7 +99,7 @@ def enter(work: Work, points: Sequence[SweptPoint], bound: float) -> list[Look]:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         judged=work.data.provenance["hash"],
     )
-    earlier = [look for look in read_lines(Look, path) if look.data == own.data]
+    earlier = [look for look in read_lines(LedgerEntry, path) if look.data == own.data]
     if own.points not in [look.points for look in earlier]:
         append_lines(path, [own])
     return [look for look in earlier if look.points != own.points]

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.errors import BildError
+from bild.metrics.arrays import Floats
 from bild.results.predicted import Agreement
 from bild.results.prices import PRICES_SCHEMA, PassPrice, PriceError, Prices
-
-Floats = NDArray[np.float64]
 
 _ENOUGH = 4
 """Passes of one width from which it has an entry of its own."""
@@ -43,7 +42,7 @@ class Call:
 
 
 @dataclass
-class Timed:
+class TimedText:
     """One text decoded live, with every call of both models in order."""
 
     setting: str
@@ -60,7 +59,7 @@ class Timed:
     """Tokens of the finished text."""
 
 
-def fit_prices(texts: Sequence[Timed], identity: dict[str, Any]) -> Prices:
+def fit_prices(texts: Sequence[TimedText], identity: dict[str, Any]) -> Prices:
     """Fit prices to texts that were decoded with every pass timed; their error is that of a fit on one half of them.
 
     BildError where there are too few: every kind of pass must have been seen.
@@ -76,7 +75,7 @@ def fit_prices(texts: Sequence[Timed], identity: dict[str, Any]) -> Prices:
     return dataclasses.replace(whole, error=error)
 
 
-def _kind(text: Timed) -> str:
+def _kind(text: TimedText) -> str:
     if not text.calls["small"]:
         return "vanilla"
     return "both" if text.calls["large"] else "small"
@@ -95,7 +94,7 @@ def spread(errors: Sequence[float]) -> float:
     return max(_LEAST_ERROR, 1.96 * float(np.sqrt(np.mean(np.square(errors))))) if len(errors) else 1.0
 
 
-def relative_errors(prices: Prices, texts: Sequence[Timed]) -> dict[str, float]:
+def relative_errors(prices: Prices, texts: Sequence[TimedText]) -> dict[str, float]:
     """Return predicted over measured total time, less one, for every setting among the texts."""
     off: dict[str, float] = {}
     for setting in sorted({text.setting for text in texts}):
@@ -119,8 +118,8 @@ def with_measured_error(prices: Prices, found: Sequence[Agreement]) -> Prices:
     return dataclasses.replace(prices, error=PriceError(spread(seconds), spread(speedups), len(found)))
 
 
-def _fit(texts: Sequence[Timed], identity: dict[str, Any], error: PriceError) -> Prices:
-    by_kind: dict[str, list[Timed]] = {kind: [] for kind in _KINDS}
+def _fit(texts: Sequence[TimedText], identity: dict[str, Any], error: PriceError) -> Prices:
+    by_kind: dict[str, list[TimedText]] = {kind: [] for kind in _KINDS}
     for text in texts:
         by_kind[_kind(text)].append(text)
     vanilla, alone, both = (by_kind[kind] for kind in _KINDS)
@@ -157,7 +156,7 @@ class _Passes(NamedTuple):
     seconds: Floats
 
     @staticmethod
-    def of(texts: Sequence[Timed], role: str) -> _Passes:
+    def of(texts: Sequence[TimedText], role: str) -> _Passes:
         rows = [
             (call.feed, call.steps, call.before + (call.steps - 1) / 2, text.source, call.ns / 1e9)
             for text in texts

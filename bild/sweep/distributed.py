@@ -32,13 +32,13 @@ from bild.tree.blocks import BlockFile, Growth
 from bild.tree.family import Setting, group
 from bild.tree.grow import Grower
 from bild.tree.identity import identity_of, open_folder
-from bild.tree.nodes import Nodes, Table
+from bild.tree.nodes import Nodes, NodeTable
 from bild.tree.store import Head, StoredExample
 from bild.tree.tree import assemble
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """The job that all workers of a tree share."""
 
     config: RunConfig
@@ -77,7 +77,7 @@ class Worker:
         self.machine = socket.gethostname()
         self.grower: Grower | None = None
 
-    def open(self, job: Job) -> Ready:
+    def open(self, job: WorkerJob) -> Ready:
         """Load the pair. BildError, with the machine's name, where a checkpoint or a device is missing there."""
         kind = job.head.identity["device"]
         engine = dataclasses.replace(job.config.engine, device=kind)
@@ -107,11 +107,11 @@ class Worker:
 def growth_of(nodes: Nodes, *, stored: int, heard: Sequence[int] = ()) -> Growth:
     """Return a growth whose first `stored` nodes are in blocks, and the large model was asked about `heard` since."""
     growth = Growth(int(nodes.token[0]))
-    growth.table, growth.stored, growth.heard = Table.of(nodes), stored, list(heard)
+    growth.table, growth.stored, growth.heard = NodeTable.of(nodes), stored, list(heard)
     return growth
 
 
-def identity_with(pair: Pair, job: Job) -> dict[str, Any]:
+def identity_with(pair: Pair, job: WorkerJob) -> dict[str, Any]:
     """Return the tree's identity for the pair of this process, with the device's name and the package's version."""
     data = Dataset((), {"hash": job.data_hash})
     if pair.device.type == "cuda":
@@ -164,7 +164,7 @@ def grow_with_workers(
         lacking = set(assemble(path, head, stored, growths).missing(points))
         todo = [i for i, example in enumerate(stored) if example.id in lacking]
         if todo:
-            job = Job(config, work.checkpoints, data.provenance["hash"], head, list(points))
+            job = WorkerJob(config, work.checkpoints, data.provenance["hash"], head, list(points))
             done = len(stored) - len(todo)
 
             def send(shard: Shard) -> list[Sent]:
@@ -207,7 +207,7 @@ class WorkerPool:
     def __init__(
         self,
         cluster: Cluster,
-        job: Job,
+        job: WorkerJob,
         identity: dict[str, Any],
         send: Callable[[Shard], list[Sent]],
         keep: Callable[[Shard, Sequence[Result]], None],

@@ -11,7 +11,7 @@ import numpy as np
 from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.results import Record
-from bild.results.looks import Look
+from bild.results.ledger import LedgerEntry
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.confirm import divide, enter
 from bild.sweep.context import GrownTree, Work
@@ -37,7 +37,7 @@ class Confirmation:
 
     split: str
     points: list[Confirmed]
-    earlier: list[Look]
+    earlier: list[LedgerEntry]
     """Other settings of this pair that were looked at on these examples before."""
     failed: list[str]
 

@@ -14,15 +14,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
+from scipy.special import stdtrit
+
 from bild.measure.environment import busy_warning, state
 from bild.measure.gpu import uuid_of
 from bild.measure.paces import counted, sessions_of
 from bild.measure.session import make_record, open_point
 from bild.metrics import speedup
-from bild.metrics.bootstrap import longer_side
 from bild.metrics.speedup import Speed
-from bild.metrics.student import t_quantile
 from bild.progress import track
+from bild.report.format import half
 from bild.results import Interval
 from bild.results.locking import device_lock
 from bild.results.pareto import ANCHORS, ONE_POINT
@@ -230,7 +231,7 @@ class MeasuredFront:
         spread, sessions = speed.spread, len({s.session for s in self._counted(candidate)})
         shared = (spread.between or 0.0) ** 2 / sessions
         single = max(0.0, spread.error**2 - shared)
-        aim = (math.log1p(self.grid.width) / t_quantile((1 + level) / 2, spread.freedom)) ** 2
+        aim = (math.log1p(self.grid.width) / float(stdtrit(spread.freedom, (1 + level) / 2))) ** 2
         left = aim - shared if aim > 1.25 * shared else shared / 4
         return math.ceil(self.examples * single / left * _MARGIN)
 
@@ -267,4 +268,4 @@ class MeasuredFront:
 
 def relative_width(interval: Interval) -> float:
     """Return the longer side of an interval, relative to what is estimated."""
-    return longer_side(interval.value, interval.low, interval.high) / interval.value
+    return half(interval) / interval.value

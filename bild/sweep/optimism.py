@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from bild.metrics.arrays import Floats
 from bild.metrics.jackknife import influences
-from bild.metrics.student import t_quantile
 from bild.sweep.config import Goal
-from bild.sweep.predict import Candidate, Floats, Predictor
+from bild.sweep.predict import Candidate, Predictor
 
 HALVINGS = 200
 
@@ -83,5 +84,5 @@ def below(halves: Floats, moved: Floats, changed: NDArray[np.bool_], worth: floa
     squares = np.maximum(0.0, halves @ moved**2 - (halves @ moved) ** 2 / count)
     differ = halves @ changed
     squares += np.where(differ > 0, 2.0 * squares / np.maximum(differ, 1.0), 2.0 * worth**2)
-    tails = [t_quantile(confidence, min(count - 1.0, max(1.0, few / 2.0))) for few in differ.tolist()]
+    tails = [float(stdtrit(min(count - 1.0, max(1.0, few / 2.0)), confidence)) for few in differ.tolist()]
     return np.asarray(np.array(tails) * np.sqrt(squares / (count * (count - 1))))

@@ -71,7 +71,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimSize:
     """The examples that a claim takes where the method is as good as vanilla, at a chance of 80 % to show it."""
 
     margin: float
@@ -82,7 +82,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Sessions:
+class SessionWidth:
     """What several processes can know of a speedup, however many examples they time."""
 
     count: int
@@ -117,8 +117,8 @@ class Plan:
     """The time of each stage; empty where that of a text is not known."""
     learned: int
     """Stages of earlier sweeps that they go by; 0: they are guesses."""
-    claim: Claim
-    sessions: Sessions
+    claim: ClaimSize
+    sessions: SessionWidth
     large: str
     """The large checkpoint's name."""
     tree_bytes: int
@@ -168,7 +168,7 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
     )
 
 
-def _claim(config: SweepConfig, stored: Stored) -> Claim:
+def _claim(config: SweepConfig, stored: Stored) -> ClaimSize:
     """Say how many examples a claim takes, by what earlier sweeps saw of how differences vary."""
     seen = [
         point.difference.sd * math.sqrt(sweep.examples)
@@ -179,13 +179,13 @@ def _claim(config: SweepConfig, stored: Stored) -> Claim:
     sd, source = (median(seen), "an earlier sweep's front") if seen else (_SD, "an assumption")
     goal = config.sweep.goal(config.measure.margin)
     margin = goal.bound if goal is not None and goal.wanted != "quality" else config.measure.margin
-    return Claim(margin, sd, source, examples_needed(sd, margin, 0.0, config.measure.confidence))
+    return ClaimSize(margin, sd, source, examples_needed(sd, margin, 0.0, config.measure.confidence))
 
 
-def _sessions(config: SweepConfig, stored: Stored) -> Sessions:
+def _sessions(config: SweepConfig, stored: Stored) -> SessionWidth:
     seen = [each for each in stored.between if each > 0]
     between, source = (median(seen), "points measured here") if seen else (_BETWEEN, "an assumption")
-    return Sessions(config.measure.sessions, between, source)
+    return SessionWidth(config.measure.sessions, between, source)
 
 
 def look_into(folder: Path, machine: str) -> Stored:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bild.decoding.policies import writes_vanilla
 from bild.metrics import Scorer, mean_time, speedup
+from bild.metrics.arrays import Floats
 from bild.metrics.jackknife import difference, score_interval
 from bild.results.pareto import front
 from bild.results.parts import Difference, Interval
@@ -23,8 +23,6 @@ from bild.tree import Replay
 if TYPE_CHECKING:
     from bild.measure.interleave import OpenPoint
     from bild.results import PointFolder
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(eq=False)

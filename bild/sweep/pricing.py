@@ -29,7 +29,7 @@ from bild.results.locking import device_lock
 from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
 from bild.sweep.config import widest_draft
 from bild.sweep.context import Work
-from bild.sweep.cost_model import Call, Timed, fit_prices
+from bild.sweep.cost_model import Call, TimedText, fit_prices
 
 _LEAST_TEXTS = 48
 _CALIBRATION_TEXTS = 64
@@ -92,7 +92,7 @@ class Calibrator:
         self.settings = calibration_settings(widest)
         self.random = random.Random(seed)
         self.queue: list[CalibrationSetting] = []
-        self.texts: list[Timed] = []
+        self.texts: list[TimedText] = []
 
     def draw(self) -> CalibrationSetting:
         """Return the setting whose turn it is; a cycle has them all in random order."""
@@ -131,7 +131,7 @@ class Calibrator:
         encode = {role: run.phases_ns[f"encode_{role}"] for role in engines}
         inside = sum(call.ns for own in calls.values() for call in own)
         self.texts.append(
-            Timed(
+            TimedText(
                 setting=setting.name,
                 source=len(source),
                 total_ns=run.total_ns,
@@ -180,7 +180,7 @@ def calibration_texts(widest: int) -> int:
 
 
 @dataclass(frozen=True)
-class Beside:
+class CalibrationBeside:
     """The texts that a session decodes for prices after each example that it measures, in the session's own process."""
 
     engine: str
@@ -218,9 +218,9 @@ class Pricing:
         self.path = folder / PRICES
         # As it comes back from the file.
         self.identity = json.loads(json.dumps(work.price_identity()))
-        self._before: list[Timed] = []
+        self._before: list[TimedText] = []
         """Texts from before the measurement."""
-        self._beside: list[Timed] = []
+        self._beside: list[TimedText] = []
         """Those from beside it."""
         self.seconds: float | None = None
         """That calibration took; None where the stored prices hold."""
@@ -234,21 +234,21 @@ class Pricing:
         """Write `prices.json`, in one step."""
         write_atomically(self.path, prices_to_json(prices))
 
-    def beside(self) -> Beside | None:
+    def beside(self) -> CalibrationBeside | None:
         """Return what the next session decodes for prices; None once there are enough texts."""
         return self._cycle() if len(self._beside) < _ENOUGH else None
 
-    def _cycle(self) -> Beside:
+    def _cycle(self) -> CalibrationBeside:
         config = self.work.config
         begun = len(self._before) + len(self._beside)
         limit, widest = config.task.target_limit, widest_draft(config.sweep)
-        return Beside(config.engine.name, limit, widest, config.measure.seed, begun)
+        return CalibrationBeside(config.engine.name, limit, widest, config.measure.seed, begun)
 
     def heard(self, texts: Sequence[dict[str, Any]]) -> None:
         """Take the texts that a session decoded for prices."""
         for text in texts:
             calls = {role: [Call(**call) for call in own] for role, own in text["calls"].items()}
-            self._beside.append(Timed(**{**text, "calls": calls}))
+            self._beside.append(TimedText(**{**text, "calls": calls}))
 
     def renewed(self, prices: Prices) -> Prices:
         """Return prices from the texts beside the measurement, those before it too where they are few.

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from bild.decoding.names import differing
 from bild.measure.session import command_of
-from bild.metrics.bootstrap import longer_side
 from bild.metrics.claims import verdict
 from bild.metrics.speedup import width_of
-from bild.report.format import switches
+from bild.report.format import half, switches
 from bild.report.table import Table, show_tables
 from bild.results.parts import Interval
 from bild.results.predicted import PREDICTED, Judgement, Predicted, PredictedPoint
@@ -64,7 +63,7 @@ def _row(point: PredictedPoint, margin: float, examples: int) -> tuple[str, ...]
 
 
 def _speedup(speedup: Interval) -> str:
-    return f"{speedup.value:.2f}x ±{longer_side(speedup.value, speedup.low, speedup.high):.2f}"
+    return f"{speedup.value:.2f}x ±{half(speedup):.2f}"
 
 
 def footer(swept: Swept, margin: float) -> list[str]:

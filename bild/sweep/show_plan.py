@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bild.report.table import wide_console
 from bild.sweep.grid import BASELINE, GRID, PUBLISHED
-from bild.sweep.plan import Plan, Sessions
+from bild.sweep.plan import Plan, SessionWidth
 from bild.sweep.stages import Span, Taken, in_all
 
 STAGE_WORDS = {"tree": "the tree", "prices": "prices", "live": "live"}
@@ -51,7 +51,7 @@ def _what(plan: Plan) -> Iterator[str]:
     )
 
 
-def _sessions(sessions: Sessions, width: float) -> str:
+def _sessions(sessions: SessionWidth, width: float) -> str:
     if sessions.count < 2:
         return "1 session: the machine's state is in no interval (measure.sessions=5 puts it there)"
     falls = ": more than sweep.width, which takes more sessions" if sessions.width > width else ""

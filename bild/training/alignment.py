@@ -19,7 +19,7 @@ from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
 from bild.results.codec import decode, read_json
-from bild.results.files import Growing, parse, read_file, write_atomically, write_error
+from bild.results.files import GrowingFile, parse, read_file, write_atomically, write_error
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
 from bild.training.corpus import Corpus, by_length
@@ -139,7 +139,7 @@ class TargetFile:
                 "out=..., or start anew with resume=false."
             )
         try:
-            self._file = Growing(self.path)
+            self._file = GrowingFile(self.path)
             self.targets = self._whole_batches()
             self._file.cut(sum(len(_line(target)) for target in self.targets))
         except OSError as error:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Decoded, Draft, Drafted, Verdict, Verify, policy_for
+from bild.decoding import Decoded, Draft, Drafted, Verified, Verify, policy_for
 from bild.errors import BildError
-from bild.tree.nodes import Table
+from bild.tree.nodes import NodeTable
 
 
 class MissingNodes(BildError):
@@ -37,10 +37,10 @@ class Replayed:
     large_passes: list[int] = field(default_factory=list)
 
 
-class CachedModel:
+class ReplayedModel:
     """One model as the tree knows it: the tokens that its cache would hold, and the passes it would have made."""
 
-    def __init__(self, table: Table, author: str, eos: int) -> None:
+    def __init__(self, table: NodeTable, author: str, eos: int) -> None:
         self.table, self.eos = table, eos
         small = author == "small"
         self.choices = table.small_choice if small else table.large_choice
@@ -80,7 +80,7 @@ class CachedModel:
                 return tokens, probs, "limit"
             node = follow(self.table, node, choice)
 
-    def verify(self, ask: Verify) -> Verdict:
+    def verify(self, ask: Verify) -> Verified:
         """Verify as asked, from the nodes."""
         table, node = self.table, find(self.table, ask.prefix)
         choice, choice_nll, token_nll, ranks = list[int](), list[float](), list[float](), list[int]()
@@ -105,10 +105,10 @@ class CachedModel:
                     raise MissingNodes
         self.passes.append(self.lacking(ask.prefix) + len(ask.tokens))
         self.fed = ask.prefix + ask.tokens
-        return Verdict(choice, choice_nll, token_nll, ranks)
+        return Verified(choice, choice_nll, token_nll, ranks)
 
 
-def evidence(table: Table, node: int) -> tuple[bool, float, float, float, int]:
+def evidence(table: NodeTable, node: int) -> tuple[bool, float, float, float, int]:
     """Return what a rejection score is made of (`Rules.rejection`), for the small choice at a node."""
     if table.large_choice[node] < 0:
         raise MissingNodes
@@ -117,7 +117,7 @@ def evidence(table: Table, node: int) -> tuple[bool, float, float, float, int]:
     return same, *told, table.large_rank[node]
 
 
-def find(table: Table, prefix: Sequence[int]) -> int:
+def find(table: NodeTable, prefix: Sequence[int]) -> int:
     """Return the node of a prefix."""
     node = 0
     for token in prefix[1:]:
@@ -125,7 +125,7 @@ def find(table: Table, prefix: Sequence[int]) -> int:
     return node
 
 
-def follow(table: Table, node: int, token: int) -> int:
+def follow(table: NodeTable, node: int, token: int) -> int:
     """Return the child that a token leads to."""
     found = table.child(node, token)
     if found < 0:
@@ -134,10 +134,10 @@ def follow(table: Table, node: int, token: int) -> int:
 
 
 def run_policy(
-    table: Table, method: MethodConfig, threshold: ThresholdConfig, *, start: int, eos: int, max_length: int
+    table: NodeTable, method: MethodConfig, threshold: ThresholdConfig, *, start: int, eos: int, max_length: int
 ) -> Replayed:
     """Decode one text by a method at its thresholds. MissingNodes where the tree does not reach."""
-    models = {author: CachedModel(table, author, eos) for author in ("small", "large")}
+    models = {author: ReplayedModel(table, author, eos) for author in ("small", "large")}
     policy = policy_for(method, threshold)(start=start, eos=eos, max_length=max_length)
     try:
         ask = next(policy)

@@ -20,9 +20,9 @@ import numpy as np
 
 from bild.errors import BildError
 from bild.progress import say
-from bild.results.files import MOST, Growing, read_file, write_error
+from bild.results.files import MOST, GrowingFile, read_file, write_error
 from bild.results.locking import taken
-from bild.tree.nodes import NAMES, TYPES, Table
+from bild.tree.nodes import NAMES, TYPES, NodeTable
 
 _HEAD = struct.Struct("<8sQI")
 _MAGIC = b"bildtree"
@@ -36,7 +36,7 @@ class Growth:
     """The nodes of one example: those that are stored, and those that came since."""
 
     def __init__(self, start: int) -> None:
-        self.table = Table(start)
+        self.table = NodeTable(start)
         self.stored = 0
         """Nodes in blocks."""
         self.heard: list[int] = []
@@ -68,7 +68,7 @@ def read_nodes(folder: Path, count: int, start: int) -> list[Growth]:
     return found
 
 
-class Block(NamedTuple):
+class Stretch(NamedTuple):
     """A stretch of a file: one whole block, or what lies between two of them."""
 
     payload: bytes | None
@@ -76,9 +76,9 @@ class Block(NamedTuple):
     end: int
 
 
-def _blocks(data: bytes) -> tuple[list[Block], int]:
+def _blocks(data: bytes) -> tuple[list[Stretch], int]:
     """Return the blocks of a file, and where the last of them ends: what follows it is what a kill tore."""
-    found: list[Block] = []
+    found: list[Stretch] = []
     at = 0
     while at < len(data):
         block = _block_at(data, at)
@@ -88,13 +88,13 @@ def _blocks(data: bytes) -> tuple[list[Block], int]:
                 following = data.find(_MAGIC, following + 1)
             if following < 0:
                 break
-            block = Block(None, following)
+            block = Stretch(None, following)
         found.append(block)
         at = block.end
     return found, at
 
 
-def _block_at(data: bytes, at: int) -> Block | None:
+def _block_at(data: bytes, at: int) -> Stretch | None:
     """Return the block that begins at a place; None where there is none, or its head must be wrong."""
     body = at + _HEAD.size
     if body > len(data):
@@ -105,8 +105,8 @@ def _block_at(data: bytes, at: int) -> Block | None:
         return None
     payload = data[body:end]
     if zlib.crc32(payload) == checksum:
-        return Block(payload, end)
-    return Block(None, end) if end == len(data) or data.startswith(_MAGIC, end) else None
+        return Stretch(payload, end)
+    return Stretch(None, end) if end == len(data) or data.startswith(_MAGIC, end) else None
 
 
 def _pack(growths: Mapping[int, Growth]) -> bytes:
@@ -130,7 +130,7 @@ def _pack(growths: Mapping[int, Growth]) -> bytes:
     return file.getvalue()
 
 
-def _digest(table: Table, count: int) -> int:
+def _digest(table: NodeTable, count: int) -> int:
     """Return the checksum of an example's first nodes, which its next block continues."""
     return zlib.crc32(np.array([table.parent[:count], table.token[:count]], np.int32).tobytes())
 
@@ -193,7 +193,7 @@ def _apply(growth: Growth, update: dict[str, Any]) -> bool:
     return True
 
 
-def _hear(table: Table, node: int, update: dict[str, Any], i: int, prefix: str) -> None:
+def _hear(table: NodeTable, node: int, update: dict[str, Any], i: int, prefix: str) -> None:
     if not prefix and update["small_choice"][i] >= 0:
         table.hear_small(node, *(update[name][i] for name in _SMALL))
     if update[f"{prefix}large_choice"][i] >= 0:
@@ -208,7 +208,7 @@ class BlockFile:
         """Open or make the file, lock it, and cut off a torn tail; a damaged block stays, so that nothing is lost."""
         self.path = path
         try:
-            self._file = Growing(path)
+            self._file = GrowingFile(path)
         except OSError as error:
             raise write_error(path, error, "what is in it is kept") from None
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bild.tree.family import Grouped
-from bild.tree.nodes import Table
-from bild.tree.walk import Draft, Judged, State, Step, Walker
+from bild.tree.nodes import NodeTable
+from bild.tree.walk import DraftWalk, Judged, State, Step, Walker
 
 
 class Frontier:
@@ -14,15 +14,15 @@ class Frontier:
 
     def __init__(self, walker: Walker) -> None:
         self.walker = walker
-        self.on_small: list[Draft] = []
+        self.on_small: list[DraftWalk] = []
         """Drafts that wait for the small model."""
-        self.on_large: list[Draft | Judged] = []
+        self.on_large: list[DraftWalk | Judged] = []
         start = walker.start()
         self.seen: dict[State, int] = {}
         """The points that came by each state."""
         self._fresh: list[tuple[State, int]] = [(start, walker.family.everyone)]
 
-    def advance(self, waiting: Sequence[Draft | Judged]) -> tuple[list[int], list[int]]:
+    def advance(self, waiting: Sequence[DraftWalk | Judged]) -> tuple[list[int], list[int]]:
         """Go on with what waited for nodes that were answered: (nodes to ask the small model about, the large one)."""
         small: list[int] = []
         large: list[int] = []
@@ -55,7 +55,7 @@ class Frontier:
 class Growing:
     """One example's tree while it grows."""
 
-    def __init__(self, table: Table, grouped: Grouped, *, eos: int, max_length: int) -> None:
+    def __init__(self, table: NodeTable, grouped: Grouped, *, eos: int, max_length: int) -> None:
         self.table = table
         self.eos = eos
         self.max_length = max_length

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bild.config import TaskConfig
-from bild.engines.kernels import kept_or_own
 from bild.errors import BildError, out_of_memory
 from bild.models import Pair
 from bild.models.checkpoint import free_memory
@@ -92,7 +91,7 @@ class Grower:
         self.grouped = grouped
         self.ids = head.ids
         self.target_limit: int = head.identity["task"]["target_limit"]
-        kernels = kept_or_own(head.kernels, pair.kernels)
+        kernels = pair.kernels_kept(head.kernels)
         self.models = {role: branches_of(pair, role, kernels) for role in ("large", "small")}
         # Read when the weights are in place: what is free now is free for keys and values.
         self.budget = default_budget(pair.device) if budget is None else budget

@@ -64,7 +64,7 @@ TYPES: dict[str, Any] = {
 _MEASURES = tuple(name for name in NAMES if TYPES[name] is np.float32)
 
 
-class Table:
+class NodeTable:
     """The same nodes as lists, which grow, with the children of each node at hand."""
 
     def __init__(self, start: int) -> None:
@@ -195,7 +195,7 @@ class TreeExample:
     source_tokens: list[int]
     truncated: bool
     """True where the source was cut to its limit."""
-    table: Table = field(repr=False)
+    table: NodeTable = field(repr=False)
 
     @cached_property
     def nodes(self) -> Nodes:

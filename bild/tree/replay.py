@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-from bild.tree.nodes import Table
+from bild.tree.nodes import NodeTable
 from bild.tree.walk import Edge, State, Walker
 
 
@@ -42,7 +42,7 @@ class Sums(NamedTuple):
 class Walk:
     """One finished text of one example, and the rounds that led to it."""
 
-    def __init__(self, table: Table, history: History | None, anchor: int, tail: int) -> None:
+    def __init__(self, table: NodeTable, history: History | None, anchor: int, tail: int) -> None:
         self.table = table
         self.history = history
         self.anchor = anchor
@@ -99,7 +99,7 @@ class Walk:
 class AloneWalk(Walk):
     """One model decoding by itself."""
 
-    def __init__(self, table: Table, author: str, anchor: int, tail: int, eos: int) -> None:
+    def __init__(self, table: NodeTable, author: str, anchor: int, tail: int, eos: int) -> None:
         super().__init__(table, None, anchor, tail)
         self.author = author
         self.eos = eos
@@ -165,7 +165,7 @@ def family_walks(walker: Walker) -> tuple[list[tuple[Walk, int]], int]:
     return found, missing
 
 
-def alone_walk(table: Table, author: str, eos: int, max_length: int) -> Walk | None:
+def alone_walk(table: NodeTable, author: str, eos: int, max_length: int) -> Walk | None:
     """Return one model's own greedy text, None where it leads out of the tree."""
     choices = table.small_choice if author == "small" else table.large_choice
     node = 0
@@ -208,7 +208,7 @@ class History:
             at = at.before
         return found[::-1], at
 
-    def add_up(self, table: Table) -> tuple[int, ...]:
+    def add_up(self, table: NodeTable) -> tuple[int, ...]:
         """Add up `sums` and `fed` over all rounds up to this one."""
         todo, at = self._since(lambda history: history.sums is not None)
         sums, fed = (_NOTHING, -1) if at is None else (at.sums or _NOTHING, at.fed)
@@ -252,7 +252,7 @@ _NOTHING = (0,) * 9
 EVERYWHERE = (-math.inf, math.inf, -math.inf, math.inf, math.inf)
 
 
-def lacking(table: Table, fed: int, node: int) -> int:
+def lacking(table: NodeTable, fed: int, node: int) -> int:
     """Count the positions that the small model must be fed to know a node; at least its last."""
     length = table.depth[node] + 1
     shared = 0 if fed < 0 else table.shared_length(fed, node)

@@ -14,7 +14,7 @@ from math import inf
 from typing import NamedTuple
 
 from bild.tree.family import Family
-from bild.tree.nodes import Table
+from bild.tree.nodes import NodeTable
 
 State = tuple[int, bool, int]
 """(node, whether the small model writes next, the draft's limit)."""
@@ -54,7 +54,7 @@ class Edge(NamedTuple):
         return self.kept < self.drafted
 
 
-class Draft(NamedTuple):
+class DraftWalk(NamedTuple):
     """A draft under way."""
 
     chain: list[int]
@@ -89,12 +89,12 @@ class Step:
     small: list[int] = field(default_factory=list)
     """Nodes to ask the small model about."""
     large: list[int] = field(default_factory=list)
-    on_small: list[Draft] = field(default_factory=list)
-    on_large: list[Draft | Judged] = field(default_factory=list)
+    on_small: list[DraftWalk] = field(default_factory=list)
+    on_large: list[DraftWalk | Judged] = field(default_factory=list)
     missing: int = 0
     """Points that wait, or that lead out of a tree which does not grow."""
 
-    def wait(self, node: int, draft: Draft, *, large: bool) -> None:
+    def wait(self, node: int, draft: DraftWalk, *, large: bool) -> None:
         """Go on with a draft when one of the models has been asked about a node."""
         if large:
             self.large.append(node)
@@ -108,7 +108,7 @@ class Step:
 class Walker:
     """Rounds of one family in one tree. With `grow`, nodes that are asked for are made; else they are missing."""
 
-    def __init__(self, table: Table, family: Family, *, eos: int, max_length: int, grow: bool = False) -> None:
+    def __init__(self, table: NodeTable, family: Family, *, eos: int, max_length: int, grow: bool = False) -> None:
         self.table = table
         self.family = family
         self.rules = family.rules
@@ -124,13 +124,13 @@ class Walker:
         """Take these points through one round."""
         node, small_writes, window = state
         if small_writes:
-            return self.go_on(Draft([node], window, inf, 1.0, inf, points))
+            return self.go_on(DraftWalk([node], window, inf, 1.0, inf, points))
         return self.go_on(Judged([node], 0, 0, "none", window, (-inf, inf), inf, points))
 
-    def go_on(self, waiting: Draft | Judged) -> Step:
+    def go_on(self, waiting: DraftWalk | Judged) -> Step:
         """Go on with a draft or a verdict that waited; a draft's chain is continued."""
         step = Step()
-        if isinstance(waiting, Draft):
+        if isinstance(waiting, DraftWalk):
             self._draft(step, *waiting)
         else:
             self._verify(step, waiting)
@@ -146,7 +146,7 @@ class Walker:
         while True:
             choice, made = table.small_choice[node], len(chain)
             if choice < 0 or (oracle and table.large_choice[node] < 0):
-                step.wait(node, Draft(chain, window, sure, likely, gap, points), large=choice >= 0)
+                step.wait(node, DraftWalk(chain, window, sure, likely, gap, points), large=choice >= 0)
                 return
             confidence = table.small_prob[node]
             if product:

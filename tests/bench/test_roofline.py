@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bild.bench import roofline
-from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, Work, roofline_ms
+from bild.bench.roofline import Decoder, MatmulProbe, PassWork, ReadProbe, roofline_ms
 from bild.cli import compose, options
 from bild.config import ShapeConfig
 from bild.engines import build_engine
@@ -104,7 +104,7 @@ def test_a_gpu_is_timed_by_events_over_twenty_milliseconds(monkeypatch: pytest.M
     ("gb", "gflop", "ms", "bound"), [(10.0, 100.0, 0.2, "read"), (10.0, 4.0, 0.25, "multiply"), (2.0, 1.0, 1.0, "read")]
 )
 def test_the_floor_is_the_longer_of_the_two(gb: float, gflop: float, ms: float, bound: str) -> None:
-    assert roofline_ms(Work(bytes=2_000_000, flops=1_000_000), gb, gflop) == (pytest.approx(ms), bound)
+    assert roofline_ms(PassWork(bytes=2_000_000, flops=1_000_000), gb, gflop) == (pytest.approx(ms), bound)
 
 
 @pytest.mark.parametrize("make", TINY)

@@ -21,7 +21,7 @@ from bild.errors import BildError
 from bild.models import Pair, device
 from bild.models.device import Nvidia
 from bild.report.check import check_table
-from bild.results.bench import FAILED, MEASURED, Row, Spread
+from bild.results.bench import FAILED, MEASURED, BackendRow, Spread
 from bild.results.check import OK, SKIPPED, SLOW, WRONG, Checked, read_check
 from tests.cli.commands import Finished, call
 
@@ -105,10 +105,14 @@ def test_a_step_that_fails_is_a_finding_and_late_ones_are_skipped() -> None:
 
 
 def bench(graph: float, over: float, hf: float) -> Any:
-    def row(ms: float, over: float | None) -> Row:
-        return Row("engine", MEASURED, ms_per_token=Spread(ms, ms, ms), over_roofline=over)
+    def row(ms: float, over: float | None) -> BackendRow:
+        return BackendRow("engine", MEASURED, ms_per_token=Spread(ms, ms, ms), over_roofline=over)
 
-    rows = {"graph": row(graph, over), "hf": row(hf, None), "ctranslate2": Row("peer", FAILED, note="no library")}
+    rows = {
+        "graph": row(graph, over),
+        "hf": row(hf, None),
+        "ctranslate2": BackendRow("peer", FAILED, note="no library"),
+    }
     return SimpleNamespace(rows=rows, dtype="fp16")
 
 

@@ -20,7 +20,7 @@ from unittest import mock
 REPOSITORY = Path(__file__).parents[2]
 
 QUICK = (
-    *("measure.warmup=1", "measure.draws=100", "measure.library=2", "measure.calm_minutes=0"),
+    *("measure.warmup=1", "measure.library=2", "measure.calm_minutes=0"),
     "task.target_limit=12",
 )
 """Options that make a run short."""

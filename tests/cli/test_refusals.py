@@ -72,7 +72,7 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
         ("engine=nope", "engine=nope is not known: choose one of fused, "),
         ("engine.dtype=fp8", "engine.dtype=fp8 is not known: choose one of fp32, fp16, bf16"),
         ("engine.threads=0", "engine.threads=0 is out of range"),
-        ("measure.draws=10", "measure.draws=10 is out of range"),
+        ("measure.sessions=0", "measure.sessions=0 is out of range"),
         ("measure.confidence=1", "measure.confidence=1 is out of range"),
         ("resume=perhaps", "resume=perhaps is not true or false: give true or false."),
         ("model=folders", "model=folders needs two checkpoints: give model.large=... and model.small=..."),

@@ -21,7 +21,6 @@ COMMAND = (
     f"task.samples={EXAMPLES}",
     "task.target_limit=48",
     "measure.warmup=1",
-    "measure.draws=100",
     "measure.calm_minutes=0",
 )
 TIMES = {"ns", "baseline", "library", "session"}
@@ -181,7 +180,7 @@ def test_resume_false_measures_anew(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_changed_option_goes_to_a_folder_of_its_own(tmp_path: Path) -> None:
-    one = ("task.samples=1", "measure.warmup=0", "measure.draws=100", "measure.library=0", "task.target_limit=4")
+    one = ("task.samples=1", "measure.warmup=0", "measure.library=0", "task.target_limit=4")
     changes = (
         "threshold.fb=0.4",
         "threshold.rb=2",

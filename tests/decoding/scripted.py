@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Verify, Write, Written
+from bild.decoding import Decoded, Draft, Drafted, Policy, Verified, Verify, Write, Written
 from bild.decoding.actions import Ask, Stop, Tell
 
 START, END = 0, 1
 A, B, C, D, E, X, Y = range(10, 17)
 
-ANSWERS: dict[type, type] = {Draft: Drafted, Verify: Verdict, Write: Written}
+ANSWERS: dict[type, type] = {Draft: Drafted, Verify: Verified, Write: Written}
 UNLIKELY = 9.0
 """An nll above every threshold used here; tokens that the large model would write itself have 0."""
 
@@ -36,12 +36,12 @@ def drafts(*tokens: int, stop: Stop = "limit") -> Drafted:
     return Drafted(list(tokens), probs, stop)
 
 
-def writes(token: int) -> Verdict:
+def writes(token: int) -> Verified:
     """The large model's answer where there is no draft to judge."""
-    return Verdict([token], [0.1], [])
+    return Verified([token], [0.1], [])
 
 
-def judges(draft: list[int], *choice: int, nll: list[float] | None = None) -> Verdict:
+def judges(draft: list[int], *choice: int, nll: list[float] | None = None) -> Verified:
     """The large model's answer to a draft: its own choices, one more than drafted tokens.
 
     Without `nll`, what it would have written itself is certain and everything else is UNLIKELY.
@@ -49,4 +49,4 @@ def judges(draft: list[int], *choice: int, nll: list[float] | None = None) -> Ve
     assert len(choice) == len(draft) + 1
     if nll is None:
         nll = [0.0 if token == own else UNLIKELY for token, own in zip(draft, choice, strict=False)]
-    return Verdict(list(choice), [0.0] * len(choice), nll)
+    return Verified(list(choice), [0.0] * len(choice), nll)

@@ -10,7 +10,7 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from bild.decoding import Decoded, Draft, Drafted, Policy, Verdict, Verify
+from bild.decoding import Decoded, Draft, Drafted, Policy, Verified, Verify
 from bild.decoding.actions import Ask, Stop, Tell
 from tests.decoding.restated import NextToken, best
 
@@ -96,13 +96,13 @@ def draft(model: NextToken, ask: Draft) -> Drafted:
     return Drafted(tokens, probs, stop)
 
 
-def verify(model: NextToken, ask: Verify) -> Verdict:
+def verify(model: NextToken, ask: Verify) -> Verified:
     """Answer a `Verify`."""
     text = [*ask.prefix, *ask.tokens]
     seen = [model(text[:at]) for at in range(len(ask.prefix), len(text) + 1)]
     given = [-logp[token] for logp, token in zip(seen, ask.tokens, strict=False)]
     ranks = [1 + sum(p > logp[token] for p in logp) for logp, token in zip(seen, ask.tokens, strict=False)]
-    return Verdict([best(logp) for logp in seen], [-max(logp) for logp in seen], given, ranks if ask.ranks else ())
+    return Verified([best(logp) for logp in seen], [-max(logp) for logp in seen], given, ranks if ask.ranks else ())
 
 
 def decode(policy: Policy, pair: Tables, *, max_length: int) -> tuple[Decoded, list[tuple[Ask, Tell]]]:

@@ -14,7 +14,7 @@ from bild.decoding import (
     Drafted,
     Policy,
     Rules,
-    Verdict,
+    Verified,
     Verify,
     alone,
     big_little,
@@ -234,7 +234,7 @@ def test_the_rounds_tell_the_text_and_who_wrote_it(pair: Tables, rules: Rules, m
 def test_the_rounds_tell_what_was_asked_and_answered(pair: Tables, rules: Rules, max_length: int) -> None:
     decoded, talk = decode(policy(rules, max_length), pair, max_length=max_length)
     drafts = [(len(a.prefix), t.probs, t.stop) for a, t in talk if isinstance(a, Draft) and isinstance(t, Drafted)]
-    verdicts = [(a.tokens, t.token_nll) for a, t in talk if isinstance(a, Verify) and isinstance(t, Verdict)]
+    verdicts = [(a.tokens, t.token_nll) for a, t in talk if isinstance(a, Verify) and isinstance(t, Verified)]
     assert [(r.start, r.probs, r.stop) for r in decoded.rounds if r.stop != "none"] == drafts
     judged = [r for r in decoded.rounds if r.wrote is not None or r.token_nll]
     assert [(r.drafted, r.token_nll) for r in judged] == verdicts

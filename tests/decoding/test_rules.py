@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bild.decoding import Verdict
+from bild.decoding import Verified
 from bild.decoding.methods import TOKEN_RULES
 from bild.decoding.rules import KEEPS, Rules
 from tests.decoding.settings import bild_rules, rules_of, speculative_rules
@@ -18,42 +18,42 @@ NLL = st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0, math.inf])
 
 
 @st.composite
-def judged(draw: st.DrawFn) -> tuple[list[int], Verdict]:
+def judged(draw: st.DrawFn) -> tuple[list[int], Verified]:
     """A draft of 0 to 8 tokens over a vocabulary of two, so that choices often agree."""
     n = draw(st.integers(0, 8))
     token = st.integers(2, 3)
     tokens = draw(st.lists(token, min_size=n, max_size=n))
     choice = draw(st.lists(token, min_size=n + 1, max_size=n + 1))
     nll = draw(st.lists(NLL, min_size=n, max_size=n))
-    return tokens, Verdict(choice, [0.0] * (n + 1), nll)
+    return tokens, Verified(choice, [0.0] * (n + 1), nll)
 
 
-def verdict(choice: list[int], nll: list[float]) -> Verdict:
-    return Verdict(choice, [0.0] * len(choice), nll)
+def verdict(choice: list[int], nll: list[float]) -> Verified:
+    return Verified(choice, [0.0] * len(choice), nll)
 
 
 # Each rule once more, as the paper and the authors' code say it.
 
 
-def keep_exact(tokens: list[int], told: Verdict) -> int:
+def keep_exact(tokens: list[int], told: Verified) -> int:
     return next((i for i, token in enumerate(tokens) if token != told.choice[i]), len(tokens))
 
 
-def keep_within(rb: float, tokens: list[int], told: Verdict) -> int:
+def keep_within(rb: float, tokens: list[int], told: Verified) -> int:
     for i, nll in enumerate(told.token_nll):
         if nll > rb and told.choice[i] != tokens[i]:
             return i
     return len(tokens)
 
 
-def keep_within_first(rb: float, tokens: list[int], told: Verdict) -> int:
+def keep_within_first(rb: float, tokens: list[int], told: Verified) -> int:
     for i, nll in enumerate(told.token_nll):
         if nll > rb:
             return i if told.choice[i] != tokens[i] else len(tokens)
     return len(tokens)
 
 
-def kept(rules: Rules, tokens: list[int], told: Verdict) -> int:
+def kept(rules: Rules, tokens: list[int], told: Verified) -> int:
     return rules.kept(tokens, told, [0.5] * len(tokens))
 
 
@@ -82,7 +82,7 @@ def test_nll_as_the_authors_scan_looks_at_one_token_only() -> None:
 
 @many(300)
 @given(draft=judged(), rb=NLL)
-def test_the_one_keep_does_what_each_rule_says(draft: tuple[list[int], Verdict], rb: float) -> None:
+def test_the_one_keep_does_what_each_rule_says(draft: tuple[list[int], Verified], rb: float) -> None:
     assert kept(Rules(keep="exact"), *draft) == keep_exact(*draft)
     assert kept(nll(rb), *draft) == keep_within(rb, *draft)
     assert kept(nll(rb, "first"), *draft) == keep_within_first(rb, *draft)
@@ -91,7 +91,7 @@ def test_the_one_keep_does_what_each_rule_says(draft: tuple[list[int], Verdict],
 @many(300)
 @given(draft=judged(), threshold=NLL, top=st.sampled_from([None, 1, 2]))
 def test_a_token_falls_where_its_rejection_score_is_above_the_threshold(
-    draft: tuple[list[int], Verdict], threshold: float, top: int | None
+    draft: tuple[list[int], Verified], threshold: float, top: int | None
 ) -> None:
     """`Rules.rejection` and `Rules.rejects`, which trees go by, against `Rules.kept`."""
     tokens, told = draft
@@ -107,7 +107,7 @@ def test_a_token_falls_where_its_rejection_score_is_above_the_threshold(
 @many(150)
 @given(draft=judged(), rb=NLL)
 def test_the_authors_scan_never_keeps_less_and_what_it_takes_back_is_taken_back_by_both(
-    draft: tuple[list[int], Verdict], rb: float
+    draft: tuple[list[int], Verified], rb: float
 ) -> None:
     first, every = kept(nll(rb, "first"), *draft), kept(nll(rb), *draft)
     assert every <= first
@@ -116,7 +116,7 @@ def test_the_authors_scan_never_keeps_less_and_what_it_takes_back_is_taken_back_
 
 @many(150)
 @given(draft=judged())
-def test_a_looser_threshold_keeps_no_less(draft: tuple[list[int], Verdict]) -> None:
+def test_a_looser_threshold_keeps_no_less(draft: tuple[list[int], Verified]) -> None:
     found = [kept(nll(rb), *draft) for rb in (0.0, 0.5, 1.0, 2.0, 5.0, math.inf)]
     assert found == sorted(found)
     assert found[-1] == len(draft[0])
@@ -131,12 +131,12 @@ def test_a_verdict_without_unlikely_tokens_keeps_all(nlls: list[float]) -> None:
 
 
 def test_top_goes_by_the_rank_and_a_tie_with_the_choice_is_not_the_choice() -> None:
-    told = Verdict([5, 5, 5, 5], [0.0] * 4, [0.0] * 3, [1, 3, 1])  # the last token ties with the choice
+    told = Verified([5, 5, 5, 5], [0.0] * 4, [0.0] * 3, [1, 3, 1])  # the last token ties with the choice
     assert [kept(Rules(keep="top", threshold=k), [5, 6, 7], told) for k in (1, 2, 3)] == [1, 1, 3]
 
 
 def test_a_cap_on_the_rank_goes_with_share_loss_and_nll() -> None:
-    told = Verdict([5, 5, 5], ln(0.4, 0.4, 0.4), ln(0.4, 0.3), [1, 3])
+    told = Verified([5, 5, 5], ln(0.4, 0.4, 0.4), ln(0.4, 0.3), [1, 3])
     for keep, threshold in (("share", 0.5), ("loss", 0.5), ("nll", 5.0)):
         assert kept(Rules(keep=keep, threshold=threshold), [5, 6], told) == 2
         assert kept(Rules(keep=keep, threshold=threshold, top=3), [5, 6], told) == 2
@@ -198,12 +198,12 @@ def ln(*probabilities: float) -> list[float]:
     ],
 )
 def test_a_cascade_keeps_what_loses_at_most_alpha(rule: str, alpha: float, stand: int) -> None:
-    told = Verdict([5, 5, 5, 5], ln(0.5, 0.5, 0.5, 0.5), ln(0.5, 0.4, 0.2))
+    told = Verified([5, 5, 5, 5], ln(0.5, 0.5, 0.5, 0.5), ln(0.5, 0.4, 0.2))
     assert rules_of("cascade", rule=rule, alpha=alpha).kept([5, 6, 7], told, [0.1, 0.45, 0.9]) == stand
     assert rules_of("bild", keep=TOKEN_RULES[rule], alpha=alpha).kept([5, 6, 7], told, [0.1, 0.45, 0.9]) == stand
 
 
 @pytest.mark.parametrize("rule", ["v2", "v3"])
 def test_a_cascade_that_may_lose_nothing_is_exact(rule: str) -> None:
-    told = Verdict([5, 5, 5], ln(0.5, 0.5, 0.5), ln(0.5, 0.4999))
+    told = Verified([5, 5, 5], ln(0.5, 0.5, 0.5), ln(0.5, 0.4999))
     assert kept(rules_of("cascade", rule=rule, alpha=0.0), [5, 6], told) == keep_exact([5, 6], told) == 1

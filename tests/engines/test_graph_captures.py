@@ -14,7 +14,7 @@ import torch
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.decoding.policies import widest_pass
-from bild.engines import Engine, Plan, build_exit_engines
+from bild.engines import Engine, PassPlan, build_exit_engines
 from bild.engines.early_exit import early_exit, truncated
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
@@ -63,8 +63,8 @@ def pair_on(cuda: Cuda, capacity: int = LENGTH) -> tuple[Engine, Engine]:
 def prepare(large: Engine, small: Engine, sources: list[list[int]] = SOURCES, length: int = LENGTH) -> None:
     widths, ranks = zip(*(widest_pass(*point, length) for point in POINTS), strict=True)
     lengths = [len(source) for source in sources]
-    large.prepare(Plan(length, lambda: lengths, max(widths), any(ranks)))
-    small.prepare(Plan(length, lambda: lengths, 2))
+    large.prepare(PassPlan(length, lambda: lengths, max(widths), any(ranks)))
+    small.prepare(PassPlan(length, lambda: lengths, 2))
 
 
 def decode(engines: tuple[Engine, Engine], point: tuple[MethodConfig, ThresholdConfig], source: list[int]) -> Run:
@@ -206,7 +206,7 @@ def test_a_buffer_that_moves_under_a_graph_is_noticed_by_the_model(monkeypatch: 
 def test_a_program_that_the_plan_forgot_is_noticed_by_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = Cuda("cuda:0").install(monkeypatch)
     made = cuda.engine(partial(build, module()))
-    made.prepare(Plan(LENGTH, lambda: [9], 1))
+    made.prepare(PassPlan(LENGTH, lambda: [9], 1))
     cuda.sealed = True
     made.start(SOURCES[0])
     made.step([START])
@@ -297,10 +297,10 @@ def test_a_measurement_decides_whether_drafts_run_ahead(monkeypatch: pytest.Monk
     made._run = passing(made._run, lambda: 1.0)
     made._landing.wait = passing(made._landing.wait, lambda: wait[0])
     for wait[0], expected in ((0.1, False), (0.3, True)):
-        made.prepare(Plan(LENGTH, lambda: [9], 1))
+        made.prepare(PassPlan(LENGTH, lambda: [9], 1))
         assert made.ahead is expected
     large: Any = cuda.engine(partial(build, module()))
-    large.prepare(Plan(LENGTH, lambda: [9], 1))
+    large.prepare(PassPlan(LENGTH, lambda: [9], 1))
     assert large.ahead is False
 
 

@@ -18,7 +18,7 @@ from bild.measure.aggregate import (
 from bild.results.sample import Sample, VanillaRun
 from tests.measure.lines import sample
 
-MEASURE = MeasureConfig(draws=200)
+MEASURE = MeasureConfig()
 # 4 + 2 tokens after the start token; vanilla wrote 3 + 3; the library was asked for the first example only.
 TWO = [
     sample([0, 5, 6, 7, 1], 20.0, baseline=([0, 5, 6, 1], 40.0), library=([0, 5, 6, 1], 120.0)),
@@ -71,8 +71,8 @@ def test_without_the_library_there_is_nothing_to_compare() -> None:
 
 def test_intervals_follow_the_settings() -> None:
     many = [sample([0, 5, 1], 10.0 + i, baseline=([0, 5, 1], 20.0 + 3 * (i % 7))) for i in range(30)]
-    narrow = latency_of(many, MeasureConfig(draws=200, confidence=0.5)).speedup.total
-    wide = latency_of(many, MeasureConfig(draws=200, confidence=0.99)).speedup.total
+    narrow = latency_of(many, MeasureConfig(confidence=0.5)).speedup.total
+    wide = latency_of(many, MeasureConfig(confidence=0.99)).speedup.total
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
     assert latency_of(many, MEASURE).speedup == latency_of(many, MEASURE).speedup
 

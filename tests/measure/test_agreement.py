@@ -20,7 +20,7 @@ from bild.models import Pair
 from bild.report.points import footer, texts_note
 from bild.report.sections import make_section
 from bild.results import Record, frame
-from bild.results.parts import Agreement
+from bild.results.parts import EqualTexts
 from tests.measure.lines import sample
 from tests.models.checkpoints import write_checkpoint
 from tests.records import make_record
@@ -37,7 +37,7 @@ def run(folder: Path) -> list[Record]:
         task=TaskConfig("file", data="file", path=str(folder / "test.jsonl"), split="test", target_limit=12),
         model=ModelConfig("folders", large, small, fits=["any"]),
         engine=EngineConfig(device="cpu"),
-        measure=MeasureConfig(warmup=0, library=3, draws=100, calm_minutes=0),
+        measure=MeasureConfig(warmup=0, library=3, calm_minutes=0),
         results=str(folder / "results"),
     )
     return [point.record for point in measure_points(config, [SPECULATIVE, BILD])]
@@ -47,9 +47,9 @@ def test_equal_texts_are_counted_in_record_table_and_frame(tmp_path: Path, capsy
     exact, other = records = run(tmp_path)
     for record in records:
         assert record.latency.library is not None
-        assert record.latency.library.texts == Agreement(3, 3)
+        assert record.latency.library.texts == EqualTexts(3, 3)
         assert not any("texts" in warning for warning in record.warnings)
-    assert (exact.texts, other.texts) == (Agreement(4, 4), None)
+    assert (exact.texts, other.texts) == (EqualTexts(4, 4), None)
     assert "other texts" not in capsys.readouterr().err
     told = texts_note(make_section(records))
     assert told == " Texts of generate() that are vanilla's: 3 of 3. Texts of exact methods that are vanilla's: 4 of 4."
@@ -74,7 +74,7 @@ def test_a_library_that_runs_another_model_is_told(
     warning = "Beside engine=fused the library's generate() writes other texts than vanilla's for 3 of 3 examples"
     assert warning in capsys.readouterr().err
     assert any(warning in line for line in footer(make_section(records)))
-    assert records[0].texts == Agreement(4, 4)
+    assert records[0].texts == EqualTexts(4, 4)
 
 
 def test_an_exact_method_that_writes_other_texts_is_told(
@@ -114,26 +114,26 @@ def test_the_widest_gap_is_recorded_and_an_unknown_one_is_none() -> None:
         sample(tokens, 1.0, baseline=([0, 5, 1], 2.0), library=(tokens, 3.0), gap=gap, library_gap=gap)
         for tokens, gap in (([0, 5, 1], None), ([0, 6, 1], 1e-5), ([0, 7, 1], -2.5))
     )
-    assert texts_of([same, near, far]) == Agreement(1, 3, 2.5)
+    assert texts_of([same, near, far]) == EqualTexts(1, 3, 2.5)
     library = latency_of([same, near], MeasureConfig()).library
     assert library is not None
-    assert library.texts == Agreement(1, 2, 1e-5)
-    assert texts_of([dataclasses.replace(far, gap=None)]) == Agreement(0, 1, None)
+    assert library.texts == EqualTexts(1, 2, 1e-5)
+    assert texts_of([dataclasses.replace(far, gap=None)]) == EqualTexts(0, 1, None)
 
 
 @pytest.mark.parametrize(
     ("texts", "dtype", "words"),
     [
-        (Agreement(3, 3), "fp32", None),
-        (Agreement(2, 3, 1e-5), "fp32", "1 of 3 examples; where a text first differs, the large model tells the two"),
-        (Agreement(2, 3, 1e-5), "fp32", "by up to 1e-05 nats: a tie, which rounding decides."),
-        (Agreement(2, 3, 4.0), "fp32", "by up to 4 nats, which is no tie"),
-        (Agreement(2, 3), "fp32", "measure again to learn how near they came."),
-        (Agreement(2, 3, 0.1), "bf16", None),
-        (Agreement(2, 3, 4.0), "bf16", "by up to 4 nats, which is no tie"),
+        (EqualTexts(3, 3), "fp32", None),
+        (EqualTexts(2, 3, 1e-5), "fp32", "1 of 3 examples; where a text first differs, the large model tells the two"),
+        (EqualTexts(2, 3, 1e-5), "fp32", "by up to 1e-05 nats: a tie, which rounding decides."),
+        (EqualTexts(2, 3, 4.0), "fp32", "by up to 4 nats, which is no tie"),
+        (EqualTexts(2, 3), "fp32", "measure again to learn how near they came."),
+        (EqualTexts(2, 3, 0.1), "bf16", None),
+        (EqualTexts(2, 3, 4.0), "bf16", "by up to 4 nats, which is no tie"),
     ],
 )
-def test_a_warning_says_how_near_the_tie_was(texts: Agreement, dtype: str, words: str | None) -> None:
+def test_a_warning_says_how_near_the_tie_was(texts: EqualTexts, dtype: str, words: str | None) -> None:
     found = make_record(texts=texts, engine__dtype=dtype).warnings
     assert found == [] if words is None else words in found[0]
 

@@ -178,7 +178,7 @@ def test_a_record_says_what_its_drafts_went_by(tmp_path: Path) -> None:
     config = RunConfig(
         task=TaskConfig(samples=3, target_limit=24),
         method=AUTO,
-        measure=MeasureConfig(warmup=1, library=0, draws=100),
+        measure=MeasureConfig(warmup=1, library=0),
         results=str(tmp_path),
     )
     config.model.fits, config.model.large = ["any"], "embedded"

@@ -15,7 +15,7 @@ from bild.engines.graph import GraphEngine
 from bild.errors import BildError
 from bild.measure import interleave as module
 from bild.measure.aggregate import counts_of
-from bild.measure.interleave import Measurement, OpenPoint, Placed, placed
+from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, placed
 from bild.models import Pair
 from bild.results import PointFolder, read_traces
 from bild.results.record import overrun
@@ -84,10 +84,10 @@ def run(watched: Watched, examples: Any, *points: OpenPoint, session: int = 1) -
     return [each.index for each in watched.measurement.measure(asked(watched.measurement, examples), points, session)]
 
 
-def asked(measurement: Measurement, examples: Any) -> list[Placed]:
+def asked(measurement: Measurement, examples: Any) -> list[PlacedExample]:
     """The examples in their places, the first ones for the library too, which are easier to read than a random part."""
     count = measurement.settings.library
-    return [Placed(i, example, count < 0 or i < count) for i, example in enumerate(examples)]
+    return [PlacedExample(i, example, count < 0 or i < count) for i, example in enumerate(examples)]
 
 
 def groups(ran: list[str], size: int) -> list[list[str]]:

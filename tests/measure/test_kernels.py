@@ -14,23 +14,23 @@ import bild
 from bild.cli import compose
 from bild.config import MeasureConfig, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
 from bild.engines import t5
-from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels, kept_or_own
-from bild.engines.layouts import NUMPY_KINDS, PLAIN
+from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels
+from bild.engines.layouts import PLAIN
+from bild.measure import session
 from bild.measure.interleave import Measurement, OpenPoint, by_kernels, placed
 from bild.measure.session import measure_points
-from bild.models import Pair
+from bild.models import Pair, loading
 from bild.results import PointFolder
 from bild.tasks import load_task
 from bild.tree import grow as growing
 from bild.tree.forward import Branches
 
 
-def all_of(kind: str, can: tuple[str, ...] = (PLAIN, "torch out-in")) -> Kernels:
-    """One kind for the matrices of both embedded models, as if measured among those that there can be."""
+def all_of(kind: str) -> Kernels:
+    """One kind for the matrices of both embedded models, as if it had been measured."""
     models = (embedded().large, embedded().small)
     sizes = [size for model in models for size in t5.sizes(model.config, embedded().vocabulary)]
-    kinds = {f"{inner}x{out}": dict.fromkeys(COLUMNS, kind) for inner, out in sizes}
-    return Kernels("measured, somewhere", kinds, {size: {"1": dict.fromkeys(can, 1.0)} for size in kinds})
+    return Kernels("measured, somewhere", {f"{inner}x{out}": dict.fromkeys(COLUMNS, kind) for inner, out in sizes})
 
 
 @cache
@@ -39,7 +39,7 @@ def embedded() -> Pair:
 
 
 ACROSS, PLAINLY = all_of("torch out-in"), all_of(PLAIN)
-ELSEWHERE = all_of("panels", (*NUMPY_KINDS, PLAIN))
+ELSEWHERE = all_of("panels")
 TASK = TaskConfig(samples=3, target_limit=8, id_column="id")
 
 
@@ -70,13 +70,23 @@ def points(tmp_path: Path) -> Iterator[list[OpenPoint]]:
         ({"name": "panels", "why": "as it was kept before", "us": {}}, PLAINLY, PLAINLY),
     ],
 )
-def test_a_kept_choice_counts_where_it_can_be_followed(kept: dict | None, own: Kernels, used: Kernels) -> None:
-    assert kept_or_own(kept, own) == used
+def test_a_kept_choice_counts_where_it_can_be_followed(
+    kept: dict | None, own: Kernels, used: Kernels, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "kinds_on", lambda *_: (PLAIN, "torch out-in"))
+    pair.use(own)
+    assert pair.kernels_kept(kept) == used
 
 
-def test_new_points_take_the_choice_of_those_that_have_one(points: list[OpenPoint]) -> None:
+def test_nothing_is_measured_where_a_choice_was_kept(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(loading, "kernels_for")
+    assert pair.kernels_kept(asdict(PLAINLY)) == PLAINLY
+
+
+def test_new_points_take_the_choice_of_those_that_have_one(points: list[OpenPoint], pair: Pair) -> None:
     points[1].folder.keep_kernels(asdict(PLAINLY))
-    ((kernels, alike),) = by_kernels(points, ACROSS)
+    pair.use(ACROSS)
+    ((kernels, alike),) = by_kernels(points, pair)
     assert (kernels, alike) == (PLAINLY, points)
     assert [point.folder.kernels() for point in points] == [asdict(PLAINLY)] * 3
 
@@ -98,18 +108,20 @@ def test_a_resumed_point_goes_on_with_its_own_choice_and_its_record_tells_it(
 ) -> None:
     other = PLAINLY if kernels is ACROSS else ACROSS
     monkeypatch.chdir(tmp_path)
-    config = RunConfig(TASK, compose([]).model, measure=MeasureConfig(warmup=0, library=0, draws=100))
+    config = RunConfig(TASK, compose([]).model, measure=MeasureConfig(warmup=0, library=0))
     setting = (MethodConfig("bild"), ThresholdConfig(0.5, 2))
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    session._loaded.clear()
     with monkeypatch.context() as stopped:
-        stopped.setattr(Pair, "own_kernels", lambda _: kernels)
+        stopped.setattr(loading, "kernels_for", lambda *_: kernels)
         stopped.setattr(PointFolder, "finish", stop)
         with pytest.raises(KeyboardInterrupt):
             measure_points(config, [setting])
-    monkeypatch.setattr(Pair, "own_kernels", lambda _: other)
+    session._loaded.clear()
+    monkeypatch.setattr(loading, "kernels_for", lambda *_: other)
     (point,) = measure_points(config, [setting])
     assert point.record.environment["kernels"] == asdict(kernels)
     assert json.loads((point.path / "kernels.json").read_bytes()) == asdict(kernels)

@@ -16,7 +16,7 @@ from bild.decoding import (
     Draft,
     Drafted,
     Policy,
-    Verdict,
+    Verified,
     alone,
     big_little,
 )
@@ -144,7 +144,7 @@ def restarting(policy: Policy, source: list[int], engines: dict[str, Engine]) ->
             if isinstance(ask, Draft):
                 told = Drafted(*made.draft(ask.prefix, ask.limit, ask.stop_below))  # type: ignore[arg-type]
             else:
-                told = Verdict(*made.step([*ask.prefix, *ask.tokens], want=len(ask.tokens) + 1))
+                told = Verified(*made.step([*ask.prefix, *ask.tokens], want=len(ask.tokens) + 1))
             ask = policy.send(told)
     except StopIteration as stop:
         decoded: Decoded = stop.value

@@ -18,12 +18,12 @@ from bild.results.bench import (
     BENCH_VERSION,
     FAILED,
     MEASURED,
-    Agreement,
+    BackendRow,
     BenchResult,
     Overhead,
     Rates,
     Roofline,
-    Row,
+    SameTokens,
     Spread,
     Verification,
     read_bench,
@@ -39,7 +39,7 @@ def spread(value: float) -> Spread:
     return Spread(value, 0.9 * value, 1.2 * value)
 
 
-def row(ms: float, kind: str = "peer", **changes: Any) -> Row:
+def row(ms: float, kind: str = "peer", **changes: Any) -> BackendRow:
     roofline = changes.pop("roofline", FLOOR)
     filled: dict[str, Any] = {
         "kind": kind,
@@ -52,7 +52,7 @@ def row(ms: float, kind: str = "peer", **changes: Any) -> Row:
         "gflop_per_s": 77 / ms,
         "roofline": roofline,
         "over_roofline": ms / roofline.ms,
-        "agreement": Agreement("generate", 7, 7),
+        "agreement": SameTokens("generate", 7, 7),
         "repeats_ms": {0: ms},
     }
     if kind == "engine":
@@ -60,7 +60,7 @@ def row(ms: float, kind: str = "peer", **changes: Any) -> Row:
             width: Verification(spread(ms * (1 + width / 16)), spread(1 + width / 16), ms / FLOORS[width].ms)
             for width in FLOORS
         }
-    return Row(**(filled | changes))
+    return BackendRow(**(filled | changes))
 
 
 def result(**changes: Any) -> BenchResult:
@@ -69,11 +69,11 @@ def result(**changes: Any) -> BenchResult:
         "fused": row(12.0, "engine"),
         "newcomer": row(13.0, "engine"),
         "generate": row(26.5, agreement=None),
-        "assisted": Row("peer", "skipped", "random weights", "fp32"),
-        "generate-static": Row("peer", FAILED, "list index out of range", "fp32"),
-        "ctranslate2": Row("peer", ABSENT, "not installed", "fp32"),
+        "assisted": BackendRow("peer", "skipped", "random weights", "fp32"),
+        "generate-static": BackendRow("peer", FAILED, "list index out of range", "fp32"),
+        "ctranslate2": BackendRow("peer", ABSENT, "not installed", "fp32"),
         "ctranslate2-int8": row(
-            6.0, precision="int8", roofline=SMALL_FLOOR, agreement=Agreement("generate", 5, 7, 4, 0.071)
+            6.0, precision="int8", roofline=SMALL_FLOOR, agreement=SameTokens("generate", 5, 7, 4, 0.071)
         ),
         "fused, small model": row(2.0, "small", roofline=FLOOR),
     }
@@ -170,7 +170,7 @@ def test_the_axis_is_logarithmic_where_the_fast_would_be_squeezed() -> None:
 
 
 @pytest.mark.parametrize("rows", [None, {"generate": row(26.0)}], ids=["all", "one"])
-def test_all_words_are_within_the_figure(rows: dict[str, Row] | None) -> None:
+def test_all_words_are_within_the_figure(rows: dict[str, BackendRow] | None) -> None:
     figure = bench_sheet(result(rows=rows) if rows else result()).draw()
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -184,7 +184,7 @@ def test_all_words_are_within_the_figure(rows: dict[str, Row] | None) -> None:
 
 def test_nothing_measured_is_refused() -> None:
     with pytest.raises(BildError, match="has no measured row"):
-        bench_sheet(result(rows={"ctranslate2": Row("peer", ABSENT, "not installed")}))
+        bench_sheet(result(rows={"ctranslate2": BackendRow("peer", ABSENT, "not installed")}))
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from bild.report.points import points_table
 from bild.report.sections import Section, find_sections
 from bild.results import Record, frame
 from bild.results.codec import dumps
-from bild.results.looks import LEDGER, Look
+from bild.results.ledger import LEDGER, LedgerEntry
 from bild.sweep.grid import SweptPoint
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
@@ -77,7 +77,7 @@ def test_every_place_tells_both_counts(found: Contents) -> None:
     assert set(zip(table["judged"], table["examples"], strict=True)) == {(24, 6)}
 
 
-def write_ledger(root: Path, *looks: Look) -> Section:
+def write_ledger(root: Path, *looks: LedgerEntry) -> Section:
     """The section of a sweep with these confirmations beside its points; the last line is torn, as a kill leaves it."""
     for record in swept():
         pair = put(root, record).parent
@@ -87,10 +87,10 @@ def write_ledger(root: Path, *looks: Look) -> Section:
     return section
 
 
-def look_at(records: Sequence[Record], judged: str | None = None) -> Look:
+def look_at(records: Sequence[Record], judged: str | None = None) -> LedgerEntry:
     keys = [key for record in records if (key := key_of(record))]
     data = judged or records[0].quality.data
-    return Look("ab" * 32, "validation", keys, [record.label for record in records], 0.5, "2026-01-01", data)
+    return LedgerEntry("ab" * 32, "validation", keys, [record.label for record in records], 0.5, "2026-01-01", data)
 
 
 def test_what_was_confirmed_stands_out_and_is_picked_first(tmp_path: Path) -> None:

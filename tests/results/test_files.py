@@ -14,7 +14,7 @@ import torch
 
 from bild.errors import BildError
 from bild.results import find_records, read_samples, read_traces, to_json
-from bild.results.files import Growing, open_plain, parse, read_file, unpack, write_atomically
+from bild.results.files import GrowingFile, open_plain, parse, read_file, unpack, write_atomically
 from tests.records import make_record
 from tests.results.points import DIGEST, expected, fill, open_point
 
@@ -25,7 +25,7 @@ def test_no_link_is_opened_and_no_pipe_waited_for(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(victim)
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
-        for opened in (open_plain, Growing):
+        for opened in (open_plain, GrowingFile):
             with pytest.raises(OSError, match=r"symbolic|plain file"):
                 opened(tmp_path / name)
     assert victim.read_text() == "precious"
@@ -79,7 +79,7 @@ def test_what_does_not_fit_on_the_disk_leaves_a_growing_file_as_it_was(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(file, data[:3], at)
 
-    file = Growing(tmp_path / "file")
+    file = GrowingFile(tmp_path / "file")
     file.append(b"abc")
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="space"):

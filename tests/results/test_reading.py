@@ -122,7 +122,7 @@ def test_a_package_that_only_one_of_them_had_forbids_a_comparison() -> None:
         {"environment__git__sha": "another"},
         {"environment__machine__name": "the same under another name"},
         {"threshold__fb": 0.9, "latency__speedup__total__value": 3.0, "created": "2026-01-01", "sessions": 3},
-        {"method__name": "speculative", "quality__difference": None, "intervals__draws": 500},
+        {"method__name": "speculative", "quality__difference": None, "intervals__confidence": 0.95},
     ],
 )
 def test_what_may_differ(changes: dict[str, Any]) -> None:

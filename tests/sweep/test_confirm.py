@@ -11,8 +11,8 @@ import pytest
 from bild.cli import compose
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.results.ledger import LEDGER, LedgerEntry
 from bild.results.lines import read_lines
-from bild.results.looks import LEDGER, Look
 from bild.sweep.config import SweepConfig
 from bild.sweep.confirm import divide, enter
 from bild.sweep.grid import SweptPoint
@@ -91,7 +91,7 @@ def test_each_other_look_at_the_same_examples_is_counted(tmp_path: Path) -> None
     (earlier,) = enter(work(tmp_path), [point(0.4), point(0.5)], 0.5)
     assert (earlier.labels, earlier.bound) == ([point(0.3).label], 0.5)
     assert len(enter(work(tmp_path), [point(0.5), point(0.4)], 0.5)) == 1
-    assert len(read_lines(Look, tmp_path / LEDGER)) == 3
+    assert len(read_lines(LedgerEntry, tmp_path / LEDGER)) == 3
 
 
 def test_a_torn_line_is_no_look_and_spoils_no_other(tmp_path: Path) -> None:
@@ -102,4 +102,4 @@ def test_a_torn_line_is_no_look_and_spoils_no_other(tmp_path: Path) -> None:
         path.write_bytes(whole + whole[:length])
         found = enter(work(tmp_path), [point(0.4)], 0.5)
         assert [look.labels for look in found] in ([[point(0.3).label]], [[point(0.3).label]] * 2)
-        assert read_lines(Look, path)[-1].labels == [point(0.4).label]
+        assert read_lines(LedgerEntry, path)[-1].labels == [point(0.4).label]

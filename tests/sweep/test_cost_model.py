@@ -8,7 +8,7 @@ import pytest
 
 from bild.errors import BildError
 from bild.results.prices import PassPrice, Prices
-from bild.sweep.cost_model import Call, Timed, fit_prices, relative_errors, spread
+from bild.sweep.cost_model import Call, TimedText, fit_prices, relative_errors, spread
 
 LARGE = {1: 10e6, 2: 14e6, 3: 16e6, 5: 20e6, 8: 22e6, 11: 25e6}
 SMALL, LARGE_ALONE, SMALL_ALONE, ENTRY, REST = 2e6, 9e6, 1.8e6, 0.3e6, 0.1e6  # ns
@@ -26,7 +26,7 @@ class Machine:
         spike = 1000 if self.dice.random() < self.spikes else 1
         return round(exact * self.dice.gauss(1, self.noise) * spike)
 
-    def text(self, setting: str) -> Timed:
+    def text(self, setting: str) -> TimedText:
         source, length = self.dice.randint(10, 60), self.dice.randint(15, 40)
         large: list[Call] = []
         small: list[Call] = []
@@ -49,9 +49,9 @@ class Machine:
         calls = {"large": large, "small": small}
         total = sum(encode.values()) + sum(c.ns for own in calls.values() for c in own) + rest
         passes = {role: [n for c in own for n in (c.feed, *[1] * (c.steps - 1))] for role, own in calls.items()}
-        return Timed(setting, source, total, encode, rest, calls, passes["small"], passes["large"], length + 1)
+        return TimedText(setting, source, total, encode, rest, calls, passes["small"], passes["large"], length + 1)
 
-    def texts(self, count: int) -> list[Timed]:
+    def texts(self, count: int) -> list[TimedText]:
         return [self.text(["vanilla", "a", "small", "b"][i % 4]) for i in range(count)]
 
 

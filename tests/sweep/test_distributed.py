@@ -218,12 +218,12 @@ def test_a_missing_checkpoint_names_the_worker(tmp_path: Path) -> None:
     import socket
 
     from bild.config import Checkpoints
-    from bild.sweep.distributed import Job, Worker
+    from bild.sweep.distributed import Worker, WorkerJob
     from bild.tree.store import Head
 
     config = SweepConfig(engine=EngineConfig(device="cpu"))
     absent = Checkpoints(str(tmp_path / "no-large"), str(tmp_path / "no-small"))
-    job = Job(config, absent, "", Head(2, "", {"device": "cpu"}, {}, {}), POINTS)
+    job = WorkerJob(config, absent, "", Head(2, "", {"device": "cpu"}, {}, {}), POINTS)
     with pytest.raises(BildError, match=f"^The worker on {socket.gethostname()} cannot grow trees: .*no-large"):
         Worker().open(job)
 

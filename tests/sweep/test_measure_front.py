@@ -67,7 +67,7 @@ class Played(MeasuredFront):
 
 def play(candidates: list[Candidate], examples: int = 2000, **grid: Any) -> Played:
     queue = [SimpleNamespace(id=f"e{i}") for i in range(examples)]
-    config = SimpleNamespace(sweep=GridConfig(**grid), measure=MeasureConfig(draws=200), task=SimpleNamespace(name="t"))
+    config = SimpleNamespace(sweep=GridConfig(**grid), measure=MeasureConfig(), task=SimpleNamespace(name="t"))
     front = Played(SimpleNamespace(queue=queue, config=config), candidates, None)  # type: ignore[arg-type]
     front.stages = []  # type: ignore[attr-defined]
     front.run()

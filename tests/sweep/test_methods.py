@@ -20,7 +20,6 @@ OPTIONS = (
     f"task.samples={EXAMPLES}",
     "task.target_limit=16",
     "measure.warmup=0",
-    "measure.draws=100",
     "measure.library=0",
     "measure.sessions=1",
     "sweep.methods=[bild,cascade,oracle]",

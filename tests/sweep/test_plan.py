@@ -15,7 +15,7 @@ from bild.config import Checkpoints
 from bild.sweep import plan, sizes
 from bild.sweep.config import SweepConfig
 from bild.sweep.grid import grid_points
-from bild.sweep.plan import Plan, Sessions, Stored
+from bild.sweep.plan import Plan, SessionWidth, Stored
 from bild.sweep.show_plan import planned_and_taken
 from bild.sweep.stages import Span, Taken, factors, keep, taken_before, texts_of
 from tests.cli.commands import call
@@ -104,7 +104,7 @@ def test_a_claim_takes_examples_and_sessions(tmp_path: Path) -> None:
     assert (found.claim.margin, found.claim.source) == (1.0, "an assumption")
     assert found.claim.examples == math.ceil((2.4865 * found.claim.sd) ** 2)
     assert found.sessions.width == pytest.approx(2.776 * 0.02 / math.sqrt(5), rel=1e-3)
-    assert Sessions(1, 0.02, "").width == math.inf
+    assert SessionWidth(1, 0.02, "").width == math.inf
 
 
 def test_of_few_examples_no_more_are_planned_than_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ OPTIONS = (
     f"task.samples={EXAMPLES}",
     "task.target_limit=16",
     "measure.warmup=1",
-    "measure.draws=100",
     "measure.library=2",
     "measure.sessions=1",
     "measure.calm_minutes=0",

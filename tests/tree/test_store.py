@@ -24,7 +24,7 @@ from bild.tree import grow as growing
 from bild.tree import store
 from bild.tree.blocks import BlockFile, Growth, read_nodes
 from bild.tree.family import Setting
-from bild.tree.nodes import Table
+from bild.tree.nodes import NodeTable
 from tests.results.test_files import mutated
 from tests.tree.worlds import EOS, START, World, grown
 from tests.zygote import Child, Zygote
@@ -43,7 +43,7 @@ def growth(seed: int, points: list[Setting], old: Growth | None = None) -> Growt
     return made
 
 
-def same(a: Table, b: Table) -> bool:
+def same(a: NodeTable, b: NodeTable) -> bool:
     left, right = vars(a.columns()), vars(b.columns())
     return all(np.array_equal(column, right[name], equal_nan=True) for name, column in left.items())
 

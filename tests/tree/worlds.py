@@ -12,7 +12,7 @@ from bild.decoding.rules import KEEPS
 from bild.tree import Tree
 from bild.tree.family import Setting, group
 from bild.tree.frontier import Growing
-from bild.tree.nodes import Table, TreeExample
+from bild.tree.nodes import NodeTable, TreeExample
 from bild.tree.store import Head
 
 START, EOS = 0, 1
@@ -44,9 +44,9 @@ class World:
         return EOS if dice.random() < 0.1 else dice.randint(2, 1 + self.tokens)
 
 
-def grown(world: World, points: list[Setting], max_length: int, table: Table | None = None) -> Table:
+def grown(world: World, points: list[Setting], max_length: int, table: NodeTable | None = None) -> NodeTable:
     """A tree that these points can be replayed on."""
-    table = table or Table(START)
+    table = table or NodeTable(START)
     growing = Growing(table, group(points), eos=EOS, max_length=max_length)
     small, large = growing.wants_small()
     while small or large:
@@ -62,7 +62,7 @@ def grown(world: World, points: list[Setting], max_length: int, table: Table | N
     return table
 
 
-def tree_of(tables: list[Table], max_length: int, path: Path = Path("nowhere")) -> Tree:
+def tree_of(tables: list[NodeTable], max_length: int, path: Path = Path("nowhere")) -> Tree:
     """A tree around tables."""
     head = Head(
         format=2,

@@ -44,7 +44,7 @@ class Cell(NamedTuple):
     measured: bool
 
 
-class Grid(NamedTuple):
+class HeatGrid(NamedTuple):
     """Settings that share all but two numbers: cells by these, what they are called, the rest in words."""
 
     cells: dict[tuple[float, float], Cell]
@@ -85,9 +85,9 @@ def heat_sheet(section: Section, predicted: Sequence[PredictedPoint] = ()) -> Sh
     return Sheet("heat", TITLE, words, lambda theme, width: _draw(section, grid, others, theme, width))
 
 
-def grids_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list[Grid]:
+def grids_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list[HeatGrid]:
     """Return the points that draft by the switches that they share; a predicted one that was measured is left out."""
-    found: dict[object, Grid] = {}
+    found: dict[object, HeatGrid] = {}
     points: list[Named] = [*section.records, *predicted]
     for point in points:
         axes = _axes(point)
@@ -100,7 +100,7 @@ def grids_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list
         rest = dataclasses.replace(point.threshold, **dict.fromkeys(_THRESHOLDS & set(axes)))
         group = group_name(point.method, point.threshold)
         group = group.rpartition(", drafts ")[0] if "max_draft" in axes else group
-        grid = found.setdefault((switches, rest), Grid({}, (x, y), group))
+        grid = found.setdefault((switches, rest), HeatGrid({}, (x, y), group))
         if isinstance(point, Record):
             grid.cells[axes[x], axes[y]] = Cell(point.headline.value, point.latency.speedup.total.value, True)
         else:
@@ -118,7 +118,7 @@ def _axes(point: Named) -> dict[str, float]:
     return dict(list(found.items())[:2])
 
 
-def _draw(section: Section, grid: Grid, others: int, theme: Theme, width: str) -> Figure:
+def _draw(section: Section, grid: HeatGrid, others: int, theme: Theme, width: str) -> Figure:
     from matplotlib.patches import Patch
 
     cells, measured = grid.cells, grid.measured
@@ -141,7 +141,7 @@ def _draw(section: Section, grid: Grid, others: int, theme: Theme, width: str) -
     return frame.figure
 
 
-def _panel(axes: Axes, grid: Grid, values: dict[tuple[float, float], float], theme: Theme, name: str) -> None:
+def _panel(axes: Axes, grid: HeatGrid, values: dict[tuple[float, float], float], theme: Theme, name: str) -> None:
     import numpy as np
     from matplotlib.patches import Rectangle
 

@@ -13,12 +13,12 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Draft, Drafted, Verdict, policy_for
+from bild.decoding import Draft, Drafted, Verified, policy_for
 from bild.errors import BildError
 from bild.tree import Nodes, store
 from bild.tree.blocks import BlockFile, Growth
 from bild.tree.family import Setting
-from bild.tree.nodes import NAMES, TYPES, Table
+from bild.tree.nodes import NAMES, TYPES, NodeTable
 from tests.decoding.tables import EOS, START, Tables
 
 WORDS = [
@@ -118,7 +118,7 @@ class Walker:
                     seen = [self.large((*prefix, *ask.tokens[:i]), token) for i, token in enumerate(ask.tokens)]
                     seen.append(self.large((*prefix, *ask.tokens), None))
                     ranks = [self.node((*prefix, *ask.tokens[:i]))["large_rank"] for i in range(len(ask.tokens))]
-                    told = Verdict([s[0] for s in seen], [s[1] for s in seen], [s[2] for s in seen[:-1]], ranks)
+                    told = Verified([s[0] for s in seen], [s[1] for s in seen], [s[2] for s in seen[:-1]], ranks)
                     # The drafted tokens are fed together with what the cache lacks of the prefix.
                     cached = fed["large"]
                     shared = next((i for i, (a, b) in enumerate(zip(cached, prefix, strict=False)) if a != b), None)
@@ -176,7 +176,7 @@ def write_tree(folder: Path, grown: Sequence[Walker], data: str, metric: str = "
     growths = {}
     for i, walker in enumerate(grown):
         growths[i] = Growth(START)
-        growths[i].table = Table.of(walker.columns())
+        growths[i].table = NodeTable.of(walker.columns())
         growths[i].heard = []
     with BlockFile(path / "nodes.bin") as blocks:
         blocks.append(growths)

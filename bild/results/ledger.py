@@ -12,7 +12,7 @@ LEDGER = "confirmations.jsonl"
 
 
 @dataclass(frozen=True)
-class Look:
+class LedgerEntry:
     """One confirmation: which settings were looked at, on which examples, when."""
 
     data: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,7 @@ def groups(schema: type) -> tuple[str, ...]:
     return found
 
 
+@functools.cache
 def register(name: str, schema: type) -> None:
     """Make a config dataclass known to Hydra as `<name>_schema`."""
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)

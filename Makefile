@@ -71,7 +71,7 @@ report: $(READY)  ## figures, tables and one HTML page from results/: make repor
 
 notebook: $(READY)  ## execute the notebooks on results/ (or the committed example), into report/notebooks/
 	@mkdir -p $(OUT)/notebooks && cp $(ROOT)notebooks/*.ipynb $(OUT)/notebooks/
-	@cd $(ROOT) && JUPYTER_PLATFORM_DIRS=1 $(PY) -m jupyter execute --inplace $(OUT)/notebooks/*.ipynb
+	@cd $(ROOT) && BILD_RESULTS=$(ROOT) JUPYTER_PLATFORM_DIRS=1 $(PY) -m jupyter execute --inplace $(OUT)/notebooks/*.ipynb
 	@echo 'Executed: $(OUT)/notebooks/'
 
 EXAMPLE_GRID = 'sweep.fb=[0.1,0.2,0.3,0.4,0.6,0.8]' 'sweep.rb=[1,2,3,4,6,inf]' 'sweep.max_draft=[10,24]' 'sweep.rules=[paper,authors]' 'sweep.first=[large,small]'

@@ -41,7 +41,8 @@ def plain(text: str) -> str:
 
 def shown(value: Any, most: int = 80) -> str:
     """Return a value as a sentence quotes it: on one line, as it would be typed, and not at length."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = "null" if value is None else text.lower() if isinstance(value, bool) else text
     text = " ".join(plain(text).split())
     return text if len(text) <= most else f"{text[: most - 20]}... ({len(text):,} characters)"
 

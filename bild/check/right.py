@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from bild.check.scale import Scale
+from bild.check.machine import Scale
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import policy_for
-from bild.engines import Engine, build_engine
+from bild.engines import Engine, build_engine, common_prefix
 from bild.errors import BildError
 from bild.measure.live import engines_of, run_live
 from bild.models import Pair, load_pair
@@ -117,8 +117,7 @@ def _parted(mine: list[list[int]], theirs: list[list[int]]) -> str | None:
     if not different:
         return None
     a, b = mine[different[0]], theirs[different[0]]
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return f"{len(different)} of {len(mine)} texts differ, the first at token {at}"
+    return f"{len(different)} of {len(mine)} texts differ, the first at token {common_prefix(a, b)}"
 
 
 def agreement(scale: Scale) -> Iterator[Checked]:

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bild.bench import backends, engine_bench, workload
+from bild.bench import backends, engine_bench, roofline, workload
 from bild.bench.backends import Backend, Conversions, LibraryBackend, Timed, ctranslate_installed
 from bild.bench.config import PEERS, BenchConfig
 from bild.cli import compose
@@ -42,8 +42,9 @@ TINY = (
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rates from a few timings, and no figure."""
+    """Rates from a few short timings, and no figure."""
     monkeypatch.setattr(engine_bench, "_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(roofline, "_LONG_ENOUGH_NS", {"cpu": 100_000})
     monkeypatch.setattr(bench_report, "save_bench", lambda *_: [])
 
 

@@ -21,7 +21,7 @@ from bild.decoding.policies import live_refusal
 from bild.errors import BildError, one_of
 from bild.options import LONG, MANY, SEED, check_fields, device, number, options_of, text, word
 
-ENGINES = ("hf", "fused", "graph")
+ENGINES = ("hf", "fused", "graph", "graph-triton")
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
 EVALUATE = "evaluate:"

@@ -133,13 +133,16 @@ class Option(NamedTuple):
         kinds = [_WORDS.get(typing.get_origin(kind) or kind, "a value") for kind in self.kinds]
         return " or ".join(kinds if None not in typing.get_args(self.hint) else [*kinds, "null"])
 
-    def part(self, key: str, name: str) -> Option:
-        """Return an option of the config dataclass that it holds. BildError where there is none of this name."""
+    def part(self, key: str, name: str, whole: str | None = None) -> Option:
+        """Return an option of the config dataclass that it holds. BildError where there is none of this name.
+
+        `key` is its own, and `whole` what was typed.
+        """
         known = options_of(self.schema)
         if name not in known:
             where = f"{key} has" if key else "there are"
             hint = did_you_mean(name, known, f"{key}." if key else "")
-            raise BildError(f"{key}{'.' * bool(key)}{name} is not an option{hint}: {where} {', '.join(known)}.")
+            raise BildError(f"{whole or f'{key}.{name}'} is not an option{hint}: {where} {', '.join(known)}.")
         return known[name]
 
     def checked(self, key: str, value: Any, typed: str | None = None) -> Any:

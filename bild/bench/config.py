@@ -31,7 +31,7 @@ class BenchConfig:
 
     shape: ShapeConfig | None = None
     model: ModelConfig | None = None
-    engines: list[str] = word(lambda: list(ENGINES), ENGINES)
+    engines: list[str] = word(lambda: ["hf", "fused", "graph"], ENGINES)
     peers: list[str] = word(lambda: list(PEERS), PEERS)
     dtype: str = word("fp32", DTYPES)
     device: str = device()

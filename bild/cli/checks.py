@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, QuotedString
 
-from bild.cli.groups import groups, load, options
+from bild.cli.groups import GROUPS, groups, load, options
 from bild.cli.overrides import all_options, option_at, values
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
 from bild.errors import BildError, shown
@@ -57,10 +57,10 @@ def _check_key(key: str, schema: type, chosen: set[str]) -> None:
             kind = kind.inner
         elif kind.schema is None:
             raise BildError(f"{key} is not an option: {path} is a single value.")
-        elif not path and part not in options_of(schema) and (same := _ending(key, schema)):
+        elif not path and part not in (*options_of(schema), *GROUPS) and (same := _ending(key, schema)):
             raise BildError(f"{key} is not an option (did you mean {same}?): {same.rpartition('.')[0]} has it.")
         else:
-            kind = kind.part(path, part)
+            kind = kind.part(path, part, key)
             if kind.schema is not None and type(None) in typing.get_args(kind.hint) and not path and part not in chosen:
                 raise BildError(f"{key} has no effect here: name {part}=... first, such as {part}={options(part)[0]}.")
         path = f"{path}.{part}".lstrip(".")

@@ -120,8 +120,8 @@ def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tup
     return checkpoints.large, checkpoints.small, others
 
 
-def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> None:
-    """Compose every job, or in a wide sweep every single value, before the first one runs."""
+def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> Any:
+    """Compose every job, or in a wide sweep every single value, before the first one runs; return the first one."""
     parsed = parse(overrides)
     swept = {
         o.get_key_element(): list(o.sweep_string_iterator()) for o in parsed if o.is_sweep_override() and values(o)
@@ -132,12 +132,14 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     first = {key: found[0] for key, found in swept.items()}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {key: value} for key, found in swept.items() for value in found[1:]]
+    configs = []
     with composing(name, schema):
         for job in jobs:
             overrides = complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema)
-            config = to_config(hydra.compose(name, overrides), schema)
+            configs.append(to_config(hydra.compose(name, overrides), schema))
             if "method" in groups(schema):
-                check_heeded(parsed, config)
+                check_heeded(parsed, configs[-1])
+    return configs[0]
 
 
 def published_settings(task: str, model: str) -> list[tuple[MethodConfig, ThresholdConfig]]:

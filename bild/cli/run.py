@@ -86,13 +86,22 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
                 return
             if not asked.hydra_help:
                 _check_flags(asked, schema)
-                check_all(overrides, name, schema, multirun=asked.multirun)
+                first = check_all(overrides, name, schema, multirun=asked.multirun)
                 overrides = complete(overrides, schema)
         except BildError as error:
             raise BildError(as_typed(str(error), schema)) from error
+        if not (
+            asked.multirun
+            or asked.cfg
+            or asked.info
+            or asked.hydra_help
+            or any(o.startswith("hydra") for o in overrides)
+        ):
+            job(first)  # Hydra itself would compose twice more
+            return
         failed = _hydra_main(job, name, schema, _for_hydra(asked), overrides)
 
-    code = guard(command, "stopped; the same command goes on from here")
+    code = guard(command, "stopped; the same command goes on from here", _HELPS.get(name, HELPS))
     return code or (2 if failed else 0)
 
 

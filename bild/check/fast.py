@@ -100,6 +100,7 @@ def benches(scale: Scale) -> Iterator[Checked]:
             else:
                 config = BenchConfig(
                     shape=shape,
+                    engines=["hf", "fused", "graph", *["graph-triton"] * scale.on_gpu],
                     dtype=dtype,
                     device=str(scale.device),
                     tokens=scale.tokens,

@@ -20,6 +20,7 @@ from bild.results.check import OK, SKIPPED, WRONG, Checked
 from bild.tasks import load_task
 
 ENGINES = ("graph", "fused", "hf")
+TRITON = ("graph-triton",)
 _TEXT = 60
 """Tokens of a text that is longer than the room which the engines were built with."""
 
@@ -123,8 +124,8 @@ def agreement(scale: Scale) -> Iterator[Checked]:
     """Decode the same texts by every engine: id for id in fp32, and a second time bit for bit; counted in fp16."""
     for dtype in scale.dtypes:
         pair = load_pair("embedded", device=str(scale.device), dtype=dtype)
-        exact = {name: _texts(pair, name, scale.texts) for name in ENGINES}
-        for name in ENGINES[:-1]:
+        exact = {name: _texts(pair, name, scale.texts) for name in (*ENGINES, *TRITON * scale.on_gpu)}
+        for name in filter(lambda name: name != "hf", exact):
             wrong = _parted(exact[name], exact["hf"])
             share = sum(a == b for a, b in zip(exact[name], exact["hf"], strict=True)) / scale.texts
             # In half precision near-ties go either way; more than one in five is no rounding.

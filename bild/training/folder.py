@@ -24,7 +24,9 @@ STATE = "state.pt"
 RECORD = "training.json"
 LINES, HEAD = "targets.jsonl", "targets.json"
 """The outputs of the large model, and what they are outputs of."""
-_MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json", "model.safetensors", "README.md")
+LESSONS = "lessons.f16"
+"""What it says of each of them: see `bild.training.lessons`."""
+_MADE = (RECORD, STATE, HEAD, LINES, LESSONS, "tokenizer.json", "model.safetensors", "README.md")
 _ASIDE = ".unfinished"
 
 

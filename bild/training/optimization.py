@@ -14,10 +14,11 @@ from bild.training.config import TrainSettings
 from bild.training.corpus import IGNORED, Batch
 
 
-def logits_at(module: Any, batch: Batch, exits: Sequence[int]) -> list[Tensor]:
+def logits_at(module: Any, batch: Batch, exits: Sequence[int], states: Tensor | None = None) -> list[Tensor]:
     """Compute logits [b, T, V] behind the decoder layers `exits`, then behind the last one, in fp32.
 
-    An exit shares the final norm and the head, as the engine's early-exit view does (paper 4.4).
+    An exit shares the final norm and the head, as the engine's early-exit view does (paper 4.4). `states` [b, S, D]
+    are those that the decoder reads, where they are known already.
     """
     kept: dict[int, Tensor] = {}
 
@@ -28,8 +29,9 @@ def logits_at(module: Any, batch: Batch, exits: Sequence[int]) -> list[Tensor]:
         return hook
 
     hooks = [module.decoder.block[layer - 1].register_forward_hook(keep(layer)) for layer in exits]
+    source = {"input_ids": batch.sources} if states is None else {"encoder_outputs": (states,)}
     try:
-        out = module(input_ids=batch.sources, attention_mask=batch.source_mask, labels=batch.targets, use_cache=False)
+        out = module(**source, attention_mask=batch.source_mask, labels=batch.targets, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -87,11 +89,16 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 def divergence_loss(kind: str, module: Any, teacher: Any, batch: Batch, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Return (divergence, plain nll of the targets), summed over the target tokens, over the ids that both have."""
-    real = batch.targets != IGNORED
-    student = logits_at(module, batch, [])[0][real][:, :vocabulary]
     with torch.no_grad():
-        given = logits_at(teacher, batch, [])[0][real][:, :vocabulary]
-        nll = F.cross_entropy(student.detach(), batch.targets[real], reduction="sum")
+        given = logits_at(teacher, batch, [])[0][batch.targets != IGNORED]
+    return divergence_from(kind, logits_at(module, batch, [])[0], given[:, :vocabulary], batch)
+
+
+def divergence_from(kind: str, logits: Tensor, given: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return what `divergence_loss` does, from logits [b, T, V] and those given at the n target tokens, [n, V]."""
+    real = batch.targets != IGNORED
+    student = logits[real][:, : given.shape[1]]
+    nll = F.cross_entropy(student.detach(), batch.targets[real], reduction="sum")
     return divergence(kind, student, given), nll
 
 

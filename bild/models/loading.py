@@ -41,6 +41,7 @@ class Pair:
     def __repr__(self) -> str:
         large, small = (f"{model.parameters / 1e6:.1f}M" for model in (self.large, self.small))
         sizes = f"{large} + {small}" if self.exit is None else f"{large}, its first {self.exit} layers"
+        sizes += "" if self.small.reads is None else " behind its encoder"
         return f"Pair({self.name}: {sizes} parameters, {self.dtype}, {self.device})"
 
     def engine(self, role: str, name: str) -> Engine:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bild.engines.bridge import cut_encoder
+from bild.engines.bridge import BridgedEncoder, cut_encoder
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
@@ -25,7 +25,7 @@ from bild.results.codec import decode, read_json
 from bild.results.files import GrowingFile, parse, read_file, write_atomically, write_error
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
-from bild.training.corpus import Batch, Corpus, by_length
+from bild.training.corpus import Batch, Corpus, by_length, make_batch
 from bild.training.folder import HEAD, LINES, training_folder
 from bild.training.job import Job, encode, load_split
 from bild.training.judge import greedy_batch
@@ -33,6 +33,9 @@ from bild.training.lessons import Lessons
 from bild.training.loop import Loss
 from bild.training.optimization import divergence_from, divergence_loss, likelihood_loss, logits_at
 from bild.training.start import Start, from_checkpoint, from_scratch, identify
+
+_FITTED = 2048
+"""Sources that a bridge is fitted to."""
 
 
 def align(config: AlignConfig) -> Path:
@@ -53,7 +56,7 @@ def align(config: AlignConfig) -> Path:
         targets = _targets(config, folder, teacher, data)
         corpus = Corpus(encode(config.task, data, student).sources, targets.read())
         lessons = None
-        if config.align.bridge and config.align.loss != "sequence":
+        if isinstance(student.module.encoder, BridgedEncoder) and config.align.loss != "sequence":
             vocabulary = min(teacher.vocabulary, student.vocabulary)
             lessons = Lessons(teacher.module, corpus, vocabulary, folder, config.align.batch)
         extra = {
@@ -75,10 +78,28 @@ def _student(config: AlignConfig, data: Dataset, teacher: Start) -> Start:
         if config.align.bridge:
             cut_encoder(student.module, teacher.module.encoder)
         return student
-    student = from_checkpoint(config, "small", config.align.start, config.train.dropout)
+    student = from_checkpoint(config, "small", config.align.start, config.train.dropout, teacher.model)
     if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
         raise BildError("The two models have different vocabularies: only models over one vocabulary can be aligned.")
+    if config.align.bridge and not isinstance(student.module.encoder, BridgedEncoder):
+        weight = least_squares_bridge(teacher.module, student.module, encode(config.task, data, student).sources)
+        cut_encoder(student.module, teacher.module.encoder).encoder.bridge.weight.data.copy_(weight)
     return student
+
+
+@torch.inference_mode()
+def least_squares_bridge(large: Any, small: Any, sources: Sequence[list[int]]) -> Tensor:
+    """Return the map [d_small, d_large] that comes nearest to the small module's encoder, from some of the sources."""
+    found: list[tuple[Tensor, Tensor]] = []
+    for at in range(0, min(len(sources), _FITTED), _FITTED // 32):
+        chosen = sources[at : at + _FITTED // 32]
+        batch = make_batch(chosen, [[0]] * len(chosen), large.config.pad_token_id, large.device)
+        asked = {"input_ids": batch.sources, "attention_mask": batch.source_mask}
+        both = (module.encoder(**asked).last_hidden_state[batch.source_mask > 0].float() for module in (large, small))
+        found.append((next(both), next(both)))
+    theirs, own = (torch.cat(states).cpu() for states in zip(*found, strict=True))
+    solution: Tensor = torch.linalg.lstsq(theirs, own).solution
+    return solution.T
 
 
 def _targets(config: AlignConfig, folder: Path, teacher: Start, data: Dataset) -> TargetFile:

@@ -18,15 +18,17 @@ from bild.config import TaskConfig
 from bild.decoding import Draft, Drafted, Policy, Verified, Verify
 from bild.decoding.methods import setting
 from bild.decoding.policies import policy_for
+from bild.engines import t5
 from bild.engines.base import rank_of, stop_of
 from bild.engines.bridge import BRIDGE, cut_encoder
 from bild.engines.early_exit import truncated
 from bild.errors import BildError
 from bild.measure.live import engines_of, run_live
 from bild.models import EMBEDDED, Pair, load_pair
+from bild.models.memory import layout_bytes
 from bild.tasks import Dataset, load_task
 from bild.tree.grow import grow
-from tests.engines.tiny import EOS, START, build, ids
+from tests.engines.tiny import EOS, ROWS, START, build, ids
 
 LENGTH = 16
 TASK = TaskConfig(samples=200, target_limit=LENGTH, seed=3)
@@ -146,6 +148,13 @@ def test_a_draft_of_another_width_and_make_is_the_same_on_all_engines(tmp_path: 
             assert other.choice == told[0].choice
             assert other.choice_nll == pytest.approx(told[0].choice_nll, rel=1e-4)
             assert other.token_nll == pytest.approx(told[0].token_nll, rel=1e-4)
+    weights, config = made.weights("small"), made.small.config
+    assert weights.encoder is made.weights("large").encoder
+    laid = [m for layer in weights.decoder for m in vars(layer).values()] + [weights.cross_kv, weights.head]
+    assert sorted((m.inner, m.out) for m in laid) == sorted(t5.sizes(config, ROWS))
+    gains = weights.decoder_gain.numel() + weights.decoder_bias.numel()
+    held = sum(m.inner * m.out for m in laid) + weights.embed.numel() + gains
+    assert layout_bytes(config, torch.float32) == 4 * held
 
 
 @pytest.mark.parametrize("name", ["hf", "fused", "graph"])
@@ -169,8 +178,6 @@ def test_the_source_is_encoded_once_a_text_and_anew_for_the_next(
         assert encoded == expected, method
         encoded.clear()
         assert made.setdefault(method, run.decoded.tokens) == run.decoded.tokens
-    if name != "hf":
-        assert pair.weights("small").encoder is pair.weights("large").encoder
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(pair: Pair, tmp_path: Path) -> None:

@@ -30,8 +30,10 @@ def logits_at(module: Any, batch: Batch, exits: Sequence[int], states: Tensor | 
 
     hooks = [module.decoder.block[layer - 1].register_forward_hook(keep(layer)) for layer in exits]
     source = {"input_ids": batch.sources} if states is None else {"encoder_outputs": (states,)}
+    # Shifted here: given as labels, the module would compute a loss of its own beside ours.
+    fed = module.prepare_decoder_input_ids_from_labels(batch.targets)
     try:
-        out = module(**source, attention_mask=batch.source_mask, labels=batch.targets, use_cache=False)
+        out = module(**source, attention_mask=batch.source_mask, decoder_input_ids=fed, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -68,13 +70,12 @@ def likelihood_loss(module: Any, batch: Batch, exits: Sequence[int], label_smoot
     return torch.stack([loss for loss, _ in found]).mean(), found[-1][1]
 
 
-def divergence(kind: str, student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the summed divergence in nats of distributions given as logits [n, V]: p the teacher's, q the student's.
+def divergence(kind: str, q: Tensor, p: Tensor) -> Tensor:
+    """Return the summed divergence in nats of the student's distributions, given as ln q [n, V], and the teacher's, ln p.
 
     "kl" is KL(p|q), which makes q cover p; "reverse-kl" is KL(q|p), which makes q keep to p's modes; "js" is the
     Jensen-Shannon divergence, the mean of KL(p|m) and KL(q|m) with m = (p + q)/2, at most ln 2 a token.
     """
-    p, q = F.log_softmax(teacher, dim=-1), F.log_softmax(student, dim=-1)
     if kind == "kl":
         return _kl(p, q)
     if kind == "reverse-kl":
@@ -97,9 +98,9 @@ def divergence_loss(kind: str, module: Any, teacher: Any, batch: Batch, vocabula
 def divergence_from(kind: str, logits: Tensor, given: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return what `divergence_loss` does, from logits [b, T, V] and those given at the n target tokens, [n, V]."""
     real = batch.targets != IGNORED
-    student = logits[real][:, : given.shape[1]]
-    nll = F.cross_entropy(student.detach(), batch.targets[real], reduction="sum")
-    return divergence(kind, student, given), nll
+    q = F.log_softmax(logits[real][:, : given.shape[1]], dim=-1)
+    nll = -q.detach().gather(1, batch.targets[real][:, None]).sum()
+    return divergence(kind, q, F.log_softmax(given, dim=-1)), nll
 
 
 def make_optimizer(module: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -143,63 +143,76 @@ def prepare(
     The second feed-forward matrix's products overflow in fp16 (T5 was trained in bf16), so their dtype is fp32. On a
     GPU the matrix itself is in fp16; elsewhere, as in the library, it is in fp32.
     """
-    shape, embed = Shape.of(config), state["shared.weight"].to(dtype)
-
-    def matrix(*names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
-        """Put weights [out, in] side by side, as one [in, sum of outs]."""
-        rows = side_by_side(state, names)
-        if per_source and BRIDGE in state:
-            rows = rows @ state[BRIDGE].float()
-        if gain is not None:
-            rows = rows * state[f"{gain}.weight"].float()
-        rows = rows[:vocabulary] if names == ("lm_head",) else rows
-        per_source = per_source or names[0].startswith("encoder")
-        kinds = kernels.of(rows.shape[1], rows.shape[0], encoder=per_source)
-        if not wo or dtype != torch.float16:
-            return Matrix.of(rows.to(dtype), kinds)
-        return Matrix.of(rows.to(dtype), kinds, torch.float32) if narrow_wo(embed.device) else Matrix.of(rows)
-
-    def block(stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
-        layer = f"{stack}.block.{i}.layer"
-        attention, dense = f"{layer}.0.SelfAttention", f"{layer}.{feed_forward}.DenseReluDense"
-        wi = [f"{dense}.wi_0", f"{dense}.wi_1"] if shape.gated else [f"{dense}.wi"]
-        return {
-            "qkv": matrix(*(f"{attention}.{p}" for p in "qkv"), gain=f"{layer}.0.layer_norm"),
-            "o": matrix(f"{attention}.o"),
-            "wi": matrix(*wi, gain=f"{layer}.{feed_forward}.layer_norm"),
-            "wo": matrix(f"{dense}.wo", wo=True),
-        }
-
-    def decoder_layer(i: int) -> DecoderLayer:
-        cross = f"decoder.block.{i}.layer.1"
-        return DecoderLayer(
-            **block("decoder", i, 2),
-            cross_q=matrix(f"{cross}.EncDecAttention.q", gain=f"{cross}.layer_norm"),
-            cross_o=matrix(f"{cross}.EncDecAttention.o"),
-        )
-
-    def bias(stack: str) -> Tensor:
-        return state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
-
+    laid = _Layouts(state, Shape.of(config), dtype, vocabulary, kernels)
+    embed = state["shared.weight"].to(dtype)
     decoders = range(config.num_decoder_layers)
     return Weights(
-        shape=shape,
+        shape=laid.shape,
         kernels=kernels,
         embed=embed,
-        encoder=encoder
-        or Encoder(
-            shape=shape,
-            embed=embed,
-            layers=tuple(Layer(**block("encoder", i, 1)) for i in range(config.num_layers)),
-            gain=state["encoder.final_layer_norm.weight"].float(),
-            bias=bias("encoder"),
-        ),
-        decoder=tuple(decoder_layer(i) for i in decoders),
-        decoder_gain=state["decoder.final_layer_norm.weight"].float() * shape.head_scale,
-        decoder_bias=bias("decoder"),
-        cross_kv=matrix(*cross_names(len(decoders)), per_source=True),
-        head=matrix("lm_head"),
+        encoder=encoder or laid.encoder(config.num_layers, embed),
+        decoder=tuple(laid.decoder_layer(i) for i in decoders),
+        decoder_gain=state["decoder.final_layer_norm.weight"].float() * laid.shape.head_scale,
+        decoder_bias=laid.bias("decoder"),
+        cross_kv=laid.matrix(*cross_names(len(decoders)), per_source=True),
+        head=laid.matrix("lm_head"),
     )
+
+
+@dataclass(frozen=True)
+class _Layouts:
+    """The parts of a checkpoint, as `prepare` lays them out."""
+
+    state: Mapping[str, Tensor]
+    shape: Shape
+    dtype: torch.dtype
+    vocabulary: int
+    kernels: Kernels
+
+    def matrix(self, *names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
+        """Put weights [out, in] side by side, as one [in, sum of outs]."""
+        rows = side_by_side(self.state, names)
+        if per_source and BRIDGE in self.state:
+            rows = rows @ self.state[BRIDGE].float()
+        if gain is not None:
+            rows = rows * self.state[f"{gain}.weight"].float()
+        rows = rows[: self.vocabulary] if names == ("lm_head",) else rows
+        per_source = per_source or names[0].startswith("encoder")
+        kinds = self.kernels.of(rows.shape[1], rows.shape[0], encoder=per_source)
+        if not wo or self.dtype != torch.float16:
+            return Matrix.of(rows.to(self.dtype), kinds)
+        return Matrix.of(rows.to(self.dtype), kinds, torch.float32) if narrow_wo(rows.device) else Matrix.of(rows)
+
+    def block(self, stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
+        """Lay out what both kinds of layer have."""
+        layer = f"{stack}.block.{i}.layer"
+        attention, dense = f"{layer}.0.SelfAttention", f"{layer}.{feed_forward}.DenseReluDense"
+        wi = [f"{dense}.wi_0", f"{dense}.wi_1"] if self.shape.gated else [f"{dense}.wi"]
+        return {
+            "qkv": self.matrix(*(f"{attention}.{p}" for p in "qkv"), gain=f"{layer}.0.layer_norm"),
+            "o": self.matrix(f"{attention}.o"),
+            "wi": self.matrix(*wi, gain=f"{layer}.{feed_forward}.layer_norm"),
+            "wo": self.matrix(f"{dense}.wo", wo=True),
+        }
+
+    def decoder_layer(self, i: int) -> DecoderLayer:
+        """Lay out a layer of the decoder."""
+        cross = f"decoder.block.{i}.layer.1"
+        return DecoderLayer(
+            **self.block("decoder", i, 2),
+            cross_q=self.matrix(f"{cross}.EncDecAttention.q", gain=f"{cross}.layer_norm"),
+            cross_o=self.matrix(f"{cross}.EncDecAttention.o"),
+        )
+
+    def encoder(self, layers: int, embed: Tensor) -> Encoder:
+        """Lay out the model's own encoder."""
+        made = tuple(Layer(**self.block("encoder", i, 1)) for i in range(layers))
+        gain = self.state["encoder.final_layer_norm.weight"].float()
+        return Encoder(self.shape, embed, made, gain, self.bias("encoder"))
+
+    def bias(self, stack: str) -> Tensor:
+        """Return the biases of a stack's positions, by bucket and head."""
+        return self.state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
 
 
 def weights_of(model: Any, dtype: torch.dtype, vocabulary: int, kernels: Kernels = UNMEASURED) -> Weights:

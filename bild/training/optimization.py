@@ -71,7 +71,7 @@ def likelihood_loss(module: Any, batch: Batch, exits: Sequence[int], label_smoot
 
 
 def divergence(kind: str, q: Tensor, p: Tensor) -> Tensor:
-    """Return the summed divergence in nats of the student's distributions, given as ln q [n, V], and the teacher's, ln p.
+    """Return the summed divergence in nats of the student's distributions, as ln q [n, V], and the teacher's, ln p.
 
     "kl" is KL(p|q), which makes q cover p; "reverse-kl" is KL(q|p), which makes q keep to p's modes; "js" is the
     Jensen-Shannon divergence, the mean of KL(p|m) and KL(q|m) with m = (p + q)/2, at most ln 2 a token.

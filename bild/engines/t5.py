@@ -145,16 +145,15 @@ def prepare(
     """
     laid = _Layouts(state, Shape.of(config), dtype, vocabulary, kernels)
     embed = state["shared.weight"].to(dtype)
-    decoders = range(config.num_decoder_layers)
     return Weights(
         shape=laid.shape,
         kernels=kernels,
         embed=embed,
         encoder=encoder or laid.encoder(config.num_layers, embed),
-        decoder=tuple(laid.decoder_layer(i) for i in decoders),
+        decoder=tuple(laid.decoder_layer(i) for i in range(config.num_decoder_layers)),
         decoder_gain=state["decoder.final_layer_norm.weight"].float() * laid.shape.head_scale,
         decoder_bias=laid.bias("decoder"),
-        cross_kv=laid.matrix(*cross_names(len(decoders)), per_source=True),
+        cross_kv=laid.matrix(*cross_names(config.num_decoder_layers), per_source=True),
         head=laid.matrix("lm_head"),
     )
 
@@ -171,20 +170,17 @@ class _Layouts:
 
     def matrix(self, *names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
         """Put weights [out, in] side by side, as one [in, sum of outs]."""
-        rows = side_by_side(self.state, names)
+        rows = side_by_side(self.state, names)[: self.vocabulary if names == ("lm_head",) else None]
         if per_source and BRIDGE in self.state:
             rows = rows @ self.state[BRIDGE].float()
         if gain is not None:
             rows = rows * self.state[f"{gain}.weight"].float()
-        rows = rows[: self.vocabulary] if names == ("lm_head",) else rows
-        per_source = per_source or names[0].startswith("encoder")
-        kinds = self.kernels.of(rows.shape[1], rows.shape[0], encoder=per_source)
+        kinds = self.kernels.of(*reversed(rows.shape), encoder=per_source or names[0].startswith("encoder"))
         if not wo or self.dtype != torch.float16:
             return Matrix.of(rows.to(self.dtype), kinds)
         return Matrix.of(rows.to(self.dtype), kinds, torch.float32) if narrow_wo(rows.device) else Matrix.of(rows)
 
     def block(self, stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
-        """Lay out what both kinds of layer have."""
         layer = f"{stack}.block.{i}.layer"
         attention, dense = f"{layer}.0.SelfAttention", f"{layer}.{feed_forward}.DenseReluDense"
         wi = [f"{dense}.wi_0", f"{dense}.wi_1"] if self.shape.gated else [f"{dense}.wi"]
@@ -196,7 +192,6 @@ class _Layouts:
         }
 
     def decoder_layer(self, i: int) -> DecoderLayer:
-        """Lay out a layer of the decoder."""
         cross = f"decoder.block.{i}.layer.1"
         return DecoderLayer(
             **self.block("decoder", i, 2),
@@ -205,13 +200,11 @@ class _Layouts:
         )
 
     def encoder(self, layers: int, embed: Tensor) -> Encoder:
-        """Lay out the model's own encoder."""
         made = tuple(Layer(**self.block("encoder", i, 1)) for i in range(layers))
         gain = self.state["encoder.final_layer_norm.weight"].float()
         return Encoder(self.shape, embed, made, gain, self.bias("encoder"))
 
     def bias(self, stack: str) -> Tensor:
-        """Return the biases of a stack's positions, by bucket and head."""
         return self.state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ from bild.errors import BildError
 from bild.measure.live import engines_of, run_live
 from bild.models import EMBEDDED, Pair, load_pair
 from bild.models.memory import layout_bytes
-from bild.tasks import Dataset, load_task
+from bild.tasks import load_task
 from bild.tree.grow import grow
 from tests.engines.tiny import EOS, ROWS, START, build, ids
 
 LENGTH = 16
-TASK = TaskConfig(samples=200, target_limit=LENGTH, seed=3)
+TASK = TaskConfig(target_limit=LENGTH, seed=3)
 POINTS = [setting("bild", fb=0.3, rb=1.5), setting("speculative", max_draft=4)]
 
 
@@ -50,11 +51,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     near = torch.eye(256) + 0.01 * torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
     small = copy.deepcopy(truncated(large, 3))
     return saved(tmp_path_factory.mktemp("near"), large, small, near, str(EMBEDDED))
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return load_task(TASK)
 
 
 class PlainModel:
@@ -109,17 +105,14 @@ def plainly(policy: Policy, source: list[int], large: PlainModel, small: PlainMo
 
 @pytest.mark.spread(1)
 @pytest.mark.parametrize("count", [40, 8, 200])
-def test_engines_and_replay_write_what_a_plain_loop_writes(
-    pair: Pair, data: Dataset, tmp_path: Path, count: int
-) -> None:
+def test_engines_and_replay_write_what_a_plain_loop_writes(pair: Pair, tmp_path: Path, count: int) -> None:
     large = PlainModel(Path(pair.large.source.folder))
     small = PlainModel(Path(pair.small.source.folder), large.module)
-    examples = data.examples[:count]
-    tree = grow(tmp_path, pair, TASK, data, POINTS, examples=[example.id for example in examples])
-    grown = tree.take([example.id for example in examples])
-    replays = [dict(zip([e.id for e in grown.examples], r.tokens, strict=True)) for r in grown.replay_grid(POINTS)]
+    data = load_task(replace(TASK, samples=count))
+    tree = grow(tmp_path, pair, TASK, data, POINTS)
+    replays = [dict(zip([e.id for e in tree.examples], r.tokens, strict=True)) for r in tree.replay_grid(POINTS)]
     rollbacks = 0
-    for n, example in enumerate(examples):
+    for n, example in enumerate(data.examples):
         point = n % len(POINTS)
         make = policy_for(*POINTS[point])
         limits = {"start": pair.start, "eos": pair.eos, "max_length": LENGTH}

@@ -5,6 +5,7 @@ It is named by the point's label for people, and by the hash of the point's conf
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -23,7 +24,7 @@ from bild.results.locking import holder, open_lock, sign, taken
 from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample
-from bild.results.samples_log import SampleLog, read_samples, read_traces
+from bild.results.samples_log import SampleLog, check_seal, read_samples, read_traces
 
 CONFIG = "config.yaml"
 RECORD = "record.json"
@@ -89,8 +90,12 @@ class PointFolder:
         self._log = SampleLog(self.path)
 
     def record(self) -> Record | None:
-        """Read the point's record, or None while it is unfinished. BildError where the file is not a record."""
-        return read_record(self.path / RECORD) if (self.path / RECORD).exists() else None
+        """Read the point's record, or None while it is unfinished. BildError as `read_record`, and for another's."""
+        path = self.path / RECORD
+        record = read_record(path) if path.exists() else None
+        if record is not None and record.hash != self.digest:
+            raise BildError(f"{path} is the record of another point: restore it, or measure anew with resume=false.")
+        return record
 
     def samples(self) -> list[Sample]:
         """Read the finished examples, in the order in which they were appended."""
@@ -146,8 +151,8 @@ class PointFolder:
         """Write `record.json`, the last file of a point, in one step, and return its path."""
         if record.hash[:SHORT] != self.digest[:SHORT]:
             raise ValueError(f"the record's hash {record.hash} is not that of the folder, {self.digest}")
-        text = to_json(record)
         try:
+            text = to_json(dataclasses.replace(record, seal=self._log.seal()))
             self._log.sync()  # a record must not outlive the examples that it speaks of
         except OSError as error:
             raise write_error(self.path, error, "what is in it is kept") from None
@@ -180,8 +185,11 @@ class PointFolder:
 
 
 def read_record(path: Path) -> Record:
-    """Read the record in a file. BildError where it cannot be read or is not a record."""
-    return from_json(read_file(path), path)
+    """Read the record in a file. BildError where it cannot be read, is not a record, or its point was changed since."""
+    record = from_json(read_file(path), path)
+    if record.seal is not None:
+        check_seal(path.parent, record.seal)
+    return record
 
 
 def _take_lock(path: Path) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from bild.errors import BildError, told
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
-from bild.results.files import write_atomically, write_error
+from bild.results.files import clear_drafts, write_atomically, write_error
 from bild.results.locking import open_lock, taken
 
 STATE = "state.pt"
@@ -39,9 +39,9 @@ def training_folder(path: Path, resume: bool) -> Iterator[bool]:
     try:
         if not taken(lock):
             raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.")
-        stale = [*path.glob(".*.tmp"), *([] if resume else (path / name for name in _MADE))]
-        for file in stale:  # several gigabytes, where a kill fell while the state was written
-            file.unlink(missing_ok=True)
+        clear_drafts(path)  # several gigabytes, where a kill fell while the state was written
+        for name in () if resume else _MADE:
+            (path / name).unlink(missing_ok=True)
         finished = (path / RECORD).exists()
         if finished:
             say(f"{path} is finished (resume=false trains it again)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -16,13 +17,24 @@ from bild.cli.overrides import values
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
 from bild.errors import BildError, did_you_mean
 
+_LOOKED_UP = re.compile(r"\$\{[^}]*[:$]")
+"""A resolver of OmegaConf (`${oc.env:HOME}`), but no reference to another key (`${train.epochs}`)."""
+
 
 def check_options(overrides: Sequence[Override], schema: type) -> None:
-    """Refuse a group's option, or a key, that there is not. BildError names what there is."""
+    """Refuse a group's option, or a key, that there is not, and what is looked up outside the configuration.
+
+    BildError names what there is.
+    """
     for override in overrides:
         key = override.key_or_group
         if key.partition(".")[0].partition("/")[0] == "hydra":
             continue
+        if _LOOKED_UP.search(override.input_line or ""):
+            raise BildError(
+                f"{key} looks something up by ${{...:...}}, and records keep what options hold, secrets too: write the "
+                f'value itself, or let the shell fill it in, as in {key}="$NAME".'
+            )
         if key in groups(schema):
             known = options(key)
             for value in values(override):

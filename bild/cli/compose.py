@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -130,10 +131,18 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     first = {o.key_or_group: values(o)[0] for o in swept}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in values(o)[1:]]
+    folders: set[str] = set()
     with composing(name, schema):
         for job in jobs:
             overrides = complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema)
             config = to_config(hydra.compose(name, overrides), schema)
+            if (folder := getattr(config, "folder", None)) in folders:
+                raise BildError(
+                    f"Several of these would train in the folder {folder}: give each its own, as in "
+                    f"{shlex.quote(f'out={folder}-${{{swept[0].key_or_group}}}')}."
+                )
+            if folder is not None:
+                folders.add(folder)
             if "method" in groups(schema):
                 check_heeded(parsed, config)
 

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ import yaml
 from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
 from bild.results.files import read_file, write_atomically, write_error
-from bild.results.locking import holder, open_lock, sign, taken
+from bild.results.locking import take, waiting_lock
 from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample
@@ -32,6 +33,7 @@ COSTS = "draft_costs.json"
 KERNELS = "kernels.json"
 SESSIONS = "sessions.json"
 LOCK = ".lock"
+PAIR_LOCK = ".sweep.lock"
 SHORT = 10
 """Digits of a hash in the name of a folder."""
 
@@ -60,13 +62,13 @@ class PointFolder:
         """Make or reopen the folder of a point, lock it, and cut off what a kill left behind.
 
         `digest` is the config hash, `config` the resolved configuration (plain YAML types); `fsync` waits for the disk
-        after every example, which only matters when the power goes. BildError when the place cannot be written, when
-        another process holds it, or when a file in it is damaged.
+        after every example, which only matters when the power goes. Where another process writes the point, it is
+        waited for. BildError when the place cannot be written, or when a file in it is damaged.
         """
-        path = Path(root) / slug(task) / slug(pair) / f"{slug(label)}-{digest[:SHORT]}"
+        path = pair_folder(root, task, pair) / f"{slug(label)}-{digest[:SHORT]}"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path)
+            lock = take(path / LOCK, f"is writing the point {path}")
         except OSError as error:
             raise BildError(
                 f"The results folder {path} cannot be written ({error.strerror}): choose another place with results=..."
@@ -192,20 +194,14 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def _take_lock(path: Path) -> int:
-    lock = open_lock(path / LOCK)
-    try:
-        if not taken(lock):
-            who = holder(lock)
-            raise BildError(
-                f"Another process{f' (pid {who})' if who else ''} is writing the point {path}: "
-                "wait until it ends, or stop it, and run again."
-            )
-        sign(lock)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
+def pair_folder(root: Path | str, task: str, pair: str) -> Path:
+    """Return the folder of all points, sweeps and trees of a task and pair."""
+    return Path(root) / slug(task) / slug(pair)
+
+
+def pair_lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold a pair's folder while several of its points are taken: two who do that would wait for each other."""
+    return waiting_lock(folder / PAIR_LOCK, f"measures several points in {folder}")
 
 
 def slug(name: str) -> str:

@@ -18,7 +18,7 @@ from bild.errors import BildError, told
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
 from bild.results.files import clear_drafts, write_atomically, write_error
-from bild.results.locking import open_lock, taken
+from bild.results.locking import take
 
 STATE = "state.pt"
 RECORD = "training.json"
@@ -30,15 +30,13 @@ _ASIDE = ".unfinished"
 
 @contextmanager
 def training_folder(path: Path, resume: bool) -> Iterator[bool]:
-    """Make the folder and keep a second process out of it; yield whether there is something left to do."""
+    """Make the folder, wait until no other process trains in it, and yield whether there is something left to do."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open_lock(path / ".lock")
+        lock = take(path / ".lock", f"is training in {path}")
     except OSError as error:
         raise BildError(f"out={path} cannot be written ({error.strerror}): choose another folder.") from error
     try:
-        if not taken(lock):
-            raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.")
         clear_drafts(path)  # several gigabytes, where a kill fell while the state was written
         for name in () if resume else _MADE:
             (path / name).unlink(missing_ok=True)

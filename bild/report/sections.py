@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
+from bild.progress import say
 from bild.report.confirmed import Together, looks_of
 from bild.report.format import label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import (
@@ -295,5 +296,6 @@ def _read(read: Callable[[Path], list[T]], folder: Path, stamp: int) -> list[T] 
     """Read a point's file once for all figures, and anew where it has changed since (`stamp`)."""
     try:
         return read(folder) or None
-    except BildError:
+    except BildError as error:
+        say(f"left out of the figures: {error}")
         return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from bild.errors import BildError
 from bild.report.format import DASH
 from bild.results import Interval
+from bild.results.files import write_atomically
 from bild.results.reading import ends
 
 if TYPE_CHECKING:
@@ -263,11 +264,16 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file and the folders above it, and return its path. BildError where that cannot be done."""
+    return write_file(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write bytes as `write_text` does text."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BildError(f"{path} cannot be written ({error.strerror}): choose another --out.") from None
+    write_atomically(path, content)
     return path
 
 

@@ -120,6 +120,11 @@ def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenize
 
     logging.disable_progress_bar()
     module.load_state_dict(weights)
+    if broken := [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]:
+        raise BildError(
+            f"The trained weights are not finite ({broken[0]}), and nothing was exported: lower train.rate or set "
+            "train.clip, and train anew with resume=false."
+        )
     fits = all(bool(torch.isfinite(p.half()).all()) for p in module.parameters())
     if fits:
         module.half()

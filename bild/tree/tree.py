@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.decoding import setting
-from bild.errors import BildError
+from bild.errors import BildError, told
 from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
+from bild.results.files import read_file
 from bild.tree import store
 from bild.tree.answers import MissingNodes
 from bild.tree.blocks import Growth
@@ -69,7 +70,15 @@ class Tree:
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(self.path / store.TOKENIZER))
+        path = self.path / store.TOKENIZER
+        try:
+            return Tokenizer.from_str(read_file(path).decode())
+        except BildError:
+            raise
+        except Exception as error:  # the library has no kind of its own
+            raise BildError(
+                f"{path} is no tokenizer ({told(error)}): delete the tree's folder and grow it again."
+            ) from None
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids, special tokens left out."""

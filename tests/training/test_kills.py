@@ -18,10 +18,12 @@ from bild.config import ModelConfig
 from bild.training.alignment import align
 from bild.training.config import AlignConfig, AlignSettings, SplitSettings, TrainSettings
 from bild.training.job import train
-from tests.killing import Lab, trained
+from tests.cli.commands import REPOSITORY
+from tests.killing import Lab, measured, trained, written
 from tests.training.tiny import tiny_config, tiny_task, write_corpus
 from tests.zygote import Zygote
 
+EXAMPLE = REPOSITORY / "results" / "example"
 JOB = "tests.training.test_kills:job"
 
 
@@ -73,3 +75,37 @@ def test_killed_anywhere_it_ends_in_the_same_bits(laboratory: Path, mother: Zygo
     died += [lab.holds("size", size) for size in lab.sizes[::step]]
     assert all(died)
     assert all(lab.holds("full", size) for size in lab.sizes[-2::-step])
+
+
+QUICK = ("task.samples=3", "task.target_limit=16", "measure.warmup=1", "measure.library=1", "measure.calm_minutes=0")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_and_a_report_that_are_killed_end_as_if_they_were_not(mother: Zygote, tmp_path: Path) -> None:
+    for name in ("run", "report"):
+        (tmp_path / name).mkdir()
+    run = Lab(mother, tmp_path / "run", measured, "bild.run:main", *QUICK)
+    assert run.holds("call", run.calls // 2)
+    assert run.holds("size", run.sizes[-1])
+    options = ("--only", "points", "--only", "pareto")
+    report = Lab(mother, tmp_path / "report", written, "bild.report.__main__:main", str(EXAMPLE), *options)
+    assert report.holds("call", report.calls // 2)
+    assert report.holds("full", max(run.sizes[0], report.sizes[-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["-m", "train"])
+def test_two_processes_on_one_folder_end_as_one_does(
+    laboratory: Path, mother: Zygote, tmp_path: Path, kind: str
+) -> None:
+    command = ("bild.run:main", "-m", "threshold.fb=0.3,0.7", *QUICK) if kind == "-m" else (JOB, kind, str(laboratory))
+    both = [mother.start(*command, cwd=tmp_path) for _ in range(2)]
+    assert [child.wait() for child in both] == [0, 0], both[0].log.read_text()
+    said = both[0].log.read_text()
+    assert "waiting: process" in said
+    assert "is finished" in said
+    assert not list(tmp_path.rglob("*.tmp"))
+    found = measured(tmp_path) if kind == "-m" else trained(tmp_path)
+    assert len(found) == (4 if kind == "-m" else 2)  # two points, and what was skipped and left

@@ -58,10 +58,14 @@ def main() -> int:
         killer.start()
     module, name = function.split(":")
     sys.argv = [module.removesuffix(".__main__"), *arguments]
-    codes: list[int] = []
-    code = guard(lambda: codes.append(int(getattr(importlib.import_module(module), name)() or 0))) or codes[0]
-    print("calls", seen)
-    return code
+    codes = [0]
+
+    def work() -> None:
+        codes.append(int(getattr(importlib.import_module(module), name)() or 0))
+        if death == "whole":
+            print("calls", seen)
+
+    return guard(work) or codes[-1]
 
 
 def writes(told: tuple[Any, ...]) -> bool:

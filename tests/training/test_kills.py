@@ -70,7 +70,7 @@ def laboratory(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_killed_anywhere_it_ends_in_the_same_bits(laboratory: Path, mother: Zygote, kind: str, tmp_path: Path) -> None:
     lab = Lab(mother, tmp_path, trained, JOB, kind, str(laboratory))
     assert lab.calls > 20
-    step = 1 if os.environ.get("CASES") == "all" else 5
+    step = 1 if os.environ.get("CASES") == "all" else 7
     died = [lab.holds("call", number) for number in range(1, lab.calls + 1, step)]
     died += [lab.holds("size", size) for size in lab.sizes[::step]]
     assert all(died)
@@ -87,10 +87,8 @@ def test_a_run_and_a_report_that_are_killed_end_as_if_they_were_not(mother: Zygo
         (tmp_path / name).mkdir()
     run = Lab(mother, tmp_path / "run", measured, "bild.run:main", *QUICK)
     assert run.holds("call", run.calls // 2)
-    assert run.holds("size", run.sizes[-1])
     options = ("--only", "points", "--only", "pareto")
     report = Lab(mother, tmp_path / "report", written, "bild.report.__main__:main", str(EXAMPLE), *options)
-    assert report.holds("call", report.calls // 2)
     assert report.holds("full", max(run.sizes[0], report.sizes[-1]))
 
 

@@ -25,17 +25,17 @@ from tests.training.test_kills import JOB, prepare
 from tests.zygote import Zygote, zygote
 
 QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
-COMMANDS = ("run", "-m", "sweep", "train", "align", "report")
+COMMANDS = ("run", "multirun", "sweep", "train", "align", "report")
 DEATHS = ("call", "size", "full", "time")
 
 
 def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
     """Leave a command in peace once."""
-    place = folder / name.strip("-")
+    place = folder / name
     place.mkdir()
     if name == "run":
         return Lab(mother, place, measured, "bild.run:main", *QUICK)
-    if name == "-m":
+    if name == "multirun":
         return Lab(mother, place, measured, "bild.run:main", "-m", "threshold.fb=0.3,0.7", *QUICK)
     if name == "sweep":
         return Lab(mother, place, measured, SWEEP, *OPTIONS)

@@ -269,10 +269,8 @@ def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], li
         make_section([point.record for point in group], {point.record.hash: point.path for point in group}, margin)
         for group in groups.values()
     ]
-    return (
-        sorted(sections, key=lambda section: (section.title, section.conditions)),
-        sorted(skipped, key=lambda item: item.path),
-    )
+    sections.sort(key=lambda section: (section.title, section.conditions))
+    return sections, sorted(skipped, key=lambda item: item.path)
 
 
 def split_exit(pair: str) -> tuple[str, int | None]:

@@ -374,21 +374,6 @@ class Counts:
     captures: int | None = None
 
 
-@dataclass(frozen=True)
-class Seal:
-    """Digests (SHA-256) that tell whether a point was changed after it was measured.
-
-    `figures` is that of the record's own JSON, `samples` and `trace` those of the first bytes of the two files, which
-    may have grown since. There is no secret in them: they guard against slips and edits by hand, not against forgery.
-    """
-
-    figures: str
-    samples: str
-    samples_bytes: int
-    trace: str
-    trace_bytes: int
-
-
 def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:
     """Return the rates of `Counts`: generated tokens over large passes (block efficiency), and per generated token.
 

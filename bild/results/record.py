@@ -29,12 +29,26 @@ from bild.results.parts import (
     Pair,
     Quality,
     Score,
-    Seal,
     Task,
     Threshold,
 )
 
 SCHEMA_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Seal:
+    """Digests (SHA-256) that tell whether a point was changed after it was measured.
+
+    `figures` is that of the record's own JSON, `samples` and `trace` those of the first bytes of the two files, which
+    may have grown since. There is no secret in them: they guard against slips and edits by hand, not against forgery.
+    """
+
+    figures: str
+    samples: str
+    samples_bytes: int
+    trace: str
+    trace_bytes: int
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.files import GrowingFile, parse, read_file, unpack_lines, write_error
-from bild.results.parts import Seal
+from bild.results.record import Seal
 from bild.results.sample import Sample
 
 SAMPLES = "samples.jsonl"

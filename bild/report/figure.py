@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from bild.report.layout import DPI
 from bild.report.style import DARK, LIGHT, PALETTE, THEMES, Theme, style
-from bild.report.table import escape_markdown, write_file
+from bild.report.table import escape_markdown, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ class Sheet:
                     buffer = io.BytesIO()
                     write(figure(theme, width), buffer, kind, THEMES[theme])
                     content = buffer.getvalue()
-                paths.append(write_file(out / f"{self.stem}{end}.{kind}", content))
+                paths.append(write_text(out / f"{self.stem}{end}.{kind}", content))
         return paths
 
     def markdown(self, folder: str) -> str:

@@ -262,18 +262,13 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
         out.print(plain(note), markup=False, soft_wrap=True)
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str | bytes) -> Path:
     """Write a file and the folders above it, and return its path. BildError where that cannot be done."""
-    return write_file(path, text.encode("utf-8", "backslashreplace"))
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write bytes as `write_text` does text."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BildError(f"{path} cannot be written ({error.strerror}): choose another --out.") from None
-    write_atomically(path, content)
+    write_atomically(path, text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -104,6 +104,8 @@ embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/exit-start train=embedded-exit-on out=$(TRAINED)/exit $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
 		align.start=finetuned align.batch=64 align.loss=kl train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small-aligned \
+		align.start=finetuned align.bridge=true align.batch=64 align.loss=kl train=embedded-bridge out=$(TRAINED)/small-bridge $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
 
 gpu-check: $(READY)  ## ten minutes on a GPU: right, and as fast as it should be? a table, and one file to send

@@ -46,6 +46,7 @@ def main() -> int:
     task = TaskConfig(samples=options.examples)
     pairs = {
         "embedded-aligned": load_pair("embedded", "embedded/small-aligned", device="cpu"),
+        "embedded-bridge": load_pair("embedded", "embedded/small-bridge", device="cpu"),
         "embedded-exit": load_pair("embedded/exit", exit=1, device="cpu"),
     }
     wrong = 0

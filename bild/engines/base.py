@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -113,12 +113,37 @@ class Engine(ABC):
     """Forward passes that it has run in all, those included that nobody asked for."""
     captured: int = 0
     """Programs that it, or the engine beside it, has captured in all."""
+    reads: Engine | None = None
+    """The large model's engine, where the encoder is its own and this model reads its states (`read_states_of`)."""
+    _left: tuple[list[int], Any] | None = None
+    """The source that was encoded last and its states, until another engine takes them."""
 
     def prepare(self, plan: PassPlan) -> None:  # noqa: B027
         """Compile, capture and allocate all that a run of this plan needs, between two texts, before any clock runs.
 
         What was not foreseen is made when it is met. Nothing to do for an engine that makes nothing in advance.
         """
+
+    def read_states_of(self, large: Engine) -> None:
+        """Start from the encoder states of the large model's engine from now on; a text then starts on both."""
+        self.reads, self.starts_together = large, True
+
+    def source_states(self, source: Sequence[int]) -> Any:
+        """Return the encoder's states of a source: those that the large model's engine has just made, or new ones.
+
+        They are taken once, and before anything was fed: what is decoded next on the same source encodes it anew.
+        """
+        large = self.reads
+        if large is not None and large.length == 0 and large._left is not None and large._left[0] == list(source):
+            states, large._left = large._left[1], None
+            return states
+        states = self.encode(source)
+        self._left = None if large else (list(source), states)
+        return states
+
+    def encode(self, source: Sequence[int]) -> Any:
+        """Return the encoder's states of a source, in the form that this engine has them."""
+        raise NotImplementedError
 
     @abstractmethod
     def start(self, source: Sequence[int]) -> None:

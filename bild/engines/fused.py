@@ -94,8 +94,7 @@ class FusedEngine(Engine):
     def _source_bias(self, length: int) -> Tensor:
         bias = self._source_biases.get(length)
         if bias is None:
-            table, shape = self.weights.encoder_bias, self.weights.shape
-            bias = t5.position_bias(table, length, shape, bidirectional=True).to(self.dtype)
+            bias = self.weights.encoder.position_bias(length, self.dtype)
             if length <= _SOURCE_BIAS_MAX:
                 if len(self._source_biases) == _SOURCE_BIASES:
                     self._source_biases.pop(next(iter(self._source_biases)))
@@ -104,13 +103,13 @@ class FusedEngine(Engine):
 
     @torch.inference_mode()
     def encode(self, source: Sequence[int]) -> Tensor:
-        """Return the encoder's states of a source, [S, D]."""
-        return t5.encode(self.weights, torch.tensor(source, device=self.device), self._source_bias(len(source)))
+        """See `Engine.encode`: [S, D]."""
+        return t5.encode(self.weights.encoder, torch.tensor(source, device=self.device), self._source_bias(len(source)))
 
     @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`."""
-        keys, values = t5.cross_attention(self.weights, self.encode(source))
+        keys, values = t5.cross_attention(self.weights, self.source_states(source))
         self.state = t5.State(self.cache, keys, values, self.bias)
         self.length = 0
 

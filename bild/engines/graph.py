@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import Engine, PassPlan, Summary, check_finite, stop_of
@@ -104,14 +105,19 @@ class GraphEngine(GraphPrograms, Engine):
         self.pool.text.forget()
 
     @torch.inference_mode()
+    def encode(self, source: Sequence[int]) -> Tensor:
+        """See `Engine.encode`: [S, D]."""
+        encoder = self.weights.encoder
+        bias = encoder.position_bias(len(source), self.dtype)
+        return t5.encode(encoder, torch.tensor(source, device=self.device), bias)
+
+    @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`. The encoder runs as it is: once per source, in one pass."""
         if not self._sound:
             self._clean()
-        ids = torch.tensor(source, device=self.device)
-        length, shape = len(source), self.weights.shape
-        bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True).to(self.dtype)
-        keys, values = t5.cross_attention(self.weights, t5.encode(self.weights, ids, bias))
+        length = len(source)
+        keys, values = t5.cross_attention(self.weights, self.source_states(source))
         self.source = held = self._source(length)
         held.cross_keys[..., :length] = torch.stack(keys)
         held.cross_values[:, :, :length] = torch.stack(values)

@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from bild.engines.base import Engine, Summary, summarise
+from bild.engines.bridge import BridgedEncoder
 
 
 class HfEngine(Engine):
@@ -22,14 +23,21 @@ class HfEngine(Engine):
         self.eos = eos
         self.vocabulary = vocabulary
         self.device = module.device
+        bridged = isinstance(module.encoder, BridgedEncoder)
+        self.encoder = module.encoder.shared if bridged else module.encoder
+        self.bridge = module.encoder.bridge if bridged else torch.nn.Identity()
         self.length = 0
+
+    @torch.inference_mode()
+    def encode(self, source: Sequence[int]) -> torch.Tensor:
+        """See `Engine.encode`: [1, S, D]."""
+        states: torch.Tensor = self.encoder(input_ids=torch.tensor([source], device=self.device)).last_hidden_state
+        return states
 
     @torch.inference_mode()
     def start(self, source: Sequence[int]) -> None:
         """See `Engine.start`."""
-        ids = torch.tensor([source], device=self.device)
-        states = self.module.encoder(input_ids=ids).last_hidden_state
-        self.encoded = BaseModelOutput(last_hidden_state=states)
+        self.encoded = BaseModelOutput(last_hidden_state=self.bridge(self.source_states(source)))
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.length = 0
 

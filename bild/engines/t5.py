@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bild.engines.bridge import BRIDGE, source_width
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.layouts import Matrix
 from bild.errors import BildError
@@ -83,19 +84,32 @@ class DecoderLayer(Layer):
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """An encoder, of one model or of both models of a pair."""
+
+    shape: Shape
+    embed: Tensor  # [V, D]
+    layers: tuple[Layer, ...]
+    gain: Tensor  # [D]
+    bias: Tensor  # [buckets, H]
+
+    def position_bias(self, length: int, dtype: torch.dtype) -> Tensor:
+        """Make the biases of a source's positions, [H, length, length]."""
+        return position_bias(self.bias, length, self.shape, bidirectional=True).to(dtype)
+
+
+@dataclass(frozen=True)
 class Weights:
     """A whole model, ready for the functions below."""
 
     shape: Shape
     kernels: Kernels
     embed: Tensor  # [V, D]
-    encoder: tuple[Layer, ...]
-    encoder_gain: Tensor  # [D]
-    encoder_bias: Tensor  # [buckets, H]
+    encoder: Encoder
     decoder: tuple[DecoderLayer, ...]
     decoder_gain: Tensor  # [D], the head's scale included
     decoder_bias: Tensor  # [buckets, H]
-    cross_kv: Matrix  # [D, layers*2*H*K]
+    cross_kv: Matrix  # [D of the encoder, layers*2*H*K]
     head: Matrix  # [D, V]
 
     @property
@@ -109,70 +123,89 @@ def sizes(config: Any, vocabulary: int) -> list[tuple[int, int]]:
     width, inner, dense = int(config.d_model), int(config.num_heads * config.d_kv), int(config.d_ff)
     layer = [(width, 3 * inner), (inner, width), (width, (1 + config.is_gated_act) * dense), (dense, width)]
     cross, decoders = [(width, inner), (inner, width)], config.num_decoder_layers
-    once = [(width, 2 * decoders * inner), (width, vocabulary)]
+    once = [(source_width(config), 2 * decoders * inner), (width, vocabulary)]
     return [*(layer * config.num_layers), *((layer + cross) * decoders), *once]
 
 
 def prepare(
-    state: Mapping[str, Tensor], config: Any, dtype: torch.dtype, vocabulary: int, kernels: Kernels = UNMEASURED
+    state: Mapping[str, Tensor],
+    config: Any,
+    dtype: torch.dtype,
+    vocabulary: int,
+    kernels: Kernels = UNMEASURED,
+    encoder: Encoder | None = None,
 ) -> Weights:
     """Lay out a checkpoint's `state_dict` for decoding in `dtype`; rows of the head from `vocabulary` on are dropped.
 
-    `kernels`: the kinds of product, which decide on the layouts.
+    `kernels`: the kinds of product, which decide on the layouts. `encoder`: another model's, which this one reads
+    through its bridge; as the keys and values of the source are linear in its states, they have the bridge within.
 
     The second feed-forward matrix's products overflow in fp16 (T5 was trained in bf16), so their dtype is fp32. On a
     GPU the matrix itself is in fp16; elsewhere, as in the library, it is in fp32.
     """
-    shape, embed = Shape.of(config), state["shared.weight"].to(dtype)
-
-    def matrix(*names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
-        """Put weights [out, in] side by side, as one [in, sum of outs]."""
-        rows = side_by_side(state, names)
-        if gain is not None:
-            rows = rows * state[f"{gain}.weight"].float()
-        rows = rows[:vocabulary] if names == ("lm_head",) else rows
-        per_source = per_source or names[0].startswith("encoder")
-        kinds = kernels.of(rows.shape[1], rows.shape[0], encoder=per_source)
-        if not wo or dtype != torch.float16:
-            return Matrix.of(rows.to(dtype), kinds)
-        return Matrix.of(rows.to(dtype), kinds, torch.float32) if narrow_wo(embed.device) else Matrix.of(rows)
-
-    def block(stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
-        layer = f"{stack}.block.{i}.layer"
-        attention, dense = f"{layer}.0.SelfAttention", f"{layer}.{feed_forward}.DenseReluDense"
-        wi = [f"{dense}.wi_0", f"{dense}.wi_1"] if shape.gated else [f"{dense}.wi"]
-        return {
-            "qkv": matrix(*(f"{attention}.{p}" for p in "qkv"), gain=f"{layer}.0.layer_norm"),
-            "o": matrix(f"{attention}.o"),
-            "wi": matrix(*wi, gain=f"{layer}.{feed_forward}.layer_norm"),
-            "wo": matrix(f"{dense}.wo", wo=True),
-        }
-
-    def decoder_layer(i: int) -> DecoderLayer:
-        cross = f"decoder.block.{i}.layer.1"
-        return DecoderLayer(
-            **block("decoder", i, 2),
-            cross_q=matrix(f"{cross}.EncDecAttention.q", gain=f"{cross}.layer_norm"),
-            cross_o=matrix(f"{cross}.EncDecAttention.o"),
-        )
-
-    def bias(stack: str) -> Tensor:
-        return state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
-
-    decoders = range(config.num_decoder_layers)
+    laid = _Layouts(state, Shape.of(config), dtype, vocabulary, kernels)
+    embed = state["shared.weight"].to(dtype)
     return Weights(
-        shape=shape,
+        shape=laid.shape,
         kernels=kernels,
         embed=embed,
-        encoder=tuple(Layer(**block("encoder", i, 1)) for i in range(config.num_layers)),
-        encoder_gain=state["encoder.final_layer_norm.weight"].float(),
-        encoder_bias=bias("encoder"),
-        decoder=tuple(decoder_layer(i) for i in decoders),
-        decoder_gain=state["decoder.final_layer_norm.weight"].float() * shape.head_scale,
-        decoder_bias=bias("decoder"),
-        cross_kv=matrix(*cross_names(len(decoders)), per_source=True),
-        head=matrix("lm_head"),
+        encoder=encoder or laid.encoder(config.num_layers, embed),
+        decoder=tuple(laid.decoder_layer(i) for i in range(config.num_decoder_layers)),
+        decoder_gain=state["decoder.final_layer_norm.weight"].float() * laid.shape.head_scale,
+        decoder_bias=laid.bias("decoder"),
+        cross_kv=laid.matrix(*cross_names(config.num_decoder_layers), per_source=True),
+        head=laid.matrix("lm_head"),
     )
+
+
+@dataclass(frozen=True)
+class _Layouts:
+    """The parts of a checkpoint, as `prepare` lays them out."""
+
+    state: Mapping[str, Tensor]
+    shape: Shape
+    dtype: torch.dtype
+    vocabulary: int
+    kernels: Kernels
+
+    def matrix(self, *names: str, gain: str | None = None, wo: bool = False, per_source: bool = False) -> Matrix:
+        """Put weights [out, in] side by side, as one [in, sum of outs]."""
+        rows = side_by_side(self.state, names)[: self.vocabulary if names == ("lm_head",) else None]
+        if per_source and BRIDGE in self.state:
+            rows = rows @ self.state[BRIDGE].float()
+        if gain is not None:
+            rows = rows * self.state[f"{gain}.weight"].float()
+        kinds = self.kernels.of(*reversed(rows.shape), encoder=per_source or names[0].startswith("encoder"))
+        if not wo or self.dtype != torch.float16:
+            return Matrix.of(rows.to(self.dtype), kinds)
+        return Matrix.of(rows.to(self.dtype), kinds, torch.float32) if narrow_wo(rows.device) else Matrix.of(rows)
+
+    def block(self, stack: str, i: int, feed_forward: int) -> dict[str, Matrix]:
+        layer = f"{stack}.block.{i}.layer"
+        attention, dense = f"{layer}.0.SelfAttention", f"{layer}.{feed_forward}.DenseReluDense"
+        wi = [f"{dense}.wi_0", f"{dense}.wi_1"] if self.shape.gated else [f"{dense}.wi"]
+        return {
+            "qkv": self.matrix(*(f"{attention}.{p}" for p in "qkv"), gain=f"{layer}.0.layer_norm"),
+            "o": self.matrix(f"{attention}.o"),
+            "wi": self.matrix(*wi, gain=f"{layer}.{feed_forward}.layer_norm"),
+            "wo": self.matrix(f"{dense}.wo", wo=True),
+        }
+
+    def decoder_layer(self, i: int) -> DecoderLayer:
+        cross = f"decoder.block.{i}.layer.1"
+        return DecoderLayer(
+            **self.block("decoder", i, 2),
+            cross_q=self.matrix(f"{cross}.EncDecAttention.q", gain=f"{cross}.layer_norm"),
+            cross_o=self.matrix(f"{cross}.EncDecAttention.o"),
+        )
+
+    def encoder(self, layers: int, embed: Tensor) -> Encoder:
+        made = tuple(Layer(**self.block("encoder", i, 1)) for i in range(layers))
+        gain = self.state["encoder.final_layer_norm.weight"].float()
+        return Encoder(self.shape, embed, made, gain, self.bias("encoder"))
+
+    def bias(self, stack: str) -> Tensor:
+        return self.state[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].float()
 
 
 def weights_of(model: Any, dtype: torch.dtype, vocabulary: int, kernels: Kernels = UNMEASURED) -> Weights:
@@ -278,11 +311,11 @@ def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
     return add_product(x, gate(normed_product(x, layer.wi, shape.eps), shape), layer.wo)
 
 
-def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
+def encode(encoder: Encoder, ids: Tensor, bias: Tensor) -> Tensor:
     """Turn source ids [S], or [n, S], and biases [H, S, S], or [n, H, S, S], into encoder states [n*S, D], fp32."""
-    shape, by_source = weights.shape, (-1, ids.shape[-1], 3, weights.shape.heads, weights.shape.key_size)
-    x = embed(weights, ids.flatten())
-    for layer in weights.encoder:
+    shape, by_source = encoder.shape, (-1, ids.shape[-1], 3, encoder.shape.heads, encoder.shape.key_size)
+    x = embed(encoder, ids.flatten())
+    for layer in encoder.layers:
         q, k, v = normed_product(x, layer.qkv, shape.eps).view(by_source).permute(2, 0, 3, 1, 4)
         if ids.dim() > 1 or (ids.shape[0] >= _LONG and not x.is_cuda):
             mask = bias if bias.dim() == 4 else bias[None]  # of three dimensions it would go a slower way
@@ -292,7 +325,7 @@ def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:
             mixed = attend(q[0], k[0].transpose(1, 2), v[0], bias)
         x = add_product(x, mixed, layer.o)
         x = feed_forward(x, layer, shape)
-    return rms_norm(x, shape.eps) * weights.encoder_gain
+    return rms_norm(x, shape.eps) * encoder.gain
 
 
 _LONG = 256
@@ -333,7 +366,7 @@ def decode(weights: Weights, state: State, ids: Tensor, n: int, want: int) -> Te
     return logits(weights, x[-want:])
 
 
-def embed(weights: Weights, ids: Tensor) -> Tensor:
+def embed(weights: Weights | Encoder, ids: Tensor) -> Tensor:
     """Return token ids [k] as the residual stream [k, D], in fp32 whatever the weights are (as the library's fp16)."""
     return F.embedding(ids, weights.embed).float()
 

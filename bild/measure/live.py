@@ -150,14 +150,14 @@ def gap_between(pair: Pair, engine: str, source: Sequence[int], text: list[int],
 def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:
     """Decode one source by a policy, from its token ids to its finished text, encoders included.
 
-    A model encodes the source when it is first asked; a text that never asks it does without. Two views of one model
-    start together. `vanilla` passes small=None, `small` large=None.
+    A model encodes the source when it is first asked; a text that never asks it does without. Two models with
+    one encoder start together. `vanilla` passes small=None, `small` large=None.
     """
     began = perf_counter_ns()
     engines = {"large": large, "small": small}
     models = {name: CachedModel(engine, source) for name, engine in engines.items() if engine is not None}
-    for model in models.values():
-        if model.engine.starts_together:
+    if any(model.engine.starts_together for model in models.values()):
+        for model in models.values():
             model.start()
     try:
         ask = next(policy)

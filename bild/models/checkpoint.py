@@ -20,6 +20,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from bild.engines import t5
+from bild.engines.bridge import BRIDGE, bridge_width, build_bridge
 from bild.engines.kernels import Kernels
 from bild.errors import BildError, told
 from bild.models.source import Source, fingerprint, plain_config, weight_files
@@ -51,11 +52,14 @@ class Model:
         dtype: torch.dtype,
         device: torch.device,
         whole: Model | None = None,
+        reads: Model | None = None,
     ) -> None:
         self.source, self.fingerprint, self.config = source, fingerprint, config
         self.state, self.dtype, self.device = state, dtype, device
         self.whole = whole
         """The model whose first layers this is, of an early-exit pair."""
+        self.reads = reads
+        """The large model, where this one has a bridge to its encoder and none of its own."""
         self._module: Any = None
         self._weights: dict[Any, t5.Weights] = {}
 
@@ -76,7 +80,8 @@ class Model:
                 whole, state = self.whole.weights(dtype, vocabulary, kernels), self.state_dict()
                 self._weights[key] = t5.first_layers(whole, state, self.config.num_decoder_layers)
             else:
-                self._weights[key] = t5.prepare(self.state_dict(), self.config, dtype, vocabulary, kernels)
+                encoder = None if self.reads is None else self.reads.weights(dtype, vocabulary, kernels).encoder
+                self._weights[key] = t5.prepare(self.state_dict(), self.config, dtype, vocabulary, kernels, encoder)
         return self._weights[key]
 
     def forget_layouts(self) -> None:
@@ -89,8 +94,15 @@ class Model:
         if self.whole is not None:
             return self.whole.module
         if self._module is None:
-            self._module = _built(self.source, self.config, self.state, self.dtype).to(self.device).eval()
+            made = _built(self.source, self.config, self.state, self.dtype).to(self.device).eval()
+            self._module = made if self.reads is None else self._bridged(made)
         return self._module
+
+    def _bridged(self, module: Any) -> Any:
+        assert self.reads is not None
+        build_bridge(module, self.reads.module.encoder)
+        module.encoder.bridge.weight = torch.nn.Parameter(self.state_dict()[BRIDGE])
+        return module
 
     def release(self) -> None:
         """Free the library's module; the next use makes it again."""
@@ -140,17 +152,33 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def load_model(source: Source, config: Any, dtype: torch.dtype, device: torch.device) -> Model:
+def load_model(
+    source: Source, config: Any, dtype: torch.dtype, device: torch.device, large: Model | None = None
+) -> Model:
     """Read the weights of a checkpoint, which must be those of its configuration, no more and no fewer.
 
-    Raises BildError where they are not; a head that is missing is the input embedding, and that is said.
+    `large` is the model whose encoder it may read. Raises BildError where the weights are not those, or where it has
+    no encoder and none to read; a head that is missing is the input embedding, and that is said.
     """
+    width = bridge_width(config)
+    if width is not None and (large is None or large.reads is not None):
+        raise BildError(
+            f"{source.name} has no encoder of its own: it reads the states of the large model that it was trained "
+            "behind, so it can only be that one's model.small."
+        )
+    if width is not None and large is not None and large.config.d_model != width:
+        raise BildError(
+            f"{source.name} reads encoder states of width {width}, and {large.source.name} has {large.config.d_model}: "
+            "take the large model that it was trained behind."
+        )
     try:
         wanted = {name: weight.shape for name, weight in meta_module(config).state_dict().items()}
     except Exception as error:  # sizes that cannot be
         raise BildError(f"{source.name} has a config.json that makes no model ({told(error)}).") from error
     state = _fitting(_read_weights(source), wanted, source)
-    return Model(source, fingerprint(source.folder), config, state, dtype, device)
+    return Model(
+        source, fingerprint(source.folder), config, state, dtype, device, reads=None if width is None else large
+    )
 
 
 def _kind(config: Any) -> Any:
@@ -165,7 +193,8 @@ def _kind(config: Any) -> Any:
 def meta_module(config: Any) -> Any:
     """Make the library's module of a configuration without memory for its weights."""
     with torch.device("meta"):
-        return _kind(config)(config)
+        made = _kind(config)(config)
+        return made if bridge_width(config) is None else build_bridge(made, None)
 
 
 def _built(source: Source, config: Any, state: Mapping[str, Tensor], dtype: torch.dtype) -> Any:

@@ -41,6 +41,7 @@ class Pair:
     def __repr__(self) -> str:
         large, small = (f"{model.parameters / 1e6:.1f}M" for model in (self.large, self.small))
         sizes = f"{large} + {small}" if self.exit is None else f"{large}, its first {self.exit} layers"
+        sizes += "" if self.small.reads is None else " behind its encoder"
         return f"Pair({self.name}: {sizes} parameters, {self.dtype}, {self.device})"
 
     def engine(self, role: str, name: str) -> Engine:
@@ -56,6 +57,8 @@ class Pair:
             model, other = self.model(role), "large" if role == "small" else "small"
             options |= {"small": role == "small", "beside": self._engines.get((other, name))}
             self._engines[key] = build_engine(name, model.module if name == "hf" else model, **options)
+            if model.reads is not None:
+                self._engines[key].read_states_of(self.engine("large", name))
         return self._engines[key]
 
     def model(self, role: str) -> Model:
@@ -159,7 +162,7 @@ def load(spec: PairSpec) -> Pair:
     tokenizer = shared_tokenizer(owners)
     whole = load_model(sources[0], configs[0], dtype, place)
     if spec.exit is None:
-        part = load_model(sources[1], configs[1], dtype, place)
+        part = load_model(sources[1], configs[1], dtype, place, whole)
     else:
         part = first_layers(whole, spec.exit)
     vocabulary = shared_vocabulary(sources, configs, tokenizer)

@@ -13,6 +13,7 @@ import torch
 
 from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
+from bild.engines.bridge import BRIDGE, source_width
 from bild.engines.graph_programs import ALIGN, SOURCES, bucket_of
 from bild.hub import cached_snapshot, is_name
 from bild.models.checkpoint import kept_dtype, meta_module
@@ -110,7 +111,10 @@ def layout_bytes(config: Any, dtype: torch.dtype) -> int:
     for name, count in _parameters(config).items():
         if "final_layer_norm" in name or "relative_attention_bias" in name:
             total += 4 * count
-        elif "layer_norm" not in name:
+        elif "layer_norm" not in name and name != BRIDGE:
+            # A bridge is multiplied into the matrices that read it.
+            if name.endswith(("EncDecAttention.k.weight", "EncDecAttention.v.weight")):
+                count = count * source_width(config) // config.d_model
             total += count * kept_dtype(name, dtype).itemsize
     return int(total)
 

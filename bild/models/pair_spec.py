@@ -16,6 +16,7 @@ from bild.models.source import (
     fingerprint,
     locate,
     locate_tokenizer,
+    plain_config,
     tokenizer_fingerprint,
 )
 
@@ -96,10 +97,12 @@ class PairSpec:
         """Identify the pair without loading it: by the fingerprints of both checkpoints and of the tokenizer."""
         sources = self.sources()
         owners = self.tokenizers(sources)
+        bridged = {"one_encoder": True} if self.exit is None and "bild_bridge" in plain_config(sources[1]) else {}
         return {
             "large": fingerprint(sources[0].folder),
             "small": fingerprint(sources[1].folder) + (f"-exit{self.exit}" if self.exit is not None else ""),
             "tokenizer": tokenizer_fingerprint(owners[0].folder) if owners else None,
+            **bridged,
         }
 
 

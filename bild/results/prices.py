@@ -82,6 +82,7 @@ class Prices:
     encode_large: dict[int, float]
     """By source length, in tokens."""
     encode_small: dict[int, float]
+    """Where the two have one encoder, beside the large model, which has the time of the encoder in any method."""
     round: float
     """Once a round (a draft and the large pass that ends it): entering the draft, policy and driver."""
     example: float
@@ -125,16 +126,28 @@ class Prices:
             asked[name] = counts
             alone = np.fromiter(map(len, other), np.int64, len(other)) == 0
             encoder = np.interp(sources, *self._encoders[name])
-            total += np.where(counts > 0, encoder, 0.0)
+            encoded = counts > 0 if name == "small" or not self.one_encoder else counts >= 0
+            total += np.where(encoded, encoder, 0.0)
             total += _passes(getattr(self, name), passes, counts, sources, lengths, ~alone)
             total += _passes(getattr(self, f"{name}_alone"), passes, counts, sources, lengths, alone)
         both = (asked["large"] > 0) & (asked["small"] > 0)
         return np.asarray(total + np.where(both, self.round * asked["large"], 0.0))
 
+    @property
+    def one_encoder(self) -> bool:
+        """Tell whether these are prices of a pair whose models have one encoder."""
+        return has_one_encoder(self.identity)
+
     @cached_property
     def _encoders(self) -> dict[str, tuple[list[int], list[float]]]:
         tables = {"large": self.encode_large, "small": self.encode_small}
         return {name: (sorted(table), [table[n] for n in sorted(table)]) for name, table in tables.items()}
+
+
+def has_one_encoder(identity: dict[str, Any]) -> bool:
+    """Tell whether the pair of an identity has one encoder: an early-exit view, or a small model behind a bridge."""
+    pair = identity.get("pair", {})
+    return bool(pair.get("one_encoder")) or "-exit" in pair.get("small", "")
 
 
 def _passes(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bild.errors import BildError
 from bild.metrics.jackknife import Floats
 from bild.results.predicted import Agreement
-from bild.results.prices import PRICES_SCHEMA, PassPrice, PriceError, Prices
+from bild.results.prices import PRICES_SCHEMA, PassPrice, PriceError, Prices, has_one_encoder
 
 _ENOUGH = 4
 """Passes of one width from which it has an entry of its own."""
@@ -125,6 +125,7 @@ def _fit(texts: Sequence[TimedText], identity: dict[str, Any], error: PriceError
     vanilla, alone, both = (by_kind[kind] for kind in _KINDS)
     if not vanilla or not alone or not both:
         raise BildError("Too few texts were decoded to take prices from: give sweep.calibration more seconds.")
+    encoding = both if has_one_encoder(identity) else texts
     small, entry = _drafts(_Passes.of(both, "small"))
     rounds = np.array([len(text.calls["large"]) for text in both], dtype=np.float64)
     rest = np.array([text.rest_ns / 1e9 for text in both])
@@ -138,7 +139,7 @@ def _fit(texts: Sequence[TimedText], identity: dict[str, Any], error: PriceError
         large_alone=_alone(_Passes.of(vanilla, "large")),
         small_alone=_alone(_Passes.of(alone, "small")),
         encode_large=_encoder([(t.source, t.encode_ns["large"]) for t in texts if t.encode_ns["large"]]),
-        encode_small=_encoder([(t.source, t.encode_ns["small"]) for t in texts if t.calls["small"]]),
+        encode_small=_encoder([(t.source, t.encode_ns["small"]) for t in encoding if t.calls["small"]]),
         round=per_round + entry * sum(len(t.calls["small"]) for t in both) / float(rounds.sum()),
         example=float(np.median([t.rest_ns for t in vanilla]) / 1e9),
         error=error,

@@ -12,7 +12,7 @@ from bild.options import MANY, SEED, check_fields, device, number, word
 OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
 PRECISIONS = ("fp32", "bf16", "fp16")
-SELECTIONS = ("score", "loss", "last")
+SELECTIONS = ("score", "loss", "agreement", "last")
 TOKENIZERS = ("bpe", "unigram")
 ROLES = ("large", "small")
 STARTS = ("pretrained", "finetuned", "scratch")
@@ -56,7 +56,8 @@ class TrainSettings:
     """Epochs."""
     validate_samples: int | None = number(None, 1, MANY)
     select: str = word("score", SELECTIONS)
-    """The measure by which an epoch's weights are kept: the validation score, its loss, or the last epoch."""
+    """The measure by which an epoch's weights are kept: the validation score, its loss, the last epoch; in an alignment
+    also the share of the large model's tokens that are the small one's choice."""
     patience: int | None = number(None, 1, 10**6)
     """Epochs without a better one after which training ends."""
     checkpoint_minutes: float = number(5.0, 0, 1440)
@@ -146,6 +147,8 @@ class TrainConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.train.select == "agreement":
+            raise BildError("train.select=agreement is measured against a large model: it is for bild align.")
         if (self.model is None) == (self.shape is None):
             raise BildError(
                 "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
@@ -170,6 +173,8 @@ class AlignSettings:
     """The likelihood of the outputs, or a divergence between the two distributions at each of their tokens."""
     batch: int = number(32, 1, 10**6)
     """Sources that the large model decodes together."""
+    bridge: bool = False
+    """The small model gives up its encoder, and reads the large one's states through a linear map."""
 
     def __post_init__(self) -> None:
         check_fields("align", self)
@@ -197,10 +202,12 @@ class AlignConfig(CommonConfig):
                 f"align.loss={self.align.loss} takes the large model's distribution as its target: set "
                 "train.label_smoothing=0 and leave out train.exit."
             )
+        if self.align.bridge and self.train.exit:
+            raise BildError("align.bridge=true makes a small model, which has no exits: leave out train.exit.")
 
     @property
     def subject(self) -> str:
         """See `CommonConfig`."""
         assert self.model is not None
         kind = "" if self.align.loss == "sequence" else f"-{self.align.loss}"
-        return f"{self.model.name}-aligned{kind}"
+        return f"{self.model.name}-{'bridge' if self.align.bridge else 'aligned'}{kind}"

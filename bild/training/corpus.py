@@ -29,6 +29,8 @@ class Batch(NamedTuple):
     """[b, S] int64, 1 where there is a token."""
     targets: Tensor
     """[b, T] int64, end token included, padded with -100."""
+    indices: Sequence[int] = ()
+    """The places of its examples in the corpus, where it is a batch of one."""
 
 
 @dataclass

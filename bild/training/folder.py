@@ -24,7 +24,9 @@ STATE = "state.pt"
 RECORD = "training.json"
 LINES, HEAD = "targets.jsonl", "targets.json"
 """The outputs of the large model, and what they are outputs of."""
-_MADE = (RECORD, STATE, HEAD, LINES, "tokenizer.json", "model.safetensors", "README.md")
+LESSONS = "lessons.f16"
+"""What it says of each of them: see `bild.training.lessons`."""
+_MADE = (RECORD, STATE, HEAD, LINES, LESSONS, "tokenizer.json", "model.safetensors", "README.md")
 _ASIDE = ".unfinished"
 
 
@@ -42,6 +44,7 @@ def training_folder(path: Path, resume: bool) -> Iterator[bool]:
             (path / name).unlink(missing_ok=True)
         finished = (path / RECORD).exists()
         if finished:
+            (path / LESSONS).unlink(missing_ok=True)
             say(f"{path} is finished (resume=false trains it again)")
         yield not finished
     finally:
@@ -174,10 +177,11 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 def write_card(folder: Path, record: dict[str, Any]) -> None:
     """Write `README.md`: what the model is, how it was made, and what it scores."""
     made, scores = record["config"], record["scores"]
+    kind = "encoder-decoder" if record["model"]["encoder_layers"] else "decoder behind the encoder of its large model"
     lines = [
         f"# {folder.name}",
         "",
-        f"A {record['model']['kind']} encoder-decoder, {record['model']['parameters']:,} parameters, "
+        f"A {record['model']['kind']} {kind}, {record['model']['parameters']:,} parameters, "
         f"{record['model']['encoder_layers']} + {record['model']['decoder_layers']} layers of width "
         f"{record['model']['d_model']}; trained for task {made['task']['name']} ({made['task']['kind']}).",
         "",

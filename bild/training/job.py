@@ -79,6 +79,8 @@ class Job:
     subwords: SubwordDropout | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     """All else that can change a step: of an alignment, the large model and its outputs."""
+    teacher: Any = None
+    """The large model's module, for train.select=agreement."""
 
     def run(self) -> None:
         """Train from the folder's last state, or from the start."""
@@ -111,7 +113,8 @@ class Job:
         data = load_split(self.config.task, split, samples)
         task = dataclasses.replace(self.config.task, split=split)
         corpus = encode(self.config.task, data, self.start)
-        return Judge(task, data, corpus, self.start.tokenizer, self.start.vocabulary, self.config.train.exit)
+        exits = self.config.train.exit
+        return Judge(task, data, corpus, self.start.tokenizer, self.start.vocabulary, exits, self.teacher)
 
     def _identity(self, environment: dict[str, Any]) -> str:
         config = self.config
@@ -182,9 +185,10 @@ def encode(task: TaskConfig, data: Dataset, start: Start) -> Corpus:
 
 def _scores(judge: Judge, module: Any) -> dict[str, Any]:
     found = judge(module)
-    return {"examples": len(judge.data), "loss": found.loss, judge.headline: found.score} | {
-        f"{judge.headline} at {name}": value for name, value in found.others.items()
-    }
+    others = {f"{judge.headline} at {name}": value for name, value in found.others.items()}
+    if found.agreement is not None:
+        others["agreement"] = found.agreement
+    return {"examples": len(judge.data), "loss": found.loss, judge.headline: found.score} | others
 
 
 def _describe(module: Any) -> dict[str, Any]:

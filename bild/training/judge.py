@@ -15,7 +15,7 @@ from bild.engines.early_exit import truncated
 from bild.errors import BildError
 from bild.metrics.scorer import Scorer
 from bild.tasks import Dataset
-from bild.training.corpus import IGNORED, Corpus, by_length, make_batch
+from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch
 from bild.training.loop import Validation
 from bild.training.optimization import logits_at, token_losses
 
@@ -32,23 +32,44 @@ class Judge:
     tokenizer: Any
     vocabulary: int
     exits: Sequence[int] = ()
+    teacher: Any = None
+    """The large model's module, where a module is judged by how often it agrees with it."""
 
     def __call__(self, module: Any) -> Validation:
         """Judge a module, which must be in evaluation mode."""
         others = {f"exit{n}": self.score(truncated(module, n)) for n in self.exits}
-        return Validation(self.loss(module), self.score(module), others)
+        agreement = None if self.teacher is None else self.agreement(module)
+        return Validation(self.loss(module), self.score(module), others, agreement)
 
     @torch.inference_mode()
     def loss(self, module: Any) -> float:
         """Compute the loss in nats per target token."""
-        device = next(module.parameters()).device
         total, tokens = 0.0, 0
-        for chosen in by_length(len(self.corpus), lambda i: len(self.corpus.targets[i]), _BATCH):
-            sources, targets = ([table[i] for i in chosen] for table in (self.corpus.sources, self.corpus.targets))
-            batch = make_batch(sources, targets, module.config.pad_token_id, device)
+        for batch in self._batches(module, self.corpus.targets):
             total += float(token_losses(logits_at(module, batch, [])[0], batch.targets, 0.0)[1])
             tokens += int((batch.targets != IGNORED).sum())
         return total / tokens
+
+    @torch.inference_mode()
+    def agreement(self, module: Any) -> float:
+        """Return the share of the tokens of the large model's outputs that are the module's choice, too."""
+        same, tokens = 0, 0
+        for batch in self._batches(module, self._outputs):
+            choice = logits_at(module, batch, [])[0][..., : self.vocabulary].argmax(-1)
+            same += int((choice == batch.targets).sum())
+            tokens += int((batch.targets != IGNORED).sum())
+        return same / tokens
+
+    def _batches(self, module: Any, targets: list[list[int]]) -> Iterator[Batch]:
+        device = next(module.parameters()).device
+        for chosen in by_length(len(targets), lambda i: len(targets[i]), _BATCH):
+            sources = [self.corpus.sources[i] for i in chosen]
+            yield make_batch(sources, [targets[i] for i in chosen], module.config.pad_token_id, device)
+
+    @cached_property
+    def _outputs(self) -> list[list[int]]:
+        """The large model's own."""
+        return self.outputs(self.teacher)
 
     def score(self, module: Any) -> float:
         """Score the module's greedy outputs by the task's metric, 0..100."""
@@ -71,6 +92,11 @@ class Judge:
 
     def texts(self, module: Any) -> list[str]:
         """Decode the sources greedily, to texts in the order of the data."""
+        outputs = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in self.outputs(module)]
+        return [str(text) for text in outputs]
+
+    def outputs(self, module: Any) -> list[list[int]]:
+        """Decode the sources greedily, in the order of the data."""
         config = module.config
         found = greedy_outputs(
             module,
@@ -81,8 +107,7 @@ class Judge:
             max_length=self.task.target_limit,
             batch=_BATCH,
         )
-        outputs = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for _, ids in sorted(found)]
-        return [str(text) for text in outputs]
+        return [ids for _, ids in sorted(found)]
 
 
 def greedy_outputs(
@@ -108,7 +133,7 @@ def greedy_batch(
     from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
     device = next(module.parameters()).device
-    source, mask, _ = make_batch(sources, [[0]] * len(sources), start, device)
+    source, mask, *_ = make_batch(sources, [[0]] * len(sources), start, device)
     states = module.encoder(input_ids=source, attention_mask=mask).last_hidden_state
     # The library's own cache is sized by the encoder, which a deeper decoder does not survive.
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())

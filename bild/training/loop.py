@@ -36,6 +36,8 @@ class Validation:
     score: float
     """The task's metric on greedy outputs."""
     others: dict[str, float]
+    agreement: float | None = None
+    """The share of the large model's tokens that are its own choice, too, where it learns from a large model."""
 
 
 class Trainer:
@@ -153,7 +155,8 @@ class Trainer:
 
     def _batch(self, indices: list[int], sources: list[list[int]]) -> Batch:
         pad = self.module.config.pad_token_id
-        return make_batch([sources[i] for i in indices], [self.corpus.targets[i] for i in indices], pad, self.device)
+        targets = [self.corpus.targets[i] for i in indices]
+        return make_batch([sources[i] for i in indices], targets, pad, self.device)._replace(indices=indices)
 
     def _autocast(self) -> Any:
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -196,14 +199,16 @@ class Trainer:
         progress.history.append(
             {"step": progress.step, "epoch": progress.epoch, "validation_loss": found.loss, "score": found.score}
             | found.others
+            | ({} if found.agreement is None else {"agreement": found.agreement})
             | {"seconds": round(self.seconds(), 1)}
         )
-        worth = -found.loss if self.settings.select == "loss" else found.score
+        worth = {"loss": -found.loss, "agreement": found.agreement}.get(self.settings.select) or found.score
         better = progress.best is None or worth > progress.best
         if better or self.settings.select == "last":
             progress.best, progress.best_epoch = worth, progress.epoch
             self.best = self._weights()
         others = "".join(f", {name} {value:.2f}" for name, value in found.others.items())
+        others += "" if found.agreement is None else f", agreement {found.agreement:.3f}"
         self.announce(
             f"epoch {progress.epoch}: validation loss {found.loss:.3f}, score {found.score:.2f}{others}"
             f"{' (best)' if better else ''}, {clock(self.seconds())}"

@@ -14,10 +14,11 @@ from bild.training.config import TrainSettings
 from bild.training.corpus import IGNORED, Batch
 
 
-def logits_at(module: Any, batch: Batch, exits: Sequence[int]) -> list[Tensor]:
+def logits_at(module: Any, batch: Batch, exits: Sequence[int], states: Tensor | None = None) -> list[Tensor]:
     """Compute logits [b, T, V] behind the decoder layers `exits`, then behind the last one, in fp32.
 
-    An exit shares the final norm and the head, as the engine's early-exit view does (paper 4.4).
+    An exit shares the final norm and the head, as the engine's early-exit view does (paper 4.4). `states` [b, S, D]
+    are those that the decoder reads, where they are known already.
     """
     kept: dict[int, Tensor] = {}
 
@@ -28,8 +29,11 @@ def logits_at(module: Any, batch: Batch, exits: Sequence[int]) -> list[Tensor]:
         return hook
 
     hooks = [module.decoder.block[layer - 1].register_forward_hook(keep(layer)) for layer in exits]
+    source = {"input_ids": batch.sources} if states is None else {"encoder_outputs": (states,)}
+    # Shifted here: given as labels, the module would compute a loss of its own beside ours.
+    fed = module.prepare_decoder_input_ids_from_labels(batch.targets)
     try:
-        out = module(input_ids=batch.sources, attention_mask=batch.source_mask, labels=batch.targets, use_cache=False)
+        out = module(**source, attention_mask=batch.source_mask, decoder_input_ids=fed, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -66,13 +70,12 @@ def likelihood_loss(module: Any, batch: Batch, exits: Sequence[int], label_smoot
     return torch.stack([loss for loss, _ in found]).mean(), found[-1][1]
 
 
-def divergence(kind: str, student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the summed divergence in nats of distributions given as logits [n, V]: p the teacher's, q the student's.
+def divergence(kind: str, q: Tensor, p: Tensor) -> Tensor:
+    """Return the summed divergence in nats of the student's distributions, as ln q [n, V], and the teacher's, ln p.
 
     "kl" is KL(p|q), which makes q cover p; "reverse-kl" is KL(q|p), which makes q keep to p's modes; "js" is the
     Jensen-Shannon divergence, the mean of KL(p|m) and KL(q|m) with m = (p + q)/2, at most ln 2 a token.
     """
-    p, q = F.log_softmax(teacher, dim=-1), F.log_softmax(student, dim=-1)
     if kind == "kl":
         return _kl(p, q)
     if kind == "reverse-kl":
@@ -87,12 +90,17 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 def divergence_loss(kind: str, module: Any, teacher: Any, batch: Batch, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Return (divergence, plain nll of the targets), summed over the target tokens, over the ids that both have."""
-    real = batch.targets != IGNORED
-    student = logits_at(module, batch, [])[0][real][:, :vocabulary]
     with torch.no_grad():
-        given = logits_at(teacher, batch, [])[0][real][:, :vocabulary]
-        nll = F.cross_entropy(student.detach(), batch.targets[real], reduction="sum")
-    return divergence(kind, student, given), nll
+        given = logits_at(teacher, batch, [])[0][batch.targets != IGNORED]
+    return divergence_from(kind, logits_at(module, batch, [])[0], given[:, :vocabulary], batch)
+
+
+def divergence_from(kind: str, logits: Tensor, given: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return what `divergence_loss` does, from logits [b, T, V] and those given at the n target tokens, [n, V]."""
+    real = batch.targets != IGNORED
+    q = F.log_softmax(logits[real][:, : given.shape[1]], dim=-1)
+    nll = -q.detach().gather(1, batch.targets[real][:, None]).sum()
+    return divergence(kind, q, F.log_softmax(given, dim=-1)), nll
 
 
 def make_optimizer(module: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ import torch
 from bild.config import ModelConfig, TaskConfig
 from bild.errors import BildError
 from bild.models import resolve_device
-from bild.models.checkpoint import load_model
+from bild.models.checkpoint import Model, load_model
 from bild.models.device import tell_device
 from bild.models.pair_spec import load_tokenizer
 from bild.models.shapes import model_config
@@ -42,6 +42,8 @@ class Start:
     tokenizer_folder: Path
     described: dict[str, Any]
     """The origin of the weights, for the record."""
+    model: Model | None = None
+    """The checkpoint that it is, whose encoder another one may read."""
 
     @property
     def vocabulary(self) -> int:
@@ -79,10 +81,13 @@ def _tokenizer(settings: TokenizerSettings, data: Dataset, folder: Path, rows: i
     return locate_tokenizer(str(folder), "out")
 
 
-def from_checkpoint(config: CommonConfig, role: str, stage: str, dropout: float | None) -> Start:
+def from_checkpoint(
+    config: CommonConfig, role: str, stage: str, dropout: float | None, large: Model | None = None
+) -> Start:
     """Load a pair's `role` ("large" or "small") at a stage, "pretrained" or "finetuned", and its tokenizer, in fp32.
 
-    The tokenizer is the one that the pair names, or the one beside the weights. Raises BildError where the pair does
+    The tokenizer is the one that the pair names, or the one beside the weights; `large` is the large model, where a
+    small one may have a bridge to its encoder. Raises BildError where the pair does
     not say what it was at that stage, or where something is missing.
     """
     model = config.model
@@ -98,9 +103,9 @@ def from_checkpoint(config: CommonConfig, role: str, stage: str, dropout: float 
     owner = locate_tokenizer(tokenizer, "model.tokenizer") if tokenizer else source
     if not owner.has_tokenizer:
         raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
-    loaded = load_model(source, read, torch.float32, device_of(config))
+    loaded = load_model(source, read, torch.float32, device_of(config), large)
     described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
-    return Start(loaded.module, load_tokenizer(owner), owner.folder, described)
+    return Start(loaded.module, load_tokenizer(owner), owner.folder, described, loaded)
 
 
 def device_of(config: CommonConfig) -> torch.device:

@@ -179,16 +179,16 @@ class TorchBranches(Branches):
         self.rows = grown
 
     def _encode(self, sources: Sequence[Sequence[int]], places: Sequence[int]) -> None:
-        weights, shape, device = self.weights, self.weights.shape, self.weights.device
+        weights, device = self.weights, self.weights.device
         n, longest = len(sources), max(map(len, sources))
         ids = torch.zeros((n, longest), dtype=torch.long)
         for i, source in enumerate(sources):
             ids[i, : len(source)] = torch.tensor(source)
         lengths = torch.tensor([len(source) for source in sources], device=device)
         beyond = torch.arange(longest, device=device) >= lengths[:, None]
-        bias = t5.position_bias(weights.encoder_bias, longest, shape, bidirectional=True)
+        bias = weights.encoder.position_bias(longest, torch.float32)
         mask = bias.masked_fill(beyond[:, None, None, :], -torch.inf).to(self.dtype)
-        states = t5.encode(weights, ids.to(device), mask)
+        states = t5.encode(weights.encoder, ids.to(device), mask)
         kv = t5.cross_keys_values(weights, states, n)
         self.cross[:, :, torch.tensor(places, device=device), :, :longest] = kv
 

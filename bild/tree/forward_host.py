@@ -46,14 +46,14 @@ class HostBranches(Branches):
         ranked = np.argsort(self.lengths, kind="stable").tolist()
         for length, same in groupby(ranked, lambda i: len(sources[i])):
             places, step = list(same), max(1, _SOURCE_TOKENS // length)
-            bias = t5.position_bias(self.weights.encoder_bias, length, shape, bidirectional=True)
+            bias = self.weights.encoder.position_bias(length, torch.float32)
             for at in range(0, len(places), step):
                 part = places[at : at + step]
                 self._encode([sources[i] for i in part], part, bias)
 
     def _encode(self, sources: Sequence[Sequence[int]], places: Sequence[int], bias: Tensor) -> None:
         """Encode sources of one length."""
-        states = t5.encode(self.weights, torch.tensor(sources), bias.expand(len(sources), *bias.shape))
+        states = t5.encode(self.weights.encoder, torch.tensor(sources), bias.expand(len(sources), *bias.shape))
         kv = t5.cross_keys_values(self.weights, states, len(sources))
         self.cross[:, :, places, :, : kv.shape[4]] = kv.numpy()
 

@@ -34,7 +34,7 @@ LARGE_OF = {
 }
 
 
-@pytest.mark.spread(12)
+@pytest.mark.spread(8)
 @pytest.mark.parametrize(
     ("group", "option"),
     [

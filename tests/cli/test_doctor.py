@@ -24,7 +24,7 @@ from tests import hubcache
 from tests.cli.commands import Finished, call
 
 HUB_TASKS = {"cnndm", "iwslt2017", "multi30k", "wmt14", "xsum"}
-OWN_PAIRS = {"embedded", "embedded-aligned", "embedded-exit", "folders"}
+OWN_PAIRS = {"embedded", "embedded-aligned", "embedded-bridge", "embedded-exit", "folders"}
 
 
 def states(done: Finished) -> dict[str, str]:

@@ -107,7 +107,7 @@ def test_nothing_of_this_waits_for_torch(tmp_path: Path, words: list[str]) -> No
         ("bild run task=xs", ["task=xsum"]),
         ("bild run -m task=xsum,cnn", ["task=xsum,cnndm"]),
         ("bild run method=bild threshold.f", ["threshold.fb="]),
-        ("bild run model=embedded-", ["model=embedded-aligned", "model=embedded-exit"]),
+        ("bild run model=embedded-", ["model=embedded-aligned", "model=embedded-bridge", "model=embedded-exit"]),
         ("bild run resume=", ["resume=true", "resume=false"]),
         ("bild run threshold.fb=", []),
         ("bild sweep sweep=q", ["sweep=quick"]),

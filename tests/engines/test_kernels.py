@@ -81,7 +81,7 @@ def test_the_sizes_are_those_of_the_matrices(make: str, name: str) -> None:
     made = build_engine(name, module, dtype="fp32", eos=EOS, vocabulary=40)
     assert isinstance(made, FusedEngine | GraphEngine)
     weights = made.weights
-    layers = [*weights.encoder, *weights.decoder]
+    layers = [*weights.encoder.layers, *weights.decoder]
     found = [m for layer in layers for m in vars(layer).values()] + [weights.cross_kv, weights.head]
     assert sorted((m.inner, m.out) for m in found) == sorted(t5.sizes(module.config, 40))
     assert set(weights.kernels.kinds) == {f"{m.inner}x{m.out}" for m in found}

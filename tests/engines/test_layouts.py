@@ -110,7 +110,7 @@ def test_all_kinds_of_kernels_say_the_same(make: str, kind: str) -> None:
         made = engine("fused", module, kernels=kernels)
         assert isinstance(made, FusedEngine)
         assert isinstance(made.decoder, HostDecoder)
-        assert {made.weights.head.kinds, made.weights.encoder[0].wi.kinds} == {(way,) * 3}
+        assert {made.weights.head.kinds, made.weights.encoder.layers[0].wi.kinds} == {(way,) * 3}
         if way == PLAIN:
             made.decoder = TensorDecoder(made.weights)
         made.start([*ids(9), EOS])

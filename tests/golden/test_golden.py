@@ -44,7 +44,7 @@ def test_our_own_cases_come_out_on_the_graph_engine_too(name: str) -> None:
 
 
 @every_golden
-@pytest.mark.parametrize("engine", ["fused", "hf"])
+@pytest.mark.parametrize("engine", ["fused", pytest.param("hf", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("method", "author"), [("vanilla", "large"), ("small", "small")])
 def test_each_model_alone_writes_its_greedy_text(golden: Golden, engine: str, method: str, author: str) -> None:
     pair = golden.pair()

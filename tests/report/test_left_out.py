@@ -18,6 +18,7 @@ def one_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
 
 
+@pytest.mark.slow
 def test_the_report_is_made_and_says_what_it_left_out_and_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -184,5 +184,5 @@ def test_hundreds_of_points_do_not_take_minutes(tmp_path: Path, monkeypatch: pyt
     began = time.process_time()  # of this process alone, whatever else the machine does
     found = contents(root)
     files = write_contents(found, tmp_path / "out")
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 40
     assert sum(len(section.records) for section in files.sections) == 195

@@ -34,7 +34,7 @@ OPTIONS = (
 )
 LIVE = {"vanilla", "small", "speculative k3", "BiLD 0.5/2", "cascade 0.5/0.1", "cascade 0.5/0.4"}
 BOUND = "oracle 2 k10"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,6 @@ def test_every_prediction_is_what_runs_live(swept: tuple[Path, str], label: str)
     assert own.counts.small_passes == replay.counts.small_passes == record.counts.small_passes
 
 
-@pytest.mark.slow
 def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
     cwd, _ = swept
@@ -104,7 +103,6 @@ def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str], mon
     assert done.code == 0, done.err
 
 
-@pytest.mark.slow
 def test_a_found_point_is_told_with_the_command_that_runs_it(swept: tuple[Path, str]) -> None:
     cwd, _ = swept
     methods = ["sweep.methods=[cascade]", "sweep.find=speedup", "sweep.margin=100", "sweep.confirm=false"]

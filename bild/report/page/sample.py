@@ -163,7 +163,8 @@ def _prices(prices: Prices) -> dict[str, Any]:
 
     passes = {name: price(getattr(prices, name)) for name in ("large", "small", "large_alone", "small_alone")}
     encoders = {name: encoder(getattr(prices, name)) for name in ("encode_large", "encode_small")}
-    return {**passes, **encoders, "round": prices.round, "example": prices.example}
+    scalars = {"round": prices.round, "example": prices.example, "one_encoder": prices.one_encoder}
+    return {**passes, **encoders, **scalars}
 
 
 def column(parts: Sequence[NDArray[Any]]) -> dict[str, str]:

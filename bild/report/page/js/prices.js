@@ -33,7 +33,7 @@
     const small = run.smallPasses, large = run.largePasses, length = run.tokens.length;
     const both = small.length > 0 && large.length > 0;
     return prices.example
-      + (large.length ? interpolate(prices.encode_large, source) : 0)
+      + (large.length || prices.one_encoder ? interpolate(prices.encode_large, source) : 0)
       + (small.length ? interpolate(prices.encode_small, source) : 0)
       + ofPasses(small.length ? prices.large : prices.large_alone, large, source, length)
       + ofPasses(large.length ? prices.small : prices.small_alone, small, source, length)

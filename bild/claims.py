@@ -58,6 +58,7 @@ def table(section: Section, claims: Sequence[Claim], margin: float) -> Table:
         f"totals, two-sided {100 * level:g} %. Library: its own greedy generate().",
         *recommended(claims, margin),
         *sorted({line for claim in claims for line in doubts(claim.record.latency)}),
+        *unsealed([claim.record for claim in claims]),
     ]
     rows = tuple(tuple(_cells(claim)) for claim in claims)
     title = f"{section.title}: claims within {margin:g}"
@@ -99,6 +100,12 @@ def recommended(claims: Sequence[Claim], margin: float) -> list[str]:
     return [
         f"Fastest shown within {margin:g}, all {len(claims)} judged together (Holm): {best.name}, {'; '.join(said)}."
     ]
+
+
+def unsealed(records: Sequence[Record]) -> Iterator[str]:
+    """Tell how many points nobody can say of whether they are as they were measured."""
+    if count := sum(record.seal is None for record in records):
+        yield f"{count} of {len(records)} without a seal, of an older version: a change by hand would not be seen."
 
 
 def doubts(latency: Latency) -> Iterator[str]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
+import io
 import os
 import re
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, NoReturn
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TextIO
 
 
 class BildError(Exception):
@@ -53,7 +61,14 @@ def one_of(name: str, value: str | None, choices: Collection[str] | None) -> Non
         raise BildError(f"{name}={shown(value)} is not known: choose one of {', '.join(choices)}.")
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk, a share of one or a file that can grow no more."""
 _SIZES = re.compile(r"([\d.]+ ?(?:[KMGTP]i?B|bytes))")
+_SHORT = re.compile(
+    "DefaultCPUAllocator|bad_alloc|annot allocate memory|unable to mmap|failed to map segment|"
+    "can't start new thread|Thread creation failed"
+)
+"""Words of torch, safetensors, the loader of libraries and Python where memory, or room for a thread, is short."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
 """The options that help a measurement whose models do not fit."""
 
@@ -65,7 +80,12 @@ def out_of_memory(error: BaseException, helps: str = HELPS) -> BildError | None:
     """
     text = str(error)
     cuda = type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text  # torch may not be loaded here
-    if not (cuda or isinstance(error, MemoryError) or "DefaultCPUAllocator" in text):
+    if isinstance(error, BildError) or not (
+        cuda
+        or isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError | OSError | ImportError) and _SHORT.search(text))
+    ):
         return None
     asked = re.search(r"(?:allocate|for) " + _SIZES.pattern, text)
     free = re.search(_SIZES.pattern + r" is free", text)
@@ -80,7 +100,7 @@ def _readable(size: str) -> str:
     return f"{float(number) / 1e9:.2f} GB" if unit == "bytes" else size
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Return what a library's error says, on one line and not at length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")
@@ -93,25 +113,100 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
 
 
 def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HELPS) -> int:
-    """Call a command line's work and return its exit code: 0, or 2 after the sentence of a `BildError`.
+    """Call a command line's work, whatever comes of it, and return its exit code: 0, or that of `explain`.
 
-    Where memory was short that sentence says so, and that `helps`.
-
-    Ctrl-C gives 130 and the words that it was raised with, else the line `stopped`; a pipe that nobody reads any more
-    (`... | head`) gives 141.
+    Where memory was short its sentence says that `helps`. A signal to end (Ctrl-C, SIGTERM, SIGHUP) is told by the
+    words that it was raised with, else by the line `stopped`. What an encoding cannot show stands there escaped.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        command()
-    except (BildError, MemoryError, RuntimeError) as error:
-        told_as = error if isinstance(error, BildError) else out_of_memory(error, helps)
-        if told_as is None:
-            raise
-        print(f"error: {plain(str(told_as))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        print(str(error) or stopped, file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
-        return 141
+        with _ending_in_order():
+            command()
+            if sys.stdout is not None:  # closed by whoever started the process
+                sys.stdout.flush()  # what cannot be written is told now
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # perhaps stdout: nothing is left to fail at exit
+            _forget(sys.stdout)
+        code, told_as = explain(error, stopped, helps)
+        try:
+            print(told_as, file=sys.stderr, end="\n" if told_as else "", flush=True)
+        except OSError:
+            _forget(sys.stderr)
+        return code
     return 0
+
+
+def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) -> tuple[int, str]:
+    """Return the exit code that an error ends a command with, and the line that tells it.
+
+    2 for a mistake, a disk or a memory that is full; 130 for Ctrl-C, 143 for SIGTERM, 141 for a pipe that nobody reads;
+    1 for what nobody thought of, whose traceback goes to a file that the line names.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return error.code if isinstance(error, Ended) else 130, str(error) or stopped
+    if isinstance(error, BrokenPipeError):
+        return 141, ""
+    known = error if isinstance(error, BildError) else out_of_memory(error, helps) or refused(error)
+    if known is not None:
+        return 2, f"error: {plain(str(known))}"
+    what = f"{type(error).__name__}: {told(error)}" if str(error) else type(error).__name__
+    return 1, f"error: This is a defect of bild ({what}): please report it with {_kept_traceback(error)}."
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that ends the process, raised where Ctrl-C is, so that all that is open closes as it does then."""
+
+    code = 143
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Raise `Ended` where SIGTERM or SIGHUP comes, unless whoever started the process heeds or ignores them."""
+
+    def end(number: int, frame: object) -> None:
+        ended = Ended()
+        ended.code = 128 + number
+        raise ended
+
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    mine = threading.current_thread() is threading.main_thread()
+    heard = [number for number in signals if mine and signal.getsignal(number) == signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def refused(error: BaseException) -> BildError | None:
+    """Return the sentence for what the system refused (a file, the disk, a name that it does not know); else None."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
+    mend = "free some space" if error.errno in FULL else "mend that"
+    return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
+
+
+def _kept_traceback(error: BaseException) -> str:
+    """Write the traceback to a file of its own, and return its name; without room for one, the place it came from."""
+    lines = traceback.format_exception(error)
+    try:
+        file, name = tempfile.mkstemp(prefix="bild-traceback-", suffix=".txt")
+        with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as opened:
+            opened.writelines([shlex.join(sys.argv), "\n", *lines])
+    except OSError:
+        frames = traceback.extract_tb(error.__traceback__)
+        return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "the command"
+    return name
+
+
+def _forget(stream: TextIO) -> None:
+    """Send to nowhere what a stream still holds and is told."""
+    with suppress(OSError, ValueError, AttributeError):  # it is no stream of the system's, or closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

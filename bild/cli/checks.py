@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,9 +16,15 @@ from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
 from bild.errors import BildError, shown
 from bild.options import Option, options_of
 
+_LOOKED_UP = re.compile(r"\$\{[^}]*[:$]")
+"""A resolver of OmegaConf (`${oc.env:HOME}`), but no reference to another key (`${train.epochs}`)."""
+
 
 def check_options(overrides: Sequence[Override], schema: type) -> None:
-    """Refuse an option of a group, a key or a value that there is not. BildError names what there is."""
+    """Refuse an option of a group, a key or a value that there is not, and what is looked up outside the configuration.
+
+    BildError names what there is.
+    """
     for override in overrides:
         key = override.get_key_element().lstrip("+")
         if key.partition(".")[0].partition("/")[0] == "hydra":
@@ -25,7 +32,13 @@ def check_options(overrides: Sequence[Override], schema: type) -> None:
                 raise BildError(
                     f"{key} is not an option: of Hydra's there are hydra/launcher and hydra.launcher alone."
                 )
-        elif key in groups(schema):
+            continue
+        if _LOOKED_UP.search(override.input_line or ""):
+            raise BildError(
+                f"{key} looks something up by ${{...:...}}, and records keep what options hold, secrets too: write the "
+                f'value itself, or let the shell fill it in, as in {key}="$NAME".'
+            )
+        if key in groups(schema):
             known = options(key)
             for value in values(override):
                 if value not in known:

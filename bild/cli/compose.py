@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -132,11 +133,17 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     first = {key: found[0] for key, found in swept.items()}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {key: value} for key, found in swept.items() for value in found[1:]]
-    configs = []
+    configs: list[Any] = []
     with composing(name, schema):
         for job in jobs:
             overrides = complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema)
             configs.append(to_config(hydra.compose(name, overrides), schema))
+            folders = [each.folder for each in configs if hasattr(each, "folder")]
+            if len(folders) > len({*folders}):
+                raise BildError(
+                    f"Several of these would train in the folder {folders[-1]}: give each its own, as in "
+                    f"{shlex.quote(f'out={folders[-1]}-${{{next(iter(swept))}}}')}."
+                )
             if "method" in groups(schema):
                 check_heeded(parsed, configs[-1])
     return configs[0]

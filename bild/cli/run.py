@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import textwrap
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from bild.cli.checks import check_options
 from bild.cli.compose import check_all, complete, to_config, to_yaml
 from bild.cli.groups import conf_dir, groups, in_brief, options, register
-from bild.cli.overrides import as_typed, option_at, parse, to_fields
+from bild.cli.overrides import as_typed, option_at, parse, sentence, to_fields
 from bild.config import RunConfig
-from bild.errors import HELPS, Arguments, BildError, guard, out_of_memory, shown
+from bild.errors import HELPS, Arguments, BildError, explain, guard, shown
 
 WIDTH = 79
 _TRAINING = "a lower {}, with train.accumulate raised as much, takes less"
@@ -73,7 +76,7 @@ def flags(about: str = "", more: str = "") -> argparse.ArgumentParser:
 def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -> int:
     """Run a command line: compose, check, and call `job` once, or once per point with -m. Returns the exit code."""
     register(name, schema)
-    failed = False
+    failed = 0
 
     def command() -> None:
         nonlocal failed
@@ -102,7 +105,7 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
         failed = _hydra_main(job, name, schema, _for_hydra(asked), overrides)
 
     code = guard(command, "stopped; the same command goes on from here", _HELPS.get(name, HELPS))
-    return code or (2 if failed else 0)
+    return code or failed
 
 
 def _check_flags(asked: argparse.Namespace, schema: type) -> None:
@@ -124,27 +127,30 @@ def _for_hydra(asked: argparse.Namespace) -> list[str]:
 
 def _hydra_main(
     job: Callable[[Any], None], name: str, schema: type, flags: Sequence[str], overrides: Sequence[str]
-) -> bool:
-    """Let Hydra call `job`, once or for each point; returns whether one of them failed."""
+) -> int:
+    """Let Hydra call `job`, once or for each point; return the worst of their exit codes."""
     with tempfile.TemporaryDirectory() as scratch:
-        noted = Path(scratch, "failed")  # a file, because a launcher may run jobs in processes of their own
 
         def guarded(raw: DictConfig) -> None:
             try:
                 job(to_config(raw, schema))
-            except (BildError, MemoryError, RuntimeError) as error:
-                told_as = error if isinstance(error, BildError) else out_of_memory(error, _HELPS.get(name, HELPS))
-                if told_as is None:
-                    raise
-                print(f"error: {told_as}", file=sys.stderr)
-                noted.touch()
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                code, told_as = explain(error, helps=_HELPS.get(name, HELPS))
+                print(told_as, file=sys.stderr)
+                Path(scratch, f"failed{code}").touch()  # a launcher may run jobs in processes of their own
 
         # Hydra leaves a multirun.yaml in its sweep folder, which would be the working folder.
         sweep = [f"hydra.sweep.dir={scratch}"] if "--multirun" in flags else []
         sys.argv[1:] = [*flags, *sweep, *overrides]  # the only way into `hydra.main`
         # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
-        return noted.exists()
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # its errors come here as they are
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise BildError(sentence(error)) from error
+        return next((code for code in (1, 2) if Path(scratch, f"failed{code}").exists()), 0)
 
 
 def _help(about: str, overrides: Sequence[str], name: str, schema: type) -> str:

@@ -27,7 +27,7 @@ import torch
 
 import bild
 from bild.config import EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
-from bild.errors import BildError, out_of_memory
+from bild.errors import BildError, explain
 from bild.measure.environment import wait_for_calm
 from bild.measure.gpu import watch
 from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, placed
@@ -241,11 +241,8 @@ def _main() -> int:
         points = [OpenPoint(m, t, PointFolder.joined(path, digest)) for m, t, path, digest in job.points]
         for event in _work(job, load(job.setting.spec), points):
             events.write(json.dumps(event) + "\n")
-    except (BildError, MemoryError, RuntimeError) as error:
-        told_as = error if isinstance(error, BildError) else out_of_memory(error)
-        if told_as is None:
-            raise
-        events.write(json.dumps({"error": str(told_as)}) + "\n")
+    except Exception as error:
+        events.write(json.dumps({"error": explain(error)[1].removeprefix("error: ")}) + "\n")
     return 0
 
 

@@ -27,6 +27,7 @@ from bild.models.checkpoint import free_memory
 from bild.models.device import tell_device
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
+from bild.results.folder import pair_folder, pair_lock
 from bild.results.locking import device_lock
 from bild.results.parts import Engine, Intervals, Task, recorded
 from bild.results.parts import Pair as PairRecord
@@ -48,6 +49,8 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
     environment = describe(device)
     shared = shared_identity(config, spec, data, environment, str(device))
     with ExitStack() as stack:
+        if len(points) > 1:
+            stack.enter_context(pair_lock(pair_folder(config.results, config.task.name, config.model.pair_name)))
         opened = [open_point(stack, config, shared, method, threshold) for method, threshold in points]
         for point in opened:
             if not config.resume:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import hashlib
+import math
 import pickle
 import re
 import shutil
@@ -211,10 +212,21 @@ def _read_weights(source: Source) -> dict[str, Tensor]:
     for file in weight_files(source.folder):
         safe = file if file.suffix == ".safetensors" else converted(file, source.name)
         try:
-            state |= load_file(safe)
+            loaded = load_file(safe)
         except Exception as error:  # a damaged file
             raise BildError(f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
+        if (name := next((name for name, weight in loaded.items() if not _is_finite(weight)), None)) is not None:
+            raise BildError(
+                f"The weights of {source.name} are damaged: {name} in {file} holds NaN or infinity; fetch the file "
+                "again, or train it again with a lower rate."
+            )
+        state |= loaded
     return state
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """Tell whether all of a weight is finite, in one pass and without another tensor of its size."""
+    return not weight.is_floating_point() or not weight.numel() or all(map(math.isfinite, torch.aminmax(weight)))
 
 
 def _fitting(state: dict[str, Tensor], wanted: dict[str, torch.Size], source: Source) -> dict[str, Tensor]:

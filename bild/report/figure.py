@@ -11,10 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from bild.errors import BildError
 from bild.report.layout import DPI
 from bild.report.style import DARK, LIGHT, PALETTE, THEMES, Theme, style
-from bild.report.table import escape_markdown
+from bild.report.table import escape_markdown, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,21 +62,15 @@ class Sheet:
         """Write the figure's files to the folder `out`, and return them. BildError where that cannot be done."""
         paths = []
         figure = cache(self.draw)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for end, theme, width, formats in variants:
-                for kind in formats:
-                    paths.append(out / f"{self.stem}{end}.{kind}")
-                    if kind == "svg":
-                        text = recolor(self._light_svg(width, figure), theme)
-                        paths[-1].write_text(text, encoding="utf-8")
-                        continue
-                    with paths[-1].open("wb") as file:
-                        write(figure(theme, width), file, kind, THEMES[theme])
-        except OSError as error:
-            raise BildError(
-                f"The figure cannot be written to {out} ({error.strerror}): choose another --out."
-            ) from None
+        for end, theme, width, formats in variants:
+            for kind in formats:
+                if kind == "svg":
+                    content = recolor(self._light_svg(width, figure), theme).encode()
+                else:
+                    buffer = io.BytesIO()
+                    write(figure(theme, width), buffer, kind, THEMES[theme])
+                    content = buffer.getvalue()
+                paths.append(write_text(out / f"{self.stem}{end}.{kind}", content))
         return paths
 
     def markdown(self, folder: str) -> str:

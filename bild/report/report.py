@@ -69,7 +69,8 @@ def contents(root: Path, other: Path | None = None, margin: float = MARGIN) -> C
     root = Path(root)
     sections, skipped = find_sections(root, margin)
     comparison = None if other is None else compare(sections, Path(other), root)
-    return make_contents(sections, root, skipped, find_predicted(root), comparison)
+    predicted, unread = find_predicted(root)
+    return make_contents(sections, root, [*skipped, *unread], predicted, comparison)
 
 
 def make_contents(

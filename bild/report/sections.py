@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
+from bild.progress import say
 from bild.report.confirmed import Together, looks_of
 from bild.report.format import label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import (
@@ -268,10 +269,8 @@ def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], li
         make_section([point.record for point in group], {point.record.hash: point.path for point in group}, margin)
         for group in groups.values()
     ]
-    return (
-        sorted(sections, key=lambda section: (section.title, section.conditions)),
-        sorted(skipped, key=lambda item: item.path),
-    )
+    sections.sort(key=lambda section: (section.title, section.conditions))
+    return sections, sorted(skipped, key=lambda item: item.path)
 
 
 def split_exit(pair: str) -> tuple[str, int | None]:
@@ -295,5 +294,6 @@ def _read(read: Callable[[Path], list[T]], folder: Path, stamp: int) -> list[T] 
     """Read a point's file once for all figures, and anew where it has changed since (`stamp`)."""
     try:
         return read(folder) or None
-    except BildError:
+    except BildError as error:
+        say(f"left out of the figures: {error}")
         return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from bild.errors import BildError, plain
 from bild.report.format import DASH
 from bild.results import Interval
+from bild.results.files import write_atomically
 from bild.results.reading import ends
 
 if TYPE_CHECKING:
@@ -261,13 +262,13 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
         out.print(plain(note), markup=False, soft_wrap=True)
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str | bytes) -> Path:
     """Write a file and the folders above it, and return its path. BildError where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BildError(f"{path} cannot be written ({error.strerror}): choose another --out.") from None
+    write_atomically(path, text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import gzip
 import io
 import json
 import os
+import secrets
 import stat
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bild.errors import BildError
+from filelock import lock_descriptor
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from bild.errors import FULL, BildError
+
 MOST = 1 << 32
 """Bytes that a compressed file of ours may hold: more than any has, less than what fills a machine."""
 _PART = 1 << 20
@@ -24,7 +27,7 @@ _PART = 1 << 20
 
 def write_error(path: Path, error: OSError, kept: str) -> BildError:
     """Return the sentence for a file that could not be written; `kept` says what is safe."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return BildError(f"{path} could not grow because the disk is full; {kept}: free some space and run again.")
     return BildError(f"{path} could not be written ({error.strerror}); {kept}: mend that and run again.")
 
@@ -43,25 +46,52 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
 
     The content is text, bytes, or a function that writes into the open file.
     """
-    draft = path.with_name(f".{path.name}.tmp")
+    draft: Path | None = None
     try:
-        draft.unlink(missing_ok=True)  # what a kill left behind
-        with draft.open("xb") as file:  # made anew: a link that lies there is not followed
+        draft, opened = _draft(path)
+        with os.fdopen(opened, "wb") as file:
             if callable(content):
                 content(file)
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+            if os.name == "nt":  # there no open file is renamed
+                file.close()
+            draft.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        if draft is not None:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
         for cause in (error, error.__context__):  # torch hides the disk's error behind one of its own
             if isinstance(cause, OSError):
                 raise write_error(path, cause, "what was written before is kept") from None
         raise
+
+
+def _draft(path: Path) -> tuple[Path, int]:
+    """Make the file that is to become `path`, locked while it is written; those that kills left behind are removed.
+
+    Its name cannot be guessed, so nothing lies there to be written through, and two processes have one each.
+    """
+    clear_drafts(path.parent, path.name)
+    while True:
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        file = open_plain(draft, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        if lock_descriptor(file, blocking=False) and os.fstat(file).st_nlink:
+            return draft, file
+        os.close(file)  # another process took it for one that a kill left behind
+
+
+def clear_drafts(folder: Path, name: str = "*") -> None:
+    """Remove what kills left half written of the file of this name, or of all; what is being written stays."""
+    for left in folder.glob(f".{glob.escape(name) if name != '*' else name}.*tmp"):
+        with contextlib.suppress(OSError):
+            file = open_plain(left, flags=os.O_RDWR)
+            if lock_descriptor(file, blocking=False):
+                left.unlink()
+            os.close(file)
 
 
 def _sync_folder(path: Path) -> None:

@@ -5,12 +5,14 @@ It is named by the point's label for people, and by the hash of the point's conf
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,11 +21,11 @@ import yaml
 from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
 from bild.results.files import read_file, write_atomically, write_error
-from bild.results.locking import holder, open_lock, sign, taken
+from bild.results.locking import take, waiting_lock
 from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample
-from bild.results.samples_log import SampleLog, read_samples, read_traces
+from bild.results.samples_log import SampleLog, check_seal, read_samples, read_traces
 
 CONFIG = "config.yaml"
 RECORD = "record.json"
@@ -31,6 +33,7 @@ COSTS = "draft_costs.json"
 KERNELS = "kernels.json"
 SESSIONS = "sessions.json"
 LOCK = ".lock"
+PAIR_LOCK = ".sweep.lock"
 SHORT = 10
 """Digits of a hash in the name of a folder."""
 
@@ -59,13 +62,13 @@ class PointFolder:
         """Make or reopen the folder of a point, lock it, and cut off what a kill left behind.
 
         `digest` is the config hash, `config` the resolved configuration (plain YAML types); `fsync` waits for the disk
-        after every example, which only matters when the power goes. BildError when the place cannot be written, when
-        another process holds it, or when a file in it is damaged.
+        after every example, which only matters when the power goes. Where another process writes the point, it is
+        waited for. BildError when the place cannot be written, or when a file in it is damaged.
         """
-        path = Path(root) / slug(task) / slug(pair) / f"{slug(label)}-{digest[:SHORT]}"
+        path = pair_folder(root, task, pair) / f"{slug(label)}-{digest[:SHORT]}"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path)
+            lock = take(path / LOCK, f"is writing the point {path}")
         except OSError as error:
             raise BildError(
                 f"The results folder {path} cannot be written ({error.strerror}): choose another place with results=..."
@@ -89,8 +92,12 @@ class PointFolder:
         self._log = SampleLog(self.path)
 
     def record(self) -> Record | None:
-        """Read the point's record, or None while it is unfinished. BildError where the file is not a record."""
-        return read_record(self.path / RECORD) if (self.path / RECORD).exists() else None
+        """Read the point's record, or None while it is unfinished. BildError as `read_record`, and for another's."""
+        path = self.path / RECORD
+        record = read_record(path) if path.exists() else None
+        if record is not None and record.hash != self.digest:
+            raise BildError(f"{path} is the record of another point: restore it, or measure anew with resume=false.")
+        return record
 
     def samples(self) -> list[Sample]:
         """Read the finished examples, in the order in which they were appended."""
@@ -146,8 +153,8 @@ class PointFolder:
         """Write `record.json`, the last file of a point, in one step, and return its path."""
         if record.hash[:SHORT] != self.digest[:SHORT]:
             raise ValueError(f"the record's hash {record.hash} is not that of the folder, {self.digest}")
-        text = to_json(record)
         try:
+            text = to_json(dataclasses.replace(record, seal=self._log.seal()))
             self._log.sync()  # a record must not outlive the examples that it speaks of
         except OSError as error:
             raise write_error(self.path, error, "what is in it is kept") from None
@@ -180,24 +187,21 @@ class PointFolder:
 
 
 def read_record(path: Path) -> Record:
-    """Read the record in a file. BildError where it cannot be read or is not a record."""
-    return from_json(read_file(path), path)
+    """Read the record in a file. BildError where it cannot be read, is not a record, or its point was changed since."""
+    record = from_json(read_file(path), path)
+    if record.seal is not None:
+        check_seal(path.parent, record.seal)
+    return record
 
 
-def _take_lock(path: Path) -> int:
-    lock = open_lock(path / LOCK)
-    try:
-        if not taken(lock):
-            who = holder(lock)
-            raise BildError(
-                f"Another process{f' (pid {who})' if who else ''} is writing the point {path}: "
-                "wait until it ends, or stop it, and run again."
-            )
-        sign(lock)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
+def pair_folder(root: Path | str, task: str, pair: str) -> Path:
+    """Return the folder of all points, sweeps and trees of a task and pair."""
+    return Path(root) / slug(task) / slug(pair)
+
+
+def pair_lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold a pair's folder while several of its points are taken: two who do that would wait for each other."""
+    return waiting_lock(folder / PAIR_LOCK, f"measures several points in {folder}")
 
 
 def slug(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bild.progress import say
 from bild.results.codec import decode, dumps, encode
 from bild.results.files import open_plain, parse, read_file, write_error
 
@@ -31,11 +32,13 @@ def append_lines(path: Path, items: Iterable[Any]) -> None:
 
 
 def read_lines(kind: type[T], path: Path) -> list[T]:
-    """Read what was appended, as dataclasses of this kind; none where there is no file."""
-    found = []
-    for line in read_file(path).splitlines() if path.is_file() else ():
+    """Read what was appended, as dataclasses of this kind; none where there is no file. Damaged lines are told."""
+    found, damaged = [], 0
+    for line in read_file(path).splitlines(keepends=True) if path.is_file() else ():
         try:
             found.append(decode(kind, parse(line)))
         except ValueError:  # no JSON, or FieldError: other fields
-            continue
+            damaged += line.endswith(b"\n") and line.startswith(b"{")
+    if damaged:
+        say(f"{path}: {damaged} of {len(found) + damaged} lines are damaged and passed over")
     return found

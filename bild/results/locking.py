@@ -1,4 +1,4 @@
-"""Locks between processes: wait for another one's work, and never time two things on one device at once.
+"""Locks between processes: wait for another one's work, and never write, train or time two things at once where one is.
 
 A lock ends with the process that holds it, however that ends. Lock files are opened without following links, and
 nothing but a lock file is ever written to: results folders and folders for temporary files may be somebody else's.
@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,12 +19,16 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from bild.errors import BildError
-from bild.progress import say
+from bild.progress import clock, say
 from bild.results.files import open_plain
 
 _POLL_SECONDS = 0.25
+_SAY_SECONDS = 60.0
+"""After which it is said again that something is waited for; then after twice as long, and so on."""
 _held: Counter[str] = Counter()
 """This process's own locks: taking one again within itself must not wait for itself."""
+_mine: set[int] = set()
+"""Lock files that this process took, some of them closed since."""
 
 
 def taken(file: int) -> bool:
@@ -66,6 +71,40 @@ def _written(lock: int) -> str:
         return ""
 
 
+def take(path: Path, what: str, mode: int = 0o644) -> int:
+    """Return a lock file open and locked; while another process holds it, wait, and say for what and how long.
+
+    `what` says what a holder does. OSError as `open_lock`; BildError where this process holds it already.
+    """
+    lock = open_lock(path, mode)
+    _mine.discard(lock)  # the number of a file that was closed
+    try:
+        began, again = time.monotonic(), 0.0
+        while not taken(lock):
+            who, waited = holder(lock), time.monotonic() - began
+            if any(_same(mine, lock) for mine in _mine):
+                raise BildError(f"This process {what} already: let that end first.")
+            if waited >= again:
+                so_long = f" for {clock(waited)}" if again else ""
+                other, stop = (f"process {who}", f", kill {who} the other") if who else ("another process", "")
+                say(f"waiting{so_long}: {other} {what}; this goes on when that ends (Ctrl-C stops the waiting{stop})")
+                again = 2 * waited + _SAY_SECONDS
+            time.sleep(_POLL_SECONDS)
+        sign(lock)
+    except BaseException:
+        os.close(lock)
+        raise
+    _mine.add(lock)
+    return lock
+
+
+def _same(mine: int, lock: int) -> bool:
+    try:
+        return os.path.sameopenfile(mine, lock)
+    except OSError:  # closed since
+        return False
+
+
 @contextmanager
 def waiting_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` while inside; where another process holds it, say so and wait for it.
@@ -75,13 +114,11 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
     key = str(path.absolute())
     with ExitStack() as stack:
         if not _held[key]:
-            lock = _open(path)
-            stack.callback(os.close, lock)
-            if not taken(lock):
-                who = holder(lock)
-                say(f"waiting: {f'process {who}' if who else 'another process'} {what}")
-                lock_descriptor(lock, poll_interval=_POLL_SECONDS)
-            sign(lock)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.callback(os.close, take(path, what, 0o666))
+            except OSError as error:
+                raise _refusal(path, error.strerror) from None
         _held[key] += 1
         stack.callback(_held.subtract, [key])
         yield
@@ -112,14 +149,6 @@ def _own_folder() -> Path:
     if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and (found.st_uid != user or found.st_mode & 0o022)):
         raise _refusal(folder, "others can write to it")
     return folder
-
-
-def _open(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open_lock(path, 0o666)
-    except OSError as error:
-        raise _refusal(path, error.strerror) from None
 
 
 def _refusal(path: Path, why: str | None) -> BildError:

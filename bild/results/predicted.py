@@ -17,6 +17,7 @@ from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
 from bild.results.parts import Counts, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
+from bild.results.reading import Skipped
 from bild.results.record import upgrade_settings, with_ends
 
 PREDICTED = "predicted.json"
@@ -189,12 +190,13 @@ def _newer(point: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
     return point
 
 
-def find_predicted(root: Path) -> list[tuple[Path, Predicted]]:
-    """Read all predictions under a results folder, by path. Files that cannot be read are passed over."""
-    found = []
+def find_predicted(root: Path) -> tuple[list[tuple[Path, Predicted]], list[Skipped]]:
+    """Read all predictions under a results folder, by path, and name the files that cannot be read."""
+    found: list[tuple[Path, Predicted]] = []
+    skipped: list[Skipped] = []
     for path in sorted(Path(root).rglob(PREDICTED)):
         try:
             found.append((path, read_predicted(path)))
-        except BildError:
-            continue
-    return found
+        except BildError as error:
+            skipped.append(Skipped(path, str(error)))
+    return found, skipped

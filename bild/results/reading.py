@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A folder that looks like a point but gave no record, and why."""
+    """A folder that looks like a point but gave no record, or another file that could not be read, and why."""
 
     path: Path
     why: str

@@ -6,6 +6,7 @@ Times are in seconds or milliseconds as named, rates are per generated token, qu
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,21 @@ SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
+class Seal:
+    """Digests (SHA-256) that tell whether a point was changed after it was measured.
+
+    `figures` is that of the record's own JSON, `samples` and `trace` those of the first bytes of the two files, which
+    may have grown since. There is no secret in them: they guard against slips and edits by hand, not against forgery.
+    """
+
+    figures: str
+    samples: str
+    samples_bytes: int
+    trace: str
+    trace_bytes: int
+
+
+@dataclass(frozen=True)
 class Record:
     """One finished point.
 
@@ -44,7 +60,8 @@ class Record:
     run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
     a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
     again, are null in older records, `draft_costs` where the draft limit is a number. `texts` compares
-    the texts of a method that is exact by its rules to vanilla's; null for others, and in older records.
+    the texts of a method that is exact by its rules to vanilla's; null for others, and in older records. `seal` is
+    null in records of before seals.
     """
 
     schema: int
@@ -75,6 +92,7 @@ class Record:
     draft_costs: DraftCosts | None = None
     command: str | None = None
     texts: EqualTexts | None = None
+    seal: Seal | None = field(default=None, compare=False)
 
     @property
     def warnings(self) -> list[str]:
@@ -100,10 +118,12 @@ class Record:
 
 
 def to_json(record: Record) -> str:
-    """Return the record as strict JSON. BildError on NaN, stray infinities and wrong types."""
+    """Return the record as strict JSON, its seal closed. BildError on NaN, stray infinities and wrong types."""
     try:
         plain = encode(record)
         _check(cast(Record, decode(Record, plain)))
+        if record.seal is not None:
+            plain["seal"]["figures"] = _figures(plain)
     except FieldError as error:
         raise BildError(
             f"The record {record.label} was not written: {error}; mend what computed it and run the point again."
@@ -131,11 +151,23 @@ def from_json(text: str | bytes, source: str | Path = "record.json") -> Record:
             "read it with the version of bild that wrote it, or run the point again."
         )
     try:
-        record = cast(Record, decode(Record, _upgrade(plain) if version in _OLDER else plain))
+        sealed, plain = plain, _upgrade(plain) if version in _OLDER else plain
+        record = cast(Record, decode(Record, _without_draws(plain)))
         _check(record)
     except FieldError as error:
         raise BildError(f"{source} is not a record: {error}; restore the file or run the point again.") from None
+    if record.seal is not None and record.seal.figures != _figures(sealed):
+        raise BildError(
+            f"{source} was changed after it was written: its figures do not fit its seal; restore it, or measure the "
+            "point again with resume=false."
+        )
     return record
+
+
+def _figures(plain: dict[str, Any]) -> str:
+    """Return the digest of a record's plain JSON, the digest itself left out."""
+    seal = {name: value for name, value in plain["seal"].items() if name != "figures"}
+    return hashlib.sha256(json.dumps(plain | {"seal": seal}, sort_keys=True).encode()).hexdigest()
 
 
 def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
@@ -153,9 +185,15 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
             judged["difference"] = found
         latency = {"sessions": [], "between": None, "percentiles": None} | latency
         plain = plain | {"quality": quality | judged, "latency": latency}
-    if isinstance(intervals, dict):  # they told how the bootstrap was drawn, too
-        plain = plain | {"intervals": {name: value for name, value in intervals.items() if name == "confidence"}}
     return plain | {"schema": SCHEMA_VERSION, "joint": None}  # it was of the score itself, not of the paired difference
+
+
+def _without_draws(plain: Any) -> Any:
+    """Return a record without how its bootstrap was drawn, which all told once."""
+    intervals = plain.get("intervals") if isinstance(plain, dict) else None
+    if not isinstance(intervals, dict):
+        return plain
+    return plain | {"intervals": {name: value for name, value in intervals.items() if name not in _GONE}}
 
 
 def with_ends(interval: Any, confidence: float) -> Any:
@@ -199,6 +237,7 @@ def _check(record: Record) -> None:
 
 
 _OLDER = (1, 2)
+_GONE = ("draws", "seed")
 
 
 def overrun(counts: Counts) -> str | None:

@@ -1,14 +1,16 @@
 """The two growing files of a point: `samples.jsonl` and `trace.jsonl.gz`, which agree after a kill at any moment.
 
 The trace of an example is written first, as one gzip member, then its line in `samples.jsonl`, which also holds where
-that member ends. A line counts only when it is whole, so a line that counts always has its trace.
+that member ends, and its own checksum. A line counts only when it is whole, so a line that counts always has its trace.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,14 @@ from typing import Any, NamedTuple
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.files import GrowingFile, parse, read_file, unpack_lines, write_error
+from bild.results.record import Seal
 from bild.results.sample import Sample
 
 SAMPLES = "samples.jsonl"
 TRACE = "trace.jsonl.gz"
 _END = "trace_end"
+_CHECK = b',"check":'
+"""The last field of a line: the checksum of what stands before it. Older lines have none."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,18 @@ def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
     return traces
 
 
+def check_seal(folder: Path, seal: Seal) -> None:
+    """Raise BildError where a file of a point is not what it was when its record was made; it may have grown, or be
+    gone."""
+    for name, size, digest in ((SAMPLES, seal.samples_bytes, seal.samples), (TRACE, seal.trace_bytes, seal.trace)):
+        path = folder / name
+        if path.exists() and hashlib.sha256(read_file(path)[:size]).hexdigest() != digest:
+            raise BildError(
+                f"{path} was changed after its point was measured: it does not fit the seal of the record; restore it, "
+                "or measure the point again with resume=false."
+            )
+
+
 def _scan(path: Path) -> list[_Line]:
     """Read the whole lines of `samples.jsonl`. BildError naming the number of a malformed one."""
     if not path.exists():
@@ -76,6 +93,8 @@ def _scan(path: Path) -> list[_Line]:
                 break  # the disk may have kept the newline of a line and lost its beginning
             plain = None
         try:
+            if isinstance(plain, dict) and plain.pop("check", None) not in (None, zlib.crc32(row[: row.rfind(_CHECK)])):
+                raise FieldError("it was changed after it was written")
             lines.append(_line_of(plain, end))
         except FieldError as error:
             raise BildError(
@@ -127,7 +146,8 @@ class SampleLog:
         try:
             rows = encode({"id": name, "rounds": rounds}, infinite=True)
             member = gzip.compress((dumps(rows) + "\n").encode(), mtime=0)
-            line = (dumps(encode(sample) | {_END: trace.end + len(member)}) + "\n").encode()
+            line = dumps(encode(sample) | {_END: trace.end + len(member)}).encode()[:-1]
+            line += b"%b%d}\n" % (_CHECK, zlib.crc32(line))
         except FieldError as error:
             raise BildError(
                 f"The example {name} was not written: {error}; mend what computed it and run again."
@@ -143,6 +163,14 @@ class SampleLog:
                 raise write_error(self._folder, error, kept) from None
             raise
         self._ids.add(name)
+
+    def seal(self) -> Seal:
+        """Return the digests of both files as they are now; a record adds that of its figures."""
+        told: dict[str, Any] = {}
+        for name, file in zip(("samples", "trace"), self._files, strict=True):
+            data = read_file(file.path)[: file.end]
+            told |= {name: hashlib.sha256(data).hexdigest(), f"{name}_bytes": len(data)}
+        return Seal(figures="", **told)
 
     def clear(self) -> None:
         """Forget every example."""

@@ -24,8 +24,7 @@ from bild.measure.session import load_once, shared_identity
 from bild.metrics.scorer import Scorer
 from bild.models import Pair, PairSpec, resolve_device
 from bild.progress import telling, track
-from bild.results.folder import slug
-from bild.results.locking import waiting_lock
+from bild.results.folder import pair_folder, pair_lock
 from bild.sweep.config import SweepConfig, widest_draft
 from bild.sweep.grid import SweptPoint
 from bild.sweep.predict import Predictor
@@ -33,8 +32,6 @@ from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place
 from bild.tree import MissingNodes, Replay, Tree
 from bild.tree.family import Setting as Point
-
-_LOCK = ".sweep.lock"
 
 
 @dataclass
@@ -95,7 +92,7 @@ class Work:
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the results' folder against other sweeps; where one is at it, wait."""
-        return waiting_lock(self.folder / _LOCK, f"is sweeping in {self.folder}")
+        return pair_lock(self.folder)
 
     def source(self, example: Example) -> list[int]:
         """Return the token ids of an example as the models get them."""
@@ -115,7 +112,7 @@ class Work:
 
 def results_folder(config: SweepConfig) -> Path:
     """Return the folder of points, sweeps and trees of a task and pair."""
-    return Path(config.results) / slug(config.task.name) / slug(config.model.pair_name)
+    return pair_folder(config.results, config.task.name, config.model.pair_name)
 
 
 def checkpoints_of(config: SweepConfig) -> Checkpoints:

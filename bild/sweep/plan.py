@@ -200,7 +200,7 @@ def look_into(folder: Path, machine: str) -> Stored:
     ]
     samples = len(list(folder.glob(f"*/{SAMPLES}")))
     records = [point.record for point in find_records(folder)[0]] if folder.is_dir() else []
-    sweeps = [found for _, found in find_predicted(folder) if found.machine["fingerprint"] == machine]
+    sweeps = [found for _, found in find_predicted(folder)[0] if found.machine["fingerprint"] == machine]
     own = [record for record in records if record.environment["machine"]["fingerprint"] == machine]
     between = [each.latency.between for each in own if each.latency.between is not None]
     return Stored(folder, trees, len(records), max(0, samples - len(records)), sweeps, between)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ _SETTINGS = {
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_agent_register_timeout_ms": "300000",
 }
+_ALONE = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Of a cluster of this machine: it asks for its token, and listens to this machine alone, as on macOS anyway."""
 _START_SECONDS = 300.0
 
 
@@ -89,9 +92,12 @@ class Cluster:
 def connected(workers: Workers, resources: Resources) -> Iterator[Cluster]:
     """Connect to a cluster for as long as it is used; one of this machine is started, and gone afterwards.
 
+    One of this machine listens to this machine alone, and to those who know its token, which is new each time.
+
     BildError where Ray is not installed, cannot start, or does not answer at the address.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
+    own = {"RAY_AUTH_TOKEN": secrets.token_hex(32), **_ALONE} if workers.address is None else {}
+    os.environ.update({name: os.environ.get(name, value) for name, value in (_SETTINGS | own).items()})
     try:
         import ray
     except ImportError:

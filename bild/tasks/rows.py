@@ -41,7 +41,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         raise BildError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
     except OSError as error:
-        raise BildError(f"{path} cannot be read ({error.strerror or error}): check the file.") from error
+        raise BildError(f"{path} cannot be read ({error.strerror or told(error)}): check the file.") from error
     if empty:
         raise BildError(f"{path} has no rows: give a data file with at least one example.")
 
@@ -53,10 +53,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
                 continue
             try:
                 fields = json.loads(line)
-            except (
-                ValueError,
-                RecursionError,
-            ) as error:  # no JSON, a number of thousands of digits, or nested too deep
+            except (ValueError, RecursionError) as error:  # also a number of thousands of digits
                 why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else told(error)
                 raise BildError(
                     f"line {number} of {path} is not JSON ({why}): write one JSON object on each line."
@@ -119,8 +116,9 @@ def _parquet(path: Path) -> Iterator[Row]:
                     yield Row(f"row {number} (from 0) of {path}", dict(zip(columns, values, strict=True)))
                     number += 1
         except (ValueError, datasets.exceptions.DatasetGenerationError) as error:  # ValueError: also pyarrow's
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BildError(f"{path} is not a readable Parquet file ({reason}): fetch or write it again.") from error
+            raise BildError(
+                f"{path} is not a readable Parquet file ({told(error)}): fetch or write it again."
+            ) from error
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

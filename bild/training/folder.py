@@ -17,8 +17,8 @@ from torch import Tensor
 from bild.errors import BildError, told
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
-from bild.results.files import write_atomically, write_error
-from bild.results.locking import open_lock, taken
+from bild.results.files import clear_drafts, write_atomically, write_error
+from bild.results.locking import take
 
 STATE = "state.pt"
 RECORD = "training.json"
@@ -32,18 +32,16 @@ _ASIDE = ".unfinished"
 
 @contextmanager
 def training_folder(path: Path, resume: bool) -> Iterator[bool]:
-    """Make the folder and keep a second process out of it; yield whether there is something left to do."""
+    """Make the folder, wait until no other process trains in it, and yield whether there is something left to do."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open_lock(path / ".lock")
+        lock = take(path / ".lock", f"is training in {path}")
     except OSError as error:
         raise BildError(f"out={path} cannot be written ({error.strerror}): choose another folder.") from error
     try:
-        if not taken(lock):
-            raise BildError(f"Another process is training in {path}: wait until it ends, or stop it.")
-        stale = [*path.glob(".*.tmp"), *([] if resume else (path / name for name in _MADE))]
-        for file in stale:  # several gigabytes, where a kill fell while the state was written
-            file.unlink(missing_ok=True)
+        clear_drafts(path)  # several gigabytes, where a kill fell while the state was written
+        for name in () if resume else _MADE:
+            (path / name).unlink(missing_ok=True)
         finished = (path / RECORD).exists()
         if finished:
             (path / LESSONS).unlink(missing_ok=True)
@@ -125,6 +123,11 @@ def export_model(module: Any, weights: dict[str, Tensor], folder: Path, tokenize
 
     logging.disable_progress_bar()
     module.load_state_dict(weights)
+    if broken := [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]:
+        raise BildError(
+            f"The trained weights are not finite ({broken[0]}), and nothing was exported: lower train.rate or set "
+            "train.clip, and train anew with resume=false."
+        )
     fits = all(bool(torch.isfinite(p.half()).all()) for p in module.parameters())
     if fits:
         module.half()

@@ -191,6 +191,11 @@ class Trainer:
         self.module.eval()
         found = self.validate(self.module)
         self.module.train()
+        if not math.isfinite(found.loss):
+            raise BildError(
+                f"The validation loss after step {progress.step} is not finite: the training broke its weights; lower "
+                "train.rate or set train.clip, and train anew with resume=false."
+            )
         progress.history.append(
             {"step": progress.step, "epoch": progress.epoch, "validation_loss": found.loss, "score": found.score}
             | found.others

@@ -144,7 +144,7 @@ def _unpack(payload: bytes, count: int) -> list[dict[str, Any]] | None:
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
         updates = _updates(columns)
-        fits = all(0 <= update["index"] < count for update in updates)
+        fits = all(0 <= update["index"] < count and _is_tree(update) for update in updates)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -158,6 +158,14 @@ def _unpack(payload: bytes, count: int) -> list[dict[str, Any]] | None:
     ):
         return None
     return updates if fits else None
+
+
+def _is_tree(update: dict[str, Any]) -> bool:
+    """Tell whether each node comes after its parent, and what was heard is of nodes that were there."""
+    base, parents = update["base"], enumerate(update["parent"], update["base"])
+    return all(0 <= parent < node or not node for node, parent in parents) and all(
+        0 <= node < base for node in update["heard"]
+    )
 
 
 def _updates(columns: dict[str, Any]) -> list[dict[str, Any]]:

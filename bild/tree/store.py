@@ -67,6 +67,8 @@ def read_head(folder: Path) -> Head:
     head = read_json(Head, path, "does not describe a tree", "delete its folder and grow it again")
     if head.format not in (1, FORMAT):
         raise BildError(f"{path} is of another version than {FORMAT}: delete its folder and grow it again.")
+    if not all(0 <= number < 1 << 31 for number in head.ids.values()):
+        raise BildError(f"{path} names a token that cannot be ({head.ids}): delete its folder and grow it again.")
     return head
 
 

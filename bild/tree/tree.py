@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.decoding import setting
-from bild.errors import BildError, shown
+from bild.errors import BildError, shown, told
 from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
+from bild.results.files import read_file
 from bild.results.predicted import find_predicted
 from bild.tree import store
 from bild.tree.answers import MissingNodes
@@ -70,7 +71,15 @@ class Tree:
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(self.path / store.TOKENIZER))
+        path = self.path / store.TOKENIZER
+        try:
+            return Tokenizer.from_str(read_file(path).decode())
+        except BildError:
+            raise
+        except Exception as error:  # the library has no kind of its own
+            raise BildError(
+                f"{path} is no tokenizer ({told(error)}): delete the tree's folder and grow it again."
+            ) from None
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids, special tokens left out."""
@@ -147,7 +156,7 @@ class Tree:
     def _grown(self) -> str:
         """Say which thresholds sweeps have grown this tree for, as far as their predictions lie beside it."""
         place = self.path.parent
-        found = find_predicted(place.parent) if place.name == "tree" else []
+        found = find_predicted(place.parent)[0] if place.name == "tree" else []
         beside = [each for _, each in found if each.tree == self.hash]
         return _grid([point.threshold for each in beside for point in each.points])
 

@@ -271,6 +271,18 @@ def test_a_missing_weight_is_not_filled_with_chance(tmp_path: Path, good: Path) 
     assert refusal(good, bad) == f"The weights of {bad} are incomplete: 1 are missing, {name} first."
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_weight_that_is_not_finite_is_named_with_its_file(tmp_path: Path, good: Path, value: float) -> None:
+    name = "decoder.final_layer_norm.weight"
+
+    def spoil(weights: Weights) -> Weights:
+        return weights | {name: np.full_like(weights[name], value)}
+
+    bad = write_checkpoint(tmp_path / "bad", weights=spoil)
+    told = f"The weights of {bad} are damaged: {name} in {bad}/model.safetensors holds NaN or infinity;"
+    assert refusal(good, bad).startswith(told)
+
+
 def test_a_checkpoint_that_is_no_t5(tmp_path: Path, good: Path) -> None:
     other = write_checkpoint(tmp_path / "bart", config={"model_type": "bart"})
     sentence = f"{other} is a bart checkpoint: only T5 and mT5 encoder-decoders can be paired."

@@ -194,8 +194,7 @@ def test_a_real_shortage_is_told_and_other_errors_are_not() -> None:
         torch.empty(1 << 55, dtype=torch.uint8)
     assert isinstance(out_of_memory(caught.value), BildError)
     assert out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered")) is None
-    with pytest.raises(RuntimeError, match="other"):
-        guard(lambda: (_ for _ in ()).throw(RuntimeError("other")))
+    assert guard(lambda: (_ for _ in ()).throw(RuntimeError("other"))) == 1
 
 
 def test_a_command_whose_models_do_not_fit_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import torch
 from bild.errors import BildError
 from bild.results import find_records, read_samples, read_traces, to_json
 from bild.results.files import GrowingFile, open_plain, parse, read_file, unpack, write_atomically
+from tests.fuzzing import KINDS, fuzz
 from tests.records import make_record
 from tests.results.points import DIGEST, expected, fill, open_point
 
@@ -169,6 +170,12 @@ def test_mutated_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
         except BildError as error:
             refused += "\n" not in str(error)
     assert refused > 20 or name == "record.json"  # a broken record is named in a list
+
+
+@pytest.mark.spread(3)
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_and_hostile_files_of_every_kind_are_read_or_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
+    assert fuzz(name, tmp_path, range(6)) == []  # scripts/fuzz_files.py has thousands
 
 
 def test_reading_alone_changes_nothing(tmp_path: Path) -> None:

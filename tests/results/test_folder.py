@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,21 +101,22 @@ def test_no_name_leaves_the_results_folder(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+def test_a_second_process_waits_until_the_first_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     writer = start_writer(tmp_path)
-    try:
-        with pytest.raises(BildError, match=rf"Another process \(pid {writer.pid}\) is writing the point .*demo/tiny"):
-            open_point(tmp_path)
-        open_point(tmp_path, digest="f" * 64).close()  # another point is free
-    finally:
-        writer.kill()
-        writer.communicate()
+    open_point(tmp_path, digest="f" * 64).close()  # another point is free
+    end = threading.Timer(0.5, writer.kill)
+    end.start()
     open_point(tmp_path).close()
+    end.join()
+    writer.communicate()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert re.match(rf"waiting: process {writer.pid} is writing the point .*demo/tiny", told)
 
 
 def test_a_second_folder_in_one_process_is_refused_until_the_first_closes(tmp_path: Path) -> None:
     first = open_point(tmp_path)
-    with pytest.raises(BildError, match="is writing the point"):
+    with pytest.raises(BildError, match=r"This process is writing the point .* already"):
         open_point(tmp_path)
     first.close()
     first.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_a_damaged_trace_is_told(tmp_path: Path) -> None:
 def test_a_trace_of_other_examples_is_told(tmp_path: Path) -> None:
     path = fill(tmp_path, 2)
     text = (path / "samples.jsonl").read_text(encoding="utf-8")
+    text = re.sub(r',"check":\d+', "", text)  # as older versions wrote it
     (path / "samples.jsonl").write_text(text.replace('"id":"e1"', '"id":"f1"'), encoding="utf-8")
     with pytest.raises(BildError, match="does not hold the examples"):
         read_traces(path)

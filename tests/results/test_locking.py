@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bild.errors import BildError
+from bild.results import locking
 from bild.results.locking import device_lock, waiting_lock
 
 HOLD = """
@@ -42,13 +43,28 @@ def test_a_second_process_waits_until_the_first_is_killed(tmp_path: Path) -> Non
     second = hold(lock, 0)
     try:
         assert second.stderr is not None
-        assert second.stderr.readline() == f"waiting: process {first.pid} does this\n"
+        told = f"waiting: process {first.pid} does this; this goes on when that ends (Ctrl-C stops the waiting, kill "
+        assert second.stderr.readline() == f"{told}{first.pid} the other)\n"
         first.send_signal(signal.SIGKILL)
         assert second.communicate(timeout=30)[0] == "held\n"
     finally:
         for process in (first, second):
             process.kill()
             process.communicate()
+
+
+def test_it_is_said_again_how_long_something_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = hold(tmp_path / "lock", 2.5)
+    assert held.stdout is not None
+    assert held.stdout.readline() == "held\n"
+    monkeypatch.setattr(locking, "_SAY_SECONDS", 0.6)
+    with waiting_lock(tmp_path / "lock", "x"):
+        first, second, *_ = capsys.readouterr().err.splitlines()
+    held.communicate()
+    assert first.startswith(f"waiting: process {held.pid} x; ")
+    assert second.startswith(f"waiting for 0:01: process {held.pid} x; ")
 
 
 def test_a_process_does_not_wait_for_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,9 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
     assert read_predicted(path) == predicted
     assert json.loads(path.read_text())["points"][1]["threshold"]["rb"] == "inf"
     (tmp_path / PREDICTED).write_text("{}")
-    assert find_predicted(tmp_path) == [(path, predicted)]
+    found, ((skipped, why),) = find_predicted(tmp_path)[0], [(s.path, s.why) for s in find_predicted(tmp_path)[1]]
+    assert (found, skipped) == ([(path, predicted)], tmp_path / PREDICTED)
+    assert "does not hold predictions" in why
 
 
 @pytest.mark.parametrize(

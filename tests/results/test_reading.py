@@ -202,7 +202,7 @@ def test_the_example_is_read_whichever_version_wrote_it() -> None:
     points, skipped = find_records(root)
     assert (len(points), skipped) == (len(list(root.rglob("record.json"))), [])
     assert all(len(read_samples(point.path)) >= point.record.latency.examples for point in points)
-    assert len(find_predicted(root)) == len(list(root.rglob("predicted.json"))) == 1
+    assert len(find_predicted(root)[0]) == len(list(root.rglob("predicted.json"))) == 1
 
 
 def test_an_empty_frame_has_no_rows() -> None:

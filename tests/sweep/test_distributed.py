@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -282,10 +283,14 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
     work = Work.open(config)
     killed: list[int] = []
     seen: list[tuple[int, int]] = []
+    heard: set[str] = set()
 
     def kill_one(done: int, total: int) -> None:
         """A worker that has a shard in hand; it is stopped first, so that it cannot finish in between."""
         seen.append((done, total))
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                heard.update(each.laddr.ip for each in child.net_connections() if each.status == psutil.CONN_LISTEN)
         for worker in [] if killed else psutil.Process().children(recursive=True):
             if growing(worker):
                 worker.suspend()
@@ -303,6 +308,8 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
     alone = grow(tmp_path / "alone", work.pair, config.task, work.data, POINTS)
     assert killed
     assert seen[-1] == (16, 16)
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert heard
     told = capfd.readouterr()
     assert "warning: a worker ended" in told.err
     assert "its 2 examples go to another" in told.err

@@ -46,7 +46,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def predicted(cwd: Path) -> Predicted:
-    ((_, found),) = find_predicted(cwd / "results")
+    ((_, found),), _ = find_predicted(cwd / "results")
     return found
 
 
@@ -96,7 +96,7 @@ def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str], mon
     monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
     cwd, _ = swept
     (section,), _ = find_sections(cwd / "results")
-    points = sweeps_of(section, find_predicted(cwd / "results")).points
+    points = sweeps_of(section, find_predicted(cwd / "results")[0]).points
     assert BOUND in {point.label for point in points}
     assert BOUND not in {point.label for point in points if point.front}
     done = call("bild.report.__main__", "results", "--out", "report", cwd=cwd)

@@ -52,7 +52,7 @@ def peaceful(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predicted(cwd: Path) -> Predicted:
-    ((_, found),) = find_predicted(cwd / "results")
+    ((_, found),), _ = find_predicted(cwd / "results")
     return found
 
 
@@ -199,7 +199,7 @@ def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Path
     assert {p: p.read_bytes() for p in peaceful.rglob("record.json")} == before
     assert {p: p.read_bytes() for p in peaceful.rglob("samples.jsonl")} == samples
     assert repr(trees(peaceful)) == tree
-    assert len(find_predicted(peaceful)) == 1
+    assert len(find_predicted(peaceful)[0]) == 1
 
 
 @pytest.mark.timeout(1800)

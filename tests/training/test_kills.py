@@ -1,16 +1,12 @@
-"""A training or an alignment that is killed at any call to the file system, or with a file half written, and goes on.
+"""A training or an alignment that is killed at any call to the file system, or with a file half written, and goes on;
+so do runs and reports (`tests/killing.py`).
 
-The killed process comes from `tests.zygote`. It dies at the n-th call that changes something in its folder, which an
-audit hook counts, or where a file would grow beyond a size, which a limit of the system turns into a signal in the
-middle of the write, whichever library writes. Every fourth call and size are tried; with CASES=all in the environment,
-all of them.
+A few calls and sizes are tried; with CASES=all in the environment, all of them. `scripts/check_kills.py` has more.
 """
 
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,31 +18,20 @@ from bild.config import ModelConfig
 from bild.training.alignment import align
 from bild.training.config import AlignConfig, AlignSettings, SplitSettings, TrainSettings
 from bild.training.job import train
-from tests.training.tiny import timeless, tiny_config, tiny_task, write_corpus
+from tests.cli.commands import REPOSITORY
+from tests.killing import Lab, measured, trained, written
+from tests.training.tiny import tiny_config, tiny_task, write_corpus
 from tests.zygote import Zygote
 
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "shutil.copyfile"}
+EXAMPLE = REPOSITORY / "results" / "example"
+JOB = "tests.training.test_kills:job"
 
 
-def main() -> int:
-    """Train or align: `kind folder`, and, to be killed, `call n` or `size n`."""
-    kind, folder, *death = sys.argv[1:]
-    out, limit = Path(folder) / "out", int(death[1]) if death else 0
-    seen = 0
-
-    def note(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
-        if event in EVENTS and str(out) in str(arguments[0]) and (event != "open" or writes(arguments)):
-            seen += 1
-            if death and death[0] == "call" and seen == limit:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(note)
-    if death and death[0] == "size":
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+def job() -> None:
+    """Train or align in the working folder: `kind folder`, where the corpus and the teacher lie in the folder."""
+    kind, folder = sys.argv[1:]
+    corpus, teacher, out = Path(folder) / "corpus", str(Path(folder) / "teacher" / "out"), Path("out")
     settings: dict[str, Any] = {"epochs": 1, "steps": 1, "validate_samples": 2, "checkpoint_minutes": 0.0}
-    corpus, teacher = Path(folder).parent / "corpus", str(Path(folder).parent / "teacher" / "out")
     task = replace(tiny_task(corpus), target_limit=8)
     if kind == "train":
         train(replace(tiny_config(corpus, out, **settings), task=task, splits=SplitSettings()))
@@ -61,54 +46,21 @@ def main() -> int:
                 out=str(out),
             )
         )
-    print("calls", seen)
-    return 0
 
 
-def writes(arguments: tuple[Any, ...]) -> bool:
-    """Tell whether a file is opened to be written; by the flags, which the mode of Python's own `open` leaves out."""
-    mode, flags = arguments[1], arguments[2]
-    return bool(flags & (os.O_WRONLY | os.O_RDWR)) or any(letter in (mode or "") for letter in "wxa+")
-
-
-class Lab:
-    """One whole training, and others that are killed."""
-
-    def __init__(self, mother: Zygote, folder: Path, kind: str) -> None:
-        self.mother, self.folder, self.kind = mother, folder, kind
-        assert self.run("whole") == 0, self.log("whole")
-        self.whole = timeless(folder / "whole" / "out")
-        self.calls = int(self.log("whole").split("calls ")[1].split()[0])
-        self.sizes = sorted(path.stat().st_size for path in (folder / "whole" / "out").iterdir())
-
-    def run(self, name: str, *death: str) -> int:
-        """Run in a folder of this name to the end, or to a death; return the exit code."""
-        place = self.folder / name
-        place.mkdir(exist_ok=True)
-        return self.mother.start("tests.training.test_kills:main", self.kind, str(place), *death, cwd=place).wait()
-
-    def log(self, name: str) -> str:
-        """Return what was said in a folder."""
-        return (self.folder / name / "log").read_text()
-
-    def holds(self, name: str, *death: str) -> None:
-        """Kill one, and go on to the same bits."""
-        code = self.run(name, *death)
-        assert code in (-signal.SIGKILL, -signal.SIGXFSZ, 0), self.log(name)
-        assert code or death[0] == "size"
-        assert self.run(name) == 0, self.log(name)
-        assert timeless(self.folder / name / "out") == self.whole, death
-        left = {path.name for path in (self.folder / name / "out").iterdir()}
-        assert left == {path.name for path in (self.folder / "whole" / "out").iterdir()}
+def prepare(mother: Zygote, folder: Path) -> None:
+    """Write a corpus, and train a model to align."""
+    write_corpus(folder / "corpus")
+    (folder / "teacher").mkdir()
+    child = mother.start(JOB, "train", str(folder), cwd=folder / "teacher")
+    assert child.wait() == 0, child.log.read_text()
 
 
 @pytest.fixture(scope="module")
 def laboratory(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus, and a trained model to align."""
+    """A corpus and a teacher."""
     folder = tmp_path_factory.mktemp("kills")
-    write_corpus(folder / "corpus")
-    (folder / "teacher").mkdir()
-    mother.run("tests.training.test_kills:main", "train", str(folder / "teacher"), cwd=folder / "teacher")
+    prepare(mother, folder)
     return folder
 
 
@@ -116,12 +68,42 @@ def laboratory(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", ["train", "align"])
 def test_killed_anywhere_it_ends_in_the_same_bits(laboratory: Path, mother: Zygote, kind: str, tmp_path: Path) -> None:
-    for name in ("corpus", "teacher"):
-        (tmp_path / name).symlink_to(laboratory / name)
-    lab = Lab(mother, tmp_path, kind)
+    lab = Lab(mother, tmp_path, trained, JOB, kind, str(laboratory))
     assert lab.calls > 20
-    step = 1 if os.environ.get("CASES") == "all" else 4
-    for number in range(1 + (kind == "align"), lab.calls + 1, step):
-        lab.holds(f"call{number}", "call", str(number))
-    for size in sorted({size // 2 for size in lab.sizes if size > 1})[::step]:
-        lab.holds(f"size{size}", "size", str(size))
+    step = 1 if os.environ.get("CASES") == "all" else 7
+    died = [lab.holds("call", number) for number in range(1, lab.calls + 1, step)]
+    died += [lab.holds("size", size) for size in lab.sizes[::step]]
+    assert all(died)
+    assert all(lab.holds("full", size) for size in lab.sizes[-2::-step])
+
+
+QUICK = ("task.samples=3", "task.target_limit=16", "measure.warmup=1", "measure.library=1", "measure.calm_minutes=0")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_and_a_report_that_are_killed_end_as_if_they_were_not(mother: Zygote, tmp_path: Path) -> None:
+    for name in ("run", "report"):
+        (tmp_path / name).mkdir()
+    run = Lab(mother, tmp_path / "run", measured, "bild.run:main", *QUICK)
+    assert run.holds("call", run.calls // 2)
+    options = ("--only", "points", "--only", "pareto")
+    report = Lab(mother, tmp_path / "report", written, "bild.report.__main__:main", str(EXAMPLE), *options)
+    assert report.holds("full", max(run.sizes[0], report.sizes[-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["-m", "train"])
+def test_two_processes_on_one_folder_end_as_one_does(
+    laboratory: Path, mother: Zygote, tmp_path: Path, kind: str
+) -> None:
+    command = ("bild.run:main", "-m", "threshold.fb=0.3,0.7", *QUICK) if kind == "-m" else (JOB, kind, str(laboratory))
+    both = [mother.start(*command, cwd=tmp_path) for _ in range(2)]
+    assert [child.wait() for child in both] == [0, 0], both[0].log.read_text()
+    said = both[0].log.read_text()
+    assert "waiting: process" in said
+    assert "is finished" in said
+    assert not list(tmp_path.rglob("*.tmp"))
+    found = measured(tmp_path) if kind == "-m" else trained(tmp_path)
+    assert len(found) == (4 if kind == "-m" else 2)  # two points, and what was skipped and left

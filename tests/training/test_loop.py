@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bild.errors import BildError
 from bild.training import loop
 from bild.training.config import TrainSettings
 from bild.training.corpus import Corpus, epoch_order, make_batch
+from bild.training.folder import export_model
 from bild.training.job import train
 from bild.training.loop import Trainer, Validation
 from bild.training.optimization import likelihood_loss
@@ -180,6 +182,18 @@ def test_fp16_that_overflows_in_every_forward_pass_ends_in_a_sentence(tmp_path: 
     one = fp16_trainer(tmp_path, lambda call: call > 2, epochs=9)
     with pytest.raises(BildError, match=r"activations overflow in fp16: step 10 .* train.precision=fp32"):
         one.run()
+
+
+def test_a_training_that_its_last_step_breaks_exports_nothing(tmp_path: Path) -> None:
+    one = trainer(tmp_path, TrainSettings(rate=1e-3, batch=10, steps=1))
+    one.validate = lambda _: Validation(math.nan, 0.0, {})
+    with pytest.raises(BildError, match="validation loss after step 1 is not finite"):
+        one.run()
+    module = tiny_module()
+    weights = module.state_dict() | {"shared.weight": torch.full_like(module.shared.weight, math.inf)}
+    with pytest.raises(BildError, match=r"weights are not finite \(shared.weight\), and nothing was exported"):
+        export_model(module, weights, tmp_path / "out", tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_best_weights_and_the_loaded_state_are_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

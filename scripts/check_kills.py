@@ -1,0 +1,88 @@
+"""Kill commands at any time, at any call to the file system, in the middle of any write and on full disks, and find the
+same results at the end as without: tokens, texts, rounds, scores, counts, trees, weights bit by bit, reports.
+
+    python -m scripts.check_kills --minutes 30
+    python -m scripts.check_kills --minutes 5 --only run report
+
+Of every command first one is left in peace; then deaths that chance chose come in turn over the commands until the time
+is over. A death that changes anything is told with its number, the exit code is 1, and its folder is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.cli.commands import REPOSITORY
+from tests.killing import Lab, measured, trained, written
+from tests.sweep.test_sweep import OPTIONS, SWEEP
+from tests.training.test_kills import JOB, prepare
+from tests.zygote import Zygote, zygote
+
+QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
+COMMANDS = ("run", "multirun", "sweep", "train", "align", "report")
+DEATHS = ("call", "size", "full", "time")
+
+
+def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
+    """Leave a command in peace once."""
+    place = folder / name
+    place.mkdir()
+    if name == "run":
+        return Lab(mother, place, measured, "bild.run:main", *QUICK)
+    if name == "multirun":
+        return Lab(mother, place, measured, "bild.run:main", "-m", "threshold.fb=0.3,0.7", *QUICK)
+    if name == "sweep":
+        return Lab(mother, place, measured, SWEEP, *OPTIONS)
+    if name == "report":
+        example = str(REPOSITORY / "results" / "example")
+        return Lab(mother, place, written, "bild.report.__main__:main", example, "--out", "out")
+    return Lab(mother, place, trained, JOB, name, str(folder))
+
+
+def main() -> int:
+    """Kill until the time is over; return 1 where anything was lost."""
+    about, _, _ = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
+    given = parser.parse_args()
+    dice, folder = random.Random(given.seed), Path(tempfile.mkdtemp(prefix="bild-kills-"))
+    tried: Counter[tuple[str, str]] = Counter()
+    died: Counter[tuple[str, str]] = Counter()
+    lost: list[str] = []
+    with zygote() as mother:
+        if {"train", "align"} & {*given.only}:
+            prepare(mother, folder)
+        labs, took = {}, {}
+        for name in given.only:
+            began = time.monotonic()
+            labs[name] = laboratory(mother, folder, name)
+            took[name] = time.monotonic() - began
+            print(f"{name}: {labs[name].calls} calls, {took[name]:.1f} s in peace", flush=True)
+        until = time.monotonic() + 60 * given.minutes
+        while time.monotonic() < until:
+            for name, lab in labs.items():
+                death = dice.choice(DEATHS)
+                most = {"call": lab.calls, "time": int(1000 * took[name])}.get(death, 0)
+                number = dice.randint(1, most) if most else dice.choice(lab.sizes)
+                tried[name, death] += 1
+                try:
+                    died[name, death] += lab.holds(death, number)
+                except (AssertionError, ValueError) as error:
+                    lost.append(f"{name} {death} {number}: {str(error)[-600:]}")
+                    print(lost[-1], flush=True)
+    for name in given.only:
+        print(name, ", ".join(f"{death} {died[name, death]} of {tried[name, death]}" for death in DEATHS))
+    print(f"{sum(died.values())} deaths in {sum(tried.values())} trials; {len(lost)} ended otherwise; in {folder}")
+    return int(bool(lost))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Damage files of every kind that the project reads, and find that each is read or ends in one sentence.
+
+python -m scripts.fuzz_files                      10,000 files, in turn of every kind
+python -m scripts.fuzz_files --files 500 --only samples.jsonl nodes.bin --seed 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.fuzzing import KINDS, fuzz
+
+
+def main() -> int:
+    """Fuzz; return 1 where anything ended otherwise."""
+    about, _, _ = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=[*KINDS], default=[*KINDS])
+    given = parser.parse_args()
+    each, wrong = -(-given.files // len(given.only)), 0
+    for name in given.only:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            found = fuzz(name, Path(folder), range(given.seed, given.seed + each))
+        wrong += len(found)
+        print(f"{name}: {len(found)} of {each} ended otherwise, {time.monotonic() - began:.1f} s", *found, sep="\n  ")
+    print(f"{wrong} of {each * len(given.only)} ended otherwise")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Whatever ends a command: one line, an exit code, and no traceback but in a file that is named."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bild.errors import BildError, guard
+from tests.cli.commands import REPOSITORY, call, environment
+
+LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u2264' * 99)))"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (BildError("It is wrong."), 2, "error: It is wrong."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            2,
+            "error: a/b could not be used .No space.*free some",
+        ),
+        (OSError(errno.EACCES, "Permission denied", "a/b"), 2, "error: a/b could not be used .Permission.*mend that"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "error: The memory of this machine is full"),
+        (ImportError("libx.so: failed to map segment from shared object"), 2, "error: The memory of this machine"),
+        (RuntimeError("can't start new thread"), 2, "error: The memory of this machine"),
+        (KeyboardInterrupt(), 130, "stopped; go on"),
+        (KeyboardInterrupt("nothing was measured"), 130, "nothing was measured"),
+        (RecursionError("maximum recursion depth"), 1, "error: This is a defect of bild .RecursionError: maximum"),
+    ],
+)
+def test_whatever_ends_a_command_is_one_line(
+    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise error
+
+    assert guard(command, "stopped; go on") == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.match(told, err)
+
+
+def test_the_traceback_of_a_defect_is_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("bild.claims._judge", lambda *_: {}["no such"])
+    done = call("bild.claims", "results", cwd=tmp_path)
+    (file,) = tmp_path.glob("bild-traceback-*.txt")
+    assert (done.code, done.err) == (
+        1,
+        f"error: This is a defect of bild (KeyError: 'no such'): please report it with {file}.\n",
+    )
+    assert "Traceback" in file.read_text()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert "test_guard.py, line " in call("bild.claims", "results", cwd=tmp_path).err
+
+
+def test_a_command_of_hydra_is_guarded_as_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("bild.measure.session.measure_points", failing)
+    for arguments in (["task.samples=1"], ["-m", "task.samples=1,2"]):
+        done = call("bild.run", *arguments, cwd=tmp_path)
+        assert done.code == 1
+        assert done.err.count("error: This is a defect of bild (ZeroDivisionError: division by zero)") == len(arguments)
+        assert "Traceback" not in done.err
+    assert call("bild.run", "-m", "hydra.launcher.nothing=1", cwd=tmp_path).refusal()
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "told"), [(">/dev/full", 2, "could not be written"), (">&-", 0, ""), ("| true", 0, "")]
+)
+def test_a_stdout_that_takes_nothing(redirected: str, code: int, told: str) -> None:
+    shell = f"'{sys.executable}' -c \"$1\" {redirected}"
+    env = environment({"PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", LIST], capture_output=True, text=True, env=env, cwd=REPOSITORY, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr.count("\n") == (told != "")
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_ends_in_order(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    closed = []
+
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            closed.append(True)
+
+    before = signal.getsignal(number)
+    assert guard(command, "stopped; go on") == 128 + number
+    assert (capsys.readouterr().err, closed, signal.getsignal(number)) == ("stopped; go on\n", [True], before)

@@ -1,0 +1,146 @@
+"""A command that dies at any call to the file system, in the middle of a write, on a full disk or at any time, and goes
+on: the one mechanism of the tests and of `scripts/check_kills.py`.
+
+The processes come from `tests.zygote`. What changes something in the command's folder is counted by an audit hook; a
+limit on the size of files ends a write in its middle, by a signal or as a full disk does, whichever library writes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bild.errors import guard
+from bild.results import find_records, read_samples, read_traces
+from bild.results.predicted import find_predicted
+from bild.tree import open_tree
+from tests.training.tiny import timeless
+from tests.zygote import Zygote
+
+EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "shutil.copyfile"}
+LOG = 4000
+"""Bytes that what a command says stays within."""
+KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
+
+
+def main() -> int:
+    """Call `module:function` in this folder with a command line: `death number function arguments`.
+
+    The deaths: `whole` (none), `call` (at the n-th change), `size` (where a file grows beyond n bytes), `full` (the
+    same, but the disk is full there), `time` (after n milliseconds).
+    """
+    (death, number, function, *arguments), folder = sys.argv[1:], str(Path.cwd())
+    limit, seen = int(number), 0
+
+    def note(event: str, told: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event in EVENTS and folder in str(Path(str(told[0])).absolute()) and (event != "open" or writes(told)):
+            seen += 1
+            if death == "call" and seen == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(note)
+    if death in ("size", "full"):
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL if death == "size" else signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if death == "time":
+        killer = threading.Timer(limit / 1e3, os.kill, (os.getpid(), signal.SIGKILL))
+        killer.daemon = True
+        killer.start()
+    module, name = function.split(":")
+    sys.argv = [module.removesuffix(".__main__"), *arguments]
+    codes = [0]
+
+    def work() -> None:
+        codes.append(int(getattr(importlib.import_module(module), name)() or 0))
+        if death == "whole":
+            print("calls", seen)
+
+    return guard(work) or codes[-1]
+
+
+def writes(told: tuple[Any, ...]) -> bool:
+    """Tell whether a file is opened to be written; by the flags, which the mode of Python's own `open` leaves out."""
+    mode, flags = told[1], told[2]
+    return bool(flags & (os.O_WRONLY | os.O_RDWR)) or any(letter in (mode or "") for letter in "wxa+")
+
+
+def trained(place: Path) -> Any:
+    """All of a training but its clock, bit by bit, and that nothing else lies there."""
+    out = place / "out"
+    return timeless(out), sorted(path.name for path in out.iterdir())
+
+
+def measured(place: Path) -> Any:
+    """All of points, trees and predictions but the clock."""
+    points, skipped = find_records(place / "results")
+    found: dict[str, Any] = {"skipped": skipped, "left": list(place.rglob("*.tmp"))}
+    for point in points:
+        plain = json.loads((point.path / "record.json").read_bytes())
+        kept = {part: plain[part] for part in ("hash", "label", "task", "method", "threshold", "quality", "counts")}
+        clock = {"ns", "baseline", "library", "session"}
+        samples = [{k: v for k, v in vars(s).items() if k not in clock} for s in read_samples(point.path)]
+        kept["samples"] = sorted(samples, key=lambda each: str(each["id"]))
+        kept["rounds"] = repr(sorted(read_traces(point.path).items()))
+        found[point.path.name] = kept
+    for path in sorted((place / "results").rglob("tree/*/tree.json")):
+        tree = open_tree(path.parent)
+        found[path.parent.name] = [
+            (e.id, repr([e.nodes.token, e.nodes.parent, e.nodes.large_nll])) for e in tree.examples
+        ]
+    for path, sweep in find_predicted(place / "results")[0]:
+        found[path.parent.name] = [(p.label, p.quality, p.counts, p.chosen, p.measured) for p in sweep.points]
+    return found
+
+
+def written(place: Path) -> Any:
+    """All files of a report, bit by bit."""
+    files = (path for path in place.rglob("*") if path.is_file() and path.name != "log")
+    return {str(path.relative_to(place)): path.read_bytes() for path in files}
+
+
+class Lab:
+    """One command left in peace, and others that die and go on."""
+
+    def __init__(
+        self, mother: Zygote, folder: Path, state: Callable[[Path], Any], function: str, *arguments: str
+    ) -> None:
+        self.mother, self.folder, self.state, self.command = mother, folder, state, (function, *arguments)
+        assert self.run("whole") == 0, self.log("whole")
+        self.whole = state(folder / "whole")
+        self.calls = int(self.log("whole").split("calls ")[1].split()[0])
+        files = [path for path in (folder / "whole").rglob("*") if path.is_file() and path.name != "log"]
+        self.sizes = sorted({path.stat().st_size // 2 for path in files if path.stat().st_size > 1})
+
+    def run(self, name: str, death: str = "whole", number: int = 0) -> int:
+        """Run in a folder of this name to the end, or to a death; return the exit code."""
+        place = self.folder / name
+        place.mkdir(exist_ok=True)
+        return self.mother.start("tests.killing:main", death, str(number), *self.command, cwd=place).wait()
+
+    def log(self, name: str) -> str:
+        """Return what was said in a folder."""
+        return (self.folder / name / "log").read_text()
+
+    def holds(self, death: str, number: int) -> bool:
+        """Let one die and go on to the same end; return whether it died at all."""
+        name = f"{death}{number}"
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        code = self.run(name, death, number)
+        assert code in ((0, 2) if death == "full" else (0, *KILLED)), self.log(name)
+        assert "Traceback" not in self.log(name)
+        if code == 2 and number > LOG:  # its log found room
+            assert "disk is full" in self.log(name) or "free some space" in self.log(name), self.log(name)
+        assert self.run(name) == 0, self.log(name)
+        assert self.state(self.folder / name) == self.whole, (death, number)
+        shutil.rmtree(self.folder / name)
+        return code != 0

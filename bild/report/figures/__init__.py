@@ -10,7 +10,7 @@ from bild.report.figures.forecasts import predicted_sheet
 from bild.report.figures.front import front_sheet
 from bild.report.figures.heat import heat_sheet
 from bild.report.figures.rounds import agreement_sheet, drafts_sheet
-from bild.report.figures.times import latency_sheet, phases_sheet
+from bild.report.figures.times import latency_sheet, phases_sheet, work_sheet
 from bild.report.sections import Section
 from bild.results.predicted import PredictedPoint
 
@@ -24,6 +24,7 @@ def sheets_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tup
         drafts_sheet(section),
         agreement_sheet(section),
         latency_sheet(section),
+        work_sheet(section),
         ablation_sheet(section),
         early_exit_sheet(section),
         predicted_sheet(section, predicted),

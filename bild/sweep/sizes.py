@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -22,12 +23,17 @@ _PROBE_SECONDS = 1.5
 
 
 def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
-    """Return (GB/s, GFLOP/s) at best, within a few seconds."""
-    device = resolve_device(config.engine.device)
-    torch.set_num_threads(config.engine.threads)
-    step = large.sizes.work(1, 1, 0, weights=config.engine.dtype, states=config.engine.dtype)
+    """Return (GB/s, GFLOP/s) at best, within a few seconds; at once where this process measured the same before."""
+    dtype = config.engine.dtype
+    step = large.sizes.work(1, 1, 0, weights=dtype, states=dtype)
+    return _rates(resolve_device(config.engine.device), dtype, config.engine.threads, step.bytes)
+
+
+@cache
+def _rates(device: torch.device, dtype: str, threads: int, size: int) -> tuple[float, float]:
+    torch.set_num_threads(threads)
     best = []
-    for made in (ReadProbe(step.bytes, device), MatmulProbe(DTYPES[config.engine.dtype], device)):
+    for made in (ReadProbe(size, device), MatmulProbe(DTYPES[dtype], device)):
         began, seen = perf_counter(), [made()]
         while perf_counter() - began < _PROBE_SECONDS:
             seen.append(made())

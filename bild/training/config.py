@@ -15,6 +15,7 @@ SELECTIONS = ("score", "loss", "last")
 TOKENIZERS = ("bpe", "unigram")
 ROLES = ("large", "small")
 STARTS = ("pretrained", "finetuned", "scratch")
+EXIT_LOSSES = ("mean", "layer")
 LOSSES = ("sequence", "kl", "reverse-kl", "js")
 
 
@@ -47,6 +48,8 @@ class TrainSettings:
     """BPE-dropout of the sources: the probability with which a merge is left out, anew in every epoch."""
     exit: Any = None
     """Decoder layers (one, or a list) that are trained to be exits, each beside the last one."""
+    exit_loss: str = "mean"
+    """The mean over the exits and the last layer, or each weighed by the number of its layer (CALM)."""
     precision: str = "fp32"
     """The dtype of matrix products; weights and optimiser stay in fp32."""
     seed: int = 0
@@ -63,6 +66,7 @@ class TrainSettings:
         one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         one_of("train.schedule", self.schedule, SCHEDULES)
         one_of("train.precision", self.precision, PRECISIONS)
+        one_of("train.exit_loss", self.exit_loss, EXIT_LOSSES)
         one_of("train.select", self.select, SELECTIONS)
         for name in ("epochs", "steps", "batch", "accumulate", "validate_every", "validate_samples", "patience"):
             at_least(f"train.{name}", getattr(self, name), 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -12,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bild.cli.checks import check_heeded, check_options
+from bild.cli.checks import check_heeded, check_options, option_types
 from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
 from bild.cli.overrides import parse, sentence, to_fields, values
 from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
@@ -76,6 +78,26 @@ def typed(schema: type, *layers: Mapping[Any, Any]) -> Any:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *layers))
     except OmegaConfBaseException as error:
         raise BildError(sentence(error)) from error
+
+
+def as_written(path: Path, schema: type, there: Mapping[str, Any], options: Sequence[str]) -> Any:
+    """Return the configuration that a point's file holds, but for `there` and options as they are typed.
+
+    Keys that the schema no longer has are left out. BildError for options that there are not, and for groups.
+    """
+    check_options(parse(options), schema)
+    if chosen := [option for option in options if option.partition("=")[0] in groups(schema)]:
+        raise BildError(f"{chosen[0]} chooses from a group: a point that is run again takes key=value only.")
+    plain = OmegaConf.to_container(OmegaConf.load(path))
+    config = typed(schema, _known(schema, plain), there, OmegaConf.from_dotlist(list(options)))
+    check_fit(config)
+    return config
+
+
+def _known(schema: Any, plain: Any) -> Any:
+    if not (dataclasses.is_dataclass(schema) and isinstance(plain, dict)):
+        return plain
+    return {name: _known(kind, plain[name]) for name, kind in option_types(schema).items() if name in plain}
 
 
 def check_fit(config: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bild.report.figures.curves import PAPERS, kind
+from bild.report.figures.curves import PAPERS, engagement, kind
 from bild.report.format import DASH, machine_name
 from bild.report.paper import (
     ROUNDING,
@@ -194,23 +194,6 @@ def _fig6(shown: Shown) -> Iterator[Entry]:
         for name, exhibit in (("bild", f"fig6-{task}"), ("calm", f"fig6-{task}-calm")):
             theirs = tuple((1 / latency, score - found["vanilla"]) for latency, score in curve("fig6", task, name))
             yield _along(exhibit, f"Fig. 6, {task}, {name}", theirs, sections, _method_is(name))
-
-
-def engagement(points: Iterable[PredictedPoint], limit: int) -> list[tuple[float, float]]:
-    """Return (share of tokens that the large model replaced, quality) of points whose small model writes whole texts.
-
-    Such a point falls back nowhere, and its drafts may be as long as a text of `limit` tokens: a rollback is a token
-    replaced (paper, Fig. 2).
-    """
-    whole = [
-        (point.counts.rollback_rate, point.quality.score)
-        for point in points
-        if point.method.name == "bild"
-        and (point.threshold.fb, point.method.first) == (0.0, "small")
-        and isinstance(point.method.max_draft, int)
-        and point.method.max_draft >= limit - 1
-    ]
-    return sorted(whole)
 
 
 def _fig2(shown: Shown) -> Iterator[Entry]:

@@ -21,7 +21,7 @@ from bild.errors import BildError
 from bild.errors import at_least as at_least
 from bild.errors import one_of as one_of
 
-ENGINES = ("hf", "fused", "graph")
+ENGINES = ("hf", "fused", "graph", "graph-triton")
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
 EVALUATE = "evaluate:"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from bild.errors import BildError, guard
 
 if TYPE_CHECKING:
-    from bild.check.scale import Scale
+    from bild.check.machine import Scale
     from bild.results.check import Checked, CheckResult
 
 _USUAL = {"device": "auto", "minutes": "10", "out": "gpu-check.json"}
@@ -54,7 +54,7 @@ def check(device: str, minutes: float, command: str) -> CheckResult:
     """
     import torch
 
-    from bild.check.scale import Scale
+    from bild.check.machine import Scale
     from bild.cli import load, typed
     from bild.cli.compose import shapes
     from bild.config import ModelConfig

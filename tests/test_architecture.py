@@ -39,7 +39,6 @@ MAY_USE: dict[str, set[str]] = {
 LONG_FILES = {
     "engines/graph.py",
     "engines/t5.py",
-    "metrics/statistics.py",
     "models/checkpoint.py",
     "results/parts.py",
     "sweep/plan.py",

@@ -30,7 +30,7 @@ class BenchConfig:
 
     shape: ShapeConfig | None = None
     model: ModelConfig | None = None
-    engines: list[str] = field(default_factory=lambda: list(ENGINES))
+    engines: list[str] = field(default_factory=lambda: ["hf", "fused", "graph"])
     peers: list[str] = field(default_factory=lambda: list(PEERS))
     dtype: str = "fp32"
     device: str = "auto"

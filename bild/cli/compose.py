@@ -139,8 +139,8 @@ def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tup
     return checkpoints.large, checkpoints.small, others
 
 
-def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> None:
-    """Compose every job, or in a wide sweep every single value, before the first one runs."""
+def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> Any:
+    """Compose every job, or in a wide sweep every single value, before the first one runs; return the first one."""
     parsed = parse(overrides)
     check_options(parsed, schema)
     swept = [o for o in parsed if o.is_sweep_override()]
@@ -152,12 +152,14 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     first = {o.key_or_group: values(o)[0] for o in swept}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in values(o)[1:]]
+    configs = []
     with composing(name, schema):
         for job in jobs:
             overrides = complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema)
-            config = to_config(hydra.compose(name, overrides), schema)
+            configs.append(to_config(hydra.compose(name, overrides), schema))
             if "method" in groups(schema):
-                check_heeded(parsed, config)
+                check_heeded(parsed, configs[-1])
+    return configs[0]
 
 
 def published_settings(task: str, model: str) -> list[tuple[MethodConfig, ThresholdConfig]]:

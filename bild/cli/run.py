@@ -79,13 +79,16 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
             if asked.multirun and asked.cfg:
                 raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
             try:
-                check_all(overrides, name, schema, multirun=asked.multirun)
+                first = check_all(overrides, name, schema, multirun=asked.multirun)
             except BildError as error:
                 raise BildError(as_typed(str(error), schema)) from error
+            if not (asked.multirun or asked.cfg or any(word.startswith("hydra") for word in overrides)):
+                job(first)  # Hydra itself would compose twice more
+                return
             overrides = complete(overrides, schema)
         failed = _hydra_main(job, name, schema, [a for a in typed if a not in asked.overrides], overrides)
 
-    code = guard(command, "stopped; the same command goes on from here")
+    code = guard(command, "stopped; the same command goes on from here", _HELPS.get(name, HELPS))
     return code or (2 if failed else 0)
 
 

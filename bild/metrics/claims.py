@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
-from bild.metrics.arrays import Floats
-from bild.metrics.jackknife import Scores, difference
+from bild.metrics.jackknife import Floats, Scores, difference
 from bild.results.parts import Difference
 
 Kind = Literal["shown", "refuted", "undecided"]

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from bild.sweep.find import Confirmation, Outcome
     from bild.sweep.grid import SweptPoint
     from bild.sweep.measure_front import Reached
-    from bild.sweep.optimism import Optimism
-    from bild.sweep.search import Found
+    from bild.sweep.search import Found, Optimism
 
 
 def show_swept(swept: Swept, margin: float, more: Sequence[str] = ()) -> None:

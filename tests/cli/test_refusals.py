@@ -213,10 +213,9 @@ def with_pair(large: Path | str, small: Path | str, cwd: Path, *options: str) ->
     return call("bild.run", *arguments, *QUICK, *options, cwd=cwd)
 
 
-@pytest.mark.slow
 def test_a_missing_folder_by_the_command_line(tmp_path: Path) -> None:
     arguments = ("model=folders", "model.large=./nowhere", "model.small=./nowhere", "task=embedded")
-    sentence = spawn("bild.run", *arguments, cwd=tmp_path).refusal()
+    sentence = call("bild.run", *arguments, cwd=tmp_path).refusal()
     assert sentence == (
         "There is no folder ./nowhere for model.large: give one with config.json and model.safetensors."
     )

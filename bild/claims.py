@@ -2,7 +2,7 @@
 
     bild claims results/xsum
     bild claims results/xsum --margin 1
-    bild claims results/xsum/t5-large/bild-0.6-2-... --scores comet.jsonl   # of an outside metric (bild export)
+    bild claims results/xsum/t5-large/bild-0.6-2-... --scores comet.jsonl
 
 A claim joins quality, over all examples that were judged, with speed, over those that were timed; `docs/claims.md` has
 the rules. The margin is in points of the metric.

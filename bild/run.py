@@ -5,7 +5,7 @@ vanilla decoding. Stopped, the same command goes on; a finished point is shown.
     bild run -m task=xsum,cnndm threshold.fb=0.3,0.6
     bild run experiment=paper/xsum-aligned-rb2-fb0.6
     bild run task.samples=20 trace=3
-    bild run --from results/xsum/t5-large/bild-0.6-2-...   # a point again, into results/again, and how it compares
+    bild run --from results/xsum/t5-large/bild-0.6-2-...   # that point again
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from bild.cli.checks import check_options
 from bild.cli.compose import compose, published_settings, shapes, typed
 from bild.cli.groups import load
 from bild.cli.overrides import parse
-from bild.config import RunConfig, one_of
+from bild.config import MethodConfig, RunConfig, ThresholdConfig, one_of
 from bild.errors import BildError, did_you_mean, guard, out_of_memory, told
 from bild.progress import say
 from bild.sweep.config import SweepConfig
@@ -47,7 +48,7 @@ class Exhibit:
     options: list[str]
     verb: str = "sweep"
     values: dict[str, list[float]] = field(default_factory=dict)
-    """Of a run: the values of one option, each a point; all are measured side by side."""
+    """Of a run: the values of one threshold, each a point; all are measured side by side."""
     after: list[str] = field(default_factory=list)
 
 
@@ -65,6 +66,7 @@ class Paper:
     exhibits: dict[str, Exhibit]
     own: dict[str, str]
     shared: list[str]
+    _made: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def read(arguments: Sequence[str]) -> Paper:
@@ -90,19 +92,27 @@ class Paper:
         """Return the folder of all results."""
         return Path(self.own["results"])
 
-    def config(self, exhibit: Exhibit, *more: str) -> Any:
-        """Return the configuration of an exhibit's command."""
+    def config(self, exhibit: Exhibit) -> Any:
+        """Return the configuration of an exhibit's command; composing takes a moment, so each is made once."""
         schema = SCHEMAS[exhibit.verb]
         shared = [option for option in self.shared if _fits(option, schema)]
         options = [option.replace("{results}", str(self.results)) for option in exhibit.options]
         where = [] if exhibit.verb == "train" else [f"results={self.results}"]
-        return compose([*options, *where, *shared, *more], exhibit.verb, schema)
+        words = (exhibit.verb, *options, *where, *shared)
+        if words not in self._made:
+            self._made[words] = compose(words[1:], exhibit.verb, schema)
+        return self._made[words]
 
     def points(self, exhibit: Exhibit) -> tuple[Any, list[Any]]:
         """Return the configuration of a run and its points."""
-        ((key, values),) = exhibit.values.items()
-        configs = [self.config(exhibit, f"{key}={value}") for value in values]
-        return configs[0], [(config.method, config.threshold) for config in configs]
+        ((name, values),) = exhibit.values.items()
+        config = self.config(exhibit)
+        return config, [(config.method, replace(config.threshold, **{name: value})) for value in values]
+
+
+@cache
+def _published(task: str, pair: str) -> list[tuple[MethodConfig, ThresholdConfig]]:
+    return published_settings(task, pair)
 
 
 def _checked(shared: Sequence[str]) -> list[str]:
@@ -151,7 +161,7 @@ def points_of(config: SweepConfig) -> list[SweptPoint]:
     """Return the points of a sweep."""
     from bild.sweep.grid import grid_points
 
-    published = published_settings(config.task.name, config.model.name) if config.sweep.published else []
+    published = _published(config.task.name, config.model.name) if config.sweep.published else []
     return grid_points(config.sweep, config.task, config.method, published)
 
 

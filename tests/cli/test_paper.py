@@ -121,7 +121,8 @@ def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without figures and page, which have tests of their own and take most of the time."""
+    """Reports without figures and page, and plans that probe for no longer than they must: most of the time."""
+    monkeypatch.setattr("bild.sweep.sizes._PROBE_SECONDS", 0.0)
     monkeypatch.setattr(Sheet, "save", lambda *_: [])
     monkeypatch.setattr("bild.report.page.write_page", lambda _, out: out / "index.html")
 

@@ -10,13 +10,13 @@ the rules. The margin is in points of the metric.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bild.errors import BildError, at_least, guard
+from bild.config import folder, margin_of
+from bild.errors import Arguments, BildError, guard
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.report.format import plural
 from bild.report.sections import Section, find_sections
@@ -140,16 +140,21 @@ def _percentile(found: Percentile) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge a results folder. Returns 0, or 2 after one sentence on stderr where there is nothing to judge."""
     about, _, _ = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(prog="bild claims", description=" ".join(about.split()))
-    parser.add_argument("results", type=Path, help="a results folder, or any folder within")
-    parser.add_argument("--margin", type=float, default=0.5, help="the loss that is allowed, in points (0.5)")
+    parser = Arguments(prog="bild claims", description=" ".join(about.split()))
+    parser.add_argument("results", type=folder, help="a results folder, or any folder within")
+    parser.add_argument("--margin", type=margin_of, default=0.5, help="the loss that is allowed, in points (0.5)")
     parser.add_argument(
         "--scores", type=Path, metavar="FILE", help="JSON lines of a point: id, score, and score of vanilla's output"
     )
-    given = parser.parse_args(argv)
-    if given.scores is not None:
-        return guard(lambda: print(outside(given.results, given.scores, given.margin)))
-    return guard(lambda: _judge(given.results, given.margin))
+
+    def judge() -> None:
+        given = parser.parse_args(argv)
+        if given.scores is not None:
+            print(outside(given.results, given.scores, given.margin))
+        else:
+            _judge(given.results, given.margin)
+
+    return guard(judge)
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,6 @@ def outside(point: Path, file: Path, margin: float) -> str:
         )
     own, vanilla = (np.array([[getattr(found[id], name) / 100] for id in wanted]) for name in ("score", "vanilla"))
     scorer = Statistics("outside", 0.0, own, lambda sums, count: 100.0 * float(sums[0]) / count, "mean")
-    at_least("--margin", margin, 0)
     judged = judge(own, vanilla, scorer, margin)
     gap = judged.difference
     return (
@@ -192,7 +196,6 @@ def outside(point: Path, file: Path, margin: float) -> str:
 
 
 def _judge(results: Path, margin: float) -> None:
-    at_least("--margin", margin, 0)
     sections, skipped = find_sections(results)
     tables = [table(section, claims, margin) for section in sections if (claims := claims_of(section, margin))]
     if not tables:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError, guard
+from bild.errors import Arguments, BildError, guard
 from bild.results import read_samples, read_traces
 
 
@@ -49,14 +49,12 @@ def acceptance(point: Path) -> Iterator[dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write JSON lines to stdout. Returns 0, or 2 after one sentence on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="bild export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments(prog="bild export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("point", type=Path, help="the folder of a point")
     parser.add_argument("--acceptance", action="store_true", help="how drafts fared, in the place of the outputs")
-    given = parser.parse_args(argv)
 
     def command() -> None:
+        given = parser.parse_args(argv)
         lines = list((acceptance if given.acceptance else outputs)(given.point)) if given.point.is_dir() else []
         if not lines:
             what = "verified draft" if given.acceptance else "finished example"

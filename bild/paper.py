@@ -24,8 +24,8 @@ from bild.cli.checks import check_options
 from bild.cli.compose import compose, published_settings, shapes, typed
 from bild.cli.groups import load
 from bild.cli.overrides import parse
-from bild.config import MethodConfig, RunConfig, ThresholdConfig, one_of
-from bild.errors import BildError, did_you_mean, guard, out_of_memory, told
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
+from bild.errors import BildError, did_you_mean, guard, one_of, out_of_memory, told
 from bild.progress import say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
@@ -125,7 +125,9 @@ def _checked(shared: Sequence[str]) -> list[str]:
                 f"{', '.join(_SHARED)}, and {', '.join(_OWN)} for the command."
             )
         if not any(_fits(option.input_line or "", schema) for schema in SCHEMAS.values()):
-            check_options([option], SweepConfig)
+            check_options(
+                [option], TrainConfig if key.partition(".")[0] in ("train", "device", "threads") else SweepConfig
+            )
     return list(shared)
 
 

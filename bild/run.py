@@ -18,7 +18,8 @@ from pathlib import Path
 from bild.cli import run_hydra
 from bild.cli.compose import as_written
 from bild.config import RunConfig
-from bild.errors import BildError, guard
+from bild.errors import guard
+from bild.options import MANY, number
 from bild.results import Point, read_record, read_samples
 from bild.results.folder import CONFIG, RECORD
 
@@ -27,13 +28,8 @@ from bild.results.folder import CONFIG, RECORD
 class TracedConfig(RunConfig):
     """All options of `bild run`: those of a point, and those that change no result."""
 
-    trace: int = 0
+    trace: int = number(0, 0, MANY)
     """The number of examples to show afterwards, token by token. It changes no result, so it is in no hash."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.trace < 0:
-            raise BildError(f"trace={self.trace} is out of range: it is a number of examples, 0 or more.")
 
 
 def job(config: TracedConfig) -> None:

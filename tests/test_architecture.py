@@ -45,7 +45,7 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {"report/layout.py:open_frame"}
 """The few that are longer than the 300 lines of a file, or the 60 of a function."""
-COMMON = {"config", "errors", "hub", "progress"}
+COMMON = {"config", "errors", "hub", "options", "progress"}
 WITHOUT_TORCH = ("decoding", "results", "report", "tasks", "metrics")
 HEAVY = {"torch", "transformers", "numpy", "pandas", "hydra", "omegaconf", "matplotlib", "datasets"}
 

@@ -127,7 +127,7 @@ def divide(config: SweepConfig) -> tuple[Work, Work]:
     BildError where a split, a file or an example is missing, or one of the two would be empty.
     """
     task, choose = config.task, config.sweep.choose
-    share = _share(choose) if choose is not None else None if task.confirm else 0.5
+    share = config.sweep.share if choose is not None else None if task.confirm else 0.5
     if share is not None:
         return _parts(config, lambda data: _first(data, share))
     if choose is not None and ("/" in choose or Path(choose).is_file()):
@@ -153,16 +153,6 @@ def _parts(config: SweepConfig, pick: Callable[[Dataset], set[str]]) -> tuple[Wo
 
 def _on(config: SweepConfig, split: str) -> SweepConfig:
     return dataclasses.replace(config, task=dataclasses.replace(config.task, split=split))
-
-
-def _share(text: str) -> float | None:
-    try:
-        share = float(text)
-    except ValueError:
-        return None
-    if not 0 < share < 1:
-        raise BildError(f"sweep.choose={text} is out of range: a share lies between 0 and 1.")
-    return share
 
 
 def _first(data: Dataset, share: float) -> set[str]:

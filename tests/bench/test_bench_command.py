@@ -19,7 +19,7 @@ from bild.errors import BildError
 from bild.report import bench as bench_report
 from bild.results.bench import ABSENT, FAILED, MEASURED, SKIPPED, BenchResult, read_bench
 from bild.results.codec import json_schema
-from tests.cli.commands import Finished, call
+from tests.cli.commands import Finished, but, call
 
 TINY = (
     "shape=t5-small",
@@ -297,7 +297,7 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path: Path, monkeypatch: pytest.Mon
     decode = LibraryBackend.decode
     monkeypatch.setattr(LibraryBackend, "decode", once)
     options = (f"out={tmp_path}", "engine=[hf]", "peers=[generate]", "long_sources=[]")
-    done = call("bild.bench.__main__", *TINY, *options, cwd=tmp_path)
+    done = call("bild.bench.__main__", *but(TINY, *options), cwd=tmp_path)
     assert done.code == 130
     assert "stopped after 1 whole repeats; what was measured is in" in done.err
     result = read_bench(tmp_path / "t5-small-fp32-cpu-partial.json")
@@ -352,11 +352,11 @@ def test_the_embedded_pair_with_an_assistant(tmp_path: Path) -> None:
         ("engine=nope", f"engine=nope is not known: choose one of {', '.join(ENGINES)}."),
         ("peers=[generate,nope]", f"peers=nope is not known: choose one of {', '.join(PEERS)}."),
         ("dtype=fp8", "dtype=fp8 is not known: choose one of fp32, fp16, bf16."),
-        ("widths=[1,0]", "widths=0 is out of range: it must be 1 or more."),
-        ("repeats=0", "repeats=0 is out of range: it must be 1 or more."),
-        ("threads=0", "threads=0 is out of range: it must be 1 or more."),
+        ("widths=[1,0]", "widths=0 is out of range: it must be from 1 to 1,024."),
+        ("repeats=0", "repeats=0 is out of range: it must be from 1 to 10,000."),
+        ("threads=0", "threads=0 is out of range: it must be from 1 to 1,024."),
         ("shape=t5-small shape.kind=bert", "shape.kind=bert is not known: choose one of t5, mt5."),
-        ("shape=t5-small shape.heads=0", "shape.heads=0 is out of range: it must be 1 or more."),
+        ("shape=t5-small shape.heads=0", "shape.heads=0 is out of range: it must be from 1 to 1,024."),
         (
             "shape=nope",
             "shape=nope is not known: choose one of embedded-exit, embedded-large, embedded-small, "

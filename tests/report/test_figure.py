@@ -280,3 +280,23 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BildError, match=r"figure cannot be written to .*--out"):
         save(make_sweep(), tmp_path / "file")
+
+
+def test_a_far_small_model_stands_at_the_edge_with_where_it_lies_and_squeezes_nothing() -> None:
+    records = [record for record in make_sweep() if record.method.name != "small"]
+    near = draw(records).axes[0].get_xlim()
+    small = next(point for point in SWEEP if point[0] == "small")
+    beyond = make_point(*small[:4], 40.0, *small[5:])
+    figure = draw([*records, beyond])
+    assert figure.axes[0].get_xlim() == pytest.approx(near)
+    assert any(text.startswith("small: 40.00×, ") for text in words(figure))
+    assert not any(text.startswith("small: ") for text in words(draw(make_sweep())))
+
+
+def test_a_name_with_dollar_signs_is_no_formula() -> None:
+    import matplotlib.pyplot as plt
+
+    from bild.report.style import LIGHT, style
+
+    with plt.rc_context(style(LIGHT)):
+        assert not plt.rcParams["text.parse_math"]

@@ -96,7 +96,9 @@ class Paper:
         """Return the configuration of an exhibit's command; composing takes a moment, so each is made once."""
         schema = SCHEMAS[exhibit.verb]
         shared = [option for option in self.shared if _fits(option, schema)]
-        options = [option.replace("{results}", str(self.results)) for option in exhibit.options]
+        given = {option.partition("=")[0] for option in shared}  # in the place of the exhibit's own
+        own = [option for option in exhibit.options if option.partition("=")[0] not in given]
+        options = [option.replace("{results}", str(self.results)) for option in own]
         where = [] if exhibit.verb == "train" else [f"results={self.results}"]
         words = (exhibit.verb, *options, *where, *shared)
         if words not in self._made:

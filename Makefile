@@ -27,7 +27,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help anew env demo check test sweep report bench doctor gpu-check lint format wheel clean embedded-pair notebook example browser
+.PHONY: help anew env demo check test sweep paper report bench doctor gpu-check lint format wheel clean embedded-pair notebook example browser
 
 help:  ## show this
 	@echo 'make TARGET, where TARGET is'
@@ -63,6 +63,9 @@ test: $(READY)  ## ruff, mypy and all tests (CASES=all: each in every case)
 sweep: $(READY)  ## a whole grid of thresholds, its front measured live: make sweep TASK=xsum ARGS=sweep=fine (resumes; plan=only)
 	@cd $(ROOT) && $(PY) -m bild.sweep task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(FB),'sweep.fb=[$(FB)]') $(if $(RB),'sweep.rb=[$(RB)]') $(ARGS)
 	@$(if $(findstring plan=only,$(ARGS))$(findstring sweep.find,$(ARGS)),true,cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK))
+
+paper: $(READY)  ## all that the paper shows, as far as this machine can, and an atlas: make paper ARGS=plan=only
+	@cd $(ROOT) && $(PY) -m bild.paper out=$(OUT)/paper $(ARGS)
 
 # One's own results; else those of make demo; else the example that is committed.
 PLACES = results/$(TASK) results/demo/$(TASK) results/example/$(TASK)

@@ -2,6 +2,7 @@
 
     bild claims results/xsum
     bild claims results/xsum --margin 1
+    bild claims results/xsum/t5-large/bild-0.6-2-... --scores comet.jsonl
 
 A claim joins quality, over all examples that were judged, with speed, over those that were timed; `docs/claims.md` has
 the rules. The margin is in points of the metric.
@@ -20,7 +21,8 @@ from bild.metrics.claims import Verdict, holm, verdict
 from bild.report.format import plural
 from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
-from bild.results import Record
+from bild.results import Record, read_samples
+from bild.results.lines import read_lines
 from bild.results.pareto import ANCHORS
 from bild.results.parts import Latency, Percentile
 
@@ -148,12 +150,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Arguments(prog="bild claims", description=" ".join(about.split()))
     parser.add_argument("results", type=folder, help="a results folder, or any folder within")
     parser.add_argument("--margin", type=margin_of, default=0.5, help="the loss that is allowed, in points (0.5)")
+    parser.add_argument(
+        "--scores", type=Path, metavar="FILE", help="JSON lines of a point: id, score, and score of vanilla's output"
+    )
 
     def judge() -> None:
         given = parser.parse_args(argv)
-        _judge(given.results, given.margin)
+        if given.scores is not None:
+            print(outside(given.results, given.scores, given.margin))
+        else:
+            _judge(given.results, given.margin)
 
     return guard(judge)
+
+
+@dataclass(frozen=True)
+class OutsideScore:
+    """A line of an outside metric: the scores of a point's output and of vanilla's."""
+
+    id: str
+    score: float
+    vanilla: float
+
+
+def outside(point: Path, file: Path, margin: float) -> str:
+    """Judge a point by the mean of outside scores of each example; its paired interval is that of our own scores.
+
+    BildError where the file has not exactly the point's examples.
+    """
+    import numpy as np
+
+    from bild.metrics.claims import judge
+    from bild.metrics.statistics import Statistics
+
+    if not file.is_file():
+        raise BildError(f"There is no file {file}: give the scores as JSON lines, {{id, score, vanilla}} each.")
+    found = {line.id: line for line in read_lines(OutsideScore, file)}
+    wanted = [sample.id for sample in read_samples(point)] if point.is_dir() else []
+    if not wanted or {*wanted} != {*found}:
+        raise BildError(
+            f"{file} has {len(found):,} readable scores, of which {len({*wanted} & {*found}):,} are of the "
+            f"{len(wanted):,} examples of {point}: give one line, {{id, score, vanilla}}, for each of them."
+        )
+    own, vanilla = (np.array([[getattr(found[id], name) / 100] for id in wanted]) for name in ("score", "vanilla"))
+    scorer = Statistics("outside", 0.0, own, lambda sums, count: 100.0 * float(sums[0]) / count, "mean")
+    judged = judge(own, vanilla, scorer, margin)
+    gap = judged.difference
+    return (
+        f"{point.name}, {file.name}: {100 * own.mean():.4g}, vanilla {100 * vanilla.mean():.4g}, difference "
+        f"{gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}] on {len(wanted):,} examples: {judged}."
+    )
 
 
 def _judge(results: Path, margin: float) -> None:

@@ -5,16 +5,23 @@ vanilla decoding. Stopped, the same command goes on; a finished point is shown.
     bild run -m task=xsum,cnndm threshold.fb=0.3,0.6
     bild run experiment=paper/xsum-aligned-rb2-fb0.6
     bild run task.samples=20 trace=3
+    bild run --from results/xsum/t5-large/bild-0.6-2-...   # that point again
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bild.cli import run_hydra
+from bild.cli.compose import as_written
 from bild.config import RunConfig
+from bild.errors import guard
 from bild.options import MANY, number
+from bild.results import Point, read_record, read_samples
+from bild.results.folder import CONFIG, RECORD
 
 
 @dataclass
@@ -27,6 +34,11 @@ class TracedConfig(RunConfig):
 
 def job(config: TracedConfig) -> None:
     """Measure one point, or show it if it is finished; then some of its examples, if asked for."""
+    measured(config)
+
+
+def measured(config: TracedConfig) -> Point:
+    """Do the job, and return the point."""
     from bild.claims import told_of
     from bild.measure.session import measure_points  # torch, after the options are known to be good
     from bild.report import make_section, show
@@ -41,10 +53,33 @@ def job(config: TracedConfig) -> None:
 
         sources = {example.id: example.source for example in load_task(config.task).examples}
         show_traces(point.path, config.trace, text_decoder(PairSpec.of_run(config)), sources)
+    return point
+
+
+def again(folder: Path, options: Sequence[str]) -> None:
+    """Measure a point anew from its folder, by its own configuration but for `options`, and compare the two.
+
+    BildError where the folder holds no finished point.
+    """
+    record = read_record(folder / RECORD)
+    there = {"results": "results/again", "task": {"samples": record.task.data.get("samples")}}
+    point = measured(as_written(folder / CONFIG, TracedConfig, there, options))
+    before, now = ({s.id: s.tokens for s in read_samples(path)} for path in (folder, point.path))
+    equal = sum(before.get(name) == tokens for name, tokens in now.items())
+    first, second = (each.latency.speedup.total for each in (record, point.record))
+    print(
+        f"Again: {equal:,} of {len(now):,} texts equal those of {folder}; {record.headline.value:.2f} became "
+        f"{point.record.headline.value:.2f}, {first.value:.2f}x [{first.low:.2f}, {first.high:.2f}] became "
+        f"{second.value:.2f}x [{second.low:.2f}, {second.high:.2f}]."
+    )
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    if sys.argv[1:2] and sys.argv[1].partition("=")[0] == "--from":
+        folder, *options = [*sys.argv[1].split("=", 1)[1:], *sys.argv[2:], ""]
+        given = [option for option in options if option]
+        return guard(lambda: again(Path(folder), given), "stopped; the same command goes on from here")
     return run_hydra(job, "run", TracedConfig)
 
 

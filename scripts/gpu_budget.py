@@ -21,13 +21,13 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from bild.bench.roofline import Decoder  # noqa: E402
 from bild.config import ShapeConfig  # noqa: E402
 from bild.engines import DTYPES, build_operations  # noqa: E402
 from bild.engines.graph import GraphEngine  # noqa: E402
 from bild.engines.graph_pool import GraphPool  # noqa: E402
 from bild.engines.graph_programs import Operations  # noqa: E402
 from bild.models.shapes import model_config  # noqa: E402
+from bild.results.work import Sizes  # noqa: E402
 from tests.engines.fake_cuda import Log, fake_cuda, fake_module  # noqa: E402
 
 SHAPES = ("t5-small", "t5-large", "mt5-small", "mt5-large")
@@ -64,7 +64,7 @@ def pass_of(
             buffers = made._source(source)
         with mode, Log() as log:
             made._plain("step", buffers, width)
-    work = Decoder.of(config, shape.rows).work(width, source, capacity / 2, weights=dtype, states=dtype)
+    work = Sizes.of(config, shape.rows).work(width, source, capacity // 2, weights=dtype, states=dtype)
     return log, work.bytes
 
 

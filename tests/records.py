@@ -32,6 +32,7 @@ from bild.results.parts import (
     Task,
 )
 from bild.results.sample import PhaseTimes, Sample, VanillaRun
+from bild.results.work import PassWork, TextsWork, Work
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 VANILLA_QUALITY = 40.33
@@ -227,6 +228,10 @@ def _base() -> Record:
         sessions=1,
         created="2025-01-02T03:04:05+00:00",
         seconds=431.0,
+        work=Work(
+            TextsWork(PassWork(10**9, 10**10), PassWork(10**11, 10**12), PassWork(10**12, 5 * 10**12)),
+            TextsWork(PassWork(9**9, 9**10), PassWork(0, 0), PassWork(4 * 10**12, 5 * 10**12)),
+        ),
     )
 
 

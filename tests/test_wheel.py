@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def test_all_of_the_package_and_nothing_else_is_in_it(unpacked: Path) -> None:
     top = {path.name for path in unpacked.iterdir()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"bild"}
     assert len(top) == 2
+
+
+def test_the_licence_is_in_it_and_in_the_source_distribution(unpacked: Path, tmp_path: Path) -> None:
+    licence = (REPOSITORY / "LICENSE").read_bytes()
+    (found,) = unpacked.glob("*.dist-info/licenses/LICENSE")
+    assert found.read_bytes() == licence
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
+    (packed,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(packed) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "CITATION.cff", "CHANGELOG.md", "conf/paper.yaml", "bild/paper.py"} <= names
 
 
 def test_its_size_is_that_of_the_pairs_that_ship(wheel: Path) -> None:

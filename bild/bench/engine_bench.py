@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import torch
 
 from bild.bench.config import BenchConfig
-from bild.bench.roofline import Decoder, MatmulProbe, PassWork, ReadProbe, roofline_ms
+from bild.bench.roofline import MatmulProbe, ReadProbe, roofline_ms
 from bild.bench.timing import InterleavedRun, Measured, TimingPlan, by_source, decode_overhead, ms_of
 from bild.bench.workload import SMALL, Backends, Workload, build_backends, make_workload
 from bild.engines import DTYPES, common_prefix, t5
@@ -35,6 +35,7 @@ from bild.results.bench import (
     Spread,
     Verification,
 )
+from bild.results.work import PassWork, Sizes
 
 _LONG_PEERS = ("generate", "ctranslate2")
 """Peers that are timed behind long sources, too."""
@@ -52,7 +53,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         say(f"warning: {warning}")
     workload = make_workload(config, device)
     wide_wo = not t5.narrow_wo(device)
-    decoder = Decoder.of(workload.large.config, workload.vocabulary, wide_wo=wide_wo)
+    decoder = Sizes.of(workload.large.config, workload.vocabulary, wide_wo=wide_wo)
     read = ReadProbe(_token_work(config, decoder, config.dtype).bytes, device)
     multiply = MatmulProbe(DTYPES[config.dtype], device)
     first = {"read": _timings(read), "multiply": _timings(multiply)}
@@ -153,17 +154,17 @@ def _rates(
     )
 
 
-def _token_work(config: BenchConfig, decoder: Decoder, precision: str) -> PassWork:
+def _token_work(config: BenchConfig, decoder: Sizes, precision: str) -> PassWork:
     """Return the average work of one timed step: after the first token, the cache holds 1 to `tokens` positions."""
-    cached = (config.tokens + 1) / 2
+    cached = (config.tokens + 1) // 2
     return decoder.work(1, config.source_length, cached, weights=precision, states=config.dtype)
 
 
-def _token_roofline(config: BenchConfig, decoder: Decoder, precision: str, rates: Rates) -> Roofline:
+def _token_roofline(config: BenchConfig, decoder: Sizes, precision: str, rates: Rates) -> Roofline:
     return _roofline(_token_work(config, decoder, precision), rates)
 
 
-def _verification_roofline(config: BenchConfig, decoder: Decoder, width: int, rates: Rates) -> Roofline:
+def _verification_roofline(config: BenchConfig, decoder: Sizes, width: int, rates: Rates) -> Roofline:
     source = config.source_length
     return _roofline(decoder.work(width, source, config.cached, weights=config.dtype, states=config.dtype), rates)
 
@@ -173,7 +174,7 @@ def _roofline(work: PassWork, rates: Rates) -> Roofline:
     return Roofline(work.bytes, work.flops, ms, bound)
 
 
-def _roofline_lines(config: BenchConfig, workload: Workload, decoder: Decoder, rates: Rates) -> list[str]:
+def _roofline_lines(config: BenchConfig, workload: Workload, decoder: Sizes, rates: Rates) -> list[str]:
     work = _token_work(config, decoder, config.dtype)
     ms, bound = roofline_ms(work, rates.gb_per_s, rates.gflop_per_s)
     verification = ", ".join(f"{w}: {_verification_roofline(config, decoder, w, rates).ms:.3g}" for w in config.widths)

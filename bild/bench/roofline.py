@@ -1,84 +1,15 @@
-"""The least that one decoder pass can cost: the bytes it must read and the operations it must do. Arithmetic only.
+"""The least that a pass can cost, and what the machine can do at best: reading memory, and multiplying matrices.
 
-What the machine can do at best: reading memory, and multiplying matrices, measured with plain torch.
-"""
+Both are measured with plain torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any
 
 import torch
 
-ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
-
-
-@dataclass(frozen=True)
-class PassWork:
-    """One pass of a decoder over new positions."""
-
-    bytes: int
-    """Read: matrices, head, keys and values of the source and of the cached positions. Writes are left out."""
-    flops: int
-    """A multiplication and an addition are two."""
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """The sizes of a T5 or mT5 that its work follows from."""
-
-    layers: int
-    width: int  # D
-    inner: int  # heads * key size
-    feed_forward: int  # F
-    matrices_in: int
-    """Matrices of [D, F]: 1, gated 2."""
-    vocabulary: int
-    wide_wo: bool = False
-    """Whether fp16 leaves the second feed-forward matrix in fp32."""
-
-    @staticmethod
-    def of(config: Any, vocabulary: int, *, wide_wo: bool = False) -> Decoder:
-        """Read the library's configuration; `vocabulary` is the number of rows of the head that are used."""
-        return Decoder(
-            layers=config.num_decoder_layers,
-            width=config.d_model,
-            inner=config.num_heads * config.d_kv,
-            feed_forward=config.d_ff,
-            matrices_in=2 if config.is_gated_act else 1,
-            vocabulary=vocabulary,
-            wide_wo=wide_wo,
-        )
-
-    @property
-    def head(self) -> int:
-        """Return the number of weights of the head."""
-        return self.vocabulary * self.width
-
-    @property
-    def matrices(self) -> int:
-        """Return the number of weights that every pass multiplies by: the layers' and the head's.
-
-        Self-attention has q, k, v and o; cross-attention q and o, since the source's keys and values are made once.
-        """
-        layer = 6 * self.width * self.inner + (self.matrices_in + 1) * self.width * self.feed_forward
-        return self.layers * layer + self.head
-
-    def work(self, width: int, source: int, cached: float, *, weights: str, states: str) -> PassWork:
-        """Return the work of a pass over `width` new positions behind `cached` ones, on a source of `source` positions.
-
-        `weights` and `states` (keys, values, embeddings) name their dtypes. Every new position sees all before it and
-        itself, and is asked for its logits. Norms, softmax and biases are a thousandth of it and left out.
-        """
-        memory = round(2 * self.layers * self.inner * (source + cached))
-        read = self.matrices * ELEMENT_BYTES[weights]
-        if self.wide_wo and weights == "fp16":
-            read += self.layers * self.width * self.feed_forward * (ELEMENT_BYTES["fp32"] - ELEMENT_BYTES["fp16"])
-        read += (memory + width * self.width) * ELEMENT_BYTES[states]
-        seen = source + cached + (width + 1) / 2
-        return PassWork(read, round(width * (2 * self.matrices + 4 * self.layers * self.inner * seen)))
+from bild.results.work import PassWork
 
 
 def roofline_ms(work: PassWork, gb_per_s: float, gflop_per_s: float) -> tuple[float, str]:

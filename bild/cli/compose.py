@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,6 +19,7 @@ from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
 from bild.cli.overrides import parse, refuse_several, sentence, to_fields, values
 from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean
+from bild.options import options_of
 
 
 def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
@@ -77,6 +79,26 @@ def typed(schema: type, *layers: Mapping[Any, Any]) -> Any:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *layers))
     except OmegaConfBaseException as error:
         raise BildError(sentence(error)) from error
+
+
+def as_written(path: Path, schema: type, there: Mapping[str, Any], options: Sequence[str]) -> Any:
+    """Return the configuration that a point's file holds, but for `there` and options as they are typed.
+
+    Keys that the schema no longer has are left out. BildError for options that there are not, and for groups.
+    """
+    check_options(parse(options), schema)
+    if chosen := [option for option in options if option.partition("=")[0] in groups(schema)]:
+        raise BildError(f"{chosen[0]} chooses from a group: a point that is run again takes key=value only.")
+    plain = OmegaConf.to_container(OmegaConf.load(path))
+    config = typed(schema, _known(schema, plain), there, OmegaConf.from_dotlist(list(options)))
+    check_fit(config)
+    return config
+
+
+def _known(schema: Any, plain: Any) -> Any:
+    if schema is None or not isinstance(plain, dict):
+        return plain
+    return {name: _known(each.schema, plain[name]) for name, each in options_of(schema).items() if name in plain}
 
 
 def check_fit(config: Any) -> None:

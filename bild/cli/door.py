@@ -40,8 +40,10 @@ VERBS = {
     "sweep": Verb(
         "bild.sweep.__main__", "bild.sweep.config.SweepConfig", "price every threshold, and measure the front live"
     ),
+    "paper": Verb("bild.paper", None, "all that the paper shows, cheapest first; an atlas"),
     "report": Verb("bild.report.__main__", None, "figures, tables and one page from a results folder"),
     "claims": Verb("bild.claims", None, "judge every point: shown, refuted or undecided at a margin"),
+    "export": Verb("bild.export", None, "outputs of a point, or how its drafts fared, as JSON lines"),
     "bench": Verb("bild.bench.__main__", "bild.bench.config.BenchConfig", "every engine against the machine's limit"),
     "train": Verb("bild.train", "bild.training.config.TrainConfig", "fine-tune a checkpoint, or train from scratch"),
     "align": Verb("bild.align", "bild.training.config.AlignConfig", "teach the small model what the large one writes"),

@@ -32,7 +32,9 @@ from bild.results.parts import (
     Stationarity,
     rates,
 )
+from bild.results.parts import Pair as PairRecord
 from bild.results.sample import PhaseTimes, Sample, VanillaRun
+from bild.results.work import Passes, Work, texts_work
 
 DRIFT_LIMIT = 0.1
 """Relative change of the baseline between the halves of a run from which the record carries a warning."""
@@ -197,6 +199,20 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
     )
 
 
+def work_of(samples: Sequence[Sample], pair: PairRecord, dtype: str) -> Work | None:
+    """Count the work of the timed examples beside vanilla's, exactly, from the shapes of all passes.
+
+    None where layers are shared or left out (early exit, CALM), and where a sample does not tell its passes.
+    """
+    small, large = pair.small.sizes, pair.large.sizes
+    told = all(sample.large_sums or sample.small_sums for sample in samples)
+    if small is None or large is None or not told or any(sample.layers for sample in samples):
+        return None
+    own = [(sample.source_tokens, sample.small_sums, sample.large_sums) for sample in samples]
+    base = [(sample.source_tokens, None, Passes.one_by_one(sample.baseline.written)) for sample in samples]
+    return Work(texts_work(own, small, large, dtype), texts_work(base, small, large, dtype))
+
+
 def _sum(counts: Iterable[int | None]) -> int | None:
     """Return the sum of what every sample has counted; None where one of them has not."""
     found = list(counts)
@@ -218,6 +234,7 @@ def run_fields(run: Run, target_limit: int, eos: int) -> dict[str, Any]:
         "small_passes_run": run.ran.get("small", 0),
         "large_passes_run": run.ran.get("large", 0),
         "captures": run.captures,
+        **{f"{name}_sums": sums for name, sums in run.sums.items()},
         **count_rounds(run.decoded.rounds),
         **({"layers": run.decoded.layers, "depth": run.decoded.depth} if run.decoded.depth else {}),
     }

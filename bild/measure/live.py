@@ -14,6 +14,7 @@ from bild.decoding.policies import widest_pass
 from bild.engines import CalmEngine, Engine, PassPlan, common_prefix
 from bild.errors import BildError
 from bild.models import Pair
+from bild.results.work import Passes
 
 PHASES = ("encode_large", "encode_small", "small", "large", "rest")
 
@@ -30,6 +31,8 @@ class Run:
     large_passes: list[int] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     """Per model: the passes that its engine ran for these, those that nobody asked for included."""
+    sums: dict[str, Passes] = field(default_factory=dict)
+    """Per model: what the work of its passes follows from."""
     captures: int = 0
     """What the engines compiled or captured meanwhile, which no timed run should."""
 
@@ -45,6 +48,8 @@ class CachedModel:
         self.ns = 0
         self.encode_ns = 0
         self.passes: list[int] = []
+        self.shapes: list[tuple[int, int, int]] = []
+        """(Cached positions, new ones, those asked for logits) of each pass."""
         self.before = engine.passes, engine.captured
 
     def start(self) -> None:
@@ -63,6 +68,13 @@ class CachedModel:
             self.engine.rewind(n)
         return prefix[n:]
 
+    def _note(self, prefix: list[int], missing: list[int], steps: int, tokens: Sequence[int] = ()) -> None:
+        """Note a pass over what lacked of a prefix, and `tokens`, and so many steps of one token behind it."""
+        width, cached = len(missing) + len(tokens), len(prefix) - len(missing)
+        self.passes += [width, *[1] * steps]
+        self.shapes.append((cached, width, len(tokens) + 1))
+        self.shapes += [(len(prefix) + step, 1, 1) for step in range(steps)]
+
     def draft(self, ask: Draft) -> Drafted:
         """Draft as asked, after feeding what the cache lacks."""
         if ask.oracle is not None:
@@ -75,8 +87,7 @@ class CachedModel:
         feed = self._missing(ask.prefix)
         tokens, probs, stop = self.engine.draft(feed, ask.limit, ask.stop_below)
         self.fed = ask.prefix + tokens[:-1]
-        self.passes.append(len(feed))
-        self.passes.extend([1] * (len(tokens) - 1))
+        self._note(ask.prefix, feed, len(tokens) - 1)
         self.ns += perf_counter_ns() - began
         return Drafted(tokens, probs, stop)  # type: ignore[arg-type]
 
@@ -90,8 +101,7 @@ class CachedModel:
         written, stop = engine.write(feed, ask.thresholds, ask.confidence, ask.first_exit)
         tokens = [one.token for one in written]
         self.fed = ask.prefix + tokens[:-1]
-        self.passes.append(len(feed))
-        self.passes.extend([1] * (len(tokens) - 1))
+        self._note(ask.prefix, feed, len(tokens) - 1)
         self.ns += perf_counter_ns() - began
         probs, layers = [exp(-one.nll) for one in written], [one.layers for one in written]
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
@@ -100,10 +110,10 @@ class CachedModel:
         """Run one pass over `tokens` after `prefix`, and report on all of them (`ranks` too, if asked) and the next."""
         self.start()
         began = perf_counter_ns()
-        feed = self._missing(prefix) + tokens
-        verdict = Verified(*self.engine.step(feed, len(tokens) + 1, ranks))
+        missing = self._missing(prefix)
+        verdict = Verified(*self.engine.step(missing + tokens, len(tokens) + 1, ranks))
         self.fed = prefix + tokens
-        self.passes.append(len(feed))
+        self._note(prefix, missing, 0, tokens)
         self.ns += perf_counter_ns() - began
         return verdict
 
@@ -178,4 +188,5 @@ def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small:
     passes = {name: model.passes for name, model in models.items()}
     ran = {name: model.engine.passes - model.before[0] for name, model in models.items()}
     captures = max(model.engine.captured - model.before[1] for model in models.values())
-    return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []), ran, captures)
+    sums = {name: Passes.of(model.shapes) for name, model in models.items()}
+    return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []), ran, sums, captures)

@@ -27,6 +27,7 @@ import torch
 
 import bild
 from bild.config import EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
+from bild.engines import t5
 from bild.errors import BildError, explain
 from bild.measure.environment import wait_for_calm
 from bild.measure.gpu import watch
@@ -36,6 +37,7 @@ from bild.results import PointFolder
 from bild.results.codec import decode, encode
 from bild.results.parts import Model
 from bild.results.parts import Pair as PairRecord
+from bild.results.work import Sizes
 from bild.tasks import Example
 from bild.tasks.dataset import place
 
@@ -203,7 +205,12 @@ def next_session(points: Sequence[OpenPoint]) -> int:
 
 def describe_pair(pair: Pair) -> PairRecord:
     """Describe a pair for a record."""
-    large, small = (Model(**model.describe()) for model in (pair.large, pair.small))
+    wide = not t5.narrow_wo(pair.device)
+    alone = pair.exit is None
+    large, small = (
+        Model(**model.describe(), sizes=Sizes.of(model.config, pair.vocabulary, wide_wo=wide) if alone else None)
+        for model in (pair.large, pair.small)
+    )
     return PairRecord(pair.name, large, small, pair.tokenizer_name or "")
 
 

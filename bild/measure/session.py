@@ -17,7 +17,7 @@ from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
 from bild.decoding.policies import paced, writes_vanilla
 from bild.errors import BildError
-from bild.measure.aggregate import counts_of, latency_of, quality_and_joint, texts_of
+from bild.measure.aggregate import counts_of, latency_of, quality_and_joint, texts_of, work_of
 from bild.measure.environment import busy_warning, describe, state
 from bild.measure.gpu import uuid_of
 from bild.measure.interleave import OpenPoint
@@ -187,6 +187,7 @@ def make_record(
         quality=quality,
         latency=latency_of(samples, measure, point.folder.sessions()),
         counts=counts_of(samples),
+        work=work_of(samples, pair, config.engine.dtype),
         environment=environment | {"kernels": point.folder.kernels() if config.engine.name != "hf" else None},
         sessions=len({sample.session for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -156,7 +156,7 @@ def paper_table(sections: Sequence[Section]) -> Table | None:
     tasks = [task for task in paper()["table1"] if any(section.first.task.name == task for section in sections)]
     values = []
     for row in (row for task in tasks for row in table1(task)):
-        ours: list[Record | None] = [found for section in sections if (found := _ours(section, row))]
+        ours: list[Record | None] = [found for section in sections if (found := ours_of(section, row))]
         values += [_values(row, record) for record in ours or [None]]
     if not values:
         return None
@@ -189,7 +189,7 @@ def paper_table(sections: Sequence[Section]) -> Table | None:
     return Table.of("table1", "The paper's Table 1, and the same measured here", columns, values, notes, 4)
 
 
-def _ours(section: Section, row: PaperRow) -> Record | None:
+def ours_of(section: Section, row: PaperRow) -> Record | None:
     """Return the record of a row: its task, pair and thresholds, by the authors' rules or else by the paper's.
 
     BiLD with any other switch or draft limit is not the paper's row.

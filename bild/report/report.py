@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bild.errors import BildError
+from bild.report.atlas import atlas_table
 from bild.report.compare import Comparison, compare, difference_table
 from bild.report.figure import VARIANTS, Missing, Sheet
 from bild.report.figures import sheets_of
@@ -95,6 +96,7 @@ def make_contents(
             Part(section, slug, sweeps, tuple(sheets), tuple(lacks), tuple(table for table in tables if table))
         )
     first = paper_table(sections)
+    atlas = atlas_table([(part.section, part.sweeps.points) for part in parts]) if first else None
     lacking = Missing(
         "The paper's Table 1 beside our figures",
         f"no point on one of the paper's tasks ({', '.join(paper()['table1'])})",
@@ -102,7 +104,7 @@ def make_contents(
     )
     apart = difference_table(sections, [part.slug for part in parts])
     lines = [*left_out(root, skipped), *_lonely(sections, predicted, root)]
-    found = tuple(table for table in (first, apart) if table is not None)
+    found = tuple(table for table in (atlas, first, apart) if table is not None)
     missing = () if first else (lacking,)
     return Contents(root, tuple(parts), found, missing, tuple(skipped), tuple(lines), comparison)
 

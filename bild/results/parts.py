@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bild.results.codec import INFINITE
+from bild.results.work import Sizes
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Model:
-    """One checkpoint: where it came from, a fingerprint of its weights, and the number of its parameters."""
+    """One checkpoint: where it came from, a fingerprint of its weights, the number of its parameters, and its sizes
+    (null where it shares its layers with another, and in older records)."""
 
     source: str
     revision: str | None
     fingerprint: str
     parameters: int
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)

@@ -140,9 +140,19 @@ def to_row(item: Record | Point) -> dict[str, Any]:
     row |= {"baseline_ms_per_token": latency.baseline.ms_per_token}
     row |= {"library_ms_per_token": library.ms_per_token if library else None}
     row |= {f"{name}_seconds": value for name, value in _plain(latency.phases).items()}
+    row |= work_row(record)
     row |= _plain(record.counts) | {"drift": latency.stationarity.drift, "sessions": record.sessions}
     row |= {"command": record.command, "hash": record.hash, "created": record.created}
     return row | {"path": str(item.path) if isinstance(item, Point) else None}
+
+
+def work_row(record: Record) -> dict[str, Any]:
+    """Return FLOPs and bytes of the timed examples, of the method and of vanilla, as fields of a row."""
+    work, row = record.work, dict[str, Any]()
+    for name, texts in (("", work and work.method), ("vanilla_", work and work.vanilla)):
+        for unit in ("flops", "bytes"):
+            row[f"{name}{unit}"] = texts and getattr(texts.total, unit)
+    return row
 
 
 def _plain(part: Any) -> dict[str, Any]:

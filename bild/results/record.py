@@ -32,6 +32,7 @@ from bild.results.parts import (
     Task,
     Threshold,
 )
+from bild.results.work import Work
 
 SCHEMA_VERSION = 3
 
@@ -60,8 +61,9 @@ class Record:
     run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
     a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
     again, are null in older records, `draft_costs` where the draft limit is a number. `texts` compares
-    the texts of a method that is exact by its rules to vanilla's; null for others, and in older records. `seal` is
-    null in records of before seals.
+    the texts of a method that is exact by its rules to vanilla's; null for others, and in older records. `work` counts
+    FLOPs and bytes of the timed examples; null where models share layers or leave some out, and in older records. `seal`
+    is null in records of before seals.
     """
 
     schema: int
@@ -92,6 +94,7 @@ class Record:
     draft_costs: DraftCosts | None = None
     command: str | None = None
     texts: EqualTexts | None = None
+    work: Work | None = None
     seal: Seal | None = field(default=None, compare=False)
 
     @property

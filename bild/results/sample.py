@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bild.results.work import Passes
+
 
 @dataclass(frozen=True)
 class PhaseTimes:
@@ -49,6 +51,7 @@ class Sample:
     passes by their new positions; the other counts are those of `Counts`. For CALM, `layers` has the decoder layers
     that each token took, of `depth`. `library` is null where the library was not asked. `*_passes_run` count the passes
     that an engine ran for those that were asked for, `captures` what it compiled or captured meanwhile.
+    `small_sums` and `large_sums` are what the work of the passes follows from.
     `gap` is by how many nats the large model prefers vanilla's token where the text of an exact method first differs,
     `library_gap` the same of the library's text; null where none does.
     """
@@ -83,6 +86,8 @@ class Sample:
     captures: int | None = None
     gap: float | None = None
     library_gap: float | None = None
+    small_sums: Passes | None = None
+    large_sums: Passes | None = None
 
     @property
     def written(self) -> int:

@@ -65,7 +65,7 @@ def _done(plan: Plan) -> Iterator[str]:
         yield f"nothing yet in {stored.folder}"
         return
     for tree in stored.trees:
-        yield f"tree {tree.name}: {_amount(tree.bytes)}{', with prices' if tree.priced else ''}"
+        yield f"tree {tree.name}: {amount(tree.bytes)}{', with prices' if tree.priced else ''}"
     yield f"{stored.measured} measured points, {stored.begun} begun"
     for sweep in stored.sweeps:
         measured = sum(point.measured is not None for point in sweep.points)
@@ -93,12 +93,12 @@ def _takes(plan: Plan) -> Iterator[str]:
             f"texts of {plan.lengths.source} source and {plan.lengths.target} output tokens on average "
             f"({plan.lengths_source})"
         )
-    samples = f"up to {_amount(plan.samples_bytes)} for measured examples"
-    yield f"disk: about {_amount(plan.tree_bytes)} for the tree, {samples}"
+    samples = f"up to {amount(plan.samples_bytes)} for measured examples"
+    yield f"disk: about {amount(plan.tree_bytes)} for the tree, {samples}"
     if plan.needs:
         (dtype, need), *others = plan.needs.items()
         rest = ", ".join(f"{each.total / 1e9:.1f} GB in {name}" for name, each in others)
-        trees = f"up to {_amount(plan.batch_bytes)}, on a GPU 0.4 of what is left,"
+        trees = f"up to {amount(plan.batch_bytes)}, on a GPU 0.4 of what is left,"
         yield f"memory: on the device in {dtype} {need.told()}; {trees} for the tree ({rest})"
 
 
@@ -116,7 +116,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds * 1e3:.0f} ms"
 
 
-def _amount(size: float) -> str:
+def amount(size: float) -> str:
+    """Write bytes for people."""
     for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= power:
             return f"{size / power:.1f} {unit}"

@@ -5,28 +5,35 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from bild.bench.roofline import Decoder, MatmulProbe, ReadProbe, roofline_ms
+from bild.bench.roofline import MatmulProbe, ReadProbe, roofline_ms
 from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
 from bild.models import resolve_device
 from bild.models.memory import Need, configs_named, need_of
+from bild.results.work import Sizes
 from bild.sweep.config import SweepConfig
 
 _PROBE_SECONDS = 1.5
 
 
 def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
-    """Return (GB/s, GFLOP/s) at best, within a few seconds."""
-    device = resolve_device(config.engine.device)
-    torch.set_num_threads(config.engine.threads)
-    step = large.decoder.work(1, 1, 0, weights=config.engine.dtype, states=config.engine.dtype)
+    """Return (GB/s, GFLOP/s) at best, within a few seconds; at once where this process measured the same before."""
+    dtype = config.engine.dtype
+    step = large.sizes.work(1, 1, 0, weights=dtype, states=dtype)
+    return _rates(resolve_device(config.engine.device), dtype, config.engine.threads, step.bytes)
+
+
+@cache
+def _rates(device: torch.device, dtype: str, threads: int, size: int) -> tuple[float, float]:
+    torch.set_num_threads(threads)
     best = []
-    for made in (ReadProbe(step.bytes, device), MatmulProbe(DTYPES[config.engine.dtype], device)):
+    for made in (ReadProbe(size, device), MatmulProbe(DTYPES[dtype], device)):
         began, seen = perf_counter(), [made()]
         while perf_counter() - began < _PROBE_SECONDS:
             seen.append(made())
@@ -38,27 +45,23 @@ def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
 class ModelSize:
     """One model's sizes."""
 
-    decoder: Decoder
-    encoder: int
-    """Weights of the encoder's layers."""
+    sizes: Sizes
     weights: int
     """All of them."""
 
     @staticmethod
     def of(config: Any) -> ModelSize:
-        """Return the sizes of a model from the library's configuration, by the roofline's arithmetic."""
-        decoder = Decoder.of(config, config.vocab_size)
-        # A decoder's layer without cross-attention's q and o is an encoder's; its k and v are used once a source.
-        layer, half = (decoder.matrices - decoder.head) // decoder.layers, 2 * decoder.width * decoder.inner
-        encoder = config.num_layers * (layer - half)
+        """Return the sizes of a model from the library's configuration."""
+        sizes = Sizes.of(config, config.vocab_size)
         # Only T5 v1.0 has a tied head; the library says so by this word alone (transformers 5).
-        embedding = 0 if getattr(config, "scale_decoder_outputs", False) else decoder.head
-        return ModelSize(decoder, encoder, decoder.matrices + decoder.layers * half + encoder + embedding)
+        embedding = 0 if getattr(config, "scale_decoder_outputs", False) else sizes.head
+        return ModelSize(sizes, sizes.matrices + sizes.source_matrices + sizes.encoder + embedding)
 
     def text_ms(self, source: int, target: int, dtype: str, gb_per_s: float, gflop_per_s: float) -> float:
         """Return the least that encoding a source and writing so many tokens one by one takes, in ms."""
-        step = self.decoder.work(1, source, target / 2, weights=dtype, states=dtype)
-        return 2 * self.encoder * source / gflop_per_s / 1e6 + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
+        step = self.sizes.work(1, source, target // 2, weights=dtype, states=dtype)
+        encoding = 2 * self.sizes.encoder * source / gflop_per_s / 1e6
+        return encoding + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
 
 
 def model_sizes(

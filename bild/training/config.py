@@ -16,6 +16,7 @@ SELECTIONS = ("score", "loss", "agreement", "last")
 TOKENIZERS = ("bpe", "unigram")
 ROLES = ("large", "small")
 STARTS = ("pretrained", "finetuned", "scratch")
+EXIT_LOSSES = ("mean", "layer")
 LOSSES = ("sequence", "kl", "reverse-kl", "js")
 SHARE = "it is a share,"
 
@@ -49,6 +50,8 @@ class TrainSettings:
     """BPE-dropout of the sources: the probability with which a merge is left out, anew in every epoch."""
     exit: Any = None
     """Decoder layers (one, or a list) that are trained to be exits, each beside the last one."""
+    exit_loss: str = word("mean", EXIT_LOSSES)
+    """The mean over the exits and the last layer, or each weighed by the number of its layer (CALM)."""
     precision: str = word("fp32", PRECISIONS)
     """The dtype of matrix products; weights and optimiser stay in fp32."""
     seed: int = number(0, 0, SEED)

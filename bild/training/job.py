@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> Path:
         corpus = encode(config.task, data, start)
 
         def loss(module: Any, batch: Any) -> Any:
-            return likelihood_loss(module, batch, settings.exit, settings.label_smoothing)
+            return likelihood_loss(module, batch, settings.exit, settings.label_smoothing, settings.exit_loss)
 
         Job(config, folder, start, data, corpus, loss, _subwords(config, data, start, corpus)).run()
         return folder
@@ -119,6 +119,8 @@ class Job:
     def _identity(self, environment: dict[str, Any]) -> str:
         config = self.config
         settings = {k: v for k, v in dataclasses.asdict(config.train).items() if k not in _UNIMPORTANT}
+        if settings["exit_loss"] == "mean":  # as trainings were named before there was another
+            del settings["exit_loss"]
         task = config.task
         return config_hash(
             {

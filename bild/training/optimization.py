@@ -42,7 +42,7 @@ def logits_at(module: Any, batch: Batch, exits: Sequence[int], states: Tensor | 
 
 def _head(module: Any, states: Tensor) -> Tensor:
     states = module.decoder.dropout(module.decoder.final_layer_norm(states))
-    if module.config.scale_decoder_outputs:
+    if getattr(module.config, "scale_decoder_outputs", False):
         states = states * module.config.d_model**-0.5
     logits: Tensor = module.lm_head(states)
     return logits
@@ -61,13 +61,20 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float) -> tup
     return (1.0 - label_smoothing) * nll - label_smoothing * logp.mean(dim=-1).sum(), nll.detach()
 
 
-def likelihood_loss(module: Any, batch: Batch, exits: Sequence[int], label_smoothing: float) -> tuple[Tensor, Tensor]:
+def likelihood_loss(
+    module: Any, batch: Batch, exits: Sequence[int], label_smoothing: float, weighting: str = "mean"
+) -> tuple[Tensor, Tensor]:
     """Return (loss, plain nll of the last layer), both summed over the target tokens of a batch.
 
-    With exits the loss is the mean over them and the last layer; for one exit L = (L_exit + L_last)/2 (paper 4.4).
+    With exits the loss is the mean over them and the last layer; for one exit L = (L_exit + L_last)/2 (paper 4.4). With
+    `weighting` "layer" each weighs as much as its layer's number, which is how CALM trains them.
     """
     found = [token_losses(logits, batch.targets, label_smoothing) for logits in logits_at(module, batch, exits)]
-    return torch.stack([loss for loss, _ in found]).mean(), found[-1][1]
+    losses = torch.stack([loss for loss, _ in found])
+    if weighting == "layer":
+        weights = losses.new_tensor([*exits, module.config.num_decoder_layers])
+        return (losses * weights).sum() / weights.sum(), found[-1][1]
+    return losses.mean(), found[-1][1]
 
 
 def divergence(kind: str, q: Tensor, p: Tensor) -> Tensor:

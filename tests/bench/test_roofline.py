@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from bild.bench import roofline
-from bild.bench.roofline import Decoder, MatmulProbe, PassWork, ReadProbe, roofline_ms
+from bild.bench.roofline import MatmulProbe, ReadProbe, roofline_ms
 from bild.cli import compose, options
 from bild.config import ShapeConfig
 from bild.engines import build_engine
 from bild.models.shapes import model_config, random_model
+from bild.results.work import PassWork, Sizes
 
 CPU = torch.device("cpu")
 PUBLISHED = {
@@ -40,7 +41,7 @@ def shape(option: str) -> ShapeConfig:
 
 def test_a_step_by_hand() -> None:
     # Two layers of width 3, two heads of 2, feed-forward 5, ten tokens; a source of 7, one cached position.
-    decoder = Decoder(layers=2, width=3, inner=4, feed_forward=5, matrices_in=1, vocabulary=10)
+    decoder = Sizes(layers=2, width=3, inner=4, feed_forward=5, matrices_in=1, vocabulary=10)
     layer = 6 * 3 * 4 + 2 * 3 * 5
     assert decoder.matrices == 2 * layer + 30 == 234
     states = 2 * 2 * 4 * (7 + 1) + 3  # keys and values of both attentions in both layers; one embedding
@@ -51,7 +52,7 @@ def test_a_step_by_hand() -> None:
 
 
 def test_a_wide_pass_reads_the_weights_once_and_multiplies_them_often() -> None:
-    decoder = Decoder(layers=2, width=3, inner=4, feed_forward=5, matrices_in=2, vocabulary=10)
+    decoder = Sizes(layers=2, width=3, inner=4, feed_forward=5, matrices_in=2, vocabulary=10)
     narrow = decoder.work(1, 7, 4, weights="bf16", states="bf16")
     verification = decoder.work(3, 7, 4, weights="bf16", states="bf16")
     assert verification.bytes - narrow.bytes == 2 * 2 * 3  # two more embeddings
@@ -61,14 +62,14 @@ def test_a_wide_pass_reads_the_weights_once_and_multiplies_them_often() -> None:
 
 
 def test_weights_in_int8_are_a_byte_each() -> None:
-    decoder = Decoder(layers=1, width=3, inner=4, feed_forward=5, matrices_in=1, vocabulary=10)
+    decoder = Sizes(layers=1, width=3, inner=4, feed_forward=5, matrices_in=1, vocabulary=10)
     full = decoder.work(1, 7, 1, weights="fp32", states="fp32")
     assert full.bytes - decoder.work(1, 7, 1, weights="int8", states="fp32").bytes == 3 * decoder.matrices
 
 
 def test_a_matrix_that_stays_in_fp32_is_counted_as_such() -> None:
     config = model_config(ShapeConfig())
-    narrow, wide = (Decoder.of(config, 32128, wide_wo=wide) for wide in (False, True))
+    narrow, wide = (Sizes.of(config, 32128, wide_wo=wide) for wide in (False, True))
     for dtype, more in (("fp16", 2), ("bf16", 0), ("fp32", 0)):
         works = [decoder.work(1, 64, 1, weights=dtype, states=dtype).bytes for decoder in (narrow, wide)]
         assert works[1] - works[0] == more * config.num_decoder_layers * config.d_model * config.d_ff
@@ -117,7 +118,7 @@ def test_the_matrices_are_those_of_the_library(make: str) -> None:
         and (name.startswith("decoder.block") or name == "lm_head.weight")
         and not name.endswith(("EncDecAttention.k.weight", "EncDecAttention.v.weight", "attention_bias.weight"))
     ]
-    assert Decoder.of(module.config, TINY[make].rows).matrices == sum(used)
+    assert Sizes.of(module.config, TINY[make].rows).matrices == sum(used)
 
 
 @pytest.mark.parametrize("option", PUBLISHED)

@@ -1,10 +1,19 @@
-"""Every row of the paper's Table 1 is an experiment by name, with its checkpoints, split, thresholds and rules."""
+"""Every row of the paper's Table 1 is an experiment by name, and `bild paper` runs all that the paper shows."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
 from bild.cli import compose, options
+from bild.paper import Paper
+from bild.report.atlas import atlas_table
+from bild.report.figure import Sheet
+from bild.results import find_records
+from tests import hubcache
+from tests.cli.commands import QUICK, call
 
 LARGE = {
     "iwslt2017": "kssteven/mT5-large-iwslt2017-de-en",
@@ -87,3 +96,117 @@ def test_an_experiment_can_be_changed_on_the_command_line() -> None:
     config = compose(["experiment=paper/xsum-aligned-rb2-fb0.6", "threshold.fb=0.4", "task.samples=7", "task=cnndm"])
     assert (config.task.name, config.task.samples, config.threshold.fb, config.threshold.rb) == ("cnndm", 7, 0.4, 2.0)
     assert config.method.rules == "authors"
+
+
+SHORT = (
+    *(*QUICK, "measure.sessions=1", "task.samples=3", "engine.device=cpu", "device=cpu"),
+    *("sweep.calibration=0.1", "sweep.least=2", "sweep.minutes=0", "sweep.settle=0", "sweep.front=0"),
+    *("train.steps=1", "train.epochs=1", "train.validate_samples=2"),
+)
+ONLY = "only=wmt14-unaligned,fig2-iwslt2017,fig6-iwslt2017-calm"
+
+
+@pytest.fixture
+def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with what these exhibits need, but for the small model of one: mT5-small has its eight layers."""
+    root = tmp_path / "hub"
+    for name in ("mT5-large-iwslt2017-de-en", "mT5-small-iwslt2017-de-en", "mT5-large-wmt2014-de-en"):
+        hubcache.add_model(root, f"kssteven/{name}")
+    hubcache.add_model(root, "google/mt5-small", layers=8)
+    for name in ("IWSLT/iwslt2017", "wmt/wmt14"):
+        hubcache.add_data_set(root, name)
+    hubcache.use_hub(monkeypatch, root)
+    return root
+
+
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures and page, and plans that probe for no longer than they must: most of the time."""
+    monkeypatch.setattr("bild.sweep.sizes._PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(Sheet, "save", lambda *_: [])
+    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: out / "index.html")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_drawing")
+def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hub: Path, tmp_path: Path) -> None:
+    planned = call("bild.paper", "plan=only", ONLY, *SHORT, cwd=tmp_path)
+    assert planned.code == 0, planned.err
+    assert [line.partition(":")[0] for line in planned.out.splitlines()][-1] == "In all"
+    assert planned.out.count("memory") >= 4
+    assert not (tmp_path / "results").exists()
+
+    done = call("bild.paper", ONLY, *SHORT, cwd=tmp_path)
+    assert done.code == 2  # one of them lacks its small model, which stopped none of the others
+    assert "wmt14-unaligned failed: " in done.err
+    assert "mT5-small-wmt2014-de-en" in done.err
+    assert "Traceback" not in done.err
+    assert done.err.rstrip().endswith("(told above); the same command tries again.")
+    report = tmp_path / "report" / "paper"
+    lines = (report / "tables" / "atlas.md").read_text().splitlines()
+    atlas = {line.split(" | ")[0].strip("| "): line.replace("\\", "") for line in lines}
+    assert "run: exact, by replay" in atlas["Fig. 2, iwslt2017: quality by share of the large model's tokens"]
+    assert "partly run (3 of 888 examples)" in atlas["Fig. 6, iwslt2017, calm"]
+    assert "not run: bild paper only=fig10-xsum" in atlas["Fig. 10, xsum aligned: score"]
+    assert (report / "report.md").read_text().index("Atlas") < 200
+
+    hubcache.add_model(own_hub, "kssteven/mT5-small-wmt2014-de-en")
+    before = {point.path: point.record.created for point in find_records(tmp_path / "results")[0]}
+    again = call("bild.paper", ONLY, *SHORT, cwd=tmp_path)
+    assert again.code == 0, again.err
+    after = {point.path: point.record.created for point in find_records(tmp_path / "results")[0]}
+    assert before.items() < after.items()  # what was measured is not measured again
+
+
+@pytest.mark.spread(2)
+@pytest.mark.parametrize("name", list(Paper.read([]).exhibits))
+def test_an_exhibit_is_a_command_and_has_its_line_in_the_atlas(name: str) -> None:
+    paper = Paper.read([f"only={name}", "task.samples=5"])
+    exhibit = paper.exhibits[name]
+    if exhibit.verb == "run":
+        config, points = paper.points(exhibit)
+        assert len(points) == 6
+    else:
+        config = paper.config(exhibit)
+    assert config.task.samples == 5
+    named = {row["exhibit"] for row in atlas_table([]).data}
+    assert name in named or exhibit.verb == "train"
+    assert named <= set(Paper.read([]).exhibits)
+    assert all(before in paper.exhibits for before in exhibit.after)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("only=fig2-xsun", "did you mean fig2-xsum?"),
+        ("method=vanilla", "method=vanilla is each exhibit's own"),
+        ("task=xsum", "task=xsum is each exhibit's own"),
+        ("engine.dtyp=fp16", "engine.dtype"),
+        ("plan=onyl", "plan=onyl is not known"),
+    ],
+)
+def test_what_the_paper_refuses(option: str, words: str, tmp_path: Path) -> None:
+    assert words in call("bild.paper", option, cwd=tmp_path).refusal()
+
+
+@pytest.mark.slow
+def test_a_point_again_its_outputs_and_outside_scores(tmp_path: Path) -> None:
+    made = call("bild.run", "task.samples=2", "threshold.fb=0.3", *QUICK, cwd=tmp_path)
+    assert made.code == 0, made.err
+    (point,) = find_records(tmp_path / "results")[0]
+    again = call("bild.run", "--from", str(point.path), "measure.library=0", cwd=tmp_path)
+    assert again.code == 0, again.err
+    assert "Again: 2 of 2 texts equal those of" in again.out
+    assert len(find_records(tmp_path / "results" / "again")[0]) == 1
+    written = [json.loads(line) for line in call("bild.export", str(point.path), cwd=tmp_path).out.splitlines()]
+    assert [set(line) for line in written] == [{"id", "output", "vanilla"}] * 2
+    told = [json.loads(x) for x in call("bild.export", str(point.path), "--acceptance", cwd=tmp_path).out.splitlines()]
+    passes = sum(line["large_passes"] for line in told if "tokens" in line)
+    assert passes == point.record.counts.large_passes
+    assert sum(line["tokens"] * line["large_passes"] for line in told if "tokens" in line) == point.record.counts.tokens
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("".join(json.dumps({"id": x["id"], "score": 80.0, "vanilla": 80.0}) + "\n" for x in written))
+    judged = call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path)
+    assert "80, vanilla 80, difference +0 " in judged.out
+    scores.write_text(scores.read_text().splitlines()[0] + "\n")
+    assert "of the 2 examples" in call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path).refusal()

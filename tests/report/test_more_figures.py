@@ -39,7 +39,7 @@ def test_with_examples_and_traces_every_figure_is_there(tmp_path: Path) -> None:
     (section,), _ = find_sections(tmp_path)
     sheets, missing = sheets_of(section, [guess(0.6, 2.0), guess(0.3, 9.0)])
     assert [sheet.stem for sheet in sheets] == [
-        "pareto", "heat", "phases", "drafts", "agreement", "latency", "ablation", "predicted",
+        "pareto", "heat", "phases", "drafts", "agreement", "latency", "work", "ablation", "predicted",
     ]  # fmt: skip
     assert missing == []
     for sheet in sheets[3:]:

@@ -75,7 +75,7 @@ def test_one_svg_for_both_modes_names_every_colour_that_differs() -> None:
 @pytest.mark.parametrize("width", ["print", "phone"])
 def test_nothing_is_outside_any_figure(width: str) -> None:
     sheets, missing = sheets_of(SWEEP)
-    assert [sheet.stem for sheet in sheets] == ["pareto", "heat", "phases"]
+    assert [sheet.stem for sheet in sheets] == ["pareto", "heat", "phases", "work"]
     assert all(each.command.startswith("python -m bild.") for each in missing)
     for sheet in sheets:
         figure = sheet.draw("dark", width)

@@ -141,8 +141,8 @@ def test_an_exit_is_the_first_layers_of_the_large_model() -> None:
     checkpoints = Checkpoints("google-t5/t5-large")
     both = sizes.model_sizes(checkpoints, 6, shapes())
     assert both is not None
-    assert (both[0].decoder.layers, both[1].decoder.layers) == (24, 6)
-    assert both[0].encoder == both[1].encoder
+    assert (both[0].sizes.layers, both[1].sizes.layers) == (24, 6)
+    assert both[0].sizes.encoder == both[1].sizes.encoder
 
 
 def test_a_pair_whose_sizes_nothing_tells_is_planned_without_hours(tmp_path: Path) -> None:

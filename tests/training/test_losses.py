@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bild.config import ShapeConfig
 from bild.engines.early_exit import truncated
+from bild.models.shapes import random_model
 from bild.training.config import TrainSettings
 from bild.training.corpus import IGNORED, Batch, make_batch
 from bild.training.optimization import (
@@ -80,6 +82,23 @@ def test_a_step_of_the_exit_loss_is_the_one_by_hand() -> None:
         by_hand = before[name] - rate * gradient / (gradient.abs() + 1e-8)
         sure = gradient.abs() > 1e-5  # else the sign of the step hangs on the last bits
         torch.testing.assert_close(after.detach()[sure], by_hand[sure], rtol=1e-3, atol=1e-5)
+
+
+def test_calm_weighs_each_layer_by_its_number() -> None:
+    module = tiny_module().eval()
+    layers = module.config.num_decoder_layers
+    logits = logits_at(module, batch(), [1])
+    one, last = (token_losses(each, batch().targets, 0.0)[0] for each in logits)
+    loss, nll = likelihood_loss(module, batch(), [1], 0.0, "layer")
+    torch.testing.assert_close(loss, (one + layers * last) / (1 + layers))
+    torch.testing.assert_close(nll, last)
+
+
+@pytest.mark.parametrize("kind", ["t5", "mt5"])
+def test_exits_of_both_kinds_can_be_trained(kind: str) -> None:
+    shape = ShapeConfig("tiny", kind, 16, 4, 24, 4, 1, 2, 48, gated=kind == "mt5", tied=kind == "t5")
+    module = random_model(shape, torch.float32, torch.device("cpu"), 0)
+    assert torch.isfinite(likelihood_loss(module, batch(), [1], 0.0)[0])
 
 
 def gradient_of(module: Any, name: str) -> torch.Tensor:

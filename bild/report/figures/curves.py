@@ -1,8 +1,10 @@
-"""BiLD against its ablations, and against early exit by CALM, with the paper's Fig. 5 and Fig. 6 quietly behind."""
+"""BiLD against its ablations and against early exit by CALM, the paper's Fig. 5 and Fig. 6 quietly behind; and quality
+by the share of the large model's tokens, as its Fig. 2."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bild.report.figure import Missing, Sheet
@@ -24,12 +26,14 @@ from bild.report.sections import Section, split_exit
 from bild.report.style import Theme, looks
 from bild.results import Interval, Record
 from bild.results.pareto import front
+from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 ABLATION, EXIT = "Ablations", "Early exit: BiLD against CALM"
+ENGAGEMENT = "Quality by the share of the large model's tokens"
 KINDS: dict[str, tuple[str, str, Any]] = {
     "BiLD": ("#0072B2", "o", "-"),
     "no rollback (rb = ∞)": ("#D55E00", "^", (0, (5, 1.5))),
@@ -157,5 +161,51 @@ def _draw_exit(section: Section, records: list[Record], theme: Theme, width: str
     axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
     axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("latency over that of vanilla")
+    axes.set_ylabel(metric_name(section.first))
+    return frame.figure
+
+
+def engagement(points: Iterable[PredictedPoint], limit: int) -> list[tuple[float, float]]:
+    """Return (share of tokens that the large model replaced, quality) of points whose small model writes whole texts.
+
+    Such a point falls back nowhere, and its drafts may be as long as a text of `limit` tokens: a rollback is a token
+    replaced (paper, Fig. 2).
+    """
+    whole = [
+        (point.counts.rollback_rate, point.quality.score)
+        for point in points
+        if point.method.name == "bild"
+        and (point.threshold.fb, point.method.first) == (0.0, "small")
+        and isinstance(point.method.max_draft, int)
+        and point.method.max_draft >= limit - 1
+    ]
+    return sorted(whole)
+
+
+def engagement_sheet(section: Section, predicted: Sequence[PredictedPoint]) -> Sheet | None:
+    """Return the quality of texts by the small model of which the large one replaced a share; None without any."""
+    found = engagement(predicted, section.first.task.target_limit)
+    if len(found) < 2:
+        return None
+    words = "; ".join(f"{100 * share:.1f} %: {score:.2f}" for share, score in found) + "."
+    return Sheet("engagement", ENGAGEMENT, words, lambda theme, width: _draw_engagement(section, found, theme, width))
+
+
+def _draw_engagement(section: Section, found: list[tuple[float, float]], theme: Theme, width: str) -> Figure:
+    color = theme.mark("#0072B2")
+    note = (
+        f"n = {section.first.quality.examples:,} examples, exact by replay. The small model writes; tokens that "
+        "the large one holds least likely are replaced by its own, and the small model goes on (paper, Fig. 2)."
+    )
+    handles = [handle("small model with replaced tokens", color, marker="o", markersize=4.5, linestyle="-")]
+    handles.append(handle("the large model alone", theme.strong, linestyle="-", linewidth=0.8))
+    text = words_of(section, ENGAGEMENT, note)
+    frame = open_frame(theme, width, text, handles, heights=(2.4,), left=0.62, right=0.2)
+    axes = frame.panels[0]
+    plain(axes, theme)
+    axes.plot([100 * share for share, _ in found], [score for _, score in found], color=color, linewidth=1.2)
+    dots(axes, [(100 * share, score) for share, score in found], color, "o", 5, theme)
+    axes.axhline(section.base, color=theme.strong, linewidth=0.8, zorder=1)
+    axes.set_xlabel("tokens replaced by the large model (%)")
     axes.set_ylabel(metric_name(section.first))
     return frame.figure

@@ -1,4 +1,4 @@
-"""Where the time goes, and how it spreads over the examples.
+"""Where the time goes, how it spreads over the examples, and the operations and bytes behind it.
 
 Shares and ratios to the paired vanilla, since points may have been timed in different runs, at different paces.
 """
@@ -6,7 +6,7 @@ Shares and ratios to the paired vanilla, since points may have been timed in dif
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.common import (
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PHASES, LATENCY = "Where the time goes", "Latency per example"
-MOST_BARS, MOST_LINES = 16, 4
+WORK = "Operations, memory and time beside vanilla"
+MOST_BARS, MOST_LINES, MOST_WORKS = 16, 4, 6
+WORKS = (("FLOPs", "#0072B2"), ("bytes read", "#E69F00"), ("latency", "#8C8C8D"))
 PARTS = (
     ("encoders", "#8C8C8D"),
     ("small steps", "#E69F00"),
@@ -188,3 +190,58 @@ def _steps(axes: Axes, values: list[float], look: Series) -> None:
     ordered = sorted(values)
     heights = [100 * (index + 1) / len(ordered) for index in range(len(ordered))]
     draw_line(axes, [ordered[0], *ordered], [0.0, *heights], look, drawstyle="steps-post")
+
+
+def work_sheet(section: Section) -> Sheet | Missing:
+    """Return bars of FLOPs, bytes and time over vanilla's, as the paper's Fig. 8; Missing where nothing was counted."""
+    shown = section.telling(MOST_WORKS, lambda record: record.work is not None and record.method.name != "vanilla")
+    if not shown:
+        return Missing(WORK, "no point has its passes counted", section.run_command("method=bild"))
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{part} {value:.2f}" for value, (part, _) in zip(over(record), WORKS, strict=True))
+        for name, record in list(zip(labels(shown), shown, strict=True))[:3]
+    )
+    return Sheet(
+        "work", WORK, f"Over those of vanilla. {told}.", lambda theme, width: _draw_work(section, shown, theme, width)
+    )
+
+
+def over(record: Record) -> tuple[float, float, float]:
+    """Return (FLOPs, bytes, time) over those of vanilla decoding of the same examples."""
+    assert record.work is not None
+    return *record.work.ratios, 1 / record.latency.speedup.total.value
+
+
+def _draw_work(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:
+    from matplotlib.patches import Patch
+
+    figure, names = probe(), labels(records)
+    note = (
+        f"n = {section.size}. Counted from the shapes of all passes, encoders included; multiplying and adding "
+        f"are two operations, and weights, keys and values are read once a pass. {switches_note(records)}"
+    )
+    frame = open_frame(
+        theme,
+        width,
+        words_of(section, WORK, note),
+        [Patch(facecolor=theme.mark(color), label=name) for name, color in WORKS],
+        heights=(0.46 * len(records) + 0.15,),
+        left=min(1.9, 0.12 + max(text_inches(figure, name, 7.0) for name in names)) + 0.05,
+        right=0.3,
+        foot=0.42,
+    )
+    axes = frame.panels[0]
+    for at, record in enumerate(records):
+        for place, (value, (_, color)) in enumerate(zip(over(record), WORKS, strict=True)):
+            y = at + 0.27 * (place - 1)
+            axes.barh(y, value, height=0.25, color=theme.mark(color), edgecolor=theme.paper, linewidth=0.4)
+            look: dict[str, Any] = {"fontsize": 6.5, "color": theme.soft, "va": "center"}
+            look |= {"xytext": (3, 0), "textcoords": "offset points", "path_effects": halo(theme.paper)}
+            axes.annotate(f"{value:.2f}", (value, y), **look)
+    axes.set_yticks(range(len(records)), names, fontsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(records) - 0.45, -0.55)
+    plain(axes, theme, "x")
+    axes.axvline(1.0, color=theme.edge, linewidth=0.7, zorder=1)
+    axes.set_xlabel("over vanilla's")
+    return frame.figure

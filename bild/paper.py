@@ -1,0 +1,280 @@
+"""`bild paper` (or `python -m bild.paper`): all that the paper shows, as far as this machine can, cheapest first.
+
+    bild paper plan=only
+    bild paper only=iwslt2017-aligned,fig10-xsum
+    bild paper task.samples=200 engine=graph engine.dtype=fp16 sweep.minutes=10
+
+Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. Stopped,
+the same command goes on; an exhibit that fails is told, and the others go on. Options of a task's examples, the engine,
+the measurement, sweeps and trainings hold for every exhibit that has them. At the end the report is written, with an
+atlas: each table and figure of the paper, ours beside it, and a verdict.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bild.cli.checks import check_options
+from bild.cli.compose import compose, published_settings, shapes, typed
+from bild.cli.groups import load
+from bild.cli.overrides import parse
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
+from bild.errors import BildError, did_you_mean, guard, one_of, out_of_memory, told
+from bild.progress import say
+from bild.sweep.config import SweepConfig
+from bild.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from bild.sweep.costs import Cost
+    from bild.sweep.grid import SweptPoint
+
+SCHEMAS: dict[str, Any] = {"sweep": SweepConfig, "run": RunConfig, "train": TrainConfig}
+_OWN = {"plan": "show", "only": "", "results": "results/paper", "out": "report/paper"}
+_SHARED = ("task", "engine", "measure", "sweep", "train", "device", "threads")
+"""The first words of options that hold for every exhibit; what an exhibit is of (task=..., method=...) is its own."""
+
+
+@dataclass
+class Exhibit:
+    """A part of the paper: what it shows, and the command that makes it."""
+
+    about: str
+    options: list[str]
+    verb: str = "sweep"
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """Of a run: the values of one threshold, each a point; all are measured side by side."""
+    after: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Exhibits:
+    """All of them, by name."""
+
+    exhibits: dict[str, Exhibit]
+
+
+@dataclass
+class Paper:
+    """The exhibits that were asked for, with the options that all of them share."""
+
+    exhibits: dict[str, Exhibit]
+    own: dict[str, str]
+    shared: list[str]
+    _made: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def read(arguments: Sequence[str]) -> Paper:
+        """Read a command line. BildError where an option is none of this command, or names no exhibit."""
+        own, shared = dict(_OWN), list[str]()
+        for argument in arguments:
+            key, equals, value = argument.partition("=")
+            if equals and key in own:
+                own[key] = value
+            else:
+                shared.append(argument)
+        one_of("plan", own["plan"], ("show", "only"))
+        known = typed(Exhibits, load("", "paper")).exhibits
+        wanted = [name for name in own["only"].strip("[]").split(",") if name] or list(known)
+        for name in wanted:
+            if name not in known:
+                raise BildError(f"only={name} is no exhibit{did_you_mean(name, known)}: choose of {', '.join(known)}.")
+        needed = {*wanted, *(before for name in wanted for before in known[name].after)}
+        return Paper({name: known[name] for name in known if name in needed}, own, _checked(shared))
+
+    @property
+    def results(self) -> Path:
+        """Return the folder of all results."""
+        return Path(self.own["results"])
+
+    def config(self, exhibit: Exhibit) -> Any:
+        """Return the configuration of an exhibit's command; composing takes a moment, so each is made once."""
+        schema = SCHEMAS[exhibit.verb]
+        shared = [option for option in self.shared if _fits(option, schema)]
+        given = {option.partition("=")[0] for option in shared}  # in the place of the exhibit's own
+        own = [option for option in exhibit.options if option.partition("=")[0] not in given]
+        options = [option.replace("{results}", str(self.results)) for option in own]
+        where = [] if exhibit.verb == "train" else [f"results={self.results}"]
+        words = (exhibit.verb, *options, *where, *shared)
+        if words not in self._made:
+            self._made[words] = compose(words[1:], exhibit.verb, schema)
+        return self._made[words]
+
+    def points(self, exhibit: Exhibit) -> tuple[Any, list[Any]]:
+        """Return the configuration of a run and its points."""
+        ((name, values),) = exhibit.values.items()
+        config = self.config(exhibit)
+        return config, [(config.method, replace(config.threshold, **{name: value})) for value in values]
+
+
+@cache
+def _published(task: str, pair: str) -> list[tuple[MethodConfig, ThresholdConfig]]:
+    return published_settings(task, pair)
+
+
+def _checked(shared: Sequence[str]) -> list[str]:
+    """Return the shared options. BildError for one that is an exhibit's own, or that no exhibit has."""
+    for option in parse(shared):
+        key = option.key_or_group
+        if key.partition(".")[0] not in _SHARED or key in ("task", "sweep", "train", "task.split"):
+            raise BildError(
+                f"{option.input_line} is each exhibit's own: what may be set for all are options of "
+                f"{', '.join(_SHARED)}, and {', '.join(_OWN)} for the command."
+            )
+        if not any(_fits(option.input_line or "", schema) for schema in SCHEMAS.values()):
+            check_options(
+                [option], TrainConfig if key.partition(".")[0] in ("train", "device", "threads") else SweepConfig
+            )
+    return list(shared)
+
+
+def _fits(option: str, schema: Any) -> bool:
+    try:
+        check_options(parse([option]), schema)
+    except BildError:
+        return False
+    return True
+
+
+def cost_of(paper: Paper, exhibit: Exhibit) -> Cost:
+    """Estimate what an exhibit takes, before anything is loaded or measured."""
+    from bild.sweep.costs import run_cost, sweep_cost, training_cost
+
+    if exhibit.verb == "sweep":
+        config = paper.config(exhibit)
+        return sweep_cost(config, points_of(config), shapes())
+    if exhibit.verb == "run":
+        run, settings = paper.points(exhibit)
+        names = ("task", "model", "engine", "measure", "results")
+        return run_cost(SweepConfig(**{name: getattr(run, name) for name in names}), settings, shapes())
+    train = paper.config(exhibit)
+    assert train.model.pretrained is not None
+    probed = compose([f"task={train.task.name}", f"engine.device={train.device}"], "sweep", SweepConfig)
+    epochs = train.task.sizes.get(train.splits.train, 0) * train.train.epochs
+    examples = min(epochs, (train.train.steps or epochs) * train.train.batch) or None
+    done = Path(train.folder, "training.json").is_file()
+    return training_cost(probed, train.model.pretrained, examples, shapes(), done)
+
+
+def points_of(config: SweepConfig) -> list[SweptPoint]:
+    """Return the points of a sweep."""
+    from bild.sweep.grid import grid_points
+
+    published = _published(config.task.name, config.model.name) if config.sweep.published else []
+    return grid_points(config.sweep, config.task, config.method, published)
+
+
+def grow(paper: Paper, exhibit: Exhibit) -> None:
+    """Grow the tree of a sweep as far as its points go."""
+    from bild.sweep.context import GrownTree, Work
+
+    config = paper.config(exhibit)
+    work = Work.open(config)
+    with work.locked():
+        GrownTree(work).replays(points_of(config))
+
+
+def make(paper: Paper, exhibit: Exhibit) -> None:
+    """Run the command of an exhibit to its end. BildError where a part of it failed."""
+    if exhibit.verb == "train":
+        from bild.training.job import train
+
+        train(paper.config(exhibit))
+    elif exhibit.verb == "run":
+        from bild.measure.session import measure_points
+
+        measure_points(*paper.points(exhibit))
+    else:
+        from bild.sweep.context import Work
+        from bild.sweep.drive import sweep
+        from bild.sweep.stages import keep
+
+        config = paper.config(exhibit)
+        swept = sweep(Work.open(config), points_of(config))
+        keep(config.results, swept.taken, {})
+        if swept.failed:
+            raise BildError(f"Not everything was measured: {'; '.join(swept.failed)}.")
+
+
+class Run:
+    """One go through all exhibits, and what became of each."""
+
+    def __init__(self, paper: Paper, costs: Mapping[str, Cost]) -> None:
+        self.paper, self.costs = paper, costs
+        self.failed: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Grow all trees, then make every exhibit; each failure is told and ends that exhibit alone."""
+        exhibits = self.paper.exhibits
+        order = sorted(exhibits, key=lambda name: (bool(exhibits[name].after), self.costs[name].most))
+        for name in order:
+            self._guarded(name, self._fit)
+        for name in order:
+            if exhibits[name].verb == "sweep" and not exhibits[name].after:
+                self._guarded(name, lambda name: grow(self.paper, exhibits[name]))
+        for name in order:
+            self._guarded(name, lambda name: make(self.paper, exhibits[name]))
+
+    def _fit(self, name: str) -> None:
+        """Refuse an exhibit whose models do not fit into the free memory of the device."""
+        from bild.models import resolve_device
+        from bild.models.memory import free_bytes
+
+        exhibit, need = self.paper.exhibits[name], self.costs[name].memory
+        config = self.paper.points(exhibit)[0] if exhibit.verb == "run" else self.paper.config(exhibit)
+        free = free_bytes(resolve_device(config.device if exhibit.verb == "train" else config.engine.device))
+        if need is not None and need > free:
+            raise BildError(f"It needs {need / 1e9:.1f} GB on the device, and {free / 1e9:.1f} GB are free.")
+
+    def _guarded(self, name: str, work: Callable[[str], None]) -> None:
+        """Do some work for an exhibit that has not failed yet; any error but a stop is its failure."""
+        lacking = [before for before in self.paper.exhibits[name].after if before in self.failed]
+        if name in self.failed:
+            return
+        try:
+            if lacking:
+                raise BildError(f"It needs {lacking[0]}, which failed.")
+            work(name)
+        except Exception as error:
+            known = error if isinstance(error, BildError) else out_of_memory(error)
+            if known is None:
+                traceback.print_exc()
+            self.failed[name] = str(known) if known is not None else f"{type(error).__name__}: {told(error)}."
+            say(f"{name} failed: {self.failed[name]}")
+
+
+def job(arguments: Sequence[str]) -> None:
+    """Plan, run what can be run, and report."""
+    from bild.sweep.costs import cost_lines  # torch, after the options are known to be good
+
+    paper = Paper.read(arguments)
+    costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
+    for line in cost_lines(costs, {name: exhibit.about for name, exhibit in paper.exhibits.items()}):
+        print(line, flush=True)
+    if paper.own["plan"] == "only":
+        return
+    run = Run(paper, costs)
+    run.run()
+    from bild.report import write_report
+
+    files = write_report(paper.results, Path(paper.own["out"]))
+    print(f"Written: {files.page} and {files.text}; the atlas is their first table")
+    if run.failed:
+        raise BildError(f"Not everything was made: {', '.join(run.failed)} (told above); the same command tries again.")
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(__doc__)
+        return 0
+    return guard(lambda: job(sys.argv[1:]), "stopped; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

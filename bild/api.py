@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from bild import models
-from bild.config import ENGINES
+from bild.config import ENGINES, DecodeConfig
 from bild.decoding import Round, policy_for, setting
 from bild.decoding.policies import live_refusal, paced
 from bild.errors import BildError, one_of
@@ -66,9 +66,16 @@ def generate(
     max_length: int = 128,
     source_limit: int = 1024,
     method: str = "bild",
+    sample: bool = False,
+    top_p: float = 1.0,
+    temperature: float = 1.0,
+    seed: int = 0,
     **options: Any,
 ) -> Output | list[Output]:
-    """Decode a text, or token ids (end token included), greedily at batch size 1; of a list, one after the other.
+    """Decode a text, or token ids (end token included), at batch size 1; of a list, one after the other.
+
+    Tokens are chosen greedily, or with `sample` drawn from the nucleus `top_p` at `temperature`, by noise that `seed`
+    and the source fix (docs/algorithm.md).
 
     `max_length` counts the start token, `source_limit` the end token of a text. `options` are the switches and
     thresholds of `conf/method` and `conf/threshold` (`fb=0.6`, `rb=2.0`, `keep="share"`, `alpha=0.2`, `max_draft=4`),
@@ -78,18 +85,20 @@ def generate(
     """
     if not isinstance(source, str) and len(source) and not isinstance(source[0], int):
         same = options | {"engine": engine, "max_length": max_length, "source_limit": source_limit, "method": method}
+        same |= {"sample": sample, "top_p": top_p, "temperature": temperature, "seed": seed}
         return [generate(pair, each, **same) for each in source]
     one_of("engine", engine, ENGINES)
     if max_length < 2:
         raise BildError(f"max_length={max_length} is out of range: it counts the start token, so 2 or more.")
+    decode = DecodeConfig(sample, top_p, temperature, seed)
     how, threshold = setting(method, **options)
-    refusal = live_refusal(how, engine)
+    refusal = live_refusal(how, engine, sample)
     if refusal is not None:
         raise BildError(refusal)
     ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
-    make = policy_for(how, threshold, draft_costs(pair, engine, ids) if paced(how) else None)
+    make = policy_for(how, threshold, draft_costs(pair, engine, ids, decode) if paced(how) else None)
     policy = make(start=pair.start, eos=pair.eos, max_length=max_length)
-    run = run_live(policy, ids, *engines_of(pair, method, engine))
+    run = run_live(policy, ids, *engines_of(pair, method, engine), decode)
     done = run.decoded
     text = None if pair.tokenizer is None else pair.decode(done.tokens)
     return Output(done.tokens, done.origins, done.rounds, text, run)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from bild.config import DecodeConfig
 from bild.results.codec import INFINITE
 
 
@@ -98,6 +99,20 @@ class Method:
     min_layers: int | None = None
     stop: str | None = None
     keep: str | None = None
+
+
+@dataclass(frozen=True)
+class Decode:
+    """The way tokens were sampled (docs/algorithm.md): nucleus, temperature, and the seed of the noise."""
+
+    top_p: float
+    temperature: float
+    seed: int
+
+    @staticmethod
+    def of(config: DecodeConfig) -> Decode | None:
+        """Return what a record says of it: None where tokens were chosen greedily."""
+        return Decode(config.top_p, config.temperature, config.seed) if config.sample else None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
 from bild.results.parts import (
     Counts,
+    Decode,
     Difference,
     DraftCosts,
     Engine,
@@ -44,7 +45,8 @@ class Record:
     run to run (hardware, driver, its `fingerprint`, a `name` for people), and `packages` the versions that can change
     a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
     again, are null in older records, `draft_costs` where the draft limit is a number. `texts` compares
-    the texts of a method that is exact by its rules to vanilla's; null for others, and in older records.
+    the texts of a method that is exact by its rules to vanilla's; null for others, and in older records. `decode` is
+    null where tokens were chosen greedily.
     """
 
     schema: int
@@ -75,6 +77,7 @@ class Record:
     draft_costs: DraftCosts | None = None
     command: str | None = None
     texts: EqualTexts | None = None
+    decode: Decode | None = None
 
     @property
     def warnings(self) -> list[str]:

@@ -59,6 +59,7 @@ def machine() -> list[Finding]:
     return [
         Finding("Python", OK, platform.python_version()),
         *_packages(),
+        _compiler(),
         checked("processor", load <= cores / 2, f"{cores} threads, load {load:.1f}", busy),
         Finding("memory", OK, f"{memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} GiB free"),
         *_gpu(),
@@ -83,6 +84,15 @@ def _packages() -> list[Finding]:
     shown = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "datasets"))
     mend = "make env, or pip install -c constraints.txt bild-bench"
     return [checked("packages", not wrong, "; ".join(wrong) or shown, mend, MISSING)]
+
+
+def _compiler() -> Finding:
+    """Try the C compiler that makes the CPU's own products."""
+    from bild.engines.strips import compiled
+
+    mend = "passes over a few tokens take longer on a CPU without one: apt install gcc, or CC=..."
+    good = compiled() is not None
+    return checked("C compiler", good, "compiles products for this processor" if good else "none that works", mend)
 
 
 def _gpu() -> list[Finding]:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from threadpoolctl import ThreadpoolController
 
-from bild.engines.layouts import NUMPY_KINDS, PACKS, PLAIN, WIDTHS, Block, Matrix, layout_of
+from bild.engines.layouts import COMPILED, NUMPY_KINDS, PACKS, PLAIN, WIDTHS, Block, Matrix, layout_of
+from bild.engines.strips import compiled
 
 COLUMNS = (*WIDTHS, "encoder")
 """What a kind is chosen for: the decoder's width classes, and the encoder at any length."""
@@ -37,9 +38,6 @@ _MEASURED_FROM = 1 << 13
 """Entries from which a matrix is worth measuring; smaller ones take the default."""
 _PACKED_FROM = 1 << 18
 """Entries from which oneDNN is tried: its call alone takes longer than a smaller product."""
-
-_SMALL_PRODUCTS = ("SkylakeX", "Cooperlake", "Sapphirerapids")
-"""OpenBLAS's names of the processors (AVX-512) for which it has kernels for small products: panels rest on them."""
 
 Sizes = Sequence[tuple[int, int]]
 """[in, out] of matrices."""
@@ -100,9 +98,10 @@ def kinds_on(device: str, dtype: torch.dtype, threads: int) -> tuple[str, ...]:
     kinds: tuple[str, ...] = (PLAIN, "torch out-in")
     if device != "cpu" or dtype != torch.float32:
         return kinds
-    blas = [one.architecture for one in _blas().lib_controllers] if threads == 1 else []
-    numpy = tuple(kind for kind in NUMPY_KINDS if blas and (kind != "panels" or blas[0] in _SMALL_PRODUCTS))
-    return (*numpy, *kinds, *(["packed"] if PACKS else []))
+    if threads == 1:
+        numpy = NUMPY_KINDS if _blas().lib_controllers else ()
+        kinds = (*numpy, *kinds, *([COMPILED] if compiled() else []))
+    return (*kinds, *(["packed"] if PACKS else []))
 
 
 def pin_precision() -> dict[str, Any]:
@@ -182,7 +181,7 @@ def _product(matrices: Sequence[Matrix], rows: int, device: torch.device) -> Cal
         return lambda i: matrices[i % len(matrices)].times(x)
     block = Block(rows, one.inner)
     block.tensor.copy_(torch.randn(block.tensor.shape))
-    product = Block(rows, one.out, block.rows)
+    product = Block(rows, one.out)
     ways = [matrix.products()[0] for matrix in matrices]
     return lambda i: ways[i % len(ways)](block, product)
 

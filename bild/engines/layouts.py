@@ -4,12 +4,9 @@ A kind of product is a library and a layout. No kind is the fastest everywhere: 
 for a few and for more is measured (`bild.engines.kernels`).
 
 - "torch in-out", "torch out-in": torch's product over a contiguous [in, out], or over [out, in] as checkpoints have it.
-- "numpy in-out", "numpy out-in": the same by NumPy's BLAS. fp32 on one thread of a CPU, as all kinds below.
-- "packed": weights that oneDNN has packed, by oneDNN. Any number of threads.
-- "panels": by NumPy's BLAS over panels of 64 columns. Where the CPU has AVX-512, OpenBLAS has a kernel for small
-  products that packs nothing: rows x inner x columns of at most a million. One panel and a few rows make such a
-  product, and a panel is read from its first byte to its last. One row is fed as two, since a single one would go to
-  a slower kernel, and many are cut into blocks that take turns with a panel in the cache.
+- "numpy in-out", "numpy out-in": the same by NumPy's BLAS. fp32 on one thread of a CPU.
+- "packed": weights that oneDNN has packed, by oneDNN. fp32 on a CPU, any number of threads.
+- "compiled strips": by `bild.engines.strips`, where a C compiler is. fp32 on one thread of a CPU.
 
 docs/measurement.md has the figures.
 """
@@ -26,10 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bild.engines.strips import STRIP, Strips
+
 Floats = NDArray[np.float32]
 
-NUMPY_KINDS = ("numpy in-out", "numpy out-in", "panels")
+NUMPY_KINDS = ("numpy in-out", "numpy out-in")
 """Kinds that need a NumPy with an OpenBLAS of its own."""
+COMPILED = "compiled strips"
 PLAIN = "torch in-out"
 """The kind that every device and dtype has."""
 _PACKED_ROWS = 8
@@ -55,8 +55,8 @@ class Matrix:
     """Of the weights; rows must have it too."""
     kinds: tuple[str, str, str]
     """The kind of product by width class."""
-    layouts: dict[str, Tensor | Panels]
-    """Those that the kinds need: "in-out", "out-in" (also [in, out], transposed), "packed", "panels"."""
+    layouts: dict[str, Tensor | Strips]
+    """Those that the kinds need: "in-out", "out-in" (also [in, out], transposed), "packed", "strips"."""
     out_dtype: torch.dtype | None = None
     """The dtype of products; None for that of the weights."""
 
@@ -71,7 +71,7 @@ class Matrix:
         """x [k, in] times this: [k, out], in memory of its own."""
         kind = self.kinds[width_class(x.shape[0])]
         weights = self.layouts[layout_of(kind)]
-        if isinstance(weights, Panels):
+        if isinstance(weights, Strips):
             return weights.multiply(x)
         if kind == "packed":
             return _packed_product(x, weights)
@@ -92,9 +92,9 @@ def layout_of(kind: str) -> str:
     return kind.rpartition(" ")[2]
 
 
-def _laid_out(rows: Tensor, layout: str) -> Tensor | Panels:
-    if layout == "panels":
-        return Panels.of(rows)
+def _laid_out(rows: Tensor, layout: str) -> Tensor | Strips:
+    if layout == "strips":
+        return Strips.of(rows, empty)
     if layout == "packed":
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(rows.contiguous(), _PACKED_ROWS)
         return packed
@@ -116,38 +116,41 @@ def _packed_product(x: Tensor, packed: Tensor) -> Tensor:
 
 
 class Block:
-    """Rows of numbers in one piece of memory, as NumPy, torch and panels see it.
+    """Rows of numbers in one piece of memory, as NumPy, torch and compiled code see it.
 
-    A product is fed `fed` rows, of which the first `count` mean something; the others begin as zero. A single row is
-    fed alone, but to panels.
+    The libraries' products are fed `array`: one row, or at least four, which takes them no longer than two or three;
+    the rows beyond `count` begin as zero and mean nothing.
     """
 
-    def __init__(self, count: int, width: int, rows: Rows | None = None, memory: Floats | None = None) -> None:
-        self.count, self.rows = count, rows or Rows.of(count, width)
-        self.memory = np.zeros(self.size(self.rows, width), np.float32) if memory is None else memory
-        whole = self.memory.reshape(self.rows.fed, -1)
-        self.fed: Floats = whole[:, :width]
-        self.array: Floats = self.fed[:1] if count == 1 else self.fed
-        self.panels: Floats = whole.reshape(len(whole), -1, PANEL).transpose(1, 0, 2)
+    def __init__(self, count: int, width: int, memory: Floats | None = None) -> None:
+        self.count = count
+        self.memory = np.zeros(self.size(count, width), np.float32) if memory is None else memory
+        whole = self.memory.reshape(_fed(count), -1)
+        self.array: Floats = whole[:, :width]
+        self.address, self.step = whole.ctypes.data, whole.shape[1]
         with torch.inference_mode(False):  # a tensor made in that mode could not be written to outside of it
             self.tensor = torch.from_numpy(self.array)
 
     @staticmethod
-    def size(rows: Rows, width: int) -> int:
+    def size(count: int, width: int) -> int:
         """Return the number of entries of a block's memory."""
-        return rows.fed * ceil(width / PANEL) * PANEL
+        return _fed(count) * ceil(width / STRIP) * STRIP
 
     def first(self, width: int) -> Block:
         """Return the first columns as a block over the same memory."""
-        return Block(self.count, width, self.rows, self.memory)
+        return Block(self.count, width, self.memory)
+
+
+def _fed(count: int) -> int:
+    return 1 if count == 1 else max(count, 4)
 
 
 Product = Callable[[Block, Block], object]
 
 
-def _product(kind: str, weights: Tensor | Panels) -> Product:
-    if isinstance(weights, Panels):
-        return lambda x, out: weights.times(x.fed, x.rows, out.panels)
+def _product(kind: str, weights: Tensor | Strips) -> Product:
+    if isinstance(weights, Strips):
+        return lambda x, out: weights.times(x.address, x.step, x.count, out.address, out.step)
     if kind == "packed":
         return lambda x, out: out.tensor.copy_(_packed_product(x.tensor, weights))
     if kind in NUMPY_KINDS:
@@ -156,83 +159,7 @@ def _product(kind: str, weights: Tensor | Panels) -> Product:
     return lambda x, out: torch.mm(x.tensor, weights, out=out.tensor)
 
 
-PANEL = 64
-"""Columns of a panel: 256 bytes of each of its rows."""
-_SMALL = 1_000_000
-"""Multiplications up to which OpenBLAS takes its kernel for small products."""
-_INNER = 1024
-"""Rows of a panel from which it is cut, if need be, rather than the rows that it is multiplied with."""
 _HUGE_PAGE = 2 << 20
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows that a product of `count` rows is fed: `blocks` of `block` each; the surplus rows mean nothing."""
-
-    blocks: int
-    block: int
-
-    @staticmethod
-    def of(count: int, inner: int) -> Rows:
-        """For matrices of at most `inner` rows. Two and three rows are fed as four, which is quicker in every kind."""
-        most = _SMALL // (PANEL * min(inner, _INNER))
-        count = 2 if count == 1 else max(count, 4)
-        blocks = ceil(count / most)
-        return Rows(blocks, ceil(count / blocks))
-
-    @property
-    def fed(self) -> int:
-        """All rows, surplus ones included."""
-        return self.blocks * self.block
-
-
-@dataclass(frozen=True)
-class Panels:
-    """[in, out] as panels; columns from `out` on are zero."""
-
-    data: Floats  # [panels, in, PANEL]
-    out: int
-
-    @staticmethod
-    def of(rows: Tensor) -> Panels:
-        """From a weight as checkpoints have it, [out, in], fp32 on a CPU."""
-        out, inner = rows.shape
-        count = ceil(out / PANEL)
-        data = empty((count, inner, PANEL))
-        whole = out // PANEL
-        target = torch.from_numpy(data)
-        target[:whole] = rows[: whole * PANEL].view(whole, PANEL, inner).transpose(1, 2)
-        if whole < count:
-            target[whole] = 0.0
-            target[whole, :, : out - whole * PANEL] = rows[whole * PANEL :].t()
-        return Panels(data, out)
-
-    def times(self, x: Floats, rows: Rows, product: Floats) -> None:
-        """Write x [rows.fed, in] times this to `product`, [panels, rows.fed, PANEL]."""
-        inner = x.shape[1]
-        parts = ceil(rows.block * inner * PANEL / _SMALL)
-        if rows.blocks == 1 and parts == 1:
-            np.matmul(x, self.data, product)
-            return
-        # A panel stays in the cache while all blocks of rows pass by.
-        blocked = x.reshape(1, rows.blocks, rows.block, inner)
-        target = product.reshape(product.shape[0], rows.blocks, rows.block, PANEL)
-        step = ceil(inner / parts)
-        for at in range(0, inner, step):
-            one = np.matmul(
-                blocked[..., at : at + step], self.data[:, None, at : at + step], out=target if at == 0 else None
-            )
-            if at:
-                target += one
-
-    def multiply(self, x: Tensor) -> Tensor:
-        """Return x [k, in] times this, [k, out], in memory of its own."""
-        count, inner = x.shape
-        fed = Block(count, inner)
-        fed.fed[:count] = x.numpy()
-        product = Block(count, self.out, fed.rows)
-        self.times(fed.fed, fed.rows, product.panels)
-        return product.tensor[:count]
 
 
 def empty(shape: tuple[int, ...]) -> Floats:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.base import check_finite
-from bild.engines.layouts import Block, Floats, Rows, empty, width_class
+from bild.engines.layouts import Block, Floats, empty, width_class
 
 _ROOMS = 32
 """Numbers of rows that keep their rooms."""
@@ -160,12 +160,12 @@ class HostDecoder:
         """Return the place of a room's logits: all rooms share one, as large as the widest vocabulary needs."""
         if room.logits is None:
             out = self.weights.head.out
-            size = Block.size(room.rows, out)
+            size = Block.size(room.count, out)
             if size > self._logits.size:
                 self._logits = empty((size,))
                 for other in self._rooms.values():
                     other.logits = None
-            room.logits = Block(room.count, out, room.rows, self._logits[:size])
+            room.logits = Block(room.count, out, self._logits[:size])
         return room.logits
 
 
@@ -200,10 +200,9 @@ class Room:
         shape, layer = weights.shape, weights.decoder[0]
         width, inner, dense = layer.o.out, layer.o.inner, layer.wo.inner
         self.count, self.kind = count, width_class(count)
-        self.rows = Rows.of(count, max(width, inner, dense))
-        self.normed, self.mixed, self.added = (Block(count, size, self.rows) for size in (width, inner, width))
-        self.qkv, self.q = Block(count, 3 * inner, self.rows), Block(count, inner, self.rows)
-        self.h = Block(count, layer.wi.out, self.rows)
+        self.normed, self.mixed, self.added = (Block(count, size) for size in (width, inner, width))
+        self.qkv, self.q = Block(count, 3 * inner), Block(count, inner)
+        self.h = Block(count, layer.wi.out)
         self.gate = self.h.first(dense)
         self.logits: Block | None = None
         self.x = np.zeros_like(self.normed.array)

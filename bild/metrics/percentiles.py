@@ -37,7 +37,8 @@ def _percentile(order: Floats, table: Floats, sessions: NDArray[np.int64], p: fl
     found = spread((table <= value).astype(np.float64), sessions)
     if found.between is not None and found.error > 0:
         plain, wide = (float(stdtrit(each, (1 + confidence) / 2)) for each in (n - 1.0, found.freedom))
-        size = p * (1 - p) / found.error**2 * (plain / wide) ** 2
+        # Sessions may agree more closely than chance has them do: that is no more information than n examples hold.
+        size = min(size, p * (1 - p) / found.error**2 * (plain / wide) ** 2)
     # With several sessions, too few in each beyond the percentile say nothing of how they differ.
     enough = found.between is None or n * min(p, 1 - p) >= 2 * len(np.unique(sessions))
     ends = []

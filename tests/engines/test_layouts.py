@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from bild.engines import t5
+from bild.engines import kernels, t5
 from bild.engines.fused import FusedEngine, TensorDecoder
 from bild.engines.graph import GraphEngine
 from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels
-from bild.engines.layouts import NUMPY_KINDS, PACKS, PANEL, PLAIN, Block, Matrix, Panels, Rows, empty, width_class
+from bild.engines.layouts import COMPILED, NUMPY_KINDS, PACKS, PLAIN, Block, Matrix, empty, width_class
+from bild.engines.strips import STRIP, Strips, compiled
 from bild.engines.t5_host import HostDecoder
 from tests.engines.tiny import EOS, build, engine, ids, model
 
-# [in, out]: less than a panel, not whole panels, so deep that a panel is cut, so large that it gets pages of its own
+# [in, out]: less than a strip, not whole strips, deep, so large that it gets pages of its own
 SHAPES = [(24, 6), (40, 48), (64, 64), (96, 130), (1024, 64), (2500, 70), (1025, 700)]
 COUNTS = [1, 2, 3, 7, 8, 15, 16, 17, 31, 64, 130]
-KINDS = (PLAIN, "torch out-in", *NUMPY_KINDS, *(["packed"] if PACKS else []))
+KINDS = (PLAIN, "torch out-in", *NUMPY_KINDS, *(["packed"] if PACKS else []), *([COMPILED] if compiled() else []))
 
 
 def weight(inner: int, out: int) -> torch.Tensor:
@@ -37,36 +40,44 @@ def test_products_of_any_number_of_rows_are_those_of_the_plain_matrix(inner: int
         torch.testing.assert_close(product, x @ rows.t(), rtol=1e-4, atol=1e-3)
         fed = Block(count, inner)
         fed.array[:count] = x.numpy()
-        written = Block(count, out, fed.rows)
+        written = Block(count, out)
         matrix.products()[width_class(count)](fed, written)
         torch.testing.assert_close(written.tensor[:count], x @ rows.t(), rtol=1e-4, atol=1e-3)
 
 
 def test_a_matrix_keeps_the_layouts_of_its_kinds_alone() -> None:
     assert list(Matrix.of(weight(64, 64), ("torch in-out", "numpy in-out", "torch in-out")).layouts) == ["in-out"]
-    assert set(Matrix.of(weight(64, 64), ("numpy out-in", "panels", "panels")).layouts) == {"out-in", "panels"}
+    assert set(Matrix.of(weight(64, 64), ("numpy out-in", PLAIN, PLAIN)).layouts) == {"out-in", "in-out"}
 
 
 def test_each_width_class_has_its_own_product() -> None:
-    kinds = ("torch in-out", "numpy out-in", "panels")
+    kinds = ("torch in-out", "numpy out-in", "torch out-in")
     matrix = Matrix.of(weight(64, 64), kinds)
     assert [kinds.index(matrix.kinds[width_class(rows)]) for rows in (1, 2, 8, 9, 200)] == [0, 1, 1, 2, 2]
 
 
+@pytest.mark.skipif(compiled() is None, reason="no C compiler")
 def test_columns_beyond_the_last_are_zero() -> None:
-    panels = Panels.of(weight(32, 70))
-    assert panels.data.shape == (2, 32, PANEL)
-    assert not panels.data[1, :, 70 - PANEL :].any()
+    strips = Strips.of(weight(32, 70), empty)
+    assert strips.data.shape == (5, 32, STRIP)
+    assert not strips.data[4, :, 70 - 4 * STRIP :].any()
 
 
-@pytest.mark.parametrize("inner", [8, 256, 1000, 1024, 4096])
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 15, 16, 25, 61, 62, 512])
-def test_the_rows_of_a_product_fit_the_kernel_for_small_ones(count: int, inner: int) -> None:
-    rows = Rows.of(count, inner)
-    assert count <= rows.fed
-    assert rows.fed - count < max(rows.blocks, 3)
-    assert rows.block >= 2
-    assert rows.block * min(inner, 1024) * PANEL <= 1_000_000
+@pytest.mark.parametrize(
+    "does", [None, "exit 1", "exit 0", 'while [ "$1" != -o ]; do shift; done; echo no library > "$2"']
+)
+def test_without_a_compiler_that_works_the_kind_is_not_there(
+    does: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "cc"
+    if does is not None:
+        compiler.write_text(f"#!/bin/sh\n{does}\n", "utf-8")
+        compiler.chmod(0o700)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setattr(kernels, "compiled", compiled.__wrapped__)
+    kinds = kernels.kinds_on("cpu", torch.float32, 1)
+    assert COMPILED not in kinds
+    assert PLAIN in kinds
 
 
 def test_the_first_columns_of_a_block_are_the_same_memory() -> None:

@@ -39,7 +39,7 @@ def embedded() -> Pair:
 
 
 ACROSS, PLAINLY = all_of("torch out-in"), all_of(PLAIN)
-ELSEWHERE = all_of("panels")
+ELSEWHERE = all_of("a kind of another machine")
 TASK = TaskConfig(samples=3, target_limit=8, id_column="id")
 
 
@@ -67,7 +67,7 @@ def points(tmp_path: Path) -> Iterator[list[OpenPoint]]:
         (asdict(ACROSS), PLAINLY, ACROSS),
         (asdict(ELSEWHERE), PLAINLY, PLAINLY),  # a kind that is not to be had here
         (asdict(UNMEASURED), PLAINLY, PLAINLY),  # no kind for any size
-        ({"name": "panels", "why": "as it was kept before", "us": {}}, PLAINLY, PLAINLY),
+        ({"name": "strips", "why": "as it was kept before", "us": {}}, PLAINLY, PLAINLY),
     ],
 )
 def test_a_kept_choice_counts_where_it_can_be_followed(

@@ -117,8 +117,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class DraftCosts:
-    """The costs that `max_draft` "auto" went by, measured before the first example: seconds of a small step, of a large
-    pass by its width, and of the rest of a round."""
+    """The seconds that `max_draft` "auto" went by: a small step, a large pass by its width, the rest of a round."""
 
     small: float
     large: dict[int, float]

@@ -81,7 +81,7 @@ class Sampler(NamedTuple):
 
 def source_key(seed: int, source: Sequence[int]) -> int:
     """Return the key of a source under a seed: 64 bits, signed."""
-    digest = hashlib.blake2b(np.array([seed, *source], "<i8").tobytes(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}:".encode() + np.array(source, "<i8").tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 

@@ -49,6 +49,10 @@ def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sent
     [
         ("threshold.fb=-0.1", "threshold.fb=-0.1 is out of range"),
         ("threshold.fb=nan", "threshold.fb=nan is out of range"),
+        ("decode.seed=3", "decode.top_p, decode.temperature and decode.seed have no effect on greedy decoding"),
+        ("decode=sample decode.top_p=nan", "decode.top_p=nan is out of range"),
+        ("decode=sample decode.temperature=0", "decode.temperature=0 is out of range"),
+        ("decode=sample method=calm", "method=calm decodes greedily"),
         ("threshold.fb=", "threshold.fb= is not a number"),
         ("threshold.fb", "The option 'threshold.fb' cannot be read: write group=option or key=value"),
         ("threshold.fb.x=1", "threshold.fb.x is not an option: threshold.fb is a single value"),

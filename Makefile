@@ -8,6 +8,7 @@ RB ?=
 BENCH ?= model=embedded shape=t5-small
 ARGS ?=
 OUT ?= $(ROOT)report
+override OUT := $(abspath $(OUT))
 EXAMPLES ?= 240
 TIMED ?= 40
 
@@ -63,15 +64,16 @@ sweep: $(READY)  ## a whole grid of thresholds, its front measured live: make sw
 	@cd $(ROOT) && $(PY) -m bild.sweep task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(FB),'sweep.fb=[$(FB)]') $(if $(RB),'sweep.rb=[$(RB)]') $(ARGS)
 	@$(if $(findstring plan=only,$(ARGS))$(findstring sweep.find,$(ARGS)),true,cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK))
 
-# On a fresh clone, with no results of one's own, the example that is committed.
-SHOWN = $(if $(wildcard $(ROOT)results/$(TASK)),results/$(TASK),$(if $(wildcard $(ROOT)results/example/$(TASK)),results/example/$(TASK),results/$(TASK)))
+# One's own results; else those of make demo; else the example that is committed.
+PLACES = results/$(TASK) results/demo/$(TASK) results/example/$(TASK)
+SHOWN = $(firstword $(foreach place,$(PLACES),$(if $(wildcard $(ROOT)$(place)),$(place))) results/$(TASK))
 
 report: $(READY)  ## figures, tables and one HTML page from results/: make report TASK=xsum
 	@cd $(ROOT) && $(PY) -m bild.report $(SHOWN) --out $(OUT)/$(TASK)
 
 notebook: $(READY)  ## execute the notebooks on results/ (or the committed example), into report/notebooks/
 	@mkdir -p $(OUT)/notebooks && cp $(ROOT)notebooks/*.ipynb $(OUT)/notebooks/
-	@cd $(ROOT) && JUPYTER_PLATFORM_DIRS=1 $(PY) -m jupyter execute --inplace $(OUT)/notebooks/*.ipynb
+	@cd $(ROOT) && BILD_RESULTS=$(ROOT) JUPYTER_PLATFORM_DIRS=1 $(PY) -m jupyter execute --inplace $(OUT)/notebooks/*.ipynb
 	@echo 'Executed: $(OUT)/notebooks/'
 
 EXAMPLE_GRID = 'sweep.fb=[0.1,0.2,0.3,0.4,0.6,0.8]' 'sweep.rb=[1,2,3,4,6,inf]' 'sweep.max_draft=[10,24]' 'sweep.rules=[paper,authors]' 'sweep.first=[large,small]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -10,10 +11,11 @@ from bild import models
 from bild.config import ENGINES, DecodeConfig
 from bild.decoding import Round, policy_for, setting
 from bild.decoding.policies import live_refusal, paced
-from bild.errors import BildError, one_of
+from bild.errors import BildError, shown
 from bild.measure.draft_costs import draft_costs
 from bild.measure.live import Run, engines_of, run_live
 from bild.models import Pair
+from bild.options import LONG, Option, check_fields, number, word
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,15 @@ def load_pair(large: str = "embedded", small: str | None = None, *, task: str | 
     A folder that is called like a pair is written with its path ("./t5-large"). Raises BildError where there is no
     such pair, where it does not fit the task, or where its checkpoints cannot be loaded.
     """
+    wrong = {"large": large, "small": small, "task": task} | {key: options.get(key) for key in ("name", "tokenizer")}
+    large, small, task, options["name"], options["tokenizer"] = (
+        Option(str | None if name != "large" else str, {}).checked(name, value) for name, value in wrong.items()
+    )
     if small is None:
         from bild.cli import pair_options  # Hydra's configuration, for those who name a pair
 
         large, small, named = pair_options(large, task, exit=options.get("exit"))
-        options = named | options
+        options = named | {name: value for name, value in options.items() if value is not None}
     elif task is not None:
         raise BildError(f"task={task} has no effect beside two checkpoints: leave it out, or name a pair alone.")
     return models.load_pair(large, small, **options)
@@ -83,25 +89,49 @@ def generate(
     on which its costs are measured, once in a process. Raises BildError for a value out of range, for an option
     without effect, and for a method that cannot run live.
     """
-    if not isinstance(source, str) and len(source) and not isinstance(source[0], int):
-        same = options | {"engine": engine, "max_length": max_length, "source_limit": source_limit, "method": method}
-        same |= {"sample": sample, "top_p": top_p, "temperature": temperature, "seed": seed}
-        return [generate(pair, each, **same) for each in source]
-    one_of("engine", engine, ENGINES)
-    if max_length < 2:
-        raise BildError(f"max_length={max_length} is out of range: it counts the start token, so 2 or more.")
     decode = DecodeConfig(sample, top_p, temperature, seed)
+    limits = _Limits(engine, max_length, source_limit)
+    source = _read(source, pair)
+    if isinstance(source, list) and source and not isinstance(source[0], int):
+        same = dataclasses.asdict(limits) | dataclasses.asdict(decode) | options
+        return [generate(pair, each, method=method, **same) for each in source]
     how, threshold = setting(method, **options)
     refusal = live_refusal(how, engine, sample)
     if refusal is not None:
         raise BildError(refusal)
-    ids = pair.encode(source, source_limit)[0] if isinstance(source, str) else _checked(source, pair)
+    ids = pair.encode(source, limits.source_limit)[0] if isinstance(source, str) else _checked(source, pair)
     make = policy_for(how, threshold, draft_costs(pair, engine, ids, decode) if paced(how) else None)
-    policy = make(start=pair.start, eos=pair.eos, max_length=max_length)
+    policy = make(start=pair.start, eos=pair.eos, max_length=limits.max_length)
     run = run_live(policy, ids, *engines_of(pair, method, engine), decode)
     done = run.decoded
     text = None if pair.tokenizer is None else pair.decode(done.tokens)
     return Output(done.tokens, done.origins, done.rounds, text, run)
+
+
+@dataclass
+class _Limits:
+    engine: str = word("fused", ENGINES)
+    max_length: int = number(128, 2, LONG, what="it counts the start token, so it is")
+    source_limit: int = number(1024, 1, LONG)
+
+    def __post_init__(self) -> None:
+        check_fields("", self)
+
+
+def _read(source: Any, pair: Any) -> str | list[Any]:
+    """Return a source as a text, or a list of token ids, texts or lists of ids. BildError for anything else."""
+    if not isinstance(pair, Pair):
+        raise BildError(f"pair={shown(pair)} is not a pair: load one with bild.load_pair().")
+    found = source.tolist() if hasattr(source, "tolist") else source
+    if isinstance(found, str):
+        if not found.strip() or any("\ud800" <= sign <= "\udfff" for sign in found):
+            raise BildError(f"The source {shown(found)!r} is empty, or has half a character: give a text.")
+        return found
+    if not isinstance(found, Sequence) or isinstance(found, bytes | bytearray):
+        raise BildError(f"The source is of type {type(source).__name__}: give a text, token ids, or a list of either.")
+    if any(isinstance(each, bool | float | None) for each in found):
+        raise BildError("The source is a list, but neither of texts nor of whole numbers, which token ids are.")
+    return list(found)
 
 
 def _checked(ids: Sequence[int], pair: Pair) -> list[int]:

@@ -9,13 +9,13 @@ the rules. The margin is in points of the metric.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bild.errors import BildError, at_least, guard
+from bild.config import folder, margin_of
+from bild.errors import Arguments, BildError, guard
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.report.format import plural
 from bild.report.sections import Section, find_sections
@@ -138,15 +138,18 @@ def _percentile(found: Percentile) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge a results folder. Returns 0, or 2 after one sentence on stderr where there is nothing to judge."""
     about, _, _ = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(prog="bild claims", description=" ".join(about.split()))
-    parser.add_argument("results", type=Path, help="a results folder, or any folder within")
-    parser.add_argument("--margin", type=float, default=0.5, help="the loss that is allowed, in points (0.5)")
-    given = parser.parse_args(argv)
-    return guard(lambda: _judge(given.results, given.margin))
+    parser = Arguments(prog="bild claims", description=" ".join(about.split()))
+    parser.add_argument("results", type=folder, help="a results folder, or any folder within")
+    parser.add_argument("--margin", type=margin_of, default=0.5, help="the loss that is allowed, in points (0.5)")
+
+    def judge() -> None:
+        given = parser.parse_args(argv)
+        _judge(given.results, given.margin)
+
+    return guard(judge)
 
 
 def _judge(results: Path, margin: float) -> None:
-    at_least("--margin", margin, 0)
     sections, skipped = find_sections(results)
     tables = [table(section, claims, margin) for section in sections if (claims := claims_of(section, margin))]
     if not tables:

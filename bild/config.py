@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from bild.decoding.methods import MAX_DRAFT as MAX_DRAFT
@@ -17,11 +18,10 @@ from bild.decoding.methods import RULES as RULES
 from bild.decoding.methods import MethodConfig as MethodConfig
 from bild.decoding.methods import ThresholdConfig as ThresholdConfig
 from bild.decoding.policies import live_refusal
-from bild.errors import BildError
-from bild.errors import at_least as at_least
-from bild.errors import one_of as one_of
+from bild.errors import BildError, one_of
+from bild.options import LONG, MANY, SEED, check_fields, device, number, options_of, text, word
 
-ENGINES = ("hf", "fused", "graph")
+ENGINES = ("hf", "fused", "graph", "graph-triton")
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
 EVALUATE = "evaluate:"
@@ -32,21 +32,35 @@ TOKENIZERS = {
 }
 """The tokenizers of each metric, its own first: sacreBLEU's, and of ROUGE those that see a to z or every script."""
 KINDS = ("t5", "mt5")
+POINTS = "a loss of quality is told in points of the metric,"
+THREADS = 1024
+"""More than any machine has, and fewer than a process may have."""
+
+
+def margin_of(text: str) -> float:
+    """Read the margin of a command line. BildError for what is no number, or out of range."""
+    option = options_of(MeasureConfig)["margin"]
+    return float(option.checked("--margin", text))
+
+
+def folder(text: str) -> Path:
+    """Read the folder of a command line. BildError for an empty name, which stands for the working folder."""
+    if not text.strip():
+        raise BildError("The name of a folder is empty: give one, or . for this folder.")
+    return Path(text)
 
 
 @dataclass
 class EngineConfig:
     """The engine that runs a forward step, and the device that it runs on."""
 
-    name: str = "fused"
-    dtype: str = "fp32"
-    device: str = "auto"
-    threads: int = 1
+    name: str = word("fused", ENGINES)
+    dtype: str = word("fp32", DTYPES)
+    device: str = device()
+    threads: int = number(1, 1, THREADS)
 
     def __post_init__(self) -> None:
-        one_of("engine.name", self.name, ENGINES)
-        one_of("engine.dtype", self.dtype, DTYPES)
-        at_least("engine.threads", self.threads, 1)
+        check_fields("engine", self)
 
 
 @dataclass
@@ -54,18 +68,14 @@ class DecodeConfig:
     """The choice of each token: greedy, or drawn by noise that the seed fixes (docs/algorithm.md)."""
 
     sample: bool = False
-    top_p: float = 1.0
+    top_p: float = number(1.0, 0, 1, above=True, what="it is a probability,")
     """Draw among the likeliest tokens whose probabilities together reach this."""
-    temperature: float = 1.0
+    temperature: float = number(1.0, 0, float("inf"), above=True, below=True)
     """The logits are divided by it before."""
-    seed: int = 0
+    seed: int = number(0, 0, SEED)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.top_p <= 1.0:
-            raise BildError(f"decode.top_p={self.top_p:g} is out of range: it is a probability, above 0, at most 1.")
-        if not 0.0 < self.temperature < float("inf"):
-            raise BildError(f"decode.temperature={self.temperature:g} is out of range: it must be above 0.")
-        at_least("decode.seed", self.seed, 0)
+        check_fields("decode", self)
         if not self.sample and (self.top_p, self.temperature, self.seed) != (1.0, 1.0, 0):
             raise BildError(
                 "decode.top_p, decode.temperature and decode.seed have no effect on greedy decoding: "
@@ -104,13 +114,13 @@ class ModelConfig:
     checkpoints: dict[str, Checkpoints] = field(default_factory=dict)
     revision_large: str | None = None
     revision_small: str | None = None
-    exit: int | None = None
+    exit: int | None = number(None, 1, 1000)
     """Early exit: the small model is the large one's first `exit` decoder layers."""
     pretrained: Checkpoints | None = None
     """The two before they were fine-tuned: `bild train` and `bild align` start from them."""
 
     def __post_init__(self) -> None:
-        at_least("model.exit", self.exit, 1)
+        check_fields("model", self)
 
     @property
     def pair_name(self) -> str:
@@ -139,14 +149,14 @@ class ShapeConfig:
     """The sizes of a published checkpoint; the bench fills them with random weights."""
 
     name: str = "t5-small"
-    kind: str = "t5"
-    d_model: int = 512
-    d_kv: int = 64
-    d_ff: int = 2048
-    heads: int = 8
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    rows: int = 32128
+    kind: str = word("t5", KINDS)
+    d_model: int = number(512, 1, LONG)
+    d_kv: int = number(64, 1, LONG)
+    d_ff: int = number(2048, 1, 2**20)
+    heads: int = number(8, 1, 1024)
+    encoder_layers: int = number(6, 1, 1000)
+    decoder_layers: int = number(6, 1, 1000)
+    rows: int = number(32128, 8, 2**22)
     """Rows of the embedding and of the head: the vocabulary with its padding."""
     gated: bool = False
     """Gated GELU (T5 v1.1, mT5) or ReLU (T5 v1.0)."""
@@ -154,11 +164,7 @@ class ShapeConfig:
     """The head is the embedding (T5 v1.0), or else has weights of its own."""
 
     def __post_init__(self) -> None:
-        one_of("shape.kind", self.kind, KINDS)
-        sizes = ("d_model", "d_kv", "d_ff", "heads", "encoder_layers", "decoder_layers")
-        for name in sizes:
-            at_least(f"shape.{name}", getattr(self, name), 1)
-        at_least("shape.rows", self.rows, 8)
+        check_fields("shape", self)
 
 
 @dataclass
@@ -171,7 +177,7 @@ class TaskConfig:
     languages: list[str] = field(default_factory=list)
     """The language of the sources and that of the references, by their codes: [de, en]."""
     pair: str = "embedded"
-    data: str = "embedded"
+    data: str = word("embedded", DATA_SOURCES)
     path: str = "captions"
     config: str | None = None
     revision: str | None = None
@@ -183,27 +189,24 @@ class TaskConfig:
     split: str = "choose"
     confirm: str | None = None
     """The split on which a choice made on `split` is confirmed; None: the task has no other."""
-    samples: int | None = None
-    seed: int = 0
-    prompt: str = ""
-    source_limit: int = 1024
-    target_limit: int = 128
+    samples: int | None = number(None, 1, MANY)
+    seed: int = number(0, 0, SEED)
+    prompt: str = text("")
+    source_limit: int = number(1024, 1, LONG)
+    target_limit: int = number(128, 2, LONG)
     metric: str = "bleu"
     """bleu or rouge, with another tokenizer bleu:zh, rouge:unicode, ...; or evaluate:NAME, a metric of that library."""
     tokenize: str | None = None
     """The metric's tokenizer, as it may also stand behind its name; None: for BLEU that of the target language."""
 
     def __post_init__(self) -> None:
-        one_of("task.data", self.data, DATA_SOURCES)
+        check_fields("task", self)
         short = re.fullmatch(r"(translation)-(\w+)-(\w+)", self.kind)
         if short is not None:
             self.kind, self.languages = short[1], self.languages or [short[2], short[3]]
         if self.languages and len(self.languages) != 2:
             raise BildError(f"task.languages={self.languages} are not two: name source and target, such as [de,en].")
         self.metric = scored_by(self.metric, self.tokenize, self.languages[-1] if self.languages else None)
-        at_least("task.samples", self.samples, 1)
-        at_least("task.source_limit", self.source_limit, 1)
-        at_least("task.target_limit", self.target_limit, 2)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -223,6 +226,8 @@ def scored_by(metric: str, tokenize: str | None = None, language: str | None = N
     known, or named twice, or not installed.
     """
     if metric.startswith(EVALUATE):
+        if metric == EVALUATE:
+            raise BildError(f"task.metric={metric} names no metric: give one, such as {EVALUATE}exact_match.")
         if tokenize is not None:
             raise BildError(f"task.tokenize={tokenize} has no effect on task.metric={metric}: leave it out.")
         return metric
@@ -254,25 +259,19 @@ def _tokenizer_of(language: str) -> str:
 class MeasureConfig:
     """Settings of the measurement: warm-up, the library's own `generate()` beside it, sessions, and intervals."""
 
-    warmup: int = 3
-    library: int = 32
-    confidence: float = 0.95
-    seed: int = 0
-    sessions: int = 1
+    warmup: int = number(3, 0, MANY)
+    library: int = number(32, -1, MANY)
+    confidence: float = number(0.95, 0.5, 1, below=True)
+    seed: int = number(0, 0, SEED)
+    sessions: int = number(1, 1, 1000)
     """The examples are spread over so many fresh processes; with 1, this process times all of them."""
-    calm_minutes: float = 10.0
+    calm_minutes: float = number(10.0, 0, 1440)
     """A session waits so long for a calm machine; then it goes on, and its record says so."""
-    margin: float = 0.5
+    margin: float = number(0.5, 0, 100, what=POINTS)
     """The loss in the metric's points that verdicts are printed at."""
 
     def __post_init__(self) -> None:
-        at_least("measure.warmup", self.warmup, 0)
-        at_least("measure.library", self.library, -1)
-        at_least("measure.sessions", self.sessions, 1)
-        at_least("measure.calm_minutes", self.calm_minutes, 0)
-        at_least("measure.margin", self.margin, 0)
-        if not 0.5 <= self.confidence < 1.0:
-            raise BildError(f"measure.confidence={self.confidence:g} is out of range: from 0.5 to below 1.")
+        check_fields("measure", self)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -295,6 +294,7 @@ class RunConfig:
     resume: bool = True
 
     def __post_init__(self) -> None:
+        check_fields("", self)
         refusal = live_refusal(self.method, self.engine.name, self.decode.sample)
         if refusal is not None:
             raise BildError(refusal)

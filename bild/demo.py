@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bild.cli import load, options, run_hydra, typed
+from bild.cli import load, options, run_hydra
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding.methods import refuse_unheeded, split_options
 from bild.decoding.policies import paced
-from bild.errors import BildError, at_least
+from bild.errors import BildError
 from bild.metrics.claims import holm, verdict
+from bild.options import MANY, number
 from bild.results import Point, Record
 from bild.results.pareto import ANCHORS
 
@@ -40,18 +41,17 @@ class DemoConfig(RunConfig):
     }
     points: list[Any] = field(default_factory=list)
     """Each is a method (an option of conf/method, bild where none is named) with any of its switches and thresholds."""
-    timed: int | None = 40
+    timed: int | None = number(40, 1, MANY)
     """So many examples, a random part, are decoded live, and a decision tree tells the quality of all. None: all are
     decoded live, as methods need that no tree can replay."""
     out: str = "demo"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("timed", self.timed, 1)
-        for number, (method, _) in enumerate(self.settings()):  # a wrong point is refused before anything is measured
+        for place, (method, _) in enumerate(self.settings()):  # a wrong point is refused before anything is measured
             if self.timed is not None and (method.spec.exits or paced(method)):
                 raise BildError(
-                    f"points[{number}], {method.name}, goes by what only a live run knows, and no decision tree can "
+                    f"points[{place}], {method.name}, goes by what only a live run knows, and no decision tree can "
                     "judge it: timed=null decodes all examples live."
                 )
 
@@ -66,10 +66,10 @@ class DemoConfig(RunConfig):
         option = point.pop("method", "bild")
         if option not in options("method"):
             raise BildError(f"{where}.method={option} is not known: choose one of {', '.join(options('method'))}.")
-        preset = {key: value for key, value in load("method", option).items() if value is not None}
+        preset = {str(key): value for key, value in load("method", option).items() if value is not None}
         switches, thresholds = split_options(point, f"{where}.")
-        method: MethodConfig = typed(MethodConfig, dataclasses.asdict(self.method), preset, switches)
-        threshold: ThresholdConfig = typed(ThresholdConfig, thresholds)
+        method = MethodConfig(**(dataclasses.asdict(self.method) | preset | switches))
+        threshold = ThresholdConfig(**thresholds)
         refuse_unheeded(method, threshold, point)
         RunConfig(self.task, self.model, method, threshold, self.engine)  # refuses what cannot be run live
         return method, threshold

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NoReturn
 
 
 class BildError(Exception):
@@ -16,16 +18,39 @@ class BildError(Exception):
     """
 
 
-def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+class Arguments(argparse.ArgumentParser):
+    """A parser of a command line's arguments, whose mistakes are BildErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser`."""
+        dashes = ", and options are written without dashes, as threshold.fb=0.6" if "=" in message else ""
+        raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
+
+
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Return text with a space for every control character but the line feed, and for those that turn its direction.
+
+    What a terminal, a table, a figure or a page is given goes through here: a name or a source text could clear the
+    screen or rewrite the lines above.
+    """
+    return _CONTROLS.sub(" ", text)
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """Return a value as a sentence quotes it: on one line, as it would be typed, and not at length."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = "null" if value is None else text.lower() if isinstance(value, bool) else text
+    text = " ".join(plain(text).split())
+    return text if len(text) <= most else f"{text[: most - 20]}... ({len(text):,} characters)"
+
+
+def one_of(name: str, value: str | None, choices: Collection[str] | None) -> None:
     """Refuse a word that is not one of the choices; accept None, which stands for an option not given."""
-    if value is not None and value not in choices:
-        raise BildError(f"{name}={value} is not known: choose one of {', '.join(choices)}.")
-
-
-def at_least(name: str, value: float | None, least: float) -> None:
-    """Refuse NaN and a number below `least`; accept None, which stands for an option not given."""
-    if value is not None and not value >= least:  # also refuses NaN
-        raise BildError(f"{name}={value:g} is out of range: it must be {least:g} or more.")
+    if value is not None and choices is not None and value not in choices:
+        raise BildError(f"{name}={shown(value)} is not known: choose one of {', '.join(choices)}.")
 
 
 _SIZES = re.compile(r"([\d.]+ ?(?:[KMGTP]i?B|bytes))")
@@ -81,7 +106,7 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
         told_as = error if isinstance(error, BildError) else out_of_memory(error, helps)
         if told_as is None:
             raise
-        print(f"error: {told_as}", file=sys.stderr)
+        print(f"error: {plain(str(told_as))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(str(error) or stopped, file=sys.stderr)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bild.errors import BildError, guard
+from bild.options import Option, device, number
 
 if TYPE_CHECKING:
-    from bild.check.scale import Scale
+    from bild.check.machine import Scale
     from bild.results.check import Checked, CheckResult
 
 _USUAL = {"device": "auto", "minutes": "10", "out": "gpu-check.json"}
@@ -42,8 +43,10 @@ def _options(arguments: list[str]) -> dict[str, str]:
         if not equals or key not in _USUAL:
             raise BildError(f"bild gpu-check takes device=, minutes= and out=, but {word!r} was given.")
         given[key] = value
-    if not given["minutes"].replace(".", "", 1).isdigit():
-        raise BildError(f"minutes={given['minutes']} is not a number of minutes.")
+    for key, option in {"device": device(), "minutes": number(None, 0, 1440, above=True)}.items():
+        Option(float if key == "minutes" else str, option.metadata).checked(key, given[key])
+    if not given["out"].strip():
+        raise BildError("out= is empty: name the file to write, such as out=gpu-check.json.")
     return given
 
 
@@ -54,7 +57,7 @@ def check(device: str, minutes: float, command: str) -> CheckResult:
     """
     import torch
 
-    from bild.check.scale import Scale
+    from bild.check.machine import Scale
     from bild.cli import load, typed
     from bild.cli.compose import shapes
     from bild.config import ModelConfig

@@ -14,20 +14,15 @@ from dataclasses import dataclass
 
 from bild.cli import run_hydra
 from bild.config import RunConfig
-from bild.errors import BildError
+from bild.options import MANY, number
 
 
 @dataclass
 class TracedConfig(RunConfig):
     """All options of `bild run`: those of a point, and those that change no result."""
 
-    trace: int = 0
+    trace: int = number(0, 0, MANY)
     """The number of examples to show afterwards, token by token. It changes no result, so it is in no hash."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.trace < 0:
-            raise BildError(f"trace={self.trace} is out of range: it is a number of examples, 0 or more.")
 
 
 def job(config: TracedConfig) -> None:

@@ -31,8 +31,8 @@ from bild.metrics.jackknife import difference
 from bild.progress import track
 from bild.results.parts import Difference
 from bild.sweep.config import SweepConfig
-from bild.sweep.confirm import divide
 from bild.sweep.context import GrownTree, Work
+from bild.sweep.find import divide
 from bild.sweep.grid import SweptPoint, points_of, vanilla_point
 from bild.sweep.pricing import Pricing
 

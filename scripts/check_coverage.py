@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.metrics.jackknife import difference
-from bild.metrics.percentiles import PERCENTILES, percentiles
-from bild.metrics.speedup import speedup
+from bild.metrics.speedup import PERCENTILES, percentiles, speedup
 from bild.metrics.statistics import corpus_bleu
 
 Floats = NDArray[np.float64]

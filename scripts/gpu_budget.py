@@ -23,9 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from bild.bench.roofline import Decoder  # noqa: E402
 from bild.config import ShapeConfig  # noqa: E402
-from bild.engines import DTYPES  # noqa: E402
+from bild.engines import DTYPES, build_operations  # noqa: E402
 from bild.engines.graph import GraphEngine  # noqa: E402
 from bild.engines.graph_pool import GraphPool  # noqa: E402
+from bild.engines.graph_programs import Operations  # noqa: E402
 from bild.models.shapes import model_config  # noqa: E402
 from tests.engines.fake_cuda import Log, fake_cuda, fake_module  # noqa: E402
 
@@ -43,7 +44,9 @@ class Device(NamedTuple):
 DEVICES = {"T4": Device(250, 2.2, 1.0), "A100": Device(1350, 1.7, 0.8), "H100": Device(2900, 1.4, 0.6)}
 
 
-def pass_of(shape: ShapeConfig, dtype: str, width: int, source: int, capacity: int) -> tuple[Log, int]:
+def pass_of(
+    shape: ShapeConfig, dtype: str, width: int, source: int, capacity: int, operations: Operations
+) -> tuple[Log, int]:
     """Run one pass of the decoder on fake tensors: what it launches, and the bytes of the roofline."""
     config = model_config(shape)
     zeros: Any = torch.zeros
@@ -56,7 +59,8 @@ def pass_of(shape: ShapeConfig, dtype: str, width: int, source: int, capacity: i
     ):
         module = fake_module(mode, config, DTYPES[dtype], "cuda:0")
         with mode:
-            made = GraphEngine(module, dtype=DTYPES[dtype], eos=1, vocabulary=shape.rows, capacity=capacity)
+            options: dict[str, Any] = {"eos": 1, "vocabulary": shape.rows, "capacity": capacity}
+            made = GraphEngine(module, dtype=DTYPES[dtype], operations=operations, **options)
             buffers = made._source(source)
         with mode, Log() as log:
             made._plain("step", buffers, width)
@@ -71,14 +75,16 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1, help="new positions of the pass")
     parser.add_argument("--source", type=int, default=64)
     parser.add_argument("--capacity", type=int, default=128)
+    parser.add_argument("--triton", action="store_true", help="engine=graph-triton (needs Triton)")
     options = parser.parse_args()
+    operations = build_operations("graph-triton" if options.triton else "graph", torch.device("cuda"))
     print(f"| width {options.width}, source {options.source} | kernels (products) | MB read (roofline) |", end="")
     print(*(f" {name}: roofline / estimate, ms |" for name in DEVICES), sep="")
     print("| :-- | --: | --: |" + " --: |" * len(DEVICES))
     for name in options.shape or SHAPES:
         shape = ShapeConfig(**yaml.safe_load((ROOT / f"conf/shape/{name}.yaml").read_text(encoding="utf-8")))
         for dtype in ("fp32", "fp16"):
-            log, least = pass_of(shape, dtype, options.width, options.source, options.capacity)
+            log, least = pass_of(shape, dtype, options.width, options.source, options.capacity, operations)
             products = [launch for launch in log.launches if launch.product]
             read = sum(t.numel() * t.element_size() for launch in products for t in launch.given)
             line = f"| {name} {dtype} | {log.kernels} ({len(products)}) | {read / 1e6:,.0f} ({least / 1e6:,.0f}) |"

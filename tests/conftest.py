@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Divide the cases among the lanes before `-m` picks one."""
+    """Divide the cases among the lanes before `-m` picks one, and begin with what takes long."""
     lanes.spread(items)
+    lanes.long_first(items)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """Keep what is loaded out of the collector's sight: every measurement collects, and would look at all of torch."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

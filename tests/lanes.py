@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
 
+T = TypeVar("T")
 _GOLDEN = (5**0.5 - 1) / 2
 _quick = False
 _ALL = os.environ.get("CASES") == "all"
@@ -25,6 +28,11 @@ def many(examples: int) -> settings:
     """Settings of a property, the same examples every time: a quarter of so many, or all of them."""
     share = 1 if _ALL else 4
     return settings(derandomize=True, deadline=None, database=None, max_examples=examples // share)
+
+
+def some(cases: Sequence[T], kept: int) -> list[T]:
+    """Return so many of the cases that a test goes through by itself, from all over, in their order; or all of them."""
+    return list(cases) if _ALL else [cases[place] for place in sorted(places(len(cases), kept))]
 
 
 def spread(items: list[pytest.Item]) -> None:
@@ -46,6 +54,12 @@ def spread(items: list[pytest.Item]) -> None:
             if place not in more:
                 left_out.add(case)
     items[:] = [item for item in items if item not in left_out]
+
+
+def long_first(items: list[pytest.Item]) -> None:
+    """Put the files with a time limit of their own at the front: begun last, one would keep a single worker busy."""
+    long = {item.path for item in items if item.get_closest_marker("timeout") is not None}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def places(cases: int, kept: int) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -125,8 +126,8 @@ def test_a_long_text_is_cut_to_the_source_limit(embedded_pair: Pair) -> None:
         ({"method": "nope"}, "method.name=nope is not known: choose one of vanilla, small, bild, speculative"),
         ({"rules": "mine"}, "method.rules=mine is not known: choose one of paper, authors."),
         ({"engine": "nope"}, "engine=nope is not known: choose one of hf, fused"),
-        ({"max_draft": 0}, "method.max_draft=0 is out of range: it must be 1 or more."),
-        ({"max_length": 1}, "max_length=1 is out of range: it counts the start token, so 2 or more."),
+        ({"max_draft": 0}, "method.max_draft=0 is out of range: it must be from 1 to 1,024."),
+        ({"max_length": 1}, "max_length=1 is out of range: it counts the start token, so it is from 2 to 65,536."),
         ({"first": "nobody"}, "method.first=nobody is not known"),
         ({"after_rollback": "nobody"}, "method.after_rollback=nobody is not known"),
         ({"scan": "last"}, "method.scan=last is not known"),
@@ -209,3 +210,85 @@ def test_the_door_has_what_it_says() -> None:
     assert bild.Pair is Pair
     with pytest.raises(AttributeError, match="has no attribute 'nope'"):
         _ = bild.nope
+
+
+WRONG_SOURCES = [
+    None,
+    5,
+    1.5,
+    b"abc",
+    "",
+    "  ",
+    "\ud800",
+    [1.5],
+    [True],
+    [None],
+    ["a", None],
+    {"a": 1},
+    object(),
+    {1, 2},
+]
+WRONG_OPTIONS = [
+    *({"max_length": value} for value in (1, 0, -1, 3.5, "a", None, True, [4], float("nan"), float("inf"), 10**9)),
+    *({"source_limit": value} for value in (0, -5, 1.5, "a", None, float("inf"), 10**9)),
+    *({"engine": value} for value in (None, 5, "nope", b"hf", ["hf"])),
+    *({"method": value} for value in (None, 5, "nope", "oracle", ["bild"], b"bild")),
+    *({"fb": value} for value in ("a", [1], {}, object(), -1, 2, float("nan"), float("inf"), True, 1j, b"1")),
+    *({"rb": value} for value in ("a", [1], -1, float("nan"), False, 1j)),
+    *({"max_draft": value} for value in (0, -1, 2.5, "many", True, [3], 10**9)),
+    *({"alpha": value, "keep": "share"} for value in ("a", 2, -0.1, float("nan"))),
+    *({"top": value, "method": "relaxed"} for value in (0, 1.5, "a", 10**9)),
+    *({"keep": value} for value in ("always", 5, ["nll"])),
+    *({"stop": value} for value in ("never", 5)),
+    *({"first": value} for value in ("both", 5)),
+    *({"scan": "x"}, {"unsure": 1}, {"verify_eos": "maybe"}, {"verify_eos": 2}, {"rules": "mine"}, {"rules": None}),
+    *({"exit": "a", "method": "calm"}, {"decay": -1, "method": "calm"}, {"min_layers": 0, "method": "calm"}),
+    *({"nothing": 1}, {"alpha": 0.1}, {"fb": 0.3, "method": "vanilla"}, {"method": "calm", "engine": "hf"}),
+]
+
+
+def test_every_wrong_argument_of_generate_is_told_in_one_sentence(embedded_pair: Pair) -> None:
+    for source in WRONG_SOURCES:
+        assert refusal(embedded_pair, source).endswith(".")
+    for options in WRONG_OPTIONS:
+        assert refusal(embedded_pair, **options).endswith("."), options
+    for pair in (None, "embedded", 5):
+        assert "is not a pair: load one with bild.load_pair()" in refusal(pair)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"large": None}, {"large": 5}, {"large": b"x"}, {"small": 5}, {"dtype": "fp8"}, {"device": "gpu"}]
+)
+def test_a_wrong_argument_of_load_pair(wrong: dict) -> None:
+    with pytest.raises(bild.BildError, match=next(iter(wrong))):
+        bild.load_pair(**({"large": "embedded", "small": "embedded/small"} | wrong))
+
+
+def test_what_is_right_in_another_type_is_taken(embedded_pair: Pair) -> None:
+    import numpy as np
+    import torch
+
+    ids = embedded_pair.encode(SENTENCE)[0]
+    usual = bild.generate(embedded_pair, ids, fb=0.5, rb=2, max_draft=4).tokens
+    others = (torch.tensor(ids), np.array(ids), tuple(ids))
+    for source in others:
+        found = bild.generate(embedded_pair, source, fb=np.float32(0.5), rb=np.int64(2), max_draft=np.int64(4))
+        assert found.tokens == usual
+    folder = Path(bild.__file__).parent / "models" / "embedded"
+    assert bild.load_pair(folder / "large", folder / "small").name != ""
+
+
+def test_a_tree_refuses_what_is_none(tmp_path: Path) -> None:
+    tree = bild.open_tree("results/example/embedded/embedded-aligned/tree")
+    for wrong in (
+        lambda: bild.open_tree(None),
+        lambda: tree.take(5),
+        lambda: tree.take([]),
+        lambda: tree.replay(fb="a"),
+    ):
+        with pytest.raises(bild.BildError):
+            wrong()
+    with pytest.raises(
+        bild.BildError, match=r"sweep\.fb=\[0\.47\].*grown it for sweep\.fb=\[0\.1,0\.2,.*sweep\.rb=\[1,"
+    ):
+        tree.replay(fb=0.47, rb=2.6)

@@ -48,7 +48,10 @@ def certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("certain")
-def test_a_new_keep_rule_is_known_everywhere(embedded_pair: Pair, tmp_path: Path) -> None:
+def test_a_new_keep_rule_is_known_everywhere(
+    embedded_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))
     options = ("method=certain", "method.max_draft=4", "threshold.alpha=0.5", "task.samples=3")
     done = call("bild.run", *options, *QUICK, cwd=tmp_path)
     assert done.code == 0, done.err

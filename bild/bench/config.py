@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from bild.config import DTYPES, ENGINES, ModelConfig, ShapeConfig, at_least, one_of
+from bild.config import DTYPES, ENGINES, THREADS, ModelConfig, ShapeConfig
 from bild.errors import BildError
+from bild.options import LONG, SEED, check_fields, device, number, word
 
 PEERS = (
     "generate",
@@ -30,49 +31,37 @@ class BenchConfig:
 
     shape: ShapeConfig | None = None
     model: ModelConfig | None = None
-    engines: list[str] = field(default_factory=lambda: list(ENGINES))
-    peers: list[str] = field(default_factory=lambda: list(PEERS))
-    dtype: str = "fp32"
-    device: str = "auto"
-    threads: int = 1
-    widths: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    engines: list[str] = word(lambda: ["hf", "fused", "graph"], ENGINES)
+    peers: list[str] = word(lambda: list(PEERS), PEERS)
+    dtype: str = word("fp32", DTYPES)
+    device: str = device()
+    threads: int = number(1, 1, THREADS)
+    widths: list[int] = number(lambda: [1, 2, 4, 8, 16], 1, 1024)
     """New positions of the verification passes."""
-    source_length: int = 64
-    long_sources: list[int] = field(default_factory=lambda: [256, 1024])
+    source_length: int = number(64, 2, LONG)
+    long_sources: list[int] = number(lambda: [256, 1024], 2, LONG)
     """More lengths of a source, at which engines, `generate` and `ctranslate2` are timed to the first token and on."""
-    tokens: int = 32
+    tokens: int = number(32, 2, LONG)
     """Tokens that are timed, after the first one; the end token does not end them."""
-    cached: int = 32
+    cached: int = number(32, 1, LONG)
     """Positions that are cached before a verification pass."""
-    repeats: int = 7
-    warmup: int = 2
-    assistant_tokens: int = 5
+    repeats: int = number(7, 1, 10_000)
+    warmup: int = number(2, 1, 10_000)
+    assistant_tokens: int = number(5, 1, 1024)
     """Drafted tokens of assisted generation and of prompt lookup."""
-    seed: int = 0
+    seed: int = number(0, 0, SEED)
     out: str = "bench"
 
     def __post_init__(self) -> None:
+        check_fields("", self)
         if self.shape is not None and self.model is not None:
             raise BildError("shape=... and model=... are two things to measure: name one of them.")
         if self.shape is None and self.model is None:
             self.model = ModelConfig(large="embedded", small="embedded", fits=["translation-de-en"], task="embedded")
         self.engines, self.peers = list(dict.fromkeys(self.engines)), list(dict.fromkeys(self.peers))
-        for engine in self.engines:
-            one_of("engine", engine, ENGINES)
-        for peer in self.peers:
-            one_of("peers", peer, PEERS)
         if not self.engines and not self.peers:
             raise BildError("There is nothing to measure: name at least one of engine=[...] and peers=[...].")
-        one_of("dtype", self.dtype, DTYPES)
         self.widths, self.long_sources = sorted(set(self.widths)), sorted(set(self.long_sources))
-        for name, least in {"source_length": 2, "tokens": 2, "cached": 1, "repeats": 1, "warmup": 1}.items():
-            at_least(name, getattr(self, name), least)
-        for name in ("threads", "assistant_tokens"):
-            at_least(name, getattr(self, name), 1)
-        for width in self.widths:
-            at_least("widths", width, 1)
-        for length in self.long_sources:
-            at_least("long_sources", length, 2)
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from bild.bench.config import BenchConfig
 from bild.bench.engine_bench import run_bench
-from bild.check.scale import Scale
+from bild.check.machine import Scale
 from bild.engines import DTYPES, build_engine
 from bild.measure.gpu import watch
 from bild.models.checkpoint import free_memory
@@ -100,6 +100,7 @@ def benches(scale: Scale) -> Iterator[Checked]:
             else:
                 config = BenchConfig(
                     shape=shape,
+                    engines=["hf", "fused", "graph", *["graph-triton"] * scale.on_gpu],
                     dtype=dtype,
                     device=str(scale.device),
                     tokens=scale.tokens,

@@ -1,4 +1,5 @@
-"""Step one and two: the machine with its driver and its libraries, and the tests that need a GPU."""
+"""The sizes of a check, those of a GPU or tiny ones by which the same steps run on a CPU in seconds; and step one and
+two: the machine with its driver and its libraries, and the tests that need a GPU."""
 
 from __future__ import annotations
 
@@ -7,16 +8,59 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 import bild
-from bild.check.scale import Scale
+from bild.config import ModelConfig, ShapeConfig
 from bild.measure.gpu import look
 from bild.models.device import has_bf16, kernels_missing, nvidia
 from bild.results.check import OK, SKIPPED, SLOW, WRONG, Checked
+
+
+@dataclass
+class Scale:
+    """The device, how much of everything, and when it must end."""
+
+    device: torch.device
+    minutes: float
+    known: Mapping[str, ShapeConfig]
+    model: ModelConfig
+    """The embedded pair."""
+    texts: int
+    """Texts on which the engines must agree."""
+    shapes: Sequence[str]
+    """Published shapes that are benched."""
+    dtypes: Sequence[str]
+    tokens: int
+    repeats: int
+    samples: int
+    """Examples of the run and of the tree."""
+    capacity: int
+    """Positions that two engines have room for, before they must grow."""
+    began: float = field(default_factory=time.monotonic)
+
+    @staticmethod
+    def of(device: torch.device, minutes: float, known: Mapping[str, ShapeConfig], model: ModelConfig) -> Scale:
+        """Return the sizes for a device; `known` are the published shapes, `model` the embedded pair."""
+        if device.type == "cuda":
+            shapes = ("t5-small", "t5-large", "mt5-large")
+            return Scale(device, minutes, known, model, 200, shapes, ("fp32", "fp16"), 32, 5, 40, 32)
+        return Scale(device, minutes, known, model, 3, ("embedded-small",), ("fp32",), 3, 1, 3, 8)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Tell whether this is the real thing."""
+        return self.device.type == "cuda"
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return self.began + 60 * self.minutes - time.monotonic()
+
 
 _PREFIXES = ("TORCH_", "NVIDIA_", "CUBLAS_", "CUDA_", "PYTORCH_")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from bild.check.scale import Scale
+from bild.check.machine import Scale
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import policy_for
-from bild.engines import Engine, build_engine
+from bild.engines import Engine, build_engine, common_prefix
 from bild.errors import BildError
 from bild.measure.live import engines_of, run_live
 from bild.models import Pair, load_pair
@@ -20,6 +20,7 @@ from bild.results.check import OK, SKIPPED, WRONG, Checked
 from bild.tasks import load_task
 
 ENGINES = ("graph", "fused", "hf")
+TRITON = ("graph-triton",)
 _TEXT = 60
 """Tokens of a text that is longer than the room which the engines were built with."""
 
@@ -116,16 +117,15 @@ def _parted(mine: list[list[int]], theirs: list[list[int]]) -> str | None:
     if not different:
         return None
     a, b = mine[different[0]], theirs[different[0]]
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return f"{len(different)} of {len(mine)} texts differ, the first at token {at}"
+    return f"{len(different)} of {len(mine)} texts differ, the first at token {common_prefix(a, b)}"
 
 
 def agreement(scale: Scale) -> Iterator[Checked]:
     """Decode the same texts by every engine: id for id in fp32, and a second time bit for bit; counted in fp16."""
     for dtype in scale.dtypes:
         pair = load_pair("embedded", device=str(scale.device), dtype=dtype)
-        exact = {name: _texts(pair, name, scale.texts) for name in ENGINES}
-        for name in ENGINES[:-1]:
+        exact = {name: _texts(pair, name, scale.texts) for name in (*ENGINES, *TRITON * scale.on_gpu)}
+        for name in filter(lambda name: name != "hf", exact):
             wrong = _parted(exact[name], exact["hf"])
             share = sum(a == b for a, b in zip(exact[name], exact["hf"], strict=True)) / scale.texts
             # In half precision near-ties go either way; more than one in five is no rounding.

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import torch
 
-from bild.check.scale import Scale
+from bild.check.machine import Scale
 from bild.config import EngineConfig, MeasureConfig, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
 from bild.measure.gpu import watch
 from bild.measure.session import measure_points

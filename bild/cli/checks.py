@@ -2,61 +2,72 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 
-from bild.cli.groups import groups, load, options
-from bild.cli.overrides import values
+from bild.cli.groups import GROUPS, groups, load, options
+from bild.cli.overrides import all_options, option_at, values
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
-from bild.errors import BildError, did_you_mean
+from bild.errors import BildError, shown
+from bild.options import Option, options_of
 
 
 def check_options(overrides: Sequence[Override], schema: type) -> None:
-    """Refuse a group's option, or a key, that there is not. BildError names what there is."""
+    """Refuse an option of a group, a key or a value that there is not. BildError names what there is."""
     for override in overrides:
-        key = override.key_or_group
+        key = override.get_key_element().lstrip("+")
         if key.partition(".")[0].partition("/")[0] == "hydra":
-            continue
-        if key in groups(schema):
+            if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
+                raise BildError(
+                    f"{key} is not an option: of Hydra's there are hydra/launcher and hydra.launcher alone."
+                )
+        elif key in groups(schema):
             known = options(key)
             for value in values(override):
                 if value not in known:
-                    raise BildError(f"{key}={value} is not known: choose one of {_listed(value, known)}.")
+                    raise BildError(f"{key}={shown(value)} is not known: choose one of {_listed(value, known)}.")
         else:
-            _check_key(key, schema)
+            _check_key(key, schema, {each.key_or_group for each in overrides})
+            option, _ = option_at(key, schema)
+            assert option is not None
+            for value, typed in _given(override):
+                if value == "" and option.free and "empty" not in option.metadata:
+                    raise BildError(f"{key} is empty: give {option}, or leave it out.")
+                option.checked(key, value, typed)
 
 
-def _check_key(key: str, schema: type) -> None:
-    kind: Any = schema
-    path = ""
+def _given(override: Override) -> Iterator[tuple[Any, str]]:
+    """Yield the values of an override, each with how it was typed."""
+    if override.is_sweep_override():
+        for value, typed in zip(override.sweep_iterator(), values(override), strict=True):
+            yield value.text if isinstance(value, QuotedString) else value, typed
+    else:
+        value = override.value()
+        yield value, value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
+
+
+def _check_key(key: str, schema: type, chosen: set[str]) -> None:
+    kind, path = Option(schema, {}), ""
     for part in key.split("."):
-        if not dataclasses.is_dataclass(kind):
-            if typing.get_origin(kind) is dict:
-                return
-            raise BildError(f"{key} is not an option: {path[:-1]} is a single value.")
-        known = option_types(kind)
-        if part not in known:
-            where = f"{path[:-1]} has" if path else "there are"
-            raise BildError(f"{key} is not an option{did_you_mean(part, known, path)}: {where} {', '.join(known)}.")
-        path, kind = f"{path}{part}.", known[part]
+        if kind.holds(dict):
+            kind = kind.inner
+        elif kind.schema is None:
+            raise BildError(f"{key} is not an option: {path} is a single value.")
+        elif not path and part not in (*options_of(schema), *GROUPS) and (same := _ending(key, schema)):
+            raise BildError(f"{key} is not an option (did you mean {same}?): {same.rpartition('.')[0]} has it.")
+        else:
+            kind = kind.part(path, part, key)
+            if kind.schema is not None and type(None) in typing.get_args(kind.hint) and not path and part not in chosen:
+                raise BildError(f"{key} has no effect here: name {part}=... first, such as {part}={options(part)[0]}.")
+        path = f"{path}.{part}".lstrip(".")
 
 
-def option_types(schema: Any) -> dict[str, Any]:
-    """Return the type of each option of a config dataclass, by name; None is left out of those that allow it."""
-    hints = typing.get_type_hints(schema)
-    return {option.name: _but_none(hints[option.name]) for option in dataclasses.fields(schema)}
-
-
-def _but_none(hint: Any) -> Any:
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    return hint
+def _ending(key: str, schema: type) -> str:
+    return next((each for each in all_options(schema) if each.endswith(f".{key}")), "")
 
 
 def _listed(value: str, known: list[str]) -> str:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bild.cli.checks import check_heeded, check_options
 from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
-from bild.cli.overrides import parse, sentence, to_fields, values
+from bild.cli.overrides import parse, refuse_several, sentence, to_fields, values
 from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean
 
@@ -85,9 +85,12 @@ def check_fit(config: Any) -> None:
     model, task = config.model, config.task
     tasks = [option for option in options("task") if _suits(model, typed(TaskConfig, load("task", option)))]
     pairs = [option for option in options("model") if _suits(typed(ModelConfig, load("model", option)), task)]
+    takes = f"this pair takes task={' or '.join(tasks)}, " if tasks else ""
+    taken = (
+        f"model={' or '.join(pairs)}, or any pair by model=folders" if pairs else "a pair of your own, by model=folders"
+    )
     raise BildError(
-        f"model={model.name} does not fit task={task.name} ({task.kinds[-1]}): this pair takes "
-        f"task={' or '.join(tasks)}, this task takes model={' or '.join(pairs)}, or any pair by model=folders."
+        f"model={model.name} does not fit task={task.name} ({task.kinds[-1]}): {takes}this task takes {taken}."
     )
 
 
@@ -117,25 +120,26 @@ def pair_options(name: str, task: str | None, *, exit: int | None = None) -> tup
     return checkpoints.large, checkpoints.small, others
 
 
-def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> None:
-    """Compose every job, or in a wide sweep every single value, before the first one runs."""
+def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bool) -> Any:
+    """Compose every job, or in a wide sweep every single value, before the first one runs; return the first one."""
     parsed = parse(overrides)
-    check_options(parsed, schema)
-    swept = [o for o in parsed if o.is_sweep_override()]
+    swept = {
+        o.get_key_element(): list(o.sweep_string_iterator()) for o in parsed if o.is_sweep_override() and values(o)
+    }
     if swept and not multirun:
-        one = swept[0]
-        raise BildError(
-            f"{one.input_line} names several values: add -m to run them all, or quote it if it is one value."
-        )
-    first = {o.key_or_group: values(o)[0] for o in swept}
+        refuse_several(next(o for o in parsed if o.is_sweep_override()), schema)
+    check_options(parsed, schema)
+    first = {key: found[0] for key, found in swept.items()}
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
-    jobs = [first] + [first | {o.key_or_group: value} for o in swept for value in values(o)[1:]]
+    jobs = [first] + [first | {key: value} for key, found in swept.items() for value in found[1:]]
+    configs = []
     with composing(name, schema):
         for job in jobs:
             overrides = complete([*fixed, *(f"{k}={v}" for k, v in job.items())], schema)
-            config = to_config(hydra.compose(name, overrides), schema)
+            configs.append(to_config(hydra.compose(name, overrides), schema))
             if "method" in groups(schema):
-                check_heeded(parsed, config)
+                check_heeded(parsed, configs[-1])
+    return configs[0]
 
 
 def published_settings(task: str, model: str) -> list[tuple[MethodConfig, ThresholdConfig]]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bild import __version__
-from bild.cli.checks import option_types
 from bild.cli.groups import conf_dir, groups, options
+from bild.cli.overrides import all_options
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
 from bild.decoding.policies import live_refusal
-from bild.errors import BildError, did_you_mean, guard
+from bild.errors import BildError, did_you_mean, guard, shown
+from bild.options import options_of
 
 
 class Verb(NamedTuple):
@@ -118,7 +118,7 @@ def _one_of(what: str, given: list[str], known: list[str]) -> str:
     if len(given) == 1 and given[0] in known:
         return given[0]
     word = " ".join(given)
-    wrong = f"{word} is not a {what}{did_you_mean(word, known)}" if given else f"No {what} was given"
+    wrong = f"{shown(word)} is not a {what}{did_you_mean(word, known)}" if word.strip() else f"No {what} was given"
     raise BildError(f"{wrong}: give one of {', '.join(known)}.")
 
 
@@ -146,7 +146,7 @@ def _about(group: str, option: str) -> str:
     if group == "method":
         spec, heeded = METHODS[option], heeds(MethodConfig(option), ThresholdConfig())
         rules = f" Stop {spec.stop}, keep {spec.keep}." if spec.stop else ""
-        named = [name for kind in (ThresholdConfig, MethodConfig) for name in option_types(kind) if name in heeded]
+        named = [name for kind in (ThresholdConfig, MethodConfig) for name in options_of(kind) if name in heeded]
         return f"{spec.words}{rules}{' Options: ' + ', '.join(named) + '.' if named else ''}"
     told = _comment(group, option)
     if group == "engine":
@@ -179,20 +179,15 @@ def _possible(before: list[str], current: str) -> list[str]:
     key, equals, value = current.partition("=")
     if not equals:
         flags = ["--help", "--cfg", "-m"] if current.startswith("-") else []
-        return [*(f"{group}=" for group in groups(schema)), *(f"{key}=" for key in _keys(schema)), *flags]
+        return [*(f"{group}=" for group in groups(schema)), *(f"{key}=" for key in all_options(schema)), *flags]
     if key in groups(schema):
         kept = value[: value.rfind(",") + 1]  # of task=xsum,cnndm the last one is completed
         return [f"{key}={kept}{option}" for option in options(key)]
-    return [f"{key}={word}" for word in ("true", "false")] if _keys(schema).get(key) is bool else []
-
-
-def _keys(schema: type) -> dict[str, Any]:
-    """Return the type of every key of a schema, by its dotted name."""
-    found: dict[str, Any] = {}
-    for name, kind in option_types(schema).items():
-        inner = _keys(kind) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
-        found |= {name: kind} if inner is None else {f"{name}.{key}": each for key, each in inner.items()}
-    return found
+    option = all_options(schema).get(key)
+    words = (
+        ("true", "false") if option and option.kinds == [bool] else option.metadata.get("choices", ()) if option else ()
+    )
+    return [f"{key}={word}" for word in words]
 
 
 if __name__ == "__main__":

@@ -1,44 +1,105 @@
-"""Read a user's arguments as overrides, and tell mistakes in them in one sentence."""
+"""Read a user's arguments as overrides that Hydra can take, and tell mistakes in them in one sentence."""
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import itertools
 import re
-import typing
+import shlex
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString, ValueType
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from hydra.core.override_parser.types import Override, Quote, QuotedString, ValueType
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from bild.errors import BildError
+from bild.cli.groups import groups
+from bild.errors import BildError, shown
+from bild.options import Option, options_of
 
-_WORDS: dict[Any, str] = {
-    float: "a number",
-    int: "a whole number",
-    bool: "true or false",
-    str: "a word",
-    list: "a list, as in [a,b]",
-    dict: "a mapping, as in {a: b}",
-}
+MOST_JOBS = 100_000
+_OPTION = re.compile(r"(?P<sign>\+{0,2}|~)(?P<key>[A-Za-z_][\w/.-]*)=(?P<value>.*)", re.DOTALL)
+_INFINITE = re.compile(r"(?<=[\[{:=,+\-\s])\.(inf|nan)\b", re.IGNORECASE)
+
+
+_parser = functools.cache(OverridesParser.create)
+
+
+def option_at(key: str, schema: type) -> tuple[Option | None, bool]:
+    """Return what a dotted key stands for, if there is such a key, and whether it lies in a mapping."""
+    kind, inside = Option(schema, {}), False
+    for part in key.split("."):
+        if kind.schema is not None and part in options_of(kind.schema):
+            kind = options_of(kind.schema)[part]
+        elif kind.schema is None and kind.holds(dict):
+            kind, inside = kind.inner, True
+        else:
+            return None, inside
+    return kind, inside or kind.holds(dict)
+
+
+@functools.cache
+def all_options(schema: type) -> dict[str, Option]:
+    """Return every option of a schema by its dotted name."""
+    found: dict[str, Option] = {}
+    for name, option in options_of(schema).items():
+        inner = {name: option} if option.schema is None else all_options(option.schema)
+        found |= inner if option.schema is None else {f"{name}.{key}": each for key, each in inner.items()}
+    return found
 
 
 def to_fields(arguments: Sequence[str], schema: type) -> list[str]:
-    """Return arguments as typed, with what the schema's `ALIASES` name turned into its fields, which are lists.
+    """Return arguments as Hydra takes them, of which users need not know.
 
-    A word that is also a group would be taken by Hydra for a choice in it: `engine=hf,fused` becomes
-    `engines=[hf,fused]`.
+    A word or a path stands for itself, with all its signs, and `.inf` is a number; `+` is put before a key of a
+    mapping. What the schema's `ALIASES` name becomes its fields, which are lists: as `engine` is also a group,
+    `engine=hf,fused` becomes `engines=[hf,fused]`.
     """
     aliases: dict[str, str] = getattr(schema, "ALIASES", {})
-    found = []
+    found, entries = [], dict[tuple[str, str], list[str]]()
     for argument in arguments:
-        typed, equals, value = argument.partition("=")
-        if equals and typed in aliases:
-            argument = f"{aliases[typed]}={value if value.startswith('[') else f'[{value}]'}"
-        found.append(argument)
-    return found
+        match = _OPTION.fullmatch(argument)
+        if match is None or match["sign"] == "~":
+            found.append(argument)
+            continue
+        key, value = match["key"], match["value"]
+        if key in aliases:
+            key, value = aliases[key], value if value.startswith("[") else f"[{value}]"
+        option, mapped = option_at(key, schema)
+        word = key in groups(schema) or (option is not None and option.free)
+        if not word:
+            value = _INFINITE.sub(r"\1", f"={value}")[1:]
+        if not value.startswith(("'", '"')) and ((word and value not in ("", "null")) or not _readable(value)):
+            value = _as_words(value)
+        path, _, name = key.rpartition(".")
+        holder, _, entry = path.rpartition(".")
+        above = option_at(holder, schema)[0] if holder else None
+        if above is not None and above.holds(dict) and _readable(f"{{{name}: {value}}}"):
+            # Neither an entry that is not there nor one that is not whole can be added by itself.
+            entries.setdefault((holder, entry), []).append(f"{name}: {value}")
+        else:
+            found.append(f"{'++' if mapped else ''}{key}={value}")
+    return [*found, *(f"++{key}={{{entry}: {{{', '.join(told)}}}}}" for (key, entry), told in entries.items())]
+
+
+def _as_words(value: str) -> str:
+    """Quote a value, or every one of several; a function of Hydra's, such as range(...), stays."""
+    if re.match(r"(choice|range|glob|interval|sort|shuffle|tag|extend_list|str|int|float|bool|json_str)\(", value):
+        return value if _readable(value) else _quoted(value)
+    several = value.split(",") if value[:1] not in "[{(" else [value]
+    return ",".join(map(_quoted, several if all(several) else [value]))
+
+
+def _quoted(text: str, by: Quote = Quote.single) -> str:
+    return str(QuotedString(text, by).with_quotes())
+
+
+def _readable(value: str) -> bool:
+    try:
+        _parser().parse_override(f"key={value}")
+    except (HydraException, ValueError):
+        return False
+    return True
 
 
 def as_typed(text: str, schema: type) -> str:
@@ -49,15 +110,24 @@ def as_typed(text: str, schema: type) -> str:
 
 
 def parse(overrides: Iterable[str]) -> list[Override]:
-    """Read `group=option` and `key=value`. BildError for what is neither."""
-    try:
-        parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise BildError(
-            f"The option {error.override!r} cannot be read: write group=option or key=value, "
-            "such as task=xsum or threshold.fb=0.6."
-        ) from error
-    return parsed
+    """Read `group=option` and `key=value`. BildError for what is neither, and for a key that is given twice."""
+    parser, parsed = _parser(), dict[str, Override]()
+    for text in overrides:
+        if text.startswith("~"):
+            raise BildError(f"{shown(text)} takes an option away, which none can be: leave it out, or set it to null.")
+        try:
+            override = parser.parse_override(text if text.lstrip("+")[:1] not in ("", "=", "@") else "")
+        except (HydraException, ValueError) as error:
+            raise BildError(
+                f"The option {shown(text)!r} cannot be read: write group=option or key=value, "
+                "such as task=xsum or threshold.fb=0.6."
+            ) from error
+        key = override.get_key_element().lstrip("+")
+        if key in parsed and values(parsed[key]) != values(override):
+            both = " and ".join(shown(",".join(values(each))) for each in (parsed[key], override))
+            raise BildError(f"{key} is given twice, as {both}: leave one of them out.")
+        parsed[key] = override
+    return list(parsed.values())
 
 
 def values(override: Override) -> list[str]:
@@ -65,30 +135,43 @@ def values(override: Override) -> list[str]:
     if override.value_type in (ValueType.GLOB_CHOICE_SWEEP, ValueType.INTERVAL_SWEEP):
         raise BildError(f"{override.input_line} does not list its values: write them as in threshold.fb=0.3,0.6.")
     if override.is_sweep_override():
-        return [str(value) for value in override.sweep_string_iterator()]
-    value = override.value()
-    return [value.text if isinstance(value, QuotedString) else str(value)]
+        try:
+            found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))
+        except (HydraException, ValueError) as error:
+            raise BildError(f"{override.input_line} has no values: write them as in threshold.fb=0.3,0.6.") from error
+        if not 0 < len(found) <= MOST_JOBS:
+            many = f"more than {MOST_JOBS:,} values" if found else "no values"
+            raise BildError(f"{override.input_line} names {many}: write them as in threshold.fb=0.3,0.6.")
+        return [_plainly(value) for value in found]
+    return [_plainly(override.value())]
+
+
+def _plainly(value: object) -> str:
+    return value.text if isinstance(value, QuotedString) else "null" if value is None else str(value)
+
+
+def refuse_several(override: Override, schema: type) -> None:
+    """Refuse several values where one is wanted; BildError says how they are run, or how they are written as one."""
+    key, several = override.get_key_element().lstrip("+"), ",".join(values(override)[:8])
+    option, _ = option_at(key, schema)
+    single = ""
+    if option is not None and option.holds(list):
+        single = f", or write {shlex.quote(f'{key}=[{several}]')} for a list"
+    elif option is not None and option.free:
+        single = f", or write {shlex.quote(f'{key}={_quoted(several, Quote.double)}')} if it is one"
+    raise BildError(f"{key}={shown(several)} names several values: add -m to run them all{single}.")
 
 
 def sentence(error: Exception) -> str:
-    """Return one sentence from an error of Hydra or OmegaConf, which knows its cause, key, value and schema."""
+    """Return one sentence from an error of Hydra or OmegaConf, which knows its cause and key."""
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
         cause = cause.__cause__
+    if isinstance(cause, MissingConfigException) and (cause.missing_cfg_file or "").startswith("hydra/launcher/"):
+        name = str(cause.missing_cfg_file).rpartition("/")[2]
+        return f"hydra/launcher={name} is not installed: pip install hydra-{name.partition('_')[0]}-launcher."
     key = getattr(cause, "full_key", None)
-    if isinstance(cause, ValidationError) and key:
-        inside = not dataclasses.is_dataclass(cause.object_type)  # a list or a dict, whose type says that of its values
-        wanted = _expected(cause.ref_type if inside else typing.get_type_hints(cause.object_type)[cause.key], inside)
-        return f"{key}={'null' if cause.value is None else cause.value} is not {wanted}: give {wanted}."
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{key} is missing: give it, too."
     head = next((line.strip().rstrip(".") for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     return f"{key}: {head[0].lower()}{head[1:]}." if key else f"{head}."
-
-
-def _expected(hint: Any, inside: bool = False) -> str:
-    """Return the type of an option in words, or if `inside` the type of the values that a list or a dict holds."""
-    if inside:
-        hint = (typing.get_args(hint) or (str,))[-1]
-    kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(hint) or [hint] if kind is not type(None)]
-    if typing.get_origin(hint) in _WORDS:
-        kinds = [typing.get_origin(hint)]
-    return " or ".join(_WORDS.get(kind, f"a {kind.__name__}") for kind in kinds)

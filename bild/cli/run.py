@@ -8,16 +8,17 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
+from bild.cli.checks import check_options
 from bild.cli.compose import check_all, complete, to_config, to_yaml
 from bild.cli.groups import conf_dir, groups, in_brief, options, register
-from bild.cli.overrides import as_typed, to_fields
+from bild.cli.overrides import as_typed, option_at, parse, to_fields
 from bild.config import RunConfig
-from bild.errors import HELPS, BildError, guard, out_of_memory
+from bild.errors import HELPS, Arguments, BildError, guard, out_of_memory, shown
 
 WIDTH = 79
 _TRAINING = "a lower {}, with train.accumulate raised as much, takes less"
@@ -29,17 +30,12 @@ _HELPS = {
 """The options that help where memory is short, by command; others take those of a measurement."""
 
 
-class _Flags(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BildError(f"The command line cannot be read: {message}; --help shows what there is.")
-
-
 def flags(about: str = "", more: str = "") -> argparse.ArgumentParser:
     """Return the parser of what a command line takes beside overrides: Hydra's documented flags.
 
     Those that put another configuration in the place of the checked one (--config-name, ...) are left out.
     """
-    parser = _Flags(
+    parser = Arguments(
         usage=argparse.SUPPRESS,
         description=about,
         epilog=more,
@@ -51,12 +47,24 @@ def flags(about: str = "", more: str = "") -> argparse.ArgumentParser:
     parser.add_argument("-h", "--help", action="store_true", help="show this, and run nothing")
     parser.add_argument("-m", "--multirun", action="store_true", help="run every combination of values, as in task=a,b")
     parser.add_argument(
-        "-c", "--cfg", choices=["job", "hydra", "all"], metavar="job", help="show the configuration, and run nothing"
+        "-c",
+        "--cfg",
+        nargs="?",
+        const="job",
+        choices=["job", "hydra", "all"],
+        metavar="job",
+        help="show the configuration, and run nothing",
     )
     parser.add_argument("-p", "--package", metavar="key", help="with --cfg: show only this part")
     parser.add_argument("--resolve", action="store_true", help="with --cfg: fill in references")
     parser.add_argument(
-        "-i", "--info", nargs="?", const="all", metavar="what", help="show how Hydra composes the configuration"
+        "-i",
+        "--info",
+        nargs="?",
+        const="all",
+        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"],
+        metavar="what",
+        help="show how Hydra composes the configuration",
     )
     parser.add_argument("--hydra-help", action="store_true", help="show Hydra's own options, launchers among them")
     return parser
@@ -69,24 +77,49 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
 
     def command() -> None:
         nonlocal failed
-        typed = to_fields(sys.argv[1:], schema)
-        asked = flags().parse_intermixed_args(typed)
-        overrides = asked.overrides
-        if asked.help:
-            print(_help(sys.modules[job.__module__].__doc__ or "", overrides, name, schema))
+        asked = flags().parse_intermixed_args(sys.argv[1:])
+        overrides = to_fields(asked.overrides, schema)
+        try:
+            if asked.help:
+                check_options(parse(overrides), schema)
+                print(_help(sys.modules[job.__module__].__doc__ or "", overrides, name, schema))
+                return
+            if not asked.hydra_help:
+                _check_flags(asked, schema)
+                first = check_all(overrides, name, schema, multirun=asked.multirun)
+                overrides = complete(overrides, schema)
+        except BildError as error:
+            raise BildError(as_typed(str(error), schema)) from error
+        if not (
+            asked.multirun
+            or asked.cfg
+            or asked.info
+            or asked.hydra_help
+            or any(o.startswith("hydra") for o in overrides)
+        ):
+            job(first)  # Hydra itself would compose twice more
             return
-        if not (asked.hydra_help or asked.info):
-            if asked.multirun and asked.cfg:
-                raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
-            try:
-                check_all(overrides, name, schema, multirun=asked.multirun)
-            except BildError as error:
-                raise BildError(as_typed(str(error), schema)) from error
-            overrides = complete(overrides, schema)
-        failed = _hydra_main(job, name, schema, [a for a in typed if a not in asked.overrides], overrides)
+        failed = _hydra_main(job, name, schema, _for_hydra(asked), overrides)
 
-    code = guard(command, "stopped; the same command goes on from here")
+    code = guard(command, "stopped; the same command goes on from here", _HELPS.get(name, HELPS))
     return code or (2 if failed else 0)
+
+
+def _check_flags(asked: argparse.Namespace, schema: type) -> None:
+    if asked.multirun and asked.cfg:
+        raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
+    if (asked.package or asked.resolve) and not asked.cfg:
+        raise BildError("--package and --resolve say how a configuration is shown: add --cfg job, or leave them out.")
+    if asked.package and asked.cfg == "job" and option_at(asked.package, schema)[0] is None:
+        raise BildError(f"--package {shown(asked.package)} is no part of it: give one such as task or threshold.")
+
+
+def _for_hydra(asked: argparse.Namespace) -> list[str]:
+    """Return the flags anew, as Hydra's own parser takes them."""
+    words = [f"--{name}={value}" for name in ("cfg", "package", "info") if (value := getattr(asked, name))]
+    return words + [
+        f"--{name.replace('_', '-')}" for name in ("multirun", "resolve", "hydra_help") if getattr(asked, name)
+    ]
 
 
 def _hydra_main(
@@ -107,7 +140,7 @@ def _hydra_main(
                 noted.touch()
 
         # Hydra leaves a multirun.yaml in its sweep folder, which would be the working folder.
-        sweep = [f"hydra.sweep.dir={scratch}"] if {"-m", "--multirun"} & set(flags) else []
+        sweep = [f"hydra.sweep.dir={scratch}"] if "--multirun" in flags else []
         sys.argv[1:] = [*flags, *sweep, *overrides]  # the only way into `hydra.main`
         # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()

@@ -8,6 +8,7 @@ an entry names a pair of them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from bild.decoding.actions import Author
 from bild.decoding.adaptive_draft import AUTO
 from bild.decoding.early_exit import DEFAULT_DECAY
 from bild.decoding.rules import BY_FB, KEEPS, STOPS
-from bild.errors import BildError, at_least, one_of
+from bild.errors import BildError
+from bild.options import check_fields, number, word
 
 RULES = ("paper", "authors")
 CONFIDENCES = ("state", "softmax")
@@ -118,83 +120,61 @@ METHODS: dict[str, MethodSpec] = {
 """Every method by name."""
 
 
+_NATS = "the rollback threshold is a negative log-likelihood in nats (inf never rolls back),"
+
+
 @dataclass
 class ThresholdConfig:
     """Thresholds; None takes the method's own default, see `USUAL`."""
 
-    fb: float | None = None
+    fb: float | None = number(None, 0, 1, what="the fallback threshold is a probability,")
     """Fallback: a probability. Given to a method whose drafts have a fixed window, it stops them at an unsure token."""
-    rb: float | None = None
+    rb: float | None = number(None, 0, math.inf, what=_NATS)
     """Rollback: a negative log-likelihood in nats; inf never rolls back."""
-    exit: float | None = None
+    exit: float | None = number(None, 0, 1, what="the confidence from which a token is written early is a share,")
     """CALM: the confidence from which a token is written early."""
-    alpha: float | None = None
+    alpha: float | None = number(None, 0, 1, what="what a drafted token may lose is a probability or a share,")
     """Cascades and lenience: the loss that a drafted token may bring, a probability or a share of one."""
-    top: int | None = None
+    top: int | None = number(None, 1, 10**6)
     """The highest rank at which a drafted token stands."""
 
     def __post_init__(self) -> None:
-        for name, what in {
-            "fb": "the fallback threshold is a probability",
-            "exit": "the confidence from which a token is written early is a share",
-            "alpha": "what a drafted token may lose is a probability or a share",
-        }.items():
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise BildError(f"threshold.{name}={value:g} is out of range: {what}, from 0 to 1.")
-        if self.rb is not None and not self.rb >= 0.0:
-            raise BildError(
-                f"threshold.rb={self.rb:g} is out of range: the rollback threshold is a negative log-likelihood "
-                "in nats, 0 or more (inf never rolls back)."
-            )
-        at_least("threshold.top", self.top, 1)
+        check_fields("threshold", self)
 
 
 @dataclass
 class MethodConfig:
     """A method and its switches. A switch that is None takes the value of the method, or of its `rules`."""
 
-    name: str = "bild"
-    rules: str = "paper"
-    max_draft: int | str = MAX_DRAFT
+    name: str = word("bild", METHODS)
+    rules: str = word("paper", RULES)
+    max_draft: int | str = number(MAX_DRAFT, 1, 1024)
     """The most tokens of one draft; "auto" takes the limit that pays best by costs measured at the start."""
-    first: str | None = None
-    after_rollback: str | None = None
-    scan: str | None = None
-    unsure: str | None = None
+    first: str | None = word(None, ("large", "small"))
+    after_rollback: str | None = word(None, ("large", "small"))
+    scan: str | None = word(None, ("first", "all"))
+    unsure: str | None = word(None, ("drop", "verify"))
     verify_eos: bool | None = None
-    confidence: str = "state"
-    decay: float | None = DEFAULT_DECAY
-    min_layers: int = 1
-    rule: str | None = None
+    confidence: str = word("state", CONFIDENCES)
+    decay: float | None = number(DEFAULT_DECAY, 0, 1000)
+    min_layers: int = number(1, 1, 1000)
+    rule: str | None = word(None, TOKEN_RULES)
     """A cascade's keep rule by the name of its token rule."""
-    stop: str | None = None
-    keep: str | None = None
+    stop: str | None = word(None, STOPS)
+    keep: str | None = word(None, KEEPS)
 
     def __post_init__(self) -> None:
-        one_of("method.name", self.name, tuple(METHODS))
-        one_of("method.stop", self.stop, tuple(STOPS))
-        one_of("method.keep", self.keep, tuple(KEEPS))
-        one_of("method.rules", self.rules, RULES)
+        check_fields("method", self)
         if self.stop == AUTO:
             self.stop, self.max_draft = None, AUTO
         self._check_limit()
-        one_of("method.first", self.first, ("large", "small"))
-        one_of("method.after_rollback", self.after_rollback, ("large", "small"))
-        one_of("method.scan", self.scan, ("first", "all"))
-        one_of("method.unsure", self.unsure, ("drop", "verify"))
-        one_of("method.rule", self.rule, tuple(TOKEN_RULES))
-        one_of("method.confidence", self.confidence, CONFIDENCES)
-        at_least("method.decay", self.decay, 0)
-        at_least("method.min_layers", self.min_layers, 1)
 
     def _check_limit(self) -> None:
-        value = self.max_draft
-        if isinstance(value, int) and not isinstance(value, bool):
-            at_least("method.max_draft", value, 1)
-        elif value != AUTO:
-            raise BildError(f"method.max_draft={value} is not a draft limit: give a whole number, 1 or more, or auto.")
-        elif (self.stop or self.spec.stop) == "adaptive":
+        if not isinstance(self.max_draft, int) and self.max_draft != AUTO:
+            raise BildError(
+                f"method.max_draft={self.max_draft} is not a draft limit: give a whole number, 1 or more, or auto."
+            )
+        if self.max_draft == AUTO and (self.stop or self.spec.stop) == "adaptive":
             raise BildError(
                 f"method={self.name} learns its window by itself, so max_draft=auto has no place in it: "
                 "give the whole number that it begins with."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import torch
 
 from bild.engines import t5
 from bild.engines.base import DTYPES, Engine, PassPlan, Summary, common_prefix
@@ -11,6 +14,7 @@ from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
+from bild.engines.graph_programs import Operations
 from bild.engines.hf import HfEngine
 from bild.engines.kernels import Kernels, kernels_for
 from bild.errors import BildError
@@ -25,10 +29,14 @@ __all__ = [
     "Summary",
     "build_engine",
     "build_exit_engines",
+    "build_operations",
     "calm_engine",
     "check_exit",
     "common_prefix",
 ]
+
+GRAPHS = ("graph", "graph-triton")
+"""Engines of captured passes: of torch's kernels, and with what lies between the products fused."""
 
 
 def build_engine(
@@ -51,14 +59,27 @@ def build_engine(
     """
     if name == "hf":
         return HfEngine(module, eos=eos, vocabulary=vocabulary)
-    if name not in ("fused", "graph"):
-        raise BildError(f"engine={name} is not known: choose hf, fused or graph.")
+    if name not in ("fused", *GRAPHS):
+        raise BildError(f"engine={name} is not known: choose hf, fused, {' or '.join(GRAPHS)}.")
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
     options["kernels"] = kernels or kernels_of(module, dtype, vocabulary)
     if name == "fused":
         return FusedEngine(module, **options)
     pool = beside.pool if isinstance(beside, GraphEngine) else None
-    return GraphEngine(module, pool=pool, small=small, **options)
+    return GraphEngine(module, pool=pool, small=small, operations=build_operations(name, module.device), **options)
+
+
+def build_operations(name: str, device: torch.device) -> Operations:
+    """Return what a graph's passes are made of beside products."""
+    if name == "graph":
+        return Operations()
+    try:
+        from bild.engines.fusions import Fusions
+    except ImportError as error:
+        raise BildError(f"engine={name} needs Triton ({error}): pip install triton, or use engine=graph.") from error
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise BildError(f"engine={name} runs on NVIDIA GPUs, and here is none: use engine=fused.")
+    return Fusions()
 
 
 def kernels_of(module: Any, dtype: str, vocabulary: int) -> Kernels:
@@ -84,8 +105,9 @@ def build_exit_engines(
         engine = build_engine(name, module, kernels=kernels, **options)
         assert isinstance(engine, FusedEngine)
         return early_exit(FusedSharedLayers(engine, exit_layer))
-    if name == "graph":
+    if name in GRAPHS:
         options |= {"dtype": DTYPES[dtype], "small": True, "kernels": kernels or kernels_of(module, dtype, vocabulary)}
+        options["operations"] = build_operations(name, module.device)
         return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, **options)))
     return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)
 

@@ -27,7 +27,7 @@ from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.engines.base import Engine, PassPlan, Summary, check_finite, stop_of
 from bild.engines.graph_pool import GraphPool, Landing, Program
-from bild.engines.graph_programs import WIDTHS, GraphPrograms, SourceBuffers
+from bild.engines.graph_programs import WIDTHS, GraphPrograms, Operations, SourceBuffers
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.sampling import Sampler
 from bild.errors import BildError
@@ -54,8 +54,10 @@ class GraphEngine(GraphPrograms, Engine):
         kernels: Kernels = UNMEASURED,
         pool: GraphPool | None = None,
         small: bool = False,
+        operations: Operations | None = None,
     ) -> None:
         """`pool`: that of the other model of the pair. `small`: drafts may run a step ahead of the host."""
+        self.operations = operations or Operations()
         self.weights = t5.weights_of(module, dtype, vocabulary, kernels)
         self.dtype = dtype
         self.eos = eos

@@ -43,9 +43,48 @@ class SourceBuffers:
         return self.mask.shape[-1]
 
 
+class Operations:
+    """What lies between the products of a pass, each of them kernels of torch. The oracle of `bild.engines.fusions`."""
+
+    def normed(
+        self, x: Tensor, product: Tensor | None, eps: float, dtype: torch.dtype, gain: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return residuals x [k, D] with a product [k, D] added, and their RMS norm in `dtype`, times a gain [D]."""
+        if product is not None:
+            x = product.to(x.dtype).add_(x)
+        norm = t5.rms_norm(x, eps)
+        return x, (norm if gain is None else norm * gain).to(dtype)
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """See `t5.attend`."""
+        return t5.attend(q, keys, values, bias)
+
+    def gate(self, h: Tensor, shape: t5.Shape) -> Tensor:
+        """See `t5.gate`."""
+        return t5.gate(h, shape)
+
+    def choose(self, logits: Tensor, ids: Tensor, outputs: Tensor, ranks: bool) -> Tensor:
+        """Return the choices [k] of logits [k, V], and write to outputs [4, most] what they and tokens ids [k] give.
+
+        That is each choice and its nll, and for the token that was fed behind it its nll and, if asked for, its rank.
+        """
+        width = logits.shape[0]
+        logp = torch.log_softmax(logits, dim=-1)
+        best, choice = logp.max(dim=-1)
+        outputs[0, :width].copy_(choice)
+        torch.neg(best, out=outputs[1, :width])
+        if width > 1:
+            given = logp[:-1].gather(1, ids[1:, None])
+            torch.neg(given[:, 0], out=outputs[2, : width - 1])
+            if ranks:
+                outputs[3, : width - 1] = (logp[:-1] > given).sum(-1) + 1
+        return choice
+
+
 class GraphPrograms:
     """One decoder's buffers, and the programs that run on them."""
 
+    operations: Operations
     weights: t5.Weights
     dtype: torch.dtype
     device: torch.device
@@ -107,19 +146,15 @@ class GraphPrograms:
 
         The choice behind the last token that is not padding goes to the text, too.
         """
-        width = x.shape[0]
-        logp = torch.log_softmax(t5.logits(self.weights, x), dim=-1)
-        best, choice = logp.max(dim=-1)
+        width, weights = x.shape[0], self.weights
+        _, norm = self.operations.normed(x, None, weights.shape.eps, weights.head.dtype, weights.decoder_gain)
+        logits = weights.head.times(norm).float()
+        choice = self.operations.choose(logits, ids, self.outputs, ranks)
         if self.sampler is not None:
             keys = position_keys(self.key, rows + 1)
-            choice = choose(logp, keys, self.sampler.top_p, self.sampler.temperature).choice
-        self.outputs[0, :width].copy_(choice)
-        torch.neg(best, out=self.outputs[1, :width])
+            choice = choose(logits, keys, self.sampler.top_p, self.sampler.temperature).choice
+            self.outputs[0, :width].copy_(choice)
         if width > 1:
-            given = logp[:-1].gather(1, ids[1:, None])
-            torch.neg(given[:, 0], out=self.outputs[2, : width - 1])
-            if ranks:
-                self.outputs[3, : width - 1] = (logp[:-1] > given).sum(-1) + 1
             choice = choice.index_select(0, self.place[1:] - 1)
         self._advance(width)
         self.pool.text.tokens.index_copy_(0, self.place[:1], choice)
@@ -134,16 +169,19 @@ class GraphPrograms:
 
     def _layers(self, source: SourceBuffers, x: Tensor, rows: Tensor, first: int, last: int) -> Tensor:
         """Residuals x [width, D] at positions `rows` through layers first..last-1: `t5.run_layers`, fixed shapes."""
-        weights, shape = self.weights, self.weights.shape
+        weights, shape, do = self.weights, self.weights.shape, self.operations
         bias = self.bias.index_select(1, rows)  # [H, width, capacity], -inf on what is not yet written
+        product: Tensor | None = None  # what is not yet added to x
         for i in range(first, last):
             layer = weights.decoder[i]
-            qkv = t5.split_heads(t5.normed_product(x, layer.qkv, shape.eps), 3, shape.heads)
+            x, norm = do.normed(x, product, shape.eps, layer.qkv.dtype)
+            qkv = t5.split_heads(layer.qkv.times(norm), 3, shape.heads)
             self.cache[i].index_copy_(2, rows, qkv[1:])
             keys, values = self.cache[i, :, :, : self.capacity].unbind(0)
-            x = t5.add_product(x, t5.attend(qkv[0], keys.transpose(1, 2), values, bias), layer.o)
-            (q,) = t5.split_heads(t5.normed_product(x, layer.cross_q, shape.eps), 1, shape.heads)
-            mixed = t5.attend(q, source.cross_keys[i], source.cross_values[i], source.mask)
-            x = t5.add_product(x, mixed, layer.cross_o)
-            x = t5.feed_forward(x, layer, shape)
-        return x
+            product = layer.o.times(do.attend(qkv[0], keys.transpose(1, 2), values, bias))
+            x, norm = do.normed(x, product, shape.eps, layer.cross_q.dtype)
+            (q,) = t5.split_heads(layer.cross_q.times(norm), 1, shape.heads)
+            mixed = do.attend(q, source.cross_keys[i], source.cross_values[i], source.mask)
+            x, norm = do.normed(x, layer.cross_o.times(mixed), shape.eps, layer.wi.dtype)
+            product = layer.wo.times(do.gate(layer.wi.times(norm), shape).to(layer.wo.dtype))
+        return x if product is None else product.to(x.dtype).add_(x)

@@ -265,15 +265,17 @@ def split_heads(x: Tensor, parts: int, heads: int) -> Tensor:
     return x.view(x.shape[0], parts, heads, -1).permute(1, 2, 0, 3)
 
 
+def gate(h: Tensor, shape: Shape) -> Tensor:
+    """Activate h [k, F], or the first half of h [k, 2*F] times the other; h may be overwritten."""
+    if not shape.gated:
+        return shape.activation(h)
+    first, second = h.chunk(2, dim=-1)
+    return shape.activation(first) * second
+
+
 def feed_forward(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
     """Return x [k, D] plus its feed-forward."""
-    h = normed_product(x, layer.wi, shape.eps)
-    if shape.gated:
-        gate, h = h.chunk(2, dim=-1)
-        h = shape.activation(gate) * h
-    else:
-        h = shape.activation(h)
-    return add_product(x, h, layer.wo)
+    return add_product(x, gate(normed_product(x, layer.wi, shape.eps), shape), layer.wo)
 
 
 def encode(weights: Weights, ids: Tensor, bias: Tensor) -> Tensor:

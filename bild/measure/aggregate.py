@@ -15,8 +15,7 @@ from bild.measure.live import PHASES, Run
 from bild.measure.paces import counted, sessions_of
 from bild.metrics import Scorer, mean_time, quality, speedup
 from bild.metrics.jackknife import influences
-from bild.metrics.percentiles import percentiles
-from bild.metrics.speedup import Speed
+from bild.metrics.speedup import Speed, percentiles
 from bild.results.codec import hints
 from bild.results.parts import (
     Baseline,

@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from bild.metrics.arrays import Floats
+from bild.metrics.jackknife import Floats
 from bild.results.parts import SessionNote, SessionPace
 from bild.results.sample import Sample
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
-from bild.metrics.arrays import Floats
-from bild.metrics.jackknife import Scores, difference
+from bild.metrics.jackknife import Floats, Scores, difference
 from bild.results.parts import Difference
 
 Kind = Literal["shown", "refuted", "undecided"]
 POWER = 0.8
 """The chance with which the examples asked for decide, if the difference is what it seems to be."""
 _HOPELESS = 10_000_000
+
+
+_MANY = 100_000
+"""Examples beyond which an estimate of how many would be needed says nothing: it goes with the square of a distance."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,15 @@ class Verdict:
             return f"refuted at {margin}"
         if self.more is None:
             return f"undecided at {margin}, too close to the margin for any number of examples"
-        return f"undecided at {margin}, about {self.more_words} more examples"
+        about = "" if self.more > _MANY else "about "
+        return f"undecided at {margin}, {about}{self.more_words} more examples"
 
     @property
     def more_words(self) -> str:
-        """Write how many more examples would decide it, rounded to two digits, since it is an estimate."""
-        return "∞" if self.more is None else f"{int(float(f'{self.more:.2g}')):,}"
+        """Write how many more examples would decide it: an estimate, of two digits, and of none where they are many."""
+        if self.more is None:
+            return "∞"
+        return "very many" if self.more > _MANY else f"{int(float(f'{self.more:.2g}')):,}"
 
 
 def verdict(found: Difference, margin: float, examples: int, rule: str = "one-sided end") -> Verdict:

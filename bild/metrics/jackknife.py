@@ -13,12 +13,14 @@ from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
 from bild.errors import BildError
-from bild.metrics.arrays import Floats
 from bild.results.parts import Difference, Interval
 
+Floats = NDArray[np.float64]
+"""The arrays that statistics come in."""
 _ALL = 100.0
 """Half the width of the interval from one example, in points: nothing is known."""
 

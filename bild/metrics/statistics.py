@@ -23,7 +23,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from bild.config import EVALUATE, scored_by
 from bild.errors import BildError, told
-from bild.metrics.arrays import Floats
+from bild.metrics.jackknife import Floats
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SCORES = {"bleu": ("bleu", "chrf"), "rouge": ROUGE_TYPES}
@@ -216,14 +216,8 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
             "whose result has a number, or a file with one."
         ) from error
     table = np.array(values)[:, None] / 100  # as of every mean: 100 times the mean of the table is the score
-    version_of = version("evaluate")
-    return Statistics(
-        name=name,
-        value=float(np.mean(values)),
-        table=table,
-        score=_mean,
-        signature=f"{name}|nrefs:1|average:mean|version:{version_of}",
-    )
+    signature = f"{name}|nrefs:1|average:mean|version:{version('evaluate')}"
+    return Statistics(name=name, value=float(np.mean(values)), table=table, score=_mean, signature=signature)
 
 
 def _check(predictions: Sequence[str], references: Sequence[str]) -> None:

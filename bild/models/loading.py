@@ -10,7 +10,7 @@ import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
 from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision
-from bild.errors import BildError
+from bild.errors import BildError, one_of
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
 from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
@@ -141,6 +141,7 @@ def load_pair(
     Raises BildError where one is missing or unsafe, where they are no T5 or mT5, or where their vocabularies, end or
     start tokens differ.
     """
+    one_of("dtype", dtype, tuple(DTYPES))
     spec = PairSpec(large, small, tokenizer, name, revision_large, revision_small, exit, dtype=dtype, device=device)
     return load(spec)
 

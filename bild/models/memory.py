@@ -136,7 +136,7 @@ def _state_bytes(config: Any, dtype: torch.dtype, source_limit: int, capacity: i
     """Count an engine's keys, values and biases; `graph` keeps those of every length of source that it may meet."""
     inner, layers = config.num_heads * config.d_kv, config.num_decoder_layers
     rows, sources = capacity, source_limit
-    if engine == "graph":
+    if engine.startswith("graph"):
         rows = -(-capacity // ALIGN) * ALIGN + 1  # the last one takes what padding writes
         sources = sum(length for length in SOURCES if length < source_limit) + bucket_of(source_limit)
     cached = 2 * layers * inner * (rows + sources) * dtype.itemsize

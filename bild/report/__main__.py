@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from bild.errors import BildError, guard
+from bild.config import folder, margin_of
+from bild.errors import Arguments, guard
 from bild.report.check import show_check
 from bild.report.format import plural
 from bild.report.points import show
@@ -19,19 +18,17 @@ from bild.report.sections import MARGIN
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Report on a results folder. Returns 0, or 2 after one sentence on stderr where nothing could be reported."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bild.report", description="Figures and tables of the points in a results folder."
-    )
+    parser = Arguments(prog="bild report", description="Figures and tables of the points in a results folder.")
     parser.add_argument(
-        "results", type=Path, help="a results folder, or any folder within; or the file of bild gpu-check"
+        "results", type=folder, help="a results folder, or any folder within; or the file of bild gpu-check"
     )
-    parser.add_argument("--out", type=Path, default=Path("report"), help="where report.md and the files go (report/)")
+    parser.add_argument("--out", type=folder, default=Path("report"), help="where report.md and the files go (report/)")
     parser.add_argument(
-        "--compare", type=Path, metavar="OTHER", help="another results folder (another machine), shown side by side"
+        "--compare", type=folder, metavar="OTHER", help="another results folder (another machine), shown side by side"
     )
     parser.add_argument(
         "--margin",
-        type=float,
+        type=margin_of,
         default=MARGIN,
         metavar="POINTS",
         help=f"the loss of quality that verdicts are told at ({MARGIN:g})",
@@ -40,17 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", action="append", default=[], metavar="NAME", help="write this figure or table alone, or the page"
     )
     parser.add_argument("--wide", action="store_true", help="print all columns, however narrow the terminal is")
-    given = parser.parse_args(argv)
-    if given.results.suffix == ".json" and given.results.is_file():  # of bild gpu-check
-        return guard(partial(show_check, given.results))
-    return guard(lambda: _report(given))
+
+    def report() -> None:
+        given = parser.parse_args(argv)
+        if given.results.suffix == ".json" and given.results.is_file():  # of bild gpu-check
+            show_check(given.results)
+        else:
+            _report(given)
+
+    return guard(report)
 
 
 def _report(given: argparse.Namespace) -> None:
-    if not 0 <= given.margin < math.inf:
-        raise BildError(
-            f"--margin {given.margin:g} is out of range: it is a number of points of the metric, 0 or more."
-        )
     files = write_report(given.results, given.out, given.compare, given.margin, given.only)
     notes = [f"Left out: {line}" for line in files.left_out]
     notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in files.missing]

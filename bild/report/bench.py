@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEADINGS = ("", "ms per token", "× generate()", "GB/s", "GFLOP\n/s", "× roof-\nline", "TTFT\nms", "same\ntokens")
-_ENGINES = {"hf": ("#E69F00", "s"), "fused": ("#0072B2", "o"), "graph": ("#009E73", "D")}
-_SPARE = (("#CC79A7", "v"), ("#56B4E9", "P"), ("#D55E00", "^"))
+_ENGINES = {
+    "hf": ("#E69F00", "s"),
+    "fused": ("#0072B2", "o"),
+    "graph": ("#009E73", "D"),
+    "graph-triton": ("#CC79A7", "v"),
+}
+_SPARE = (("#56B4E9", "P"), ("#D55E00", "^"))
 _ROOFLINE = "#D55E00"
 _LOG_FROM = 8.0
 """The slowest over the fastest from which a linear axis would squeeze the fast ones together."""

@@ -68,6 +68,7 @@ def style(theme: Theme) -> dict[Any, Any]:
         "axes.labelcolor": theme.ink,
         "hatch.linewidth": 0.5,
         "svg.hashsalt": "bild",
+        "text.parse_math": False,  # a name may have dollar signs
         "svg.fonttype": "path",
         "pdf.fonttype": 42,
     }

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bild.errors import BildError
+from bild.errors import BildError, plain
 from bild.report.format import DASH
 from bild.results import Interval
 from bild.results.reading import ends
@@ -156,10 +156,10 @@ class Table:
             side: Literal["left", "right"] = "left" if self._is_words(index) else "right"
             shown.add_column(Text(heading), style=style, justify=side, no_wrap=not wraps, overflow="fold")
         for row in self.rows:
-            shown.add_row(*map(Text, row))
-        parts: list[RenderableType] = [Text(self.title, style="bold")] if self.title else []
-        parts += [Text(self.subtitle)] if self.subtitle else []
-        return Group(*parts, shown, *(Text(note, style="dim") for note in self.notes))
+            shown.add_row(*(Text(plain(cell)) for cell in row))
+        parts: list[RenderableType] = [Text(plain(self.title), style="bold")] if self.title else []
+        parts += [Text(plain(self.subtitle))] if self.subtitle else []
+        return Group(*parts, shown, *(Text(plain(note), style="dim") for note in self.notes))
 
     def markdown(self, level: int = 3) -> str:
         """Write title, table and notes as Markdown."""
@@ -195,15 +195,15 @@ class Table:
 
     def csv(self) -> str:
         """Write the rows as CSV (RFC 4180, UTF-8, line feeds): unrounded where the table has numbers."""
-        buffer = io.StringIO()
+        buffer = io.StringIO()  # no program may take a name for a formula
         writer = csv.writer(buffer, lineterminator="\n")
         if self.data:
             names = list(dict.fromkeys(name for row in self.data for name in row))
             writer.writerow(names)
-            writer.writerows([["" if row.get(name) is None else row[name] for name in names] for row in self.data])
+            writer.writerows([[_cell(row.get(name)) for name in names] for row in self.data])
         else:
             writer.writerow(map(_one_line, self.headings))
-            writer.writerows(self.rows)
+            writer.writerows([list(map(_cell, row)) for row in self.rows])
         return buffer.getvalue()
 
     def html(self) -> str:
@@ -258,7 +258,7 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
             out.print(table)
         out.print()
     for note in notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(plain(note), markup=False, soft_wrap=True)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -273,7 +273,7 @@ def write_text(path: Path, text: str) -> Path:
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown shows as it is, in a table's cell or out of it."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text).replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", plain(text)).replace("\n", " ")
 
 
 def escape_latex(text: str) -> str:
@@ -282,6 +282,14 @@ def escape_latex(text: str) -> str:
         _TEX.get(sign) or (sign if sign.isprintable() and ord(sign) < 0x250 else "?")
         for sign in text.replace("\n", " ")
     )
+
+
+def _cell(value: object) -> object:
+    """Return a cell of a CSV, None an empty one; a word that a spreadsheet would take for a formula is quoted."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = plain(value).replace("\n", " ")
+    return f"'{text}" if text[:1] in ("=", "@", "+", "-") and not _NUMBER.match(text) and len(text) > 1 else text
 
 
 def _one_line(heading: str) -> str:

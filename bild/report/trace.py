@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bild.errors import plain
 from bild.report.format import plural
 from bild.results import Sample, read_samples, read_traces
 
@@ -143,7 +144,7 @@ def _tokens(sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> Iterable[int
 def _text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(words, style)
+    return Text(plain(words), style)
 
 
 def _token(console: Console, fate: Fate, piece: str) -> Text:

@@ -179,11 +179,13 @@ EXAMPLE = "example"
 HOW = "run one first, such as `make sweep`, or `make example` for the small one that this project shows"
 
 
-def find_results(start: Path | str = ".") -> Path:
+def find_results(start: Path | str | None = None) -> Path:
     """Return the folder of results/ to report on, in `start` or a folder above it: one's own runs, else the example.
 
-    BildError where neither has a finished point.
+    `start` is the working folder, or what the environment names as BILD_RESULTS. BildError where neither has a
+    finished point.
     """
+    start = start or os.environ.get("BILD_RESULTS", ".")
     for folder in (Path(start).resolve(), *Path(start).resolve().parents):
         results = folder / "results"
         if not results.is_dir():
@@ -196,7 +198,7 @@ def find_results(start: Path | str = ".") -> Path:
     raise BildError(f"There are no results to show: {HOW}.")
 
 
-def find_tree(start: Path | str = ".") -> Path:
+def find_tree(start: Path | str | None = None) -> Path:
     """Return the folder of the decision tree that was grown last, among the results that `find_results` finds.
 
     Where one's own runs have none, that of the example. BildError where it has none either.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import ClassVar
 
-from bild.config import MAX_DRAFT, METHODS, RULES, MethodConfig, RunConfig, ThresholdConfig
+from bild.config import MAX_DRAFT, METHODS, POINTS, RULES, MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import thresholds_of
 from bild.decoding.adaptive_draft import AUTO
 from bild.decoding.methods import heeds
 from bild.decoding.policies import live_refusal
-from bild.errors import BildError, at_least, one_of
+from bild.errors import BildError
+from bild.options import LONG, MANY, check_fields, number, word
 from bild.sweep.ray_cluster import Workers
 
 PLANS = ("show", "only")
@@ -28,18 +29,24 @@ ANY = "any"
 class KindGrid:
     """The thresholds that one kind of task is swept over."""
 
-    fb: list[float] = field(default_factory=list)
-    rb: list[float] = field(default_factory=list)
-    alpha: list[float] = field(default_factory=list)
-    top: list[int] = field(default_factory=list)
+    fb: list[float] = number(list, 0, 1)
+    rb: list[float] = number(list, 0, math.inf)
+    alpha: list[float] = number(list, 0, 1)
+    top: list[int] = number(list, 1, 10**6)
+
+    def __post_init__(self) -> None:
+        check_fields("sweep.kinds", self)
 
 
 @dataclass
 class LengthConfig:
     """Mean tokens of a task's sources and outputs, for estimates only."""
 
-    source: int
-    target: int
+    source: int = number(MISSING, 1, LONG)
+    target: int = number(MISSING, 1, LONG)
+
+    def __post_init__(self) -> None:
+        check_fields("lengths", self)
 
 
 @dataclass(frozen=True)
@@ -61,70 +68,53 @@ class Goal:
 class GridConfig:
     """The points that a sweep predicts, and how it measures those that matter."""
 
-    methods: list[str] = field(default_factory=list)
+    methods: list[str] = word(list, METHODS)
     """The methods that are swept, each over the thresholds that it heeds; empty: the one that `method` names."""
-    fb: list[float] = field(default_factory=list)
-    rb: list[float] = field(default_factory=list)
-    alpha: list[float] = field(default_factory=list)
-    top: list[int] = field(default_factory=list)
-    max_draft: list[int] = field(default_factory=lambda: [MAX_DRAFT])
-    rules: list[str] = field(default_factory=lambda: ["paper"])
-    first: list[str] = field(default_factory=list)
+    fb: list[float] = number(list, 0, 1, what="the fallback threshold is a probability,")
+    rb: list[float] = number(list, 0, math.inf)
+    alpha: list[float] = number(list, 0, 1, what="what a drafted token may lose is a probability or a share,")
+    top: list[int] = number(list, 1, 10**6)
+    max_draft: list[int] = number(lambda: [MAX_DRAFT], 1, 1024, what="the tokens of a draft are")
+    rules: list[str] = word(lambda: ["paper"], RULES)
+    first: list[str] = word(list, ("large", "small"))
     """The model that writes the first token, "large", "small" or both in turn; empty: as `method.first` says."""
     kinds: dict[str, KindGrid] = field(default_factory=dict)
     """Thresholds by kind of task, or for "any", where a list above is empty."""
-    windows: list[int] = field(default_factory=lambda: [4, 10])
+    windows: list[int] = number(lambda: [4, 10], 1, 1024, what="the tokens of a draft are")
     """Drafts of exact speculative decoding, a baseline."""
     published: bool = True
     """Measure the paper's settings for this task and pair too."""
-    front: int = 8
+    front: int = number(8, -1, 10**6)
     """At most so many points of the predicted front are measured live; -1: every point of the grid."""
-    width: float = 0.03
+    width: float = number(0.03, 0.001, 1, what="0.03 asks for speedups known to 3 %,")
     """Examples are added until every speedup's interval is at most this wide on either side, relative."""
-    minutes: float = 60.0
+    minutes: float = number(60.0, 0, math.inf)
     """But no more are begun after so much measuring."""
-    least: int = 32
+    least: int = number(32, 2, MANY)
     """Examples of the first stage; every further stage has at most twice as many."""
-    calibration: float = 20.0
+    calibration: float = number(20.0, 0, 3600, above=True)
     """Seconds of live decoding that the prices are taken from before anything is predicted."""
-    find: str | None = None
+    find: str | None = word(None, FINDS)
     """Search the thresholds instead of measuring: "speedup" for the fastest within `margin`, "quality" for the best
     that is `at_least` so fast, "front" for the whole front."""
-    margin: float | None = None
+    margin: float | None = number(None, -100, 100, what=POINTS)
     """Points of quality, against vanilla, that `find=speedup` may lose; None: `measure.margin`."""
-    at_least: float | None = None
+    at_least: float | None = number(None, 0, 1000, above=True)
     """The speedup over vanilla that `find=quality` must keep."""
     choose: str | None = None
     """The examples that `find` chooses on: a split, a share (0.5) of the task's split, or a file of ids. None: the
     task's split where the task names another one to confirm on, else half of it."""
     confirm: bool = True
     """Measure what `find` chose on the other examples, once; each time is counted."""
-    settle: float = 10.0
+    settle: float = number(10.0, 0, math.inf)
     """Minutes of decoding live, untimed, for texts with a decision within rounding; what is left stays as replayed."""
     workers: str | None = None
     """Processes that share the growing of the tree (docs/sweep.md); None: this one alone."""
 
     def __post_init__(self) -> None:
-        for name in THRESHOLDS:
-            for value in getattr(self, name):
-                ThresholdConfig(**{name: value})
-        for name, values in (("max_draft", self.max_draft), ("windows", self.windows)):
-            if any(value < 1 for value in values):
-                raise BildError(f"sweep.{name}={values} is out of range: a draft has 1 token or more.")
-        for rules in self.rules:
-            one_of("sweep.rules", rules, RULES)
-        for first in self.first:
-            one_of("sweep.first", first, ("large", "small"))
+        check_fields("sweep", self)
         if not self.max_draft or not self.rules:
             raise BildError("sweep.max_draft and sweep.rules need at least one value each.")
-        if not 0.001 <= self.width <= 1:
-            raise BildError(f"sweep.width={self.width:g} is out of range: 0.03 asks for speedups known to 3 %.")
-        at_least("sweep.front", self.front, -1)
-        at_least("sweep.least", self.least, 2)
-        at_least("sweep.minutes", self.minutes, 0)
-        at_least("sweep.settle", self.settle, 0)
-        if not self.calibration > 0:
-            raise BildError(f"sweep.calibration={self.calibration:g} is out of range: give more than 0 seconds.")
         self._check_goal()
         if self.workers is not None:
             Workers.parse(self.workers)
@@ -160,16 +150,23 @@ class GridConfig:
             raise BildError(f"The grid has no thresholds of method={method.name} for {names[-1]}: give {give}.")
         return found
 
+    @property
+    def share(self) -> float | None:
+        """Return the share of a split that `choose` names; None where it names something else."""
+        try:
+            return None if self.choose is None else float(self.choose)
+        except ValueError:
+            return None
+
     def _check_goal(self) -> None:
-        one_of("sweep.find", self.find, FINDS)
+        if self.share is not None and not 0 < self.share < 1:
+            raise BildError(f"sweep.choose={self.choose} is out of range: a share lies between 0 and 1.")
         for name, value, wanted in (("margin", self.margin, "speedup"), ("at_least", self.at_least, "quality")):
             if value is not None and self.find != wanted:
                 raise BildError(f"sweep.{name} has no effect here: leave it out, or search with sweep.find={wanted}.")
         if self.choose is not None and self.find is None:
             raise BildError("sweep.choose has no effect here: leave it out, or search with sweep.find=speedup.")
-        if self.margin is not None and not math.isfinite(self.margin):
-            raise BildError(f"sweep.margin={self.margin:g} is out of range: 1 allows a loss of one point of quality.")
-        if self.find == "quality" and not (self.at_least is not None and 0 < self.at_least < math.inf):
+        if self.find == "quality" and self.at_least is None:
             raise BildError("sweep.find=quality needs the speedup that must be kept, above 0: give sweep.at_least=1.8.")
 
     def goal(self, margin: float) -> Goal | None:
@@ -214,13 +211,13 @@ class SweepConfig(RunConfig):
 
     def __post_init__(self) -> None:
         """Check the methods of the sweep: a replay takes some that no live run can."""
+        check_fields("", self)
         if self.plan not in PLANS:
             raise BildError(f"plan={self.plan} is not known: plan=only shows what a sweep would do, and runs nothing.")
         grid, base = self.sweep, self.method
         if grid.methods and base.name not in ("bild", *grid.methods):
             raise BildError(f"method={base.name} has no effect beside sweep.methods: name it in that list instead.")
         for name in grid.methods or [base.name]:
-            one_of("sweep.methods", name, tuple(METHODS))
             if METHODS[name].exits:
                 raise BildError(f"method={name} cannot be swept: a decision tree holds what whole models say.")
             if METHODS[name].stop is None:

@@ -46,13 +46,13 @@ class Workers:
         """Read `ray`, `2`, or `ray://host:10001`. BildError for anything else."""
         if text == "ray":
             return Workers()
-        if re.fullmatch(r"[1-9]\d*", text):
+        if re.fullmatch(r"[1-9]\d{0,2}", text):
             return Workers(count=int(text))
         if re.fullmatch(r"ray://[^\s/]+:\d+", text):
             return Workers(address=text)
         raise BildError(
-            f"sweep.workers={text} is not known: give a number of worker processes on this machine, ray for as many as "
-            "fit on it, or ray://host:10001, the address of a Ray cluster."
+            f"sweep.workers={text} is not known: give a number of processes on this machine, at most 999, ray for "
+            "as many as fit on it, or ray://host:10001, the address of a Ray cluster."
         )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bild.decoding.names import differing
 from bild.measure.session import command_of
 from bild.metrics.claims import verdict
 from bild.metrics.speedup import width_of
-from bild.report.format import half, switches
+from bild.report.format import half, own_switches, setting_of, switches
 from bild.report.table import Table, show_tables
 from bild.results.parts import Interval
 from bild.results.predicted import PREDICTED, Judgement, Predicted, PredictedPoint
@@ -20,8 +23,7 @@ if TYPE_CHECKING:
     from bild.sweep.find import Confirmation, Outcome
     from bild.sweep.grid import SweptPoint
     from bild.sweep.measure_front import Reached
-    from bild.sweep.optimism import Optimism
-    from bild.sweep.search import Found
+    from bild.sweep.search import Found, Optimism
 
 
 def show_swept(swept: Swept, margin: float, more: Sequence[str] = ()) -> None:
@@ -100,10 +102,20 @@ def footer(swept: Swept, margin: float) -> list[str]:
         )
     lines += [
         f"In {swept.folder}; the points beside it; the tree in {swept.tree}",
-        f"Next: python -m bild.report {swept.folder.parent.parent} --out report/{predicted.task}",
-        f'      bild.open_tree("{swept.tree}").replay(fb=0.47, rb=2.6)',
+        f"Next: {shlex.join(['bild', 'report', str(swept.folder.parent.parent), '--out', f'report/{predicted.task}'])}",
+        f"      bild.open_tree({str(swept.tree)!r}).replay({replay_options(predicted)})",
     ]
     return lines
+
+
+def replay_options(predicted: Predicted) -> str:
+    """Write the fastest setting of the predicted front that is in the tree, as `Tree.replay` takes it."""
+    known = [point for point in predicted.points if point.front and setting_of(point) and point.method.name != "small"]
+    best = max(known or predicted.points, key=lambda point: point.speedup.value)
+    given = {name: value for name, value in asdict(best.threshold).items() if value is not None}
+    options = {"method": best.method.name} | given | own_switches(best)
+    written = {name: 'float("inf")' if value == math.inf else repr(value) for name, value in options.items()}
+    return ", ".join(f"{name}={value}" for name, value in written.items())
 
 
 def _reached(reached: Reached) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from bild.config import ModelConfig, ShapeConfig, TaskConfig, at_least, one_of
+from bild.config import THREADS, ModelConfig, ShapeConfig, TaskConfig
 from bild.errors import BildError
+from bild.options import MANY, SEED, check_fields, device, number, word
 
 OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
@@ -16,66 +17,52 @@ TOKENIZERS = ("bpe", "unigram")
 ROLES = ("large", "small")
 STARTS = ("pretrained", "finetuned", "scratch")
 LOSSES = ("sequence", "kl", "reverse-kl", "js")
+SHARE = "it is a share,"
 
 
 @dataclass
 class TrainSettings:
     """The recipe of a training: `conf/train/`. docs/training.md explains rates and losses."""
 
-    optimizer: str = "adafactor"
+    optimizer: str = word("adafactor", OPTIMIZERS)
     scale_parameter: bool = False
     """Adafactor only: the rate is relative to the size of each weight."""
-    rate: float = 5e-4
+    rate: float = number(5e-4, 0, 100, above=True)
     """Peak learning rate."""
-    schedule: str = "constant"
-    warmup: int = 0
+    schedule: str = word("constant", SCHEDULES)
+    warmup: int = number(0, 0, MANY)
     """Steps over which the rate rises from zero."""
-    weight_decay: float = 0.0
-    epochs: int = 3
-    steps: int | None = None
+    weight_decay: float = number(0.0, 0, 1000)
+    epochs: int = number(3, 1, 10**6)
+    steps: int | None = number(None, 1, MANY)
     """Ends the training (and the schedule) after this many steps, where that is sooner than the epochs."""
-    batch: int = 16
+    batch: int = number(16, 1, 10**6)
     """Examples of one forward pass."""
-    accumulate: int = 1
+    accumulate: int = number(1, 1, 10**6)
     """Forward passes of one step."""
-    clip: float | None = None
+    clip: float | None = number(None, 0, 10**6, above=True)
     """Largest norm of the gradient."""
-    label_smoothing: float = 0.0
-    dropout: float | None = None
+    label_smoothing: float = number(0.0, 0, 1, what=SHARE, below=True)
+    dropout: float | None = number(None, 0, 1, what=SHARE, below=True)
     """None keeps the checkpoint's."""
-    subword_dropout: float = 0.0
+    subword_dropout: float = number(0.0, 0, 1, what=SHARE, below=True)
     """BPE-dropout of the sources: the probability with which a merge is left out, anew in every epoch."""
     exit: Any = None
     """Decoder layers (one, or a list) that are trained to be exits, each beside the last one."""
-    precision: str = "fp32"
+    precision: str = word("fp32", PRECISIONS)
     """The dtype of matrix products; weights and optimiser stay in fp32."""
-    seed: int = 0
-    validate_every: int = 1
+    seed: int = number(0, 0, SEED)
+    validate_every: int = number(1, 1, 10**6)
     """Epochs."""
-    validate_samples: int | None = None
-    select: str = "score"
+    validate_samples: int | None = number(None, 1, MANY)
+    select: str = word("score", SELECTIONS)
     """The measure by which an epoch's weights are kept: the validation score, its loss, or the last epoch."""
-    patience: int | None = None
+    patience: int | None = number(None, 1, 10**6)
     """Epochs without a better one after which training ends."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = number(5.0, 0, 1440)
 
     def __post_init__(self) -> None:
-        one_of("train.optimizer", self.optimizer, OPTIMIZERS)
-        one_of("train.schedule", self.schedule, SCHEDULES)
-        one_of("train.precision", self.precision, PRECISIONS)
-        one_of("train.select", self.select, SELECTIONS)
-        for name in ("epochs", "steps", "batch", "accumulate", "validate_every", "validate_samples", "patience"):
-            at_least(f"train.{name}", getattr(self, name), 1)
-        for name in ("warmup", "weight_decay", "checkpoint_minutes"):
-            at_least(f"train.{name}", getattr(self, name), 0)
-        for name in ("label_smoothing", "dropout", "subword_dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value < 1.0:
-                raise BildError(f"train.{name}={value:g} is out of range: it is a share, from 0 to below 1.")
-        for name in ("rate", "clip"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 < value < float("inf"):
-                raise BildError(f"train.{name}={value:g} is out of range: it must be above 0, and finite.")
+        check_fields("train", self)
         if self.scale_parameter and self.optimizer != "adafactor":
             raise BildError("train.scale_parameter is Adafactor's: leave it out, or set train.optimizer=adafactor.")
         self.exit = _layers(self.exit)
@@ -83,7 +70,7 @@ class TrainSettings:
 
 def _layers(value: Any) -> list[int]:
     layers = [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
-    if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 1 for layer in layers):
+    if not all(isinstance(layer, int) and not isinstance(layer, bool) and 1 <= layer <= 1000 for layer in layers):
         raise BildError(f"train.exit={value} is not a layer: give a decoder layer from 1 on, or a list of them.")
     return sorted(set(layers))
 
@@ -93,13 +80,12 @@ class TokenizerSettings:
     """The tokenizer of a model from scratch: one that is there, or one trained on the corpus."""
 
     path: str | None = None
-    kind: str = "bpe"
-    size: int | None = None
+    kind: str = word("bpe", TOKENIZERS)
+    size: int | None = number(None, 32, 2**22)
     """Pieces, special tokens included; None takes the shape's rows."""
 
     def __post_init__(self) -> None:
-        one_of("tokenizer.kind", self.kind, TOKENIZERS)
-        at_least("tokenizer.size", self.size, 32)
+        check_fields("tokenizer", self)
 
 
 @dataclass
@@ -109,6 +95,9 @@ class SplitSettings:
     train: str = "train"
     validation: str = "validation"
     test: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields("splits", self)
 
 
 @dataclass
@@ -124,14 +113,14 @@ class CommonConfig:
     """From scratch: the sizes of the model."""
     train: TrainSettings = field(default_factory=TrainSettings)
     splits: SplitSettings = field(default_factory=SplitSettings)
-    device: str = "auto"
-    threads: int = 1
+    device: str = device()
+    threads: int = number(1, 1, THREADS)
     out: str | None = None
     """The folder of the run; None: trained/<task>-<what is trained>."""
     resume: bool = True
 
     def __post_init__(self) -> None:
-        at_least("threads", self.threads, 1)
+        check_fields("", self)
 
     @property
     def folder(self) -> str:
@@ -151,13 +140,12 @@ class TrainConfig(CommonConfig):
 
     COMMAND = "bild.train"
 
-    role: str = "large"
+    role: str = word("large", ROLES)
     """The model of the pair to fine-tune, from its pretrained checkpoint."""
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("role", self.role, ROLES)
         if (self.model is None) == (self.shape is None):
             raise BildError(
                 "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
@@ -176,17 +164,15 @@ class TrainConfig(CommonConfig):
 class AlignSettings:
     """The way in which the small model learns the large one's outputs (paper 3.5.1)."""
 
-    start: str = "pretrained"
+    start: str = word("pretrained", STARTS)
     """The small model to begin with: as published (the paper), fine-tuned (as the authors advise), or new."""
-    loss: str = "sequence"
+    loss: str = word("sequence", LOSSES)
     """The likelihood of the outputs, or a divergence between the two distributions at each of their tokens."""
-    batch: int = 32
+    batch: int = number(32, 1, 10**6)
     """Sources that the large model decodes together."""
 
     def __post_init__(self) -> None:
-        one_of("align.start", self.start, STARTS)
-        one_of("align.loss", self.loss, LOSSES)
-        at_least("align.batch", self.batch, 1)
+        check_fields("align", self)
 
 
 @dataclass

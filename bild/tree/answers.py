@@ -19,12 +19,13 @@ from bild.tree.nodes import NodeTable
 class MissingNodes(BildError):
     """A walk came to a prefix that no model was asked about. `examples` are the ids of the examples it happened in."""
 
-    def __init__(self, examples: Sequence[str] = ()) -> None:
+    def __init__(self, examples: Sequence[str] = (), wanted: str = "", grown: str = "") -> None:
         self.examples = list(examples)
         which = f" on {len(self.examples)} examples, {self.examples[0]} first" if self.examples else ""
         super().__init__(
             f"The tree does not reach as far as these thresholds and switches go{which}: "
-            "grow it for them (python -m bild.sweep with this setting in its grid), then replay again."
+            f"grow it for them (python -m bild.sweep with {wanted or 'this setting'} in its grid), then replay again"
+            f"{f'; sweeps have grown it for {grown}' if grown else ''}."
         )
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.decoding import setting
-from bild.errors import BildError
+from bild.errors import BildError, shown
 from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
+from bild.results.predicted import find_predicted
 from bild.tree import store
 from bild.tree.answers import MissingNodes
 from bild.tree.blocks import Growth
@@ -79,7 +80,9 @@ class Tree:
     def take(self, ids: Iterable[str]) -> Tree:
         """Return the same tree with only some of its examples, in this order. BildError for an id it lacks."""
         by_id = {example.id: example for example in self.examples}
-        wanted = list(ids)
+        wanted = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str) else []
+        if not wanted:
+            raise BildError(f"{shown(ids)} names no examples of the tree: give a list of ids, such as {[*by_id][:1]}.")
         unknown = [name for name in wanted if name not in by_id]
         if unknown:
             raise BildError(f"The tree in {self.path} has no example {unknown[0]}: it has {len(by_id)} others.")
@@ -101,7 +104,7 @@ class Tree:
         """Replay many points at once, which share the work of all that they have in common."""
         walks, taken, missing = self._walks(points)
         if missing:
-            raise MissingNodes([self.examples[i].id for i in missing])
+            raise MissingNodes([self.examples[i].id for i in missing], _grid([t for _, t in points]), self._grown())
         distinct = Distinct(walks)
         return [Replay(self._shared, *point, distinct, row) for point, row in zip(points, taken, strict=True)]
 
@@ -141,6 +144,13 @@ class Tree:
                 missing.append(index)
         return walks, taken, missing
 
+    def _grown(self) -> str:
+        """Say which thresholds sweeps have grown this tree for, as far as their predictions lie beside it."""
+        place = self.path.parent
+        found = find_predicted(place.parent) if place.name == "tree" else []
+        beside = [each for _, each in found if each.tree == self.hash]
+        return _grid([point.threshold for each in beside for point in each.points])
+
     @cached_property
     def _shared(self) -> Shared:
         scorer = Scorer(self.head.identity["task"]["metric"], [example.reference for example in self.examples])
@@ -155,11 +165,22 @@ class Tree:
         )
 
 
+def _grid(thresholds: Sequence[Any]) -> str:
+    """Write the thresholds of points as a sweep's options: `sweep.fb=[0.1,0.2] sweep.rb=[2,inf]`."""
+    told = []
+    for name in ("fb", "rb", "alpha", "top"):
+        values = sorted({value for each in thresholds if (value := getattr(each, name)) is not None})
+        told += [f"sweep.{name}=[{','.join(f'{value:g}' for value in values)}]"] if values else []
+    return " ".join(told)
+
+
 def open_tree(path: str | Path) -> Tree:
     """Read a tree: its own folder, or the folder `.../tree` above it where there is only one.
 
     BildError where there is none, or several, or where a file of it is damaged.
     """
+    if not isinstance(path, str | Path):
+        raise BildError(f"The tree {shown(path)} is not the name of a folder: give its path.")
     folder = Path(path).expanduser()
     if not (folder / store.TREE).is_file():
         inside = sorted(found.parent for found in folder.glob(f"*/{store.TREE}"))

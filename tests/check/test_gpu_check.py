@@ -13,7 +13,7 @@ import torch
 
 from bild import gpu_check
 from bild.check import fast, right
-from bild.check.scale import Scale
+from bild.check.machine import Scale
 from bild.cli import load, typed
 from bild.cli.compose import shapes
 from bild.config import ModelConfig
@@ -38,6 +38,8 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
     with pytest.MonkeyPatch.context() as patch:
         # The tests that need a GPU are skipped here in any case, and take a process of their own.
         patch.setattr("bild.check.machine.tests", lambda scale: iter([Checked("tests", "-", SKIPPED, "-")]))
+        patch.setattr("bild.bench.engine_bench._FIRST_SECONDS", 0.0)
+        patch.setattr("bild.bench.roofline._LONG_ENOUGH_NS", {"cpu": 100_000})
         return call("bild.gpu_check", "device=cpu", cwd=folder), folder / "gpu-check.json"
 
 

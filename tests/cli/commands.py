@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,12 @@ QUICK = (
     "task.target_limit=12",
 )
 """Options that make a run short."""
+
+
+def but(usual: Iterable[str], *others: str) -> tuple[str, ...]:
+    """Return options with others in the place of those of the same key, as no key is taken twice."""
+    keys = {each.partition("=")[0] for each in others}
+    return (*(each for each in usual if each.partition("=")[0] not in keys), *others)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ ROW = {"source": "Ja.", "reference": "Yes."}
         ("task=nope", f"task=nope is not known: choose one of {', '.join(options('task'))}."),
         (
             "threshold.fb=0.3,0.6",
-            "threshold.fb=0.3,0.6 names several values: add -m to run them all, or quote it if it is one value.",
+            "threshold.fb=0.3,0.6 names several values: add -m to run them all.",
         ),
         (
             "-m threshold.fb=0.3,0.6,7",
@@ -40,66 +40,6 @@ ROW = {"source": "Ja.", "reference": "Yes."}
 )
 def test_a_wrong_option_by_the_command_line(tmp_path: Path, arguments: str, sentence: str) -> None:
     assert spawn("bild.run", *arguments.split(), cwd=tmp_path).refusal() == sentence
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.spread(12)
-@pytest.mark.parametrize(
-    ("arguments", "beginning"),
-    [
-        ("threshold.fb=-0.1", "threshold.fb=-0.1 is out of range"),
-        ("threshold.fb=nan", "threshold.fb=nan is out of range"),
-        ("decode.seed=3", "decode.top_p, decode.temperature and decode.seed have no effect on greedy decoding"),
-        ("decode=sample decode.top_p=nan", "decode.top_p=nan is out of range"),
-        ("decode=sample decode.temperature=0", "decode.temperature=0 is out of range"),
-        ("decode=sample method=calm", "method=calm decodes greedily"),
-        ("threshold.fb=", "threshold.fb= is not a number"),
-        ("threshold.fb", "The option 'threshold.fb' cannot be read: write group=option or key=value"),
-        ("threshold.fb.x=1", "threshold.fb.x is not an option: threshold.fb is a single value"),
-        ("threshold.rb=-1", "threshold.rb=-1 is out of range"),
-        ("threshold.rb=nan", "threshold.rb=nan is out of range"),
-        ("threshold=nope", "threshold=nope is not known: choose one of default, fallback-only, rollback-only"),
-        ("fb=0.6", "fb is not an option: there are task, model"),
-        ("~task", "task=None is not known"),
-        ("experiment=null task=xsum", "experiment=None is not known"),
-        ("experiment=paper/xsum", "experiment=paper/xsum is not known: choose one of paper/xsum-"),
-        ("method.max_draft=0", "method.max_draft=0 is out of range: it must be 1 or more"),
-        ("method.max_draft=2.5", "method.max_draft=2.5 is not a whole number"),
-        ("method.max_draft=foo", "method.max_draft=foo is not a draft limit: give a whole number, 1 or more, or auto"),
-        ("method=heuristic method.max_draft=auto", "method=heuristic learns its window by itself"),
-        ("method=vanilla method.max_draft=auto", "method.max_draft has no effect with method=vanilla"),
-        ("method.first=nobody", "method.first=nobody is not known: choose one of large, small"),
-        ("method.rules=mine", "method.rules=mine is not known: choose one of paper, authors"),
-        ("method.verify_eos=maybe", "method.verify_eos=maybe is not true or false: give true or false."),
-        ("task.samples=0", "task.samples=0 is out of range"),
-        ("task.target_limit=1", "task.target_limit=1 is out of range"),
-        ("engine=nope", "engine=nope is not known: choose one of fused, "),
-        ("engine.dtype=fp8", "engine.dtype=fp8 is not known: choose one of fp32, fp16, bf16"),
-        ("engine.threads=0", "engine.threads=0 is out of range"),
-        ("measure.sessions=0", "measure.sessions=0 is out of range"),
-        ("measure.confidence=1", "measure.confidence=1 is out of range"),
-        ("resume=perhaps", "resume=perhaps is not true or false: give true or false."),
-        ("model=folders", "model=folders needs two checkpoints: give model.large=... and model.small=..."),
-        ("model=t5-large task=wmt14", "model=t5-large does not fit task=wmt14 (translation-de-en): this pair takes"),
-        ("model=embedded task=xsum", "model=embedded does not fit task=xsum (summarisation): this pair takes task="),
-        ("-m task=xsum,wmt14", "task=xsum,wmt14 need different values of model: name one with model=..."),
-        ("-m model=t5-large,mt5-large", "model=t5-large,mt5-large need different values of task: name one"),
-        ("-m threshold.fb=range(0,3,1)", "threshold.fb=2 is out of range"),
-        ("-m threshold.fb=interval(0,1)", "threshold.fb=interval(0,1) does not list its values"),
-        ("-m task=glob(*)", "task=glob(*) does not list its values"),
-        ("-m threshold.fb=0.3,0.6 threshold.rb=1,-2", "threshold.rb=-2 is out of range"),
-        (
-            "--nothing threshold.fb=0.3",
-            "The command line cannot be read: unrecognized arguments: --nothing; --help shows",
-        ),
-        ("--cfg nothing", "The command line cannot be read: argument -c/--cfg: invalid choice: 'nothing'"),
-        ("--config-name config", "The command line cannot be read: unrecognized arguments: --config-name"),
-        ("task.files=3", "task.files=3 is not a mapping, as in {a: b}: give a mapping, as in {a: b}."),
-        ("-m threshold.fb=0.3,0.6 --cfg job", "--cfg shows one configuration: leave out -m"),
-    ],
-)
-def test_a_wrong_option(tmp_path: Path, arguments: str, beginning: str) -> None:
-    assert call("bild.run", *arguments.split(), cwd=tmp_path).refusal().startswith(beginning)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +84,7 @@ def test_an_option_that_only_calm_heeds(tmp_path: Path, option: str) -> None:
     [
         ("threshold.exit=1.2", "threshold.exit=1.2 is out of range: the confidence from which a token is written"),
         ("method.confidence=vote", "method.confidence=vote is not known: choose one of state, softmax."),
-        ("method.decay=-1", "method.decay=-1 is out of range: it must be 0 or more."),
+        ("method.decay=-1", "method.decay=-1 is out of range: it must be from 0 to 1,000."),
         ("engine=graph", "method=calm does not run on engine=graph: it stops between decoder layers"),
         ("engine=hf", "method=calm does not run on engine=hf: it stops between decoder layers"),
         (
@@ -175,34 +115,6 @@ def test_the_demo_does_not_heed_what_its_points_have(tmp_path: Path, option: str
     assert sentence.startswith(f"{option.partition('=')[0]} has no effect here: each of the points has its own")
 
 
-@pytest.mark.spread(3)
-@pytest.mark.parametrize(
-    ("points", "beginning"),
-    [
-        ("[{fb: 3}]", "threshold.fb=3 is out of range"),
-        ("[{fbx: 3}]", "points[0].fbx is not an option: there are after_rollback, alpha, "),
-        ("[{fb: 0.3}, {fb: many}]", "fb=many is not a number: give a number."),
-        ("[{method: nope}]", "points[0].method=nope is not known: choose one of bild, calm, "),
-        ("[{method: vanilla, fb: 0.3}]", "fb has no effect on method=vanilla, which has no options."),
-        ("[{method: cascade, alpha: 2}]", "threshold.alpha=2 is out of range"),
-        ("[{method: oracle}]", "method=oracle cannot be run live"),
-        ("[{method: calm}] engine=hf", "method=calm does not run on engine=hf"),
-        (
-            "[{}, {method: calm}]",
-            "points[1], calm, goes by what only a live run knows, and no decision tree can judge it",
-        ),
-        ("[{max_draft: auto}]", "points[0], bild, goes by what only a live run knows"),
-        ("[{}] timed=0", "timed=0 is out of range"),
-        ("3", "points=3 is not a list, as in [a,b]: give a list"),
-        ("[3]", "points[0]=3 is not a point: give a mapping, as in {method: bild, fb: 0.3}."),
-    ],
-)
-def test_a_wrong_point_of_the_demo(tmp_path: Path, points: str, beginning: str) -> None:
-    points, *options = points.replace("] ", "]|").split("|")
-    done = call("bild.demo", f"points={points}", *options, "task.samples=1", cwd=tmp_path)
-    assert done.refusal().startswith(beginning)
-
-
 def test_the_doctor_takes_nothing_else(tmp_path: Path) -> None:
     sentence = call("bild.doctor", "task=xsum", cwd=tmp_path).refusal()
     assert sentence == "bild doctor takes tasks or models, but 'task=xsum' was given."
@@ -217,10 +129,9 @@ def with_pair(large: Path | str, small: Path | str, cwd: Path, *options: str) ->
     return call("bild.run", *arguments, *QUICK, *options, cwd=cwd)
 
 
-@pytest.mark.slow
 def test_a_missing_folder_by_the_command_line(tmp_path: Path) -> None:
     arguments = ("model=folders", "model.large=./nowhere", "model.small=./nowhere", "task=embedded")
-    sentence = spawn("bild.run", *arguments, cwd=tmp_path).refusal()
+    sentence = call("bild.run", *arguments, cwd=tmp_path).refusal()
     assert sentence == (
         "There is no folder ./nowhere for model.large: give one with config.json and model.safetensors."
     )

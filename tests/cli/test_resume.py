@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import os
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from bild.results import Sample, read_samples, read_traces
-from tests.cli.commands import QUICK, Finished, call, only_point, points, record, start
+from tests.cli.commands import QUICK, Finished, call, only_point, points, record
+from tests.zygote import Child, Zygote
 
 EXAMPLES = 14
 COMMAND = (
     f"task.samples={EXAMPLES}",
     "task.target_limit=48",
     "measure.warmup=1",
+    "measure.library=2",
     "measure.calm_minutes=0",
 )
 TIMES = {"ns", "baseline", "library", "session"}
@@ -34,51 +34,42 @@ class Interrupted(NamedTuple):
 
     killed: int
     """Examples that were done when it was killed."""
-    after_kill: Finished
     stopped: int
     """Examples that were done after it was stopped by Ctrl-C."""
+    code: int
+    said: list[str]
+    """All that was printed until then, on either stream."""
     after_stop: Finished
     point: Path
     peaceful: Path
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+def interrupted(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     """`kill -9` in the middle, the same command until Ctrl-C, and once more to the end."""
     cwd, peace = tmp_path_factory.mktemp("interrupted"), tmp_path_factory.mktemp("peaceful")
-    with process(cwd) as first:
-        wait_for(first, cwd, 3)
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
+    first = mother.start("bild.run:main", *COMMAND, cwd=cwd)
+    wait_for(first, cwd, 3)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
     killed = len(read_samples(only_point(cwd)))
-    with process(cwd) as second:
-        wait_for(second, cwd, killed + 3)
-        second.send_signal(signal.SIGINT)
-        out, err = second.communicate()
-    after_kill = Finished(second.returncode, out, err)
+    second = mother.start("bild.run:main", *COMMAND, cwd=cwd)
+    wait_for(second, cwd, killed + 3)
+    os.kill(second.pid, signal.SIGINT)
+    code, said = second.wait(), second.log.read_text().splitlines()
     stopped = len(read_samples(only_point(cwd)))
     after_stop = call("bild.run", *COMMAND, cwd=cwd)
     assert call("bild.run", *COMMAND, cwd=peace).code == 0
-    return Interrupted(killed, after_kill, stopped, after_stop, only_point(cwd), only_point(peace))
+    return Interrupted(killed, stopped, code, said, after_stop, only_point(cwd), only_point(peace))
 
 
-@contextlib.contextmanager
-def process(cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    running = start("bild.run", *COMMAND, cwd=cwd)
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.wait()
-
-
-def wait_for(running: subprocess.Popen[str], cwd: Path, examples: int) -> None:
-    """Wait until so many examples are done, looking as often as one takes."""
+def wait_for(running: Child, cwd: Path, examples: int) -> None:
+    """Wait until so many examples are done."""
     limit = time.monotonic() + 120
     while sum(path.read_bytes().count(b"\n") for path in cwd.rglob("samples.jsonl")) < examples:
-        assert running.poll() is None, running.communicate()
+        assert not running.ended(), running.log.read_text()
         assert time.monotonic() < limit
-        time.sleep(0.002)
+        time.sleep(0.02)
 
 
 def timeless(sample: Sample) -> dict[str, Any]:
@@ -91,16 +82,16 @@ def timeless(sample: Sample) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_from_the_examples_there(interrupted: Interrupted) -> None:
     assert 3 <= interrupted.killed < EXAMPLES
-    said = f"has {interrupted.killed} of {EXAMPLES} examples; going on from there"
-    assert said in interrupted.after_kill.err
-    assert "Traceback" not in interrupted.after_kill.err
+    going_on = f"has {interrupted.killed} of {EXAMPLES} examples; going on from there"
+    assert any(line.endswith(going_on) for line in interrupted.said)
 
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_code_a_word_and_a_folder_to_go_on_with(interrupted: Interrupted) -> None:
-    assert interrupted.after_kill.code == 130
-    assert interrupted.after_kill.err.splitlines()[-1] == "stopped; the same command goes on from here"
-    assert interrupted.after_kill.out == ""
+    assert interrupted.code == 130
+    progress = ("warning: The machine is busy", "running on ", "results/", "embedded, 1 point: ")
+    words = [line for line in interrupted.said if not line.startswith(progress)]
+    assert words == ["stopped; the same command goes on from here"]  # no traceback, and no table
     assert interrupted.killed + 3 <= interrupted.stopped < EXAMPLES
 
 

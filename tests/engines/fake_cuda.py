@@ -24,7 +24,7 @@ _GUARDS, _CUDA, _META = "_ZN3c104impl26device_guard_impl_registryE", 1, 14
 _VIEWS = ("view", "_unsafe_view", "permute", "transpose", "t.", "select.", "slice.", "unsqueeze", "expand", "unbind")
 _VIEWS += ("split", "alias", "detach", "narrow", "as_strided", "squeeze", "chunk", "lift_fresh", "prim.")
 _WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal", "item")
-_PRODUCTS = ("mm.", "matmul.", "bmm.", "addmm.", "baddbmm.")
+_PRODUCTS = ("mm.", "matmul.", "bmm.", "addmm.", "baddbmm.", "bild.attend.")
 
 
 class Launch(NamedTuple):
@@ -36,8 +36,8 @@ class Launch(NamedTuple):
 
     @property
     def kernels(self) -> int:
-        """A product with a bias copies the bias first."""
-        return 2 if self.name.startswith("baddbmm.") else 1
+        """A product with a bias copies the bias first; a fused choice is made of splits."""
+        return 2 if self.name.startswith(("baddbmm.", "bild.choose.")) else 1
 
     @property
     def product(self) -> bool:

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 SOURCE = [*ids(9), EOS]
 TEXT = [START, *ids(20, seed=1)]
-NAMES = ["fused", "graph", "hf"]
+NAMES = ["fused", "graph", "graph-triton", "hf"]
 
 
 DEVICES = ["cuda:0", pytest.param("cuda:1", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU"))]

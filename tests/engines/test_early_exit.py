@@ -38,7 +38,7 @@ def written_apart(make: str) -> list[tuple[int, list[int], Rules, list[int], lis
     module, dice, found = model(make), random.Random(11), []
     for exit_layer in range(1, module.config.num_decoder_layers):
         apart = engine("hf", module), engine("hf", truncated(module, exit_layer))
-        for n in range(3):
+        for n in range(2 if module.config.num_decoder_layers > 2 else 3):
             source = [*ids(dice.randint(3, 20), seed=n), EOS]
             for rules in (
                 bild_rules(0.5 * dice.random(), 5 * dice.random(), dice.choice(["paper", "authors"])),

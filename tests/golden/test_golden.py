@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bild.api import generate
+from tests import lanes
 from tests.decoding import restated
 from tests.golden.sets import OWN, Golden, every_golden
 
@@ -27,8 +28,9 @@ def settings(case: dict[str, Any]) -> dict[str, Any]:
 @every_golden
 @pytest.mark.parametrize("engine", ["fused", "hf"])
 def test_every_case_comes_out_id_for_id(golden: Golden, engine: str) -> None:
-    pair = golden.pair()
-    for case in golden.cases:
+    """Every case on the fast engine; of the library's modules, which are its oracle anyway, a quarter."""
+    pair, cases = golden.pair(), golden.cases
+    for case in cases if engine == "fused" else lanes.some(cases, len(cases) // 4):
         output = generate(pair, case["input"], rules="authors", engine=engine, **settings(case))
         assert output.tokens == case["output"], case
 

@@ -12,7 +12,7 @@ from bild.errors import BildError
 from bild.measure.aggregate import counts_of
 from bild.models import Pair
 from bild.results import find_records
-from tests.cli.commands import call
+from tests.cli.commands import QUICK, call
 from tests.measure.lines import sample
 
 TEXT = "Ein Mann in einem blauen Hemd steht auf einer Leiter."
@@ -22,9 +22,8 @@ DEPTH = 4
 
 @pytest.mark.slow
 def test_a_run_records_its_settings_and_its_layers(tmp_path: Path) -> None:
-    swept = call(
-        "bild.run", "-m", "method=calm", "threshold.exit=0.5,1", "method.decay=null", "task.samples=3", cwd=tmp_path
-    )
+    options = ("method=calm", "threshold.exit=0.5,1", "method.decay=null", "task.samples=3")
+    swept = call("bild.run", "-m", *options, *QUICK, cwd=tmp_path)
     assert swept.code == 0, swept.err
     points, skipped = find_records(tmp_path / "results")
     assert not skipped

@@ -149,7 +149,7 @@ def test_a_resumed_point_goes_on_by_the_table_that_it_began_with(
 ) -> None:
     examples = load_task(TaskConfig(samples=4, id_column="id")).examples
     task = TaskConfig(prompt="", source_limit=1024, target_limit=24)
-    measurement = Measurement(embedded_pair, "fused", task, MeasureConfig(warmup=1, library=0))
+    measurement = Measurement(embedded_pair, "fused", task, MeasureConfig(warmup=0, library=0))
     loose = ThresholdConfig(0.0, 50.0)
 
     def measure(path: Path, sessions: Sequence[int], begin: DraftCosts) -> PointFolder:

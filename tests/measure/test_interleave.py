@@ -140,10 +140,10 @@ def test_the_order_alternates_by_a_seed(watch, point, examples) -> None:
     orders = {}
     for seed, repeat in ((0, 0), (0, 1), (1, 0)):
         watched = watch(library=-1, seed=seed)
-        run(watched, examples, point(BILD), point(SMALL))
+        run(watched, examples[:5], point(BILD), point(SMALL))
         orders[seed, repeat] = groups(watched.ran, 4)
     assert orders[0, 0] == orders[0, 1] != orders[1, 0]
-    assert len({tuple(part) for part in orders[0, 0]}) > 3
+    assert len({tuple(part) for part in orders[0, 0]}) > 2
     assert len({part[0] for part in orders[0, 0]}) > 1
 
 

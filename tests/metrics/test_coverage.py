@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from bild.metrics.jackknife import difference
-from bild.metrics.percentiles import percentiles
-from bild.metrics.speedup import speedup
+from bild.metrics.speedup import percentiles, speedup
 from scripts.check_coverage import Texts, Times
 
 REPEATS = 400

@@ -44,8 +44,8 @@ def test_it_translates(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["choose", "confirm"])
 def test_the_captions_are_as_hard_as_multi30k(split: str) -> None:
-    """Of 200 of each part; the card of the data has the scores of all."""
-    captions = load_task(TaskConfig(split=split, samples=200, id_column="id"))
+    """Of 100 of each part; the card of the data has the scores of all."""
+    captions = load_task(TaskConfig(split=split, samples=100, id_column="id"))
     texts = [
         output.text
         for output in bild.generate(pair_of("embedded"), [example.source for example in captions], method="vanilla")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib import get_configdir
 
 from bild.errors import BildError
 from bild.report.bench import bench_sheet, bench_tables, main, notes, save_bench
@@ -200,7 +201,7 @@ def test_the_same_result_gives_the_same_bytes_in_another_process(tmp_path: Path)
     there.mkdir()
     (there / "x.json").write_bytes((tmp_path / "json" / "x.json").read_bytes())
     command = [sys.executable, "-m", "bild.report.bench", str(there / "x.json")]
-    env = {"PYTHONHASHSEED": "5", "HOME": str(tmp_path), "TZ": "UTC5", "MPLCONFIGDIR": str(tmp_path / "mpl")}
+    env = {"PYTHONHASHSEED": "5", "HOME": str(tmp_path), "TZ": "UTC5", "MPLCONFIGDIR": get_configdir()}
     subprocess.run(command, cwd=REPOSITORY, env=env, check=True, capture_output=True)
     (there / "x.json").unlink()
     assert digests(here) == digests(there)

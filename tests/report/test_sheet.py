@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from bild.results.parts import Joint
 from tests.records import make_sweep
 
 SWEEP = make_section(make_sweep(pair__name="mt5-large-aligned", joint=Joint(0.008, 0.4, -0.3)))
+
+
+@cache
+def shared() -> Sheet:
+    """One that has been drawn already, where that is not what is tested."""
+    return front_sheet(SWEEP)
 
 
 @pytest.mark.slow
@@ -45,7 +52,7 @@ def test_files_and_page_share_one_drawing_a_width(tmp_path: Path) -> None:
 
 
 def test_a_dark_figure_has_none_of_the_light_colours() -> None:
-    sheet = front_sheet(SWEEP)
+    sheet = shared()
     light, dark = sheet.svg("light"), sheet.svg("dark")
     found = set(re.findall(r"#[0-9a-f]{6}\b", dark))
     assert DARK.paper in found
@@ -54,14 +61,14 @@ def test_a_dark_figure_has_none_of_the_light_colours() -> None:
 
 
 def test_one_svg_for_both_modes_names_every_colour_that_differs() -> None:
-    svg = front_sheet(SWEEP).css_svg("phone")
+    svg = shared().css_svg("phone")
     light, dark = css_colors([svg])
     assert light.keys() == dark.keys()
     assert LIGHT.paper in light.values()
     assert DARK.paper in dark.values()
     plain = re.sub(r"var\(--bild-[0-9a-f-]+, (#[0-9a-f]{6})\)", r"\1", svg)
     assert "var(" not in plain
-    assert plain == front_sheet(SWEEP).svg("light", "phone")
+    assert plain == shared().svg("light", "phone")
 
 
 @pytest.mark.spread(1)

@@ -18,6 +18,7 @@ import pytest
 
 from bild.errors import BildError
 from bild.results import read_samples, read_traces
+from tests import lanes
 from tests.records import make_record
 from tests.results.points import (
     DIGEST,
@@ -37,7 +38,8 @@ def test_samples_cut_at_any_byte_of_the_last_line(tmp_path: Path, stride: int) -
     path = fill(tmp_path / "whole", 3)
     whole = (path / "samples.jsonl").read_bytes()
     last = whole.rindex(b"\n", 0, len(whole) - 1) + 1
-    for cut in range(last, len(whole), stride):
+    cuts = range(last, len(whole), stride)
+    for cut in lanes.some(cuts, len(cuts) // 3 if stride == 1 else len(cuts)):
         copy = tmp_path / f"cut{cut}"
         shutil.copytree(tmp_path / "whole", copy)
         os.truncate(copy / path.relative_to(tmp_path / "whole") / "samples.jsonl", cut)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bild.errors import BildError
 from bild.results import config_hash
+from tests.lanes import many
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -63,6 +64,7 @@ json_values = st.recursive(
 )
 
 
+@many(100)
 @given(st.dictionaries(st.text(max_size=3), json_values, max_size=4))
 def test_the_hash_survives_json_and_the_order_of_keys(payload: dict[str, Any]) -> None:
     again = json.loads(json.dumps(dict(reversed(payload.items()))))

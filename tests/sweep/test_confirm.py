@@ -14,7 +14,7 @@ from bild.errors import BildError
 from bild.results.ledger import LEDGER, LedgerEntry
 from bild.results.lines import read_lines
 from bild.sweep.config import SweepConfig
-from bild.sweep.confirm import divide, enter
+from bild.sweep.find import divide, enter
 from bild.sweep.grid import SweptPoint
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from bild.errors import BildError
 from bild.sweep.config import GridConfig, SweepConfig
 from bild.sweep.ray_cluster import Resources, Workers, connected, patience
 from bild.tree import Tree
-from tests.cli.commands import REPOSITORY
+from tests.zygote import Zygote
 
 POINTS = [
     (MethodConfig(rules=rules), ThresholdConfig(fb, rb))
@@ -56,9 +56,15 @@ def test_as_many_as_fit() -> None:
 
 
 @pytest.mark.slow
-def test_ray_is_imported_for_workers_only() -> None:
-    script = "import bild.sweep.drive, bild.sweep.distributed, sys; assert 'ray' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
+def test_ray_is_imported_for_workers_only(mother: Zygote, tmp_path: Path) -> None:
+    child = mother.start("tests.sweep.test_distributed:never_ray", cwd=tmp_path)
+    assert child.wait() == 0, child.log.read_text()
+
+
+def never_ray() -> None:
+    """In a process that has imported all that a sweep is made of."""
+    importlib.import_module("bild.sweep.distributed")
+    assert {"ray", "bild.sweep.drive"} & set(sys.modules) == {"bild.sweep.drive"}
 
 
 def test_absent_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

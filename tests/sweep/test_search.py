@@ -12,9 +12,8 @@ from bild.metrics.jackknife import difference, influences
 from bild.metrics.scorer import Scorer
 from bild.sweep.config import Goal
 from bild.sweep.grid import SweptPoint, vanilla_point
-from bild.sweep.optimism import below, optimism
 from bild.sweep.predict import Candidate, Predictor
-from bild.sweep.search import Search, searched
+from bild.sweep.search import Search, below, optimism, searched
 
 EXAMPLES = 40
 

@@ -17,6 +17,7 @@ from bild.results import find_records, read_samples
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import read_prices
 from bild.tree import open_tree
+from tests import lanes
 from tests.zygote import Zygote
 
 SWEEP = "bild.sweep.__main__:main"
@@ -202,18 +203,19 @@ def test_the_same_command_again_does_nothing_anew(mother: Zygote, peaceful: Path
 
 
 @pytest.mark.timeout(1800)
-def test_ten_kills_at_random_moments_change_nothing(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
+def test_kills_at_random_moments_change_nothing(mother: Zygote, peaceful: Path, tmp_path: Path) -> None:
+    """Six of them, or ten with CASES=all."""
     dice = random.Random(8)
-    killed = 0
-    for attempt in range(10):
+    killed, attempts = 0, lanes.some(range(10), 6)
+    for attempt in attempts:
         child = mother.start(SWEEP, *OPTIONS, cwd=tmp_path)
         enough = progress(tmp_path) + (dice.randint(1, 10) if attempt else 0)
         while progress(tmp_path) < enough and not child.ended():
-            time.sleep(0.01)
+            time.sleep(0.02)
         time.sleep(dice.uniform(0.0, 0.05))
         child.kill()
         killed += child.wait() == -9
-    assert killed >= 8
+    assert killed >= len(attempts) - 2
     last = mother.start(SWEEP, *OPTIONS, cwd=tmp_path)
     assert last.wait() == 0, last.log.read_text()
     assert_same(tmp_path, peaceful)

@@ -2,7 +2,7 @@
 
 The killed process comes from `tests.zygote`. It dies at the n-th call that changes something in its folder, which an
 audit hook counts, or where a file would grow beyond a size, which a limit of the system turns into a signal in the
-middle of the write, whichever library writes. Every third call and size are tried; with CASES=all in the environment,
+middle of the write, whichever library writes. Every fourth call and size are tried; with CASES=all in the environment,
 all of them.
 """
 
@@ -120,7 +120,7 @@ def test_killed_anywhere_it_ends_in_the_same_bits(laboratory: Path, mother: Zygo
         (tmp_path / name).symlink_to(laboratory / name)
     lab = Lab(mother, tmp_path, kind)
     assert lab.calls > 20
-    step = 1 if os.environ.get("CASES") == "all" else 3
+    step = 1 if os.environ.get("CASES") == "all" else 4
     for number in range(1 + (kind == "align"), lab.calls + 1, step):
         lab.holds(f"call{number}", "call", str(number))
     for size in sorted({size // 2 for size in lab.sizes if size > 1})[::step]:

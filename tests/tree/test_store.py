@@ -243,7 +243,7 @@ def test_killed_growths_end_with_the_tree_of_one_that_was_not(mother: Zygote, tm
     for _ in range(4):
         child, before = start("killed"), stored()
         while stored() == before and not child.ended():
-            time.sleep(0.001)
+            time.sleep(0.005)
         time.sleep(dice.uniform(0.0, 0.1))
         child.kill()
         killed.append(child.wait())

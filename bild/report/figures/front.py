@@ -22,7 +22,7 @@ from bild.report.figures.front_text import (
     front_legend,
     front_words,
 )
-from bild.report.format import legend
+from bild.report.format import label, legend
 from bild.report.labels import Box, extent, halo
 from bild.report.layout import Frame, open_frame, span
 from bild.report.paper import Overlay, overlay
@@ -65,7 +65,7 @@ def front_sheet(section: Section, predicted: Sequence[PredictedPoint] = (), stem
         for _ in range(2):
             words = front_words(section, predicted, behind, unplaced)
             entries = front_legend(section, predicted, looks(shown, theme), behind, theme)
-            frame = open_frame(theme, width, words, entries, heights=(3.4,), left=0.62, right=0.55)
+            frame = open_frame(theme, width, words, entries, heights=(3.4,), left=0.72, right=0.55)
             found = _fill(frame, section, predicted, looks(shown, theme), behind)
             if found == unplaced:
                 break
@@ -100,6 +100,8 @@ def _fill(
             ring = mark.look(theme) | {"zorder": 4.5}
             dots(axes, [section.at(chosen)], theme.strong, mark.marker, mark.size, theme, **ring)
     notes = _draw_library(axes, section.records, theme)
+    if (beyond := far_out(section, predicted, behind)) is not None:
+        notes += _draw_far(axes, section, beyond, shown[legend(beyond)], theme)
     long_speedup_axis(frame)
     return draw_labels(frame, section, shown, notes, hairs)
 
@@ -131,7 +133,7 @@ def _draw_predicted(axes: Axes, at: Sequence[tuple[float, float]], look: Look, t
 
 def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None) -> None:
     axes = frame.panels[0]
-    (slow, fast), (low, high) = spans_of(section, predicted, behind)
+    (slow, fast), (low, high) = spans_of(section, predicted, behind, far_out(section, predicted, behind))
     wide, tall = max(fast - slow, 0.2), max(high - low, 0.5)
     library = library_position(section.records)
     if library is not None and slow - wide / 4 <= library < slow:  # near enough to be shown in its place
@@ -143,15 +145,51 @@ def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoi
 
 
 def spans_of(
-    section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None = None
+    section: Section,
+    predicted: Sequence[PredictedPoint],
+    behind: Overlay | None = None,
+    without: Record | None = None,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the ends of speedups and of differences that the front shows."""
-    x = [record.latency.speedup.total for record in section.records] + [Interval(1.0, 1.0, 1.0)]
-    y = [section.difference(record) for record in section.records] + [Interval(0.0, -section.margin, 0.0)]
+    """Return the ends of speedups and of differences that the front shows, but for one point that it may leave out."""
+    records = [record for record in section.records if record is not without]
+    x = [record.latency.speedup.total for record in records] + [Interval(1.0, 1.0, 1.0)]
+    y = [section.difference(record) for record in records] + [Interval(0.0, -section.margin, 0.0)]
     others = [*(_guessed(section, each) for each in predicted), *(behind.points if behind else ())]
     x += [Interval(speedup, speedup, speedup) for speedup, _ in others]
     y += [Interval(lost, lost, lost) for _, lost in others]
     return span(x, 0.5), span(y, 2 * ONE_POINT)
+
+
+def far_out(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None = None) -> Record | None:
+    """Return the small model's point where its place would squeeze all others into a corner; None where it does not."""
+    small = next((record for record in section.records if record.method.name == "small"), None)
+    if small is None or len(section.records) < 3:
+        return None
+    (slow, fast), (low, high) = spans_of(section, predicted, behind, small)
+    speedup, lost = section.at(small)
+    far = speedup - fast > 1.5 * max(fast - slow, 0.2) or low - lost > 1.5 * max(high - low, 0.5)
+    return small if far else None
+
+
+def _draw_far(axes: Axes, section: Section, record: Record, look: Look, theme: Theme) -> list[Box]:
+    """Mark a point that lies beyond the edge there, and say where it lies; return the text's box."""
+    speedup, lost = section.at(record)
+    (_, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    x, y = min(speedup, right), min(max(lost, low), high)
+    axes.plot([x], [y], marker=">" if speedup > right else "v", markersize=6, color=look.color, clip_on=False, zorder=5)
+    lift = 8 if y < (low + high) / 2 else -8
+    note = axes.annotate(
+        f"{label(record)}: {speedup:.2f}×, {lost:+.2f}".replace("-", "−"),
+        (x, y),
+        xytext=(-4, lift),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if lift > 0 else "top",
+        fontsize=7,
+        color=look.ink,
+        path_effects=halo(theme.paper),
+    )
+    return [extent(note)]
 
 
 def _with_region(section: Section) -> list[Record]:

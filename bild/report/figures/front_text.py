@@ -20,6 +20,7 @@ from bild.results import Record
 from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
 TITLE = "Speedup against quality"
@@ -128,6 +129,7 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
         taken, soft = [*taken, *points], [*soft, *bars]
     front, first = section.on_front(), {index for index, record in enumerate(records) if section.picked(record)}
     order = sorted(range(len(records)), key=lambda index: (index not in first, index not in front, index))
+    order = [index for index in order if _inside(axes, section.at(records[index]))]
     named = order if len(order) <= MOST_LABELS else [i for i in order if i in front | first][:MOST_LABELS]
     marked = doubts(records)
     every = all(marked.values())  # then the notes say it of all
@@ -151,7 +153,13 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
     ]
     lines = axes.transData.transform(section.front_line()).tolist()
     left = place(axes, labels, taken, soft, lines, 6.5 if frame.phone else 7.5, frame.theme.paper)[1]
-    return len(records) - len(labels) + len(left)
+    return len(order) - len(labels) + len(left)
+
+
+def _inside(axes: Axes, at: tuple[float, float]) -> bool:
+    """Tell whether a point lies within the panel; the one beyond its edge has words of its own."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    return left <= at[0] <= right and low <= at[1] <= high
 
 
 def _usual_draft(section: Section) -> int | str | None:

@@ -1,8 +1,0 @@
-"""The arrays that statistics come in."""
-
-from __future__ import annotations
-
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]

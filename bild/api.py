@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from bild import models
-from bild.config import ENGINES
+from bild.config import ENGINES, DecodeConfig
 from bild.decoding import Round, policy_for, setting
 from bild.decoding.policies import live_refusal, paced
 from bild.errors import BildError, shown
@@ -72,9 +72,16 @@ def generate(
     max_length: int = 128,
     source_limit: int = 1024,
     method: str = "bild",
+    sample: bool = False,
+    top_p: float = 1.0,
+    temperature: float = 1.0,
+    seed: int = 0,
     **options: Any,
 ) -> Output | list[Output]:
-    """Decode a text, or token ids (end token included), greedily at batch size 1; of a list, one after the other.
+    """Decode a text, or token ids (end token included), at batch size 1; of a list, one after the other.
+
+    Tokens are chosen greedily, or with `sample` drawn from the nucleus `top_p` at `temperature`, by noise that `seed`
+    and the source fix (docs/algorithm.md).
 
     `max_length` counts the start token, `source_limit` the end token of a text. `options` are the switches and
     thresholds of `conf/method` and `conf/threshold` (`fb=0.6`, `rb=2.0`, `keep="share"`, `alpha=0.2`, `max_draft=4`),
@@ -82,18 +89,20 @@ def generate(
     on which its costs are measured, once in a process. Raises BildError for a value out of range, for an option
     without effect, and for a method that cannot run live.
     """
+    decode = DecodeConfig(sample, top_p, temperature, seed)
     limits = _Limits(engine, max_length, source_limit)
     source = _read(source, pair)
     if isinstance(source, list) and source and not isinstance(source[0], int):
-        return [generate(pair, each, **dataclasses.asdict(limits), method=method, **options) for each in source]
+        same = dataclasses.asdict(limits) | dataclasses.asdict(decode) | options
+        return [generate(pair, each, method=method, **same) for each in source]
     how, threshold = setting(method, **options)
-    refusal = live_refusal(how, engine)
+    refusal = live_refusal(how, engine, sample)
     if refusal is not None:
         raise BildError(refusal)
     ids = pair.encode(source, limits.source_limit)[0] if isinstance(source, str) else _checked(source, pair)
-    make = policy_for(how, threshold, draft_costs(pair, engine, ids) if paced(how) else None)
+    make = policy_for(how, threshold, draft_costs(pair, engine, ids, decode) if paced(how) else None)
     policy = make(start=pair.start, eos=pair.eos, max_length=limits.max_length)
-    run = run_live(policy, ids, *engines_of(pair, method, engine))
+    run = run_live(policy, ids, *engines_of(pair, method, engine), decode)
     done = run.decoded
     text = None if pair.tokenizer is None else pair.decode(done.tokens)
     return Output(done.tokens, done.origins, done.rounds, text, run)

@@ -64,6 +64,31 @@ class EngineConfig:
 
 
 @dataclass
+class DecodeConfig:
+    """The choice of each token: greedy, or drawn by noise that the seed fixes (docs/algorithm.md)."""
+
+    sample: bool = False
+    top_p: float = number(1.0, 0, 1, above=True, what="it is a probability,")
+    """Draw among the likeliest tokens whose probabilities together reach this."""
+    temperature: float = number(1.0, 0, float("inf"), above=True, below=True)
+    """The logits are divided by it before."""
+    seed: int = number(0, 0, SEED)
+
+    def __post_init__(self) -> None:
+        check_fields("decode", self)
+        if not self.sample and (self.top_p, self.temperature, self.seed) != (1.0, 1.0, 0):
+            raise BildError(
+                "decode.top_p, decode.temperature and decode.seed have no effect on greedy decoding: "
+                "leave them out, or add decode.sample=true."
+            )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its part of hashes: none where it is greedy, as it was before there was a choice."""
+        return {"decode": asdict(self)} if self.sample else {}
+
+
+@dataclass
 class Checkpoints:
     """A fine-tuned pair for one task: hub ids or folders. Early exit needs no small one."""
 
@@ -263,12 +288,13 @@ class RunConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     results: str = "results"
     resume: bool = True
 
     def __post_init__(self) -> None:
         check_fields("", self)
-        refusal = live_refusal(self.method, self.engine.name)
+        refusal = live_refusal(self.method, self.engine.name, self.decode.sample)
         if refusal is not None:
             raise BildError(refusal)

@@ -15,7 +15,7 @@ from time import perf_counter_ns
 from typing import NamedTuple
 
 from bild.bench.backends import Backend, EngineBackend, Timed
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
 from bild.errors import told
@@ -209,7 +209,7 @@ class ScriptedEngine(Engine):
             Summary([8] * want, [_SURE] * want, [_SURE] * (want - 2) + [_WRONG] * (want > 1)) for want in range(_LENGTH)
         ]
 
-    def start(self, source: Sequence[int]) -> None:
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """See `Engine.start`."""
         self.length = self.passes = 0
 

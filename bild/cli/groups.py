@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bild.errors import BildError
 
-GROUPS = ("task", "model", "method", "threshold", "engine", "experiment")
+GROUPS = ("task", "model", "method", "threshold", "engine", "decode", "experiment")
 """The groups of commands that measure points; a schema with groups of its own names them as its `GROUPS`."""
 
 

@@ -131,9 +131,11 @@ def settings(method: MethodConfig, threshold: ThresholdConfig) -> dict[str, Any]
     }
 
 
-def live_refusal(method: MethodConfig, engine: str) -> str | None:
-    """Return why a method cannot run live on an engine, or None where it can."""
+def live_refusal(method: MethodConfig, engine: str, sample: bool = False) -> str | None:
+    """Return why a method cannot run live on an engine, or `sample` there, or None where it can."""
     spec = method.spec
+    if spec.exits and sample:
+        return f"method={method.name} decodes greedily: leave out decode.sample=true."
     if spec.engines and engine not in spec.engines:
         return (
             f"method={method.name} does not run on engine={engine}: it stops between decoder layers, "

@@ -1,4 +1,4 @@
-"""The protocol of every engine: start on a source, step over tokens, rewind, length. Batch size 1, greedy.
+"""The protocol of every engine: start on a source, step over tokens, rewind, length. Batch size 1.
 
 An engine never hands logits to the host: a step returns a `Summary`, made on the device and copied once. Its state is
 the decoder's cache and an integer, so taking tokens back means setting that integer.
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bild.config import DecodeConfig
+from bild.engines.sampling import Sampler
 from bild.errors import BildError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -22,17 +24,21 @@ class Summary(NamedTuple):
     """The result of one forward step for its last `want` positions."""
 
     choice: list[int]
-    """want token ids: the greedy choice that follows each position."""
+    """want token ids: the greedy or the sampled choice that follows each position."""
     choice_nll: list[float]
-    """want values, -ln p of each choice."""
+    """want values, -ln of the largest p there: that of the choice, unless it was sampled."""
     token_nll: list[float]
     """want - 1 values, -ln p of the last want - 1 tokens that were fed, each given what stands before it."""
     token_rank: Sequence[int] = ()
     """want - 1 values, one more than the number of tokens more probable than each of them; empty unless asked for."""
 
 
-def summarise(logits: torch.Tensor, fed: Sequence[int], ranks: bool = False) -> Summary:
+def summarise(
+    logits: torch.Tensor, fed: Sequence[int], ranks: bool = False, sampler: Sampler | None = None, length: int = 0
+) -> Summary:
     """Bring logits [want, vocabulary] in fp32, after the last `want` of the tokens `fed`, to the host as a `Summary`.
+
+    With a `sampler` the choices are drawn, as of the positions up to `length`, the number of tokens fed in all.
 
     Raises BildError where the logits are not finite: fp16 overflows on some checkpoints, and a NaN would otherwise be
     compared with the thresholds in silence.
@@ -45,8 +51,12 @@ def summarise(logits: torch.Tensor, fed: Sequence[int], ranks: bool = False) -> 
         tokens: list[int] = table.argmax(-1).tolist()  # NumPy's is vectorised, torch's takes 2 ns an entry
         nlls = [-float(table[i, token]) for i, token in enumerate(tokens)]
         token_nll = [-float(table[i, token]) for i, token in enumerate(fed[1 - want :])] if want > 1 else []
+        if sampler is not None:
+            tokens = sampler.draw(table, sampler.keys(length + 1 - want, want)).choice
     else:
         best, choice = logp.max(dim=-1)
+        if sampler is not None:
+            choice = sampler.draw(logp, sampler.keys(length + 1 - want, want)).choice
         targets = torch.tensor([*fed[1 - want :], 0] if want > 1 else [0], device=logits.device)
         given = logp.gather(1, targets[:, None])[:, 0]
         # One copy to the host; token ids below 2**24 are exact in fp32.
@@ -98,6 +108,8 @@ class PassPlan(NamedTuple):
     """New positions of the widest pass."""
     ranks: bool = False
     """Whether some of the passes tell ranks."""
+    decode: DecodeConfig | None = None
+    """How tokens are chosen; None is greedy."""
 
 
 class Engine(ABC):
@@ -117,6 +129,8 @@ class Engine(ABC):
     """The large model's engine, where the encoder is its own and this model reads its states (`read_states_of`)."""
     _left: tuple[list[int], Any] | None = None
     """The source that was encoded last and its states, until another engine takes them."""
+    sampler: Sampler | None = None
+    """Draws the choices on the present source; None: they are greedy."""
 
     def prepare(self, plan: PassPlan) -> None:  # noqa: B027
         """Compile, capture and allocate all that a run of this plan needs, between two texts, before any clock runs.
@@ -146,8 +160,11 @@ class Engine(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def start(self, source: Sequence[int]) -> None:
-        """Encode a source (token ids, end token included) and forget the one before. Afterwards `length` is 0."""
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
+        """Encode a source (token ids, end token included) and forget the one before. Afterwards `length` is 0.
+
+        `decode` says how the tokens of its text are chosen, greedily without.
+        """
 
     @abstractmethod
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
@@ -167,10 +184,11 @@ class Engine(ABC):
             torch.cuda.synchronize(self.device)
 
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
-        """Continue greedily after `tokens`: return (token ids, their probabilities, why it stopped).
+        """Continue after `tokens`: return (token ids, the largest probability at each, why it stopped).
 
-        Stops after `limit` tokens ("limit"), at the end token ("eos"), or at a token whose probability is below
-        `stop_below` ("unsure"; that token is the last one returned). The last token returned is not cached.
+        Stops after `limit` tokens ("limit"), at the end token ("eos"), or at a token where that probability is below
+        `stop_below` ("unsure"; that token is the last one returned). The last token returned is not cached. A greedy
+        token is the one of the largest probability.
         """
         out: list[int] = []
         probs: list[float] = []

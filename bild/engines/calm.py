@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.engines.base import Engine, Summary, check_finite, summarise
 from bild.engines.early_exit import ViewEngine
@@ -45,8 +46,8 @@ class CalmEngine(Engine):
         self._states = engine.states()
         """[capacity, D]: the RMS norm of each position's last state."""
 
-    def start(self, source: Sequence[int]) -> None:
-        """See `Engine.start`."""
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
+        """See `Engine.start`: tokens are chosen greedily."""
         self.engine.start(source)
         self.rewind(0)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from bild.config import DecodeConfig
 from bild.engines.base import Engine, PassPlan, Summary, check_rewind, common_prefix, summarise
 from bild.engines.fused import FusedEngine
 
@@ -42,12 +43,12 @@ class SharedLayers(ABC):
         """See `Engine.prepare`."""
         self.engine.prepare(plan)
 
-    def start(self, view: View, source: Sequence[int]) -> None:
+    def start(self, view: View, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """Encode a source for the first view that starts on it; the other one joins before anything is fed."""
         if self._source == list(source) and view not in self._started and not (self.tokens or self._whole):
             self._started.add(view)
             return
-        self.engine.start(source)
+        self.engine.start(source, decode)
         self._source, self._started, self.tokens, self._whole = list(source), {view}, [], False
 
     @property
@@ -111,7 +112,8 @@ class FusedSharedLayers(SharedLayers):
         self.engine.passes += 1
         if view == "full":
             x = self.engine.run_layers(x, n, self.exit, len(self.engine.weights.decoder))
-        return summarise(self.engine.logits(x[-want:]), tokens, ranks)
+        logits = self.engine.logits(x[-want:])
+        return summarise(logits, tokens, ranks, self.engine.sampler, n + len(tokens))
 
 
 class ViewEngine(Engine):
@@ -141,9 +143,9 @@ class ViewEngine(Engine):
         """See `Engine.prepare`."""
         self.shared.prepare(self.view, plan)
 
-    def start(self, source: Sequence[int]) -> None:
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """See `Engine.start`."""
-        self.shared.start(self.view, source)
+        self.shared.start(self.view, source, decode)
         self.fed = []
 
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:

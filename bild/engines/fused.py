@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.engines.base import Engine, PassPlan, Summary, summarise
 from bild.engines.kernels import UNMEASURED, Kernels
+from bild.engines.sampling import Sampler
 from bild.engines.t5_host import HostDecoder
 
 _SOURCE_BIASES = 64
@@ -107,8 +109,9 @@ class FusedEngine(Engine):
         return t5.encode(self.weights.encoder, torch.tensor(source, device=self.device), self._source_bias(len(source)))
 
     @torch.inference_mode()
-    def start(self, source: Sequence[int]) -> None:
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """See `Engine.start`."""
+        self.sampler = Sampler.of(decode, source)
         keys, values = t5.cross_attention(self.weights, self.source_states(source))
         self.state = t5.State(self.cache, keys, values, self.bias)
         self.length = 0
@@ -122,7 +125,7 @@ class FusedEngine(Engine):
         logits = self.decoder.decode(self.state, tokens, n, want)
         self.length = end
         self.passes += 1
-        return summarise(logits, tokens, ranks)
+        return summarise(logits, tokens, ranks, self.sampler, end)
 
     # The parts of a step, for engines that stop between layers
 

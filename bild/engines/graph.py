@@ -24,11 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.engines.base import Engine, PassPlan, Summary, check_finite, stop_of
 from bild.engines.graph_pool import GraphPool, Landing, Program
 from bild.engines.graph_programs import WIDTHS, GraphPrograms, Operations, SourceBuffers
 from bild.engines.kernels import UNMEASURED, Kernels
+from bild.engines.sampling import Sampler
 from bild.errors import BildError
 
 _USUAL_DRAFT = 4
@@ -68,6 +70,7 @@ class GraphEngine(GraphPrograms, Engine):
         self._programs = self.pool.join(self)
         self._sound = True
         """Whether what was computed on this source was finite, as far as it was read."""
+        self.key = torch.zeros(1, dtype=torch.long, device=self.device)
         self._allocate(capacity)
 
     @property
@@ -90,6 +93,7 @@ class GraphEngine(GraphPrograms, Engine):
     def prepare_kinds(self, plan: PassPlan, kinds: Sequence[str], drafts: str | None) -> None:
         """Make the programs of these kinds for every source and width of a plan, and see whether drafts run ahead."""
         self.pool.resize(plan.positions)
+        self.sampler = Sampler.of(plan.decode, ())
         lengths = plan.sources()
         for length in lengths:
             self.source = self._source(length)
@@ -112,8 +116,11 @@ class GraphEngine(GraphPrograms, Engine):
         return t5.encode(encoder, torch.tensor(source, device=self.device), bias)
 
     @torch.inference_mode()
-    def start(self, source: Sequence[int]) -> None:
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """See `Engine.start`. The encoder runs as it is: once per source, in one pass."""
+        self.sampler = Sampler.of(decode, source)
+        if self.sampler is not None:
+            self.key.fill_(self.sampler.key)
         if not self._sound:
             self._clean()
         length = len(source)
@@ -239,7 +246,7 @@ class GraphEngine(GraphPrograms, Engine):
 
     def _program(self, kind: str, width: int) -> Program:
         """Return the program of this kind and width on the current source: a graph's replay, or the plain function."""
-        key: Hashable = (kind, width, self.source.bucket)
+        key: Hashable = (kind, width, self.source.bucket, self.sampler and self.sampler[:2])
         return self.pool.program(self._programs, key, partial(self._plain, kind, self.source, width), self.place)
 
     def _ahead_pays(self, kind: str) -> bool:

@@ -85,7 +85,7 @@ class GraphExitEngine(GraphEngine):
         if program == "lower":
             self._advance(width)
         else:
-            self._summarise(x, ids, bool(ranks))
+            self._summarise(x, ids, rows, bool(ranks))
 
 
 class GraphSharedLayers(SharedLayers):

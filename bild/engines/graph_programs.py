@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.graph_pool import GraphPool
+from bild.engines.sampling import Sampler, choose, position_keys
 
 WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
 """Numbers of new positions that have a program of their own. 12 is a full draft of ten and the token before it."""
@@ -88,6 +89,8 @@ class GraphPrograms:
     dtype: torch.dtype
     device: torch.device
     pool: GraphPool
+    key: Tensor  # [1], of the source's noise; it never moves
+    sampler: Sampler | None
 
     def _allocate(self, capacity: int) -> None:
         """Allocate all static buffers. The row behind the capacity takes what padding writes; nobody reads it."""
@@ -129,7 +132,7 @@ class GraphPrograms:
         rows = self._rows(width)
         ids = self.pool.text.tokens.index_select(0, rows)
         x = self._layers(source, t5.embed(self.weights, ids), rows, 0, len(self.weights.decoder))
-        self._summarise(x, ids, ranks=kind != "step")
+        self._summarise(x, ids, rows, ranks=kind != "step")
 
     def _rows(self, width: int) -> Tensor:
         """Return the positions [width] of what is fed; that of padding is behind the capacity."""
@@ -138,14 +141,19 @@ class GraphPrograms:
         offsets = self.offsets[:width]
         return (self.place[:1] + offsets).masked_fill_(offsets >= self.place[1:], self.capacity)
 
-    def _summarise(self, x: Tensor, ids: Tensor, ranks: bool = False) -> None:
-        """Output every choice behind residuals x [width, D] of ids [width], its nll, and that of the token fed next.
+    def _summarise(self, x: Tensor, ids: Tensor, rows: Tensor, ranks: bool = False) -> None:
+        """Output every choice behind residuals x [width, D] of ids [width] at positions `rows`, and a `Summary`'s nlls.
 
         The choice behind the last token that is not padding goes to the text, too.
         """
         width, weights = x.shape[0], self.weights
         _, norm = self.operations.normed(x, None, weights.shape.eps, weights.head.dtype, weights.decoder_gain)
-        choice = self.operations.choose(weights.head.times(norm).float(), ids, self.outputs, ranks)
+        logits = weights.head.times(norm).float()
+        choice = self.operations.choose(logits, ids, self.outputs, ranks)
+        if self.sampler is not None:
+            keys = position_keys(self.key, rows + 1)
+            choice = choose(logits, keys, self.sampler.top_p, self.sampler.temperature).choice
+            self.outputs[0, :width].copy_(choice)
         if width > 1:
             choice = choice.index_select(0, self.place[1:] - 1)
         self._advance(width)

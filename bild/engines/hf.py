@@ -9,8 +9,10 @@ import torch
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from bild.config import DecodeConfig
 from bild.engines.base import Engine, Summary, summarise
 from bild.engines.bridge import BridgedEncoder
+from bild.engines.sampling import Sampler
 
 
 class HfEngine(Engine):
@@ -35,8 +37,9 @@ class HfEngine(Engine):
         return states
 
     @torch.inference_mode()
-    def start(self, source: Sequence[int]) -> None:
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """See `Engine.start`."""
+        self.sampler = Sampler.of(decode, source)
         self.encoded = BaseModelOutput(last_hidden_state=self.bridge(self.source_states(source)))
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.length = 0
@@ -52,7 +55,8 @@ class HfEngine(Engine):
         )
         self.length += len(tokens)
         self.passes += 1
-        return summarise(output.logits[0, -want:, : self.vocabulary].float(), tokens, ranks)
+        logits = output.logits[0, -want:, : self.vocabulary].float()
+        return summarise(logits, tokens, ranks, self.sampler, self.length)
 
     def rewind(self, length: int) -> None:
         """See `Engine.rewind`."""

@@ -11,7 +11,7 @@ from statistics import median
 from time import perf_counter
 from weakref import WeakKeyDictionary
 
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
 from bild.decoding import DraftCosts, policy_for
 from bild.engines import Engine
 from bild.measure.live import run_live
@@ -26,26 +26,31 @@ POSITION = 16
 REPEATS = 5
 _TEXTS, _LENGTH = 3, 64
 
-_known: WeakKeyDictionary[Engine, DraftCosts] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Engine, dict[tuple[float, float] | None, DraftCosts]] = WeakKeyDictionary()
 """By the large engine, whose pair and settings never change."""
 
 
-def draft_costs(pair: Pair, engine: str, source: Sequence[int]) -> DraftCosts:
-    """Measure the seconds of the parts of a round, by the engines in use, once per pair and engine in a process."""
+def draft_costs(pair: Pair, engine: str, source: Sequence[int], decode: DecodeConfig | None = None) -> DraftCosts:
+    """Measure the seconds of the parts of a round, by the engines in use, once per pair and engine in a process.
+
+    Drawing a token takes longer than the greedy choice, so `decode` has costs of its own, whatever its seed.
+    """
     large, small = pair.engine("large", engine), pair.engine("small", engine)
-    if large not in _known:
-        costs = _passes(large, small, pair.start, source)
-        _known[large] = dataclasses.replace(costs, rest=_rest(pair, large, small, costs, source))
-    return _known[large]
+    known = _known.setdefault(large, {})
+    key = (decode.top_p, decode.temperature) if decode is not None and decode.sample else None
+    if key not in known:
+        costs = _passes(large, small, pair.start, source, decode)
+        known[key] = dataclasses.replace(costs, rest=_rest(pair, large, small, costs, source, decode))
+    return known[key]
 
 
-def _passes(large: Engine, small: Engine, start: int, source: Sequence[int]) -> DraftCosts:
+def _passes(large: Engine, small: Engine, start: int, source: Sequence[int], decode: DecodeConfig | None) -> DraftCosts:
     """Time rounds of every width, as a live run has them: the small model drafts, then the large one reads the draft.
 
     Medians over interleaved repeats, without the first, in which the engines make what they need for a width.
     """
-    large.start(source)
-    small.start(source)
+    large.start(source, decode)
+    small.start(source, decode)
     text = [start, *_write(large, [start], POSITION)]
     large.rewind(0)
     large.step(text[:-1])
@@ -78,24 +83,28 @@ def _write(engine: Engine, feed: list[int], count: int) -> list[int]:
     return out
 
 
-def _rest(pair: Pair, large: Engine, small: Engine, costs: DraftCosts, source: Sequence[int]) -> float:
+def _rest(
+    pair: Pair, large: Engine, small: Engine, costs: DraftCosts, source: Sequence[int], decode: DecodeConfig | None
+) -> float:
     """Return the seconds that the policy itself takes of a round."""
     make = policy_for(MethodConfig("speculative", max_draft="auto"), ThresholdConfig(), costs)
     found = []
     for _ in range(_TEXTS):
-        run = run_live(make(start=pair.start, eos=pair.eos, max_length=_LENGTH), source, large, small)
+        run = run_live(make(start=pair.start, eos=pair.eos, max_length=_LENGTH), source, large, small, decode)
         found.append(run.phases_ns["rest"] / 1e9 / len(run.decoded.rounds))
     return median(found)
 
 
-def costs_of(folder: PointFolder, pair: Pair, engine: str, source: Sequence[int]) -> DraftCosts:
+def costs_of(
+    folder: PointFolder, pair: Pair, engine: str, source: Sequence[int], decode: DecodeConfig | None = None
+) -> DraftCosts:
     """Return the table that a point goes by: the one that its folder has, or one measured now and kept there.
 
     BildError where the folder has examples but no table, or one that cannot be read.
     """
     kept = folder.draft_costs()
     if kept is None:
-        kept = recorded(draft_costs(pair, engine, source))
+        kept = recorded(draft_costs(pair, engine, source, decode))
         folder.keep_draft_costs(kept)
     return DraftCosts(kept.small, tuple(sorted(kept.large.items())), kept.rest)
 

@@ -3,7 +3,7 @@
 Slow drift of the machine (clocks, heat) then hits them alike, and each speedup is paired example by example. The
 order within an example is shuffled by a seed. Both models and both paths of BiLD are warmed up first.
 
-Beside them runs the library's own greedy `generate()`: the yardstick that stands beside every speedup.
+Beside them runs the library's own `generate()`: the yardstick that stands beside every speedup.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import torch
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from bild.config import MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
+from bild.config import DecodeConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import MakePolicy, policy_for
 from bild.decoding.policies import paced, writes_vanilla
 from bild.engines.kernels import Kernels
+from bild.engines.sampling import Sampler
 from bild.errors import BildError
 from bild.measure.aggregate import run_fields, trace, vanilla_run
 from bild.measure.draft_costs import costs_of
@@ -82,13 +83,16 @@ class _Ready:
 class Measurement:
     """Decodes the examples of a task by several points on one pair and engine."""
 
-    def __init__(self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig) -> None:
+    def __init__(
+        self, pair: Pair, engine: str, task: TaskConfig, measure: MeasureConfig, choice: DecodeConfig | None = None
+    ) -> None:
+        """`choice` says how tokens are chosen, greedily without."""
         if pair.tokenizer is None:
             raise BildError(
                 f"The pair {pair.name} has no tokenizer, and task={task.name} is text: "
                 "give model.tokenizer=..., a folder or a hub id."
             )
-        self.pair, self.engine, self.task, self.settings = pair, engine, task, measure
+        self.pair, self.engine, self.task, self.settings, self.choice = pair, engine, task, measure, choice
         self._build_engines()
 
     def _build_engines(self) -> None:
@@ -99,7 +103,7 @@ class Measurement:
     def decode(self, make: MakePolicy, name: str, source: list[int]) -> Run:
         """Decode one example by one method, timed."""
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.task.target_limit)
-        return run_live(policy, source, *engines_of(self.pair, name, self.engine))
+        return run_live(policy, source, *engines_of(self.pair, name, self.engine), self.choice)
 
     def warm_up(self, sources: Sequence[list[int]], points: Sequence[OpenPoint] = (), *, library: bool = True) -> None:
         """Run both models through every path (draft, fallback, rollback, vanilla, the library) before timing any."""
@@ -115,7 +119,7 @@ class Measurement:
             for method, threshold in paths:
                 self.decode(policy_for(method, threshold), method.name, source)
             if library:
-                library_generate(self.pair, source, self.task.target_limit)
+                library_generate(self.pair, source, self.task.target_limit, self.choice)
 
     def measure(
         self, examples: Sequence[PlacedExample], points: Sequence[OpenPoint], session: int, keep_going: bool = False
@@ -141,7 +145,7 @@ class Measurement:
             return
         lengths = cache(lambda: sorted({len(self.source(each.example)[0]) for each in pending}))
         settings = [(_VANILLA, _USUAL), (MethodConfig("bild"), _USUAL), *((p.method, p.threshold) for p in points)]
-        prepare(self.pair, self.engine, settings, lengths, self.task.target_limit)
+        prepare(self.pair, self.engine, settings, lengths, self.task.target_limit, self.choice)
         sources = [self.source(each.example)[0] for each in pending[: self.settings.warmup]]
         self.warm_up(sources, points, library=any(each.library for each in pending))
         ready = [_Ready(p, self._policy(p, pending[0].example), ids) for p, ids in zip(points, done, strict=True)]
@@ -163,7 +167,7 @@ class Measurement:
         if not paced(method):
             return policy_for(method, threshold)
         source, _ = self.source(example)
-        make = policy_for(method, threshold, costs_of(point.folder, self.pair, self.engine, source))
+        make = policy_for(method, threshold, costs_of(point.folder, self.pair, self.engine, source, self.choice))
         self.decode(make, method.name, source)  # runs its widths before any is timed
         return make
 
@@ -219,7 +223,7 @@ class Measurement:
         library = None
         for job in jobs:
             if job == "library":
-                library = library_generate(self.pair, source, self.task.target_limit)
+                library = library_generate(self.pair, source, self.task.target_limit, self.choice)
                 continue
             own = job if isinstance(job, _Ready) else None
             make, name = (own.make, own.point.method.name) if own else (policy_for(_VANILLA, _USUAL), _VANILLA.name)
@@ -249,10 +253,13 @@ def by_kernels(points: Sequence[OpenPoint], pair: Pair) -> list[tuple[Kernels, l
     return list(alike.values())
 
 
-def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> BaselineRun:
+def library_generate(
+    pair: Pair, source: Sequence[int], max_length: int, decode: DecodeConfig | None = None
+) -> BaselineRun:
     """Decode one source by the large model alone, timed, and synchronised on both sides.
 
-    A checkpoint's own generation settings (beams, repetition rules) are left out: greedy is what all methods here do.
+    A checkpoint's own generation settings (beams, repetition rules) are left out: no method here has any. Where
+    `decode` samples, the library's own temperature and nucleus are followed by our noise, so the text is vanilla's.
     """
     module = pair.large.module
     # As the model's own settings, because generate() fills from these what its argument leaves open.
@@ -264,7 +271,7 @@ def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> Base
         eos_token_id=pair.eos,
         pad_token_id=module.config.pad_token_id,
     )
-    cuda = pair.device.type == "cuda"
+    sampler, cuda = Sampler.of(decode, source), pair.device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(pair.device)
     began = perf_counter_ns()
@@ -273,6 +280,7 @@ def library_generate(pair: Pair, source: Sequence[int], max_length: int) -> Base
         # A cache of our own: the library sizes its default one by the encoder and fails on deeper decoders.
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         mask = torch.ones_like(ids)
-        output = module.generate(ids, attention_mask=mask, past_key_values=cache)
+        extra = {} if sampler is None else {"logits_processor": sampler.processors(pair.vocabulary)}
+        output = module.generate(ids, attention_mask=mask, past_key_values=cache, **extra)
         tokens: list[int] = output[0].tolist()
     return BaselineRun(tokens, perf_counter_ns() - began)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import exp
 from time import perf_counter_ns
 
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
 from bild.decoding import Decoded, Draft, Drafted, Policy, Verified, Write, Written
 from bild.decoding.methods import METHODS
 from bild.decoding.policies import widest_pass
@@ -40,9 +40,10 @@ class Run:
 class CachedModel:
     """One engine, the tokens that its cache holds, and the time and passes it used."""
 
-    def __init__(self, engine: Engine, source: Sequence[int]) -> None:
+    def __init__(self, engine: Engine, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         self.engine = engine
         self.source = source
+        self.decode = decode
         self.started = False
         self.fed: list[int] = []
         self.ns = 0
@@ -56,7 +57,7 @@ class CachedModel:
         """Encode the source unless that is done already; a model that is never asked never encodes it."""
         if not self.started:
             began = perf_counter_ns()
-            self.engine.start(self.source)
+            self.engine.start(self.source, self.decode)
             self.engine.synchronize()
             self.encode_ns = perf_counter_ns() - began
             self.started = True
@@ -133,14 +134,15 @@ def prepare(
     points: Iterable[tuple[MethodConfig, ThresholdConfig]],
     sources: Callable[[], Sequence[int]],
     length: int,
+    decode: DecodeConfig | None = None,
 ) -> None:
     """Have both engines make all that these points can meet on sources of such lengths and texts of `length` tokens.
 
     The large model reads a draft and the token before it, the small one what a large pass wrote and the token before.
     """
     widths, ranks = zip(*(widest_pass(method, threshold, length) for method, threshold in points), strict=True)
-    pair.engine("large", engine).prepare(PassPlan(length, sources, max(widths), any(ranks)))
-    pair.engine("small", engine).prepare(PassPlan(length, sources, 2))
+    pair.engine("large", engine).prepare(PassPlan(length, sources, max(widths), any(ranks), decode))
+    pair.engine("small", engine).prepare(PassPlan(length, sources, 2, decode=decode))
 
 
 def gap_between(pair: Pair, engine: str, source: Sequence[int], text: list[int], other: list[int]) -> float | None:
@@ -157,15 +159,23 @@ def gap_between(pair: Pair, engine: str, source: Sequence[int], text: list[int],
     return others - own
 
 
-def run_live(policy: Policy, source: Sequence[int], large: Engine | None, small: Engine | None) -> Run:
+def run_live(
+    policy: Policy,
+    source: Sequence[int],
+    large: Engine | None,
+    small: Engine | None,
+    decode: DecodeConfig | None = None,
+) -> Run:
     """Decode one source by a policy, from its token ids to its finished text, encoders included.
+
+    `decode` says how both models choose tokens, greedily without.
 
     A model encodes the source when it is first asked; a text that never asks it does without. Two models with
     one encoder start together. `vanilla` passes small=None, `small` large=None.
     """
     began = perf_counter_ns()
     engines = {"large": large, "small": small}
-    models = {name: CachedModel(engine, source) for name, engine in engines.items() if engine is not None}
+    models = {name: CachedModel(engine, source, decode) for name, engine in engines.items() if engine is not None}
     if any(model.engine.starts_together for model in models.values()):
         for model in models.values():
             model.start()

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 import bild
-from bild.config import EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
+from bild.config import DecodeConfig, EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.engines import t5
 from bild.errors import BildError, explain
 from bild.measure.environment import wait_for_calm
@@ -50,6 +50,7 @@ class Setting:
     spec: PairSpec
     engine: EngineConfig
     measure: MeasureConfig
+    decode: DecodeConfig
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def _work(job: _Job, pair: Pair, points: Sequence[OpenPoint]) -> Iterator[dict[s
     """Do a job, and tell of each example, then of all."""
     setting = job.setting
     seen = watch(pair.device, anew=True, idle=job.idle)
-    measurement = Measurement(pair, setting.engine.name, setting.task, setting.measure)
+    measurement = Measurement(pair, setting.engine.name, setting.task, setting.measure, setting.decode)
     after = job.beside.begin(pair) if job.beside is not None else None
     for each in measurement.measure(job.examples, points, job.session, job.keep_going):
         yield {"done": each.index, "beside": [] if after is None else after(measurement.source(each.example)[0])}

@@ -29,7 +29,7 @@ from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.folder import pair_folder, pair_lock
 from bild.results.locking import device_lock
-from bild.results.parts import Engine, Intervals, Task, recorded
+from bild.results.parts import Decode, Engine, Intervals, Task, recorded
 from bild.results.parts import Pair as PairRecord
 from bild.tasks import Dataset, load_task
 
@@ -72,7 +72,7 @@ def _measure(
 ) -> None:
     """Measure what is missing, and write the records."""
     device, task = torch.device(shared["engine"]["device"]), config.task
-    setting = Setting(task, spec, config.engine, config.measure)
+    setting = Setting(task, spec, config.engine, config.measure, config.decode)
     sessions = Sessions(setting, lambda: load_once(spec, shared["pair"]))
     tell_device(device, config.engine.dtype)
     now = state(device)
@@ -107,6 +107,7 @@ def shared_identity(
         "machine": environment["machine"]["fingerprint"],
         "packages": environment["packages"],
         "python": environment["python"],
+        **config.decode.identity,
     } | {name: environment[name] for name in ("precision",) if name in environment}
 
 
@@ -196,6 +197,7 @@ def make_record(
         draft_costs=point.folder.draft_costs() if paced(method) else None,
         command=command_of(config, own, threshold, data.provenance["samples"]),
         texts=texts_of(samples) if exact and method.name != "vanilla" else None,
+        decode=Decode.of(config.decode),
     )
 
 
@@ -218,5 +220,6 @@ def command_of(config: RunConfig, method: Method, threshold: Threshold, samples:
         words["method.decay"] = "null"
     words |= {f"threshold.{name}": value for name, value in dataclasses.asdict(threshold).items()}
     words |= {f"engine.{name}": getattr(config.engine, name) for name in ("dtype", "device", "threads")}
+    words |= {f"decode.{name}": str(v).lower() for name, v in config.decode.identity.get("decode", {}).items()}
     words |= {f"measure.{name}": value for name, value in config.measure.identity.items()}
     return shlex.join(["python", "-m", "bild.run", *(f"{k}={v}" for k, v in words.items() if v is not None)])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from bild.errors import BildError
@@ -20,7 +21,18 @@ from bild.report.figures.common import (
     plain,
     speedup_axis,
 )
-from bild.report.format import decimals, half, interval_name, legend, metric_name, plural, significant, spread
+from bild.report.format import (
+    decimals,
+    half,
+    interval_name,
+    label,
+    legend,
+    metric_name,
+    plural,
+    significant,
+    spread,
+    where,
+)
 from bild.report.layout import Words, open_frame
 from bild.report.predictions import setting
 from bild.report.sections import Section, find_sections
@@ -83,6 +95,7 @@ def alike(left: Record, right: Record) -> bool:
         return (
             (task.name, task.split, task.prompt, task.source_limit, task.target_limit),
             (pair.large.fingerprint, pair.small.fingerprint),
+            record.decode,
             (record.quality.data, record.quality.examples, record.quality.headline, record.headline.signature),
         )
 
@@ -121,6 +134,54 @@ def difference_table(sections: Sequence[Section], names: Sequence[str] = (), ste
     ]
     title = "What keeps the sections apart" if stem == "differences" else f"What differs: {sections[0].title}"
     return Table(stem, title, headings, tuple(rows), tuple(notes), names=len(headings))
+
+
+def seeds_table(sections: Sequence[Section]) -> Table | None:
+    """Return the means over seeds of points that were sampled under several, with their intervals; None without any."""
+    from scipy.special import stdtrit
+
+    groups: dict[tuple[object, ...], list[tuple[Section, Record]]] = {}
+    for section in sections:
+        same = tuple((name, value) for name, value in _fields(section).items() if name != "decode.seed")
+        for record in section.records if section.first.decode else ():
+            groups.setdefault((same, *setting(record)), []).append((section, record))
+
+    def mean(values: Sequence[float], confidence: float) -> Interval:
+        middle, reach = fmean(values), stdtrit(len(values) - 1, (1 + confidence) / 2) / math.sqrt(len(values))
+        return Interval(middle, middle - reach * stdev(values), middle + reach * stdev(values))
+
+    rows = []
+    for found in groups.values():
+        seeds, (section, first) = {record.decode.seed for _, record in found if record.decode}, found[0]
+        if len(seeds) < 2:
+            continue
+        level = first.intervals.confidence
+        speed = mean([math.log(record.latency.speedup.total.value) for _, record in found], level)
+        rows.append(
+            {
+                "conditions": f"{section.title}; {where(first).rpartition(', seed')[0]}",
+                "label": label(first),
+                "seeds": len(seeds),
+                "score": mean([record.headline.value for _, record in found], level),
+                "difference": mean([section.difference(record).value for section, record in found], level),
+                "speedup": Interval(*(math.exp(each) for each in (speed.value, speed.low, speed.high))),
+            }
+        )
+    if not rows:
+        return None
+    columns = (
+        Column("sampled", "conditions"),
+        Column("method", "label"),
+        Column("seeds", "seeds"),
+        Column("mean score", "score", spread),
+        Column("mean Δ to vanilla", "difference", lambda interval: spread(interval, signed=True)),
+        Column("mean speedup", "speedup", spread),
+    )
+    notes = (
+        "Intervals are of the mean over seeds (Student's t): they hold that of the noise, not of the examples. "
+        "Method and vanilla share the noise of each seed, so their difference is paired.",
+    )
+    return Table.of("seeds", "Over several seeds", columns, rows, notes, 2)
 
 
 def _fields(section: Section) -> dict[str, str]:

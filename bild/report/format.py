@@ -108,10 +108,19 @@ def machine_name(record: Record) -> str:
 
 
 def where(record: Record) -> str:
-    """Write `fused engine, fp32, cuda, 1 thread`."""
-    engine = record.engine
+    """Write `fused engine, fp32, cuda, 1 thread`, and `sampled: top_p 0.8, temperature 1, seed 3` where it was."""
+    engine, decode = record.engine, record.decode
     threads = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
-    return f"{engine.name} engine, {engine.dtype}, {engine.device}, {threads}"
+    found = f"{engine.name} engine, {engine.dtype}, {engine.device}, {threads}"
+    if decode is None:
+        return found
+    return f"{found}, sampled: top_p {decode.top_p:g}, temperature {decode.temperature:g}, seed {decode.seed}"
+
+
+def drawn(record: Record) -> list[str]:
+    """Return the options by which tokens were sampled: `decode.sample=true`, ...; none where they were not."""
+    options = {"sample": "true"} | dataclasses.asdict(record.decode) if record.decode else {}
+    return [f"decode.{name}={value}" for name, value in options.items()]
 
 
 def interval_name(record: Record) -> str:
@@ -141,8 +150,9 @@ def legend(point: Named) -> str:
 
 
 def switches(point: Named) -> str:
-    """Write all that differs from the preset, `first=small, rules=authors`; empty where nothing does."""
-    return _written(names.differing(point.method, point.threshold))
+    """Write all that differs from the preset, `first=small, rules=authors`, and how tokens were drawn; else nothing."""
+    told = _written(names.differing(point.method, point.threshold))
+    return ", ".join(filter(None, [told, *(drawn(point) if isinstance(point, Record) else [])]))
 
 
 def setting_of(point: Named) -> Setting | None:
@@ -197,7 +207,7 @@ def switches_note(points: Iterable[Named]) -> str:
     """Return a sentence on the switches that differ from their presets among these points; empty without any."""
     groups: dict[str, list[str]] = {}
     for point in points:
-        if given := switches(point):
+        if given := _written(names.differing(point.method, point.threshold)):
             groups.setdefault(given, []).append(label(point))
     told = [f"{given}: {some(list(dict.fromkeys(found)), 5)}" for given, found in groups.items()]
     return f"Switches that differ from the preset: {'; '.join(told)}." if told else ""

@@ -196,7 +196,8 @@ def speed_note(section: Section) -> str:
     )
     if library:
         told = " or ".join(f"{count:,}" for count in library)
-        text += f" generate(): the library's own greedy decoding by the large model, {told} examples."
+        how = "greedy decoding" if section.first.decode is None else "sampling"
+        text += f" generate(): the library's own {how} by the large model, {told} examples."
     return text + texts_note(section)
 
 

@@ -65,6 +65,7 @@ def differs(section: Section, sweep: Predicted) -> list[str]:
         ("pair", sweep.pair, first.pair.name),
         ("machine", sweep.machine["fingerprint"], first.environment["machine"]["fingerprint"]),
         ("engine", sweep.engine, first.engine),
+        ("decode", sweep.decode, first.decode),
         ("examples", sweep.examples, first.quality.examples),
         ("data", sweep.data_hash, first.quality.data),
         ("metric", (sweep.metric.name, sweep.metric.signature), (first.quality.headline, first.headline.signature)),

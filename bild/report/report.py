@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bild.errors import BildError
 from bild.report.atlas import atlas_table
-from bild.report.compare import Comparison, compare, difference_table
+from bild.report.compare import Comparison, compare, difference_table, seeds_table
 from bild.report.figure import VARIANTS, Missing, Sheet
 from bild.report.figures import sheets_of
 from bild.report.figures.front import save
@@ -104,7 +104,7 @@ def make_contents(
     )
     apart = difference_table(sections, [part.slug for part in parts])
     lines = [*left_out(root, skipped), *_lonely(sections, predicted, root)]
-    found = tuple(table for table in (atlas, first, apart) if table is not None)
+    found = tuple(table for table in (atlas, first, apart, seeds_table(sections)) if table is not None)
     missing = () if first else (lacking,)
     return Contents(root, tuple(parts), found, missing, tuple(skipped), tuple(lines), comparison)
 

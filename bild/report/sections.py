@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bild.errors import BildError
 from bild.progress import say
 from bild.report.confirmed import Together, looks_of
-from bild.report.format import label, labels, machine_name, metric_name, plural, plus_minus, significant, where
+from bild.report.format import drawn, label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import (
     Interval,
     Point,
@@ -223,6 +223,7 @@ class Section:
         if first.task.data.get("samples") is not None:
             words.append(f"task.samples={first.task.data['samples']}")
         words += [f"task.split={first.task.split}", f"engine={first.engine.name}", f"engine.dtype={first.engine.dtype}"]
+        words += drawn(first)
         return " ".join(["python -m bild.run", *(["-m"] if multirun else []), *map(shlex.quote, (*words, *options))])
 
 

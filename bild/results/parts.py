@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from bild.config import DecodeConfig
 from bild.results.codec import INFINITE
 from bild.results.work import Sizes
 
@@ -104,9 +105,22 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Decode:
+    """The way tokens were sampled (docs/algorithm.md): nucleus, temperature, and the seed of the noise."""
+
+    top_p: float
+    temperature: float
+    seed: int
+
+    @staticmethod
+    def of(config: DecodeConfig) -> Decode | None:
+        """Return what a record says of it: None where tokens were chosen greedily."""
+        return Decode(config.top_p, config.temperature, config.seed) if config.sample else None
+
+
+@dataclass(frozen=True)
 class DraftCosts:
-    """The costs that `max_draft` "auto" went by, measured before the first example: seconds of a small step, of a large
-    pass by its width, and of the rest of a round."""
+    """The seconds that `max_draft` "auto" went by: a small step, a large pass by its width, the rest of a round."""
 
     small: float
     large: dict[int, float]

@@ -1,6 +1,6 @@
 """`predicted.json`: the points of a sweep as they follow from decision trees and prices, and which were measured.
 
-Quality and counts are exact (greedy decoding is deterministic); seconds and speedups are predictions, whose intervals
+Quality and counts are exact (decoding is deterministic); seconds and speedups are predictions, whose intervals
 hold both the choice of the examples and the error of the prices. Those of before the measurement are kept, and judged;
 the settled ones go by prices that were taken beside it. Measured points are folders of their own.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from bild.errors import BildError
 from bild.results.codec import dumps, encode, read_json
-from bild.results.parts import Counts, Difference, Engine, Interval, Method, Threshold
+from bild.results.parts import Counts, Decode, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.reading import Skipped
 from bild.results.record import upgrade_settings, with_ends
@@ -154,6 +154,8 @@ class Predicted:
     asked: int = 0
     """The number of points of the front that were asked for when the ones to measure were chosen."""
     before: PriceError | None = None
+    decode: Decode | None = None
+    """How tokens were drawn; null where they were chosen greedily."""
 
     def judgement(self, *, settled: bool = False) -> Judgement | None:
         """Judge the predictions of its measured points; see `Judgement`."""

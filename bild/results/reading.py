@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args
@@ -87,6 +87,8 @@ def identity(record: Record) -> dict[str, Any]:
         "environment.machine": environment["machine"]["fingerprint"],
         "environment.python": environment.get("python"),
     }
+    if record.decode is not None:
+        fields |= {f"decode.{name}": value for name, value in asdict(record.decode).items()}
     versions = {f"environment.packages.{name}": version for name, version in sorted(environment["packages"].items())}
     return fields | {name: version for name, version in versions.items() if name.rsplit(".", 1)[1] not in _BYSTANDERS}
 
@@ -124,6 +126,9 @@ def to_row(item: Record | Point) -> dict[str, Any]:
     row |= {"label": record.label, "method": record.method.name}
     row |= _plain(record.method) | _plain(record.threshold)
     row |= {"engine": record.engine.name} | _plain(record.engine)
+    decode = record.decode
+    row |= {"top_p": decode and decode.top_p, "temperature": decode and decode.temperature}
+    row |= {"decode_seed": decode and decode.seed}
     row |= {"machine": record.environment["machine"]["name"], "metric": quality.headline}
     row |= {"judged": quality.examples, "judged_from": quality.origin, "settled": quality.settled}
     row |= ends("quality", record.headline) | _claim("quality_difference", record.headline_difference)

@@ -18,6 +18,7 @@ from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
 from bild.results.parts import (
     Counts,
+    Decode,
     Difference,
     DraftCosts,
     Engine,
@@ -62,8 +63,8 @@ class Record:
     a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
     again, are null in older records, `draft_costs` where the draft limit is a number. `texts` compares
     the texts of a method that is exact by its rules to vanilla's; null for others, and in older records. `work` counts
-    FLOPs and bytes of the timed examples; null where models share layers or leave some out, and in older records. `seal`
-    is null in records of before seals.
+    FLOPs and bytes of the timed examples; null where models share layers or leave some out, and in older records.
+    `seal` is null in records of before seals, `decode` where tokens were chosen greedily.
     """
 
     schema: int
@@ -96,6 +97,7 @@ class Record:
     texts: EqualTexts | None = None
     work: Work | None = None
     seal: Seal | None = field(default=None, compare=False)
+    decode: Decode | None = None
 
     @property
     def warnings(self) -> list[str]:

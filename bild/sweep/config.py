@@ -186,7 +186,16 @@ def widest_draft(grid: GridConfig) -> int:
 class SweepConfig(RunConfig):
     """The options of `bild sweep`: those of a run, with a grid in the place of a point."""
 
-    GROUPS: ClassVar[tuple[str, ...]] = ("task", "model", "method", "threshold", "engine", "experiment", "sweep")
+    GROUPS: ClassVar[tuple[str, ...]] = (
+        "task",
+        "model",
+        "method",
+        "threshold",
+        "engine",
+        "decode",
+        "experiment",
+        "sweep",
+    )
     OWN: ClassVar[dict[str, str]] = {
         "threshold": "sweep.fb=[...], sweep.rb=[...], sweep.alpha=[...] or sweep.top=[...]",
         "threshold.*": "sweep.fb=[...], sweep.rb=[...], sweep.alpha=[...] or sweep.top=[...]",

@@ -78,7 +78,7 @@ class Work:
         """The sessions that measured points are timed in."""
         config = self.config
         spec = PairSpec.of(config.model, self.checkpoints, config.engine)
-        return Sessions(Setting(config.task, spec, config.engine, config.measure), lambda: self.pair)
+        return Sessions(Setting(config.task, spec, config.engine, config.measure, config.decode), lambda: self.pair)
 
     @cached_property
     def queue(self) -> list[Example]:
@@ -107,7 +107,11 @@ class Work:
         """Return what prices hold for: everything but the examples, and passes as wide as the sweep's drafts."""
         names = ("pair", "engine", "machine", "packages", "python")
         widest = widest_draft(self.config.sweep)
-        return {name: self.identity[name] for name in names} | {"task": self.identity["task"]["name"], "widest": widest}
+        found = {name: self.identity[name] for name in names} | {
+            "task": self.identity["task"]["name"],
+            "widest": widest,
+        }
+        return found | self.config.decode.identity
 
 
 def results_folder(config: SweepConfig) -> Path:
@@ -196,7 +200,12 @@ class GrownTree:
                 tree = grow_with_workers(work, settings, said)
             else:
                 engine = work.config.engine.name
-                tree = grow(work.folder / "tree", work.pair, task, work.data, settings, engine=engine, progress=said)
+                tree = grow(
+                    *(work.folder / "tree", work.pair, task, work.data, settings),
+                    engine=engine,
+                    decode=work.config.decode,
+                    progress=said,
+                )
         if first and first[0] <= CHUNK:  # else it went on from where another process had stopped
             self.seconds = perf_counter() - began
         return tree

@@ -118,7 +118,8 @@ def identity_with(pair: Pair, job: WorkerJob) -> dict[str, Any]:
         processor = torch.cuda.get_device_name(pair.device)
     else:  # the vector instructions that torch's kernels use: others round otherwise
         processor = torch.backends.cpu.get_cpu_capability()
-    return identity_of(pair, job.config.task, data) | {"bild": bild.__version__, "processor": processor}
+    more = {"bild": bild.__version__, "processor": processor}
+    return identity_of(pair, job.config.task, data, job.config.decode) | more
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -158,7 +159,7 @@ def grow_with_workers(
     config, data = work.config, work.data
     assert config.sweep.workers is not None
     workers = Workers.parse(config.sweep.workers)
-    path = open_folder(work.folder / "tree", work.pair, config.task, data, config.engine.name)
+    path = open_folder(work.folder / "tree", work.pair, config.task, data, config.engine.name, config.decode)
     with BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         lacking = set(assemble(path, head, stored, growths).missing(points))

@@ -17,7 +17,7 @@ from bild.progress import say, track
 from bild.results import Point, config_hash
 from bild.results.files import write_atomically
 from bild.results.folder import SHORT
-from bild.results.parts import Engine
+from bild.results.parts import Decode, Engine
 from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,
@@ -254,6 +254,7 @@ class _Sweep:
             finished=finished,
             points=[c.to_record() for c in self.candidates],
             asked=work.config.sweep.front,
+            decode=Decode.of(work.config.decode),
             marked=sorted(
                 {name for replay in track(self.replays, len(self.replays), "near ties") for name in replay.marked}
             ),

@@ -252,7 +252,7 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
         return None
     work = Work.open(config)
     texts = work.queue[:_PROBE_TEXTS]
-    measurement = Measurement(work.pair, config.engine.name, config.task, config.measure)
+    measurement = Measurement(work.pair, config.engine.name, config.task, config.measure, config.decode)
     make = policy_for(*vanilla_point().setting)
     with device_lock(uuid_of(work.device)):  # the first text warms up
         runs = [measurement.decode(make, "vanilla", work.source(example)) for example in [texts[0], *texts]]

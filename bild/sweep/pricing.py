@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Any, NamedTuple
 
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
 from bild.errors import BildError
@@ -52,9 +52,9 @@ class TimedEngine(Engine):
         """See `Engine`."""
         return self.engine.length
 
-    def start(self, source: Sequence[int]) -> None:
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """See `Engine.start`."""
-        self.engine.start(source)
+        self.engine.start(source, decode)
         self.calls = []
 
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
@@ -85,8 +85,11 @@ class TimedEngine(Engine):
 class Calibrator:
     """Decodes texts in a cycle of settings by the very engines that are measured, and keeps the times of all passes."""
 
-    def __init__(self, pair: Pair, engine: str, max_length: int, widest: int, seed: int = 0) -> None:
+    def __init__(
+        self, pair: Pair, engine: str, max_length: int, widest: int, seed: int = 0, decode: DecodeConfig | None = None
+    ) -> None:
         self.pair = pair
+        self.decode = decode
         self.large, self.small = pair.engine("large", engine), pair.engine("small", engine)
         self.max_length = max_length
         self.settings = calibration_settings(widest)
@@ -108,7 +111,8 @@ class Calibrator:
     def run(self, sources: Sequence[Sequence[int]], seconds: float) -> None:
         """Warm up, then go on for so many seconds, and for whole cycles enough to fit."""
         settings = [(each.method, each.threshold) for each in self.settings]
-        prepare(self.pair, self.large.name, settings, lambda: [len(source) for source in sources], self.max_length)
+        lengths = [len(source) for source in sources]
+        prepare(self.pair, self.large.name, settings, lambda: lengths, self.max_length, self.decode)
         for setting in self.settings:
             self._decode(setting, sources[0])
         self.texts.clear()
@@ -126,7 +130,7 @@ class Calibrator:
         }
         make = policy_for(setting.method, setting.threshold)
         policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.max_length)
-        run = run_live(policy, source, engines["large"], engines["small"])
+        run = run_live(policy, source, engines["large"], engines["small"], self.decode)
         calls = {role: engine.calls if engine else [] for role, engine in engines.items()}
         encode = {role: run.phases_ns[f"encode_{role}"] for role in engines}
         inside = sum(call.ns for own in calls.values() for call in own)
@@ -187,12 +191,13 @@ class CalibrationBeside:
     max_length: int
     widest: int
     seed: int
+    decode: DecodeConfig
     begun: int = 0
     """Texts that were decoded before: the cycle of settings goes on from there."""
 
     def calibrator(self, pair: Pair) -> Calibrator:
         """Return a calibrator whose cycle is where this one is."""
-        made = Calibrator(pair, self.engine, self.max_length, self.widest, self.seed)
+        made = Calibrator(pair, self.engine, self.max_length, self.widest, self.seed, self.decode)
         for _ in range(self.begun % len(made.settings)):
             made.draw()
         return made
@@ -242,7 +247,7 @@ class Pricing:
         config = self.work.config
         begun = len(self._before) + len(self._beside)
         limit, widest = config.task.target_limit, widest_draft(config.sweep)
-        return CalibrationBeside(config.engine.name, limit, widest, config.measure.seed, begun)
+        return CalibrationBeside(config.engine.name, limit, widest, config.measure.seed, config.decode, begun)
 
     def heard(self, texts: Sequence[dict[str, Any]]) -> None:
         """Take the texts that a session decoded for prices."""

@@ -14,15 +14,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.engines.base import check_finite
+from bild.engines.sampling import Chosen, Sampler, position_keys, source_key
 from bild.tree.paths import Layout, Paths
 
 _LOGITS = {"cpu": 1 << 26, "cuda": 1 << 29}
@@ -96,8 +98,8 @@ class Branches(ABC):
         return self.paths.count
 
     @torch.inference_mode()
-    def start(self, sources: Sequence[Sequence[int]]) -> None:
-        """Encode the sources of E examples and forget the former ones. Raises OverBudget."""
+    def start(self, sources: Sequence[Sequence[int]], decode: DecodeConfig | None = None) -> None:
+        """Encode the sources of E examples, forget the former ones, and choose as `decode` says. Raises OverBudget."""
         across = len(sources) * self.source_bytes(max(map(len, sources)))
         if across > self.budget:
             raise OverBudget
@@ -106,6 +108,8 @@ class Branches(ABC):
         self.most = (self.budget - across) // self.row_bytes
         self.capacity = 0
         self.lengths = np.array([len(source) for source in sources])
+        self.sampler = Sampler.of(decode, ())
+        self._source_keys = np.array([source_key(decode.seed, source) if decode else 0 for source in sources])
         self._start(sources)
         self._make_room(min(self.most, _ROWS * len(sources)))
 
@@ -133,6 +137,11 @@ class Branches(ABC):
         """Let go of the keys and values of the sources before, so that new ones find their room."""
         for name in ("cross", "rows"):
             vars(self).pop(name, None)
+
+    def _keys(self, first: int) -> Any:
+        """Return the keys of the tokens that follow the rows from `first` on."""
+        examples, positions = self.paths.places(first)
+        return position_keys(self._source_keys[examples], positions)
 
     def _make_room(self, count: int) -> None:
         if count > self.most:
@@ -229,7 +238,7 @@ class TorchBranches(Branches):
             k, v = (self.cross[i, j, among, :, :beyond] for j in (0, 1))
             x = t5.add_product(x, mix(q, k, v, mask), layer.cross_o)
             x = t5.feed_forward(x, layer, shape)
-        return self._summarise(x, given)
+        return self._summarise(x, first, given)
 
     def _biases(self) -> Tensor:
         """By distance [deepest + 1, H]; the last is that of the distance -1: -inf."""
@@ -240,24 +249,24 @@ class TorchBranches(Branches):
             self._bias = F.pad(table, (0, 0, 0, 1), value=-torch.inf)
         return self._bias
 
-    def _summarise(self, x: Tensor, given: Sequence[int]) -> Told:
+    def _summarise(self, x: Tensor, first: int, given: Sequence[int]) -> Told:
         step = max(1, _LOGITS[x.device.type] // (4 * self.vocabulary))
-        told = Told.nothing()
+        told, sampler = Told.nothing(), self.sampler
         for at in range(0, len(given), step):
-            told.extend(summarise(t5.logits(self.weights, x[at : at + step]), given[at : at + step]))
+            logits = t5.logits(self.weights, x[at : at + step])
+            chosen = sampler and sampler.draw(logits, self._keys(first + at)[: len(logits)], gaps=True)
+            told.extend(summarise(logits, given[at : at + step], chosen))
         return told
 
 
-def summarise(logits: Tensor, given: Sequence[int]) -> Told:
-    """Bring logits [m, V] in fp32 (overwritten) to the host as choices, nlls, gaps, entropies and ranks."""
-    rows, targets = torch.arange(len(given)), torch.tensor(given)
-    rows, targets = rows.to(logits.device), targets.to(logits.device)
+def summarise(logits: Tensor, given: Sequence[int], chosen: Chosen | None = None) -> Told:
+    """Bring logits [m, V] in fp32 (overwritten) to the host as choices (greedy, or as `chosen`), nlls and so on."""
+    rows, targets = (each.to(logits.device) for each in (torch.arange(len(given)), torch.tensor(given)))
     wanted = logits[rows, targets.clamp(min=0)]
     best = logits.amax(-1)
-    if logits.device.type == "cpu":
-        choice = torch.from_numpy(logits.numpy().argmax(-1))  # NumPy's is vectorised, torch's is not
-    else:
-        choice = logits.argmax(-1)
+    on_host = logits.device.type == "cpu"  # where NumPy's argmax is vectorised, and torch's is not
+    top = torch.from_numpy(logits.numpy().argmax(-1)) if on_host else logits.argmax(-1)
+    choice = top if chosen is None else chosen.choice
     differ = torch.nonzero((targets >= 0) & (targets != choice))[:, 0]
     rank, rank_gap = torch.ones_like(best), torch.full_like(best, torch.inf)
     if len(differ):
@@ -265,14 +274,14 @@ def summarise(logits: Tensor, given: Sequence[int]) -> Told:
         away[torch.arange(len(differ)), targets[differ]] = -torch.inf
         rank[differ] = (away > 0).sum(-1).to(best.dtype) + 1
         rank_gap[differ] = away.abs_().amin(-1)
-    logits[rows, choice] = -torch.inf
-    gap = best - logits.amax(-1)
+    logits[rows, top] = -torch.inf
+    gap = best - logits.amax(-1) if chosen is None else chosen.gap
     weights = logits.sub_(best[:, None]).exp()
     others = weights.sum(-1)
-    logits[rows, choice] = 0.0
+    logits[rows, top] = 0.0
     log_sum = others.log1p()
     entropy = log_sum - (weights * logits).nan_to_num_(0.0).sum(-1) / (1.0 + others)
-    wanted = torch.where(targets == choice, log_sum, log_sum + best - wanted)
+    wanted = torch.where(targets == top, log_sum, log_sum + best - wanted)
     wanted = torch.where(targets < 0, torch.nan, wanted)
     # One read by the host; token ids below 2**24 are exact in fp32.
     choices, nlls, gaps, entropies, given_nlls, ranks, rank_gaps = torch.stack(

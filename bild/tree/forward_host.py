@@ -18,6 +18,7 @@ from torch import Tensor
 from bild.engines import t5
 from bild.engines.kernels import Kernels
 from bild.engines.layouts import Floats, empty
+from bild.engines.sampling import Chosen
 from bild.engines.t5_host import QUIET, HostDecoder, Room
 from bild.models import Pair
 from bild.tree.forward import Branches, Told, TorchBranches
@@ -96,7 +97,7 @@ class HostBranches(Branches):
             layer.cross_o[room.kind](room.mixed, room.added)
             room.x += room.added.array
             host.feed_forward(layer, room)
-        return self._summarise(room, given)
+        return self._summarise(room, first, given)
 
     def _biases(self, layout: Layout) -> Floats:
         """Return the biases of a batch, [A, H, Q, U]."""
@@ -111,15 +112,17 @@ class HostBranches(Branches):
             bias[:, head] = by_distance[layout.distance]
         return bias
 
-    def _summarise(self, room: Room, given: Sequence[int]) -> Told:
-        told = Told.nothing()
+    def _summarise(self, room: Room, first: int, given: Sequence[int]) -> Told:
+        told, sampler = Told.nothing(), self.sampler
         for at in range(0, room.count, _SCORED):
             part = room
             if room.count > _SCORED:
                 rows = room.x[at : min(at + _SCORED, room.count)]
                 part = self.host.room(len(rows))
                 part.x[: len(rows)] = rows
-            told.extend(summarise(self.host.score(part).numpy(), np.array(given[at : at + _SCORED])))
+            logits = self.host.score(part).numpy()
+            chosen = sampler and sampler.draw(logits, self._keys(first + at)[: len(logits)], gaps=True)
+            told.extend(summarise(logits, np.array(given[at : at + _SCORED]), chosen))
         return told
 
 
@@ -132,12 +135,15 @@ def attend(q: Floats, keys: Floats, values: Floats, bias: Floats | None, target:
     np.matmul(weights, values, target)
 
 
-def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Told:
-    """Return choices, nlls, gaps, entropies and ranks of logits [m, V], which are overwritten."""
+def summarise(
+    logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int64]], chosen: Chosen | None = None
+) -> Told:
+    """Return choices (greedy, or as `chosen`), nlls and so on of logits [m, V], which are overwritten."""
     rows = np.arange(len(given))
     wanted = logits[rows, given]
-    choice = logits.argmax(-1)
-    best = logits[rows, choice]
+    top = logits.argmax(-1)
+    choice = top if chosen is None else np.array(chosen.choice)
+    best = logits[rows, top]
     differ = np.flatnonzero((given >= 0) & (given != choice))
     rank, rank_gap = np.ones(len(given), np.int64), np.full(len(given), np.inf, np.float32)
     if len(differ):
@@ -145,15 +151,15 @@ def summarise(logits: Floats, given: np.ndarray[tuple[int, ...], np.dtype[np.int
         away[np.arange(len(differ)), given[differ]] = -np.inf
         rank[differ] += (away > 0).sum(-1)
         rank_gap[differ] = np.abs(away, out=away).min(-1)
-    logits[rows, choice] = -np.inf
-    gap = best - logits.max(-1)
+    logits[rows, top] = -np.inf
+    gap = best - logits.max(-1) if chosen is None else chosen.gap
     logits -= best[:, None]
     weights = np.exp(logits)
     others = weights.sum(-1)
-    logits[rows, choice] = 0.0
+    logits[rows, top] = 0.0
     log_sum = np.log1p(others)
     entropy = log_sum - np.vecdot(weights, logits) / (1 + others)
-    nll = np.where(given == choice, log_sum, log_sum + best - wanted)
+    nll = np.where(given == top, log_sum, log_sum + best - wanted)
     nll[given < 0] = np.nan
     told: tuple[Any, ...] = (choice, log_sum, gap, entropy, nll, rank, rank_gap)
     return Told(*(values.tolist() for values in told))

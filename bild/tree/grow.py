@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bild.config import TaskConfig
+from bild.config import DecodeConfig, TaskConfig
 from bild.errors import BildError, out_of_memory
 from bild.models import Pair
 from bild.models.checkpoint import free_memory
@@ -39,6 +39,7 @@ def grow(
     points: Sequence[Setting],
     *,
     engine: str = "fused",
+    decode: DecodeConfig | None = None,
     examples: Sequence[str] | None = None,
     budget: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -46,14 +47,14 @@ def grow(
     """Grow the trees of a task's examples until every point can be replayed on them, adding only what is missing.
 
     `folder` is `results/<task>/<pair>/tree`; the tree lies in it under its hash. `engine` is the live engine that the
-    tree's rounding is measured against, `examples` the ids of those to grow (all), `budget` the memory for keys and
-    values in bytes; `progress` is told (examples done, examples in all).
+    tree's rounding is measured against, `decode` how tokens are chosen (greedily), `examples` the ids of those to grow
+    (all), `budget` the memory for keys and values in bytes; `progress` is told (examples done, examples in all).
 
     Raises BildError where another process grows the same tree, a method cannot be replayed, the disk is full, or a
     model's logits are not finite; what was stored before is kept.
     """
     grouped = group(points)
-    path = open_folder(folder, pair, task, data, engine)
+    path = open_folder(folder, pair, task, data, engine, decode or DecodeConfig())
     with BlockFile(path / "nodes.bin") as block:
         head, stored, growths = store.read_all(path)
         tree = assemble(path, head, stored, growths)
@@ -90,6 +91,7 @@ class Grower:
         self.growths = growths
         self.grouped = grouped
         self.ids = head.ids
+        self.decode = head.decode
         self.target_limit: int = head.identity["task"]["target_limit"]
         kernels = pair.kernels_kept(head.kernels)
         self.models = {role: branches_of(pair, role, kernels) for role in ("large", "small")}
@@ -162,7 +164,7 @@ class Wave:
         self.growths = [grower.growths[i] for i in chunk]
         sources = [grower.examples[i].source_tokens for i in chunk]
         for model in grower.models.values():
-            model.start(sources)
+            model.start(sources, grower.decode)
         limits = {"eos": grower.ids["eos"], "max_length": grower.target_limit}
         self.trees = [Growing(growth.table, grower.grouped, **limits) for growth in self.growths]
         self.rows: dict[str, list[list[int]]] = {role: [[] for _ in chunk] for role in grower.models}

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bild.config import TaskConfig
+from bild.config import DecodeConfig, TaskConfig
 from bild.errors import BildError
 from bild.models import Pair
 from bild.results.files import write_error
@@ -33,7 +33,7 @@ def tokenizer_json(pair: Pair) -> str:
     return text
 
 
-def identity_of(pair: Pair, task: TaskConfig, data: Dataset) -> dict[str, Any]:
+def identity_of(pair: Pair, task: TaskConfig, data: Dataset, decode: DecodeConfig) -> dict[str, Any]:
     """Return all that can change a node."""
     tokenizer = tokenizer_json(pair)
     return {
@@ -48,14 +48,14 @@ def identity_of(pair: Pair, task: TaskConfig, data: Dataset) -> dict[str, Any]:
         "device": pair.device.type,
         "forward": FORWARD,
         "packages": {name: version(name) for name in _PACKAGES},
-    }
+    } | decode.identity
 
 
-def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engine: str) -> Path:
+def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engine: str, decode: DecodeConfig) -> Path:
     """Return the folder of a tree, made if it is not there yet."""
     from bild.tree.rounding import measure_rounding
 
-    identity = identity_of(pair, task, data)
+    identity = identity_of(pair, task, data, decode)
     path = Path(folder) / store.folder_name(identity)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -72,6 +72,7 @@ def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engin
                 "names": {"pair": pair.name, "large": pair.large.source.name, "small": pair.small.source.name},
                 # Another process may choose others, whose sums round otherwise.
                 "kernels": asdict(pair.kernels),
+                "decode": decode,
                 "rounding": measure_rounding(pair, engine, [s.source_tokens for s in stored], task.target_limit),
             }
             store.create(path, identity, more, stored, tokenizer_json(pair))

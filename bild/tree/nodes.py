@@ -1,7 +1,8 @@
 """The nodes of one example's decision tree: prefixes, and what both models say after each.
 
-Greedy decoding is deterministic: after a given prefix the small model has one choice and one probability for it, the
-large one has one choice and one nll for the small one's. Every setting of every method is a walk over these numbers.
+Greedy decoding, and sampling under one seed, is deterministic: after a given prefix the small model has one choice and
+one largest probability, the large one has one choice and one nll for the small one's. Every setting of every method is
+a walk over these numbers.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ class Nodes:
     small_choice: Ints
     """-1: not asked."""
     small_nll: Floats
-    """-ln q of the small choice; NaN: not asked."""
+    """-ln of the largest q, that of a greedy choice; NaN: not asked."""
     small_gap: Floats
-    """Logit of the small choice less that of the next best."""
+    """Logit of the small choice less that of the next best; if sampled, how far the logits are from another choice."""
     small_entropy: Floats
     """Entropy of the small model's next token, nats."""
     large_choice: Ints
     """-1: not asked."""
     large_choice_nll: Floats
-    """-ln p of the large choice."""
+    """-ln of the largest p, that of a greedy choice."""
     large_nll: Floats
     """-ln p of the small choice; NaN: not known."""
     large_gap: Floats
-    """Logit of the large choice less that of the next best."""
+    """As `small_gap`."""
     large_entropy: Floats
     """Entropy of the large model's next token, nats."""
     large_rank: Ints

@@ -82,6 +82,10 @@ class Paths:
             self._paths = np.pad(self._paths, ((0, more), (0, 0)), constant_values=-1)
             self._depth = np.pad(self._depth, (0, more))
 
+    def places(self, first: int) -> tuple[Indices, Indices]:
+        """Return the example of each row from `first` on, and the position of the token that follows it."""
+        return self._examples[first : self.count], self._depth[first : self.count]
+
     def layout(self, first: int) -> Layout:
         """Lay out the rows from `first` on."""
         new = np.arange(first, self.count)

@@ -98,7 +98,7 @@ def settle(
     for example in wanted:
         place = places[example]
         policy = make(start=tree.start, eos=tree.eos, max_length=tree.target_limit)
-        run = run_live(policy, replay.shared.examples[place].source_tokens, *engines)
+        run = run_live(policy, replay.shared.examples[place].source_tokens, *engines, tree.head.decode)
         walk = replay.walks[place]
         live = (run.decoded.tokens, run.small_passes, run.large_passes)
         same = live == (walk.tokens, walk.small_passes, walk.large_passes)

@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from bild.config import DecodeConfig
 from bild.errors import BildError
 from bild.results.codec import decode, dumps, encode, read_json
 from bild.results.files import read_file, unpack_lines, write_atomically
@@ -44,6 +45,8 @@ class Head:
     rounding: dict[str, float] = field(metadata={"shape": {"nll": float, "gap": float}})
     names: dict[str, str] = field(default_factory=dict)
     kernels: dict[str, Any] | None = None
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    """How choices were made; the identity has it, too, where they were drawn."""
 
 
 def create(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bild.config import ModelConfig, TaskConfig
+from bild.config import DecodeConfig, ModelConfig, TaskConfig
 from bild.decoding import Policy, alone, big_little
 from bild.decoding.rules import Rules
 from bild.engines import Engine, build_exit_engines
@@ -102,9 +102,9 @@ def test_one_encoder_pass_serves_both_but_never_two_runs(name: str) -> None:
     inner = large.shared.engine  # type: ignore[attr-defined]
     encode = inner.start
 
-    def counted(source: list[int]) -> None:
+    def counted(source: list[int], decode: DecodeConfig | None) -> None:
         passes.append(len(source))
-        encode(source)
+        encode(source, decode)
 
     inner.start = counted
     source = [*ids(6), EOS]

@@ -13,6 +13,7 @@ from bild.engines import DTYPES
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_exit import GraphExitEngine
 from bild.engines.graph_pool import GraphPool
+from bild.engines.sampling import Sampler
 from tests.engines.fake_cuda import Log, fake_cuda, fake_module
 
 SIZES: dict[str, Any] = {
@@ -51,7 +52,8 @@ def test_a_graph_can_hold_every_program(kind: str, dtype: str, device: str) -> N
         with mode:
             engines = GraphEngine(module, **options), GraphExitEngine(module, 1, **options)
         for made, programs in zip(engines, (PROGRAMS, EXIT_PROGRAMS), strict=True):
-            for program, width in programs:
+            for n, (program, width) in enumerate(programs):
+                made.sampler = (None, Sampler(0.8, 1.3, 5), Sampler(1.0, 1.0, 5))[n % 3 if width > 1 else 1]
                 with mode, Log() as log:
                     made._plain(program, made._source(30), width)
                 assert log.forbidden == []

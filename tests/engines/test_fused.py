@@ -74,9 +74,9 @@ def test_the_logits_themselves_agree_scale_included(make: str, monkeypatch: pyte
     """A wrong scale of the head would leave every choice as it is, and ruin both thresholds."""
     seen = list[torch.Tensor]()
 
-    def watched(logits: torch.Tensor, fed: Sequence[int], ranks: bool = False) -> Summary:
+    def watched(logits: torch.Tensor, *arguments: Any) -> Summary:
         seen.append(logits.clone())
-        return summarise(logits, fed, ranks)
+        return summarise(logits, *arguments)
 
     summarise = fused.summarise
     monkeypatch.setattr(fused, "summarise", watched)

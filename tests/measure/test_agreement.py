@@ -5,11 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from bild.config import EngineConfig, MeasureConfig, MethodConfig, ModelConfig, RunConfig, TaskConfig, ThresholdConfig
+from bild.config import (
+    DecodeConfig,
+    EngineConfig,
+    MeasureConfig,
+    MethodConfig,
+    ModelConfig,
+    RunConfig,
+    TaskConfig,
+    ThresholdConfig,
+)
 from bild.decoding.policies import policy_for, writes_vanilla
 from bild.measure import interleave
 from bild.measure.aggregate import latency_of, texts_of
@@ -19,8 +29,8 @@ from bild.measure.session import measure_points
 from bild.models import Pair
 from bild.report.points import footer, texts_note
 from bild.report.sections import make_section
-from bild.results import Record, frame
-from bild.results.parts import EqualTexts
+from bild.results import Record, comparable, frame
+from bild.results.parts import Decode, EqualTexts
 from tests.measure.lines import sample
 from tests.models.checkpoints import write_checkpoint
 from tests.records import make_record
@@ -28,7 +38,7 @@ from tests.records import make_record
 SPECULATIVE, BILD = (MethodConfig("speculative"), ThresholdConfig()), (MethodConfig("bild"), ThresholdConfig())
 
 
-def run(folder: Path) -> list[Record]:
+def run(folder: Path, **options: Any) -> list[Record]:
     """Measure an exact method and another one with tiny checkpoints, on four examples, three by the library too."""
     large, small = (str(write_checkpoint(folder / name, seed=n)) for n, name in enumerate(("large", "small"), 1))
     rows = [json.dumps({"source": f"A dog runs {n}.", "reference": "A dog."}) for n in range(4)]
@@ -39,6 +49,7 @@ def run(folder: Path) -> list[Record]:
         engine=EngineConfig(device="cpu"),
         measure=MeasureConfig(warmup=0, library=3, calm_minutes=0),
         results=str(folder / "results"),
+        **options,
     )
     return [point.record for point in measure_points(config, [SPECULATIVE, BILD])]
 
@@ -58,11 +69,30 @@ def test_equal_texts_are_counted_in_record_table_and_frame(tmp_path: Path, capsy
     assert (table.loc["speculative", "vanilla_texts_equal"], table.loc["speculative", "vanilla_texts"]) == (4, 4)
 
 
+def test_sampled_texts_are_compared_too_and_told_apart(tmp_path: Path) -> None:
+    greedy, drawn = run(tmp_path), run(tmp_path, decode=DecodeConfig(True, 0.9, seed=2))
+    again = run(tmp_path, decode=DecodeConfig(True, 0.9, seed=3))
+    assert [record.decode for record in greedy] == [None, None]
+    assert drawn[0].decode == Decode(0.9, 1.0, 2)
+    for record in (drawn[0], again[0]):
+        assert record.latency.library is not None
+        assert record.latency.library.texts == EqualTexts(3, 3)  # the library's own warpers, and our noise
+        assert record.texts == EqualTexts(4, 4)
+    assert comparable(drawn[0], drawn[1]) == []
+    assert comparable(drawn[0], again[0]) == ["decode.seed"]
+    assert "decode.seed" in comparable(greedy[0], drawn[0])
+    assert "decode.sample=true decode.top_p=0.9 decode.temperature=1.0 decode.seed=2" in str(drawn[0].command)
+    assert "decode" not in str(greedy[0].command)
+    told = frame(tmp_path / "results")
+    assert sorted(told["decode_seed"].dropna()) == [2, 2, 3, 3]
+    assert len({record.hash for record in (*greedy, *drawn, *again)}) == 6
+
+
 def test_a_library_that_runs_another_model_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def other_weights(pair: Pair, source: list[int], limit: int) -> object:
-        return library_generate(dataclasses.replace(pair, large=pair.small), source, limit)
+    def other_weights(pair: Pair, *arguments: Any) -> object:
+        return library_generate(dataclasses.replace(pair, large=pair.small), *arguments)
 
     monkeypatch.setattr(interleave, "library_generate", other_weights)
     records = run(tmp_path)

@@ -97,7 +97,7 @@ def test_the_door_for_notebooks_measures_and_decodes(embedded_pair: Pair) -> Non
     vanilla = bild.generate(embedded_pair, SENTENCE, method="vanilla").tokens
     output = bild.generate(embedded_pair, SENTENCE, method="speculative", max_draft="auto")
     assert output.tokens == vanilla
-    (costs,) = module._known.values()
+    ((costs,),) = (known.values() for known in module._known.values())
     drafts = [each for each in output.rounds if each.stop != "none"]
     assert len(drafts[0].probs) <= Pace(costs).limit(Tally())
     with pytest.raises(BildError, match="max_draft=foo is not a draft limit"):

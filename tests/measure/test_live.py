@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.api import generate
+from bild.config import DecodeConfig
 from bild.decoding import (
     Decoded,
     Draft,
@@ -62,7 +63,7 @@ class TableEngine(Engine):
     def length(self) -> int:  # type: ignore[override]
         return len(self.text)
 
-    def start(self, source: Sequence[int]) -> None:
+    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         assert list(source) == SOURCE
         self.starts += 1
         self.text, self.widths = [], []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from bild.report import contents, make_section
 from bild.report.__main__ import main
 from bild.report.compare import alike, like_points, ratio
 from bild.results import Interval
+from bild.results.parts import Decode
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
 
@@ -23,6 +25,28 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     for record in make_sweep(**OTHER)[1:7]:
         put(tmp_path / "two", record)
     return tmp_path / "one", tmp_path / "two"
+
+
+def test_seeds_are_sections_of_their_own_and_one_row_of_a_table(tmp_path: Path) -> None:
+    scores = (30.0, 32.0, 31.0)
+    for seed, score in enumerate(scores):
+        drawn = {"decode": Decode(0.8, 1.0, seed), "latency__speedup__total": Interval(1.5 + seed / 10, 1.2, 2.0)}
+        record = make_record(**drawn, hash=f"{seed}" * 64)
+        name = record.quality.headline
+        own = dataclasses.replace(record.quality.scores[name], value=score)
+        record = dataclasses.replace(record, quality=dataclasses.replace(record.quality, scores={name: own}))
+        put(tmp_path, record)
+    put(tmp_path, make_record())
+    found = contents(tmp_path)
+    assert len(found.parts) == 4
+    assert sum("sampled: top_p 0.8, temperature 1, seed" in part.section.conditions for part in found.parts) == 3
+    (table,) = (table for table in found.tables if table.stem == "seeds")
+    (row,) = table.data
+    half = 4.302653 / math.sqrt(3)  # Student's t of two degrees of freedom, and the scores' deviation of 1
+    assert (row["seeds"], row["score"], row["score_low"]) == (3, pytest.approx(31), pytest.approx(31 - half, abs=1e-4))
+    assert row["speedup"] == pytest.approx((1.5 * 1.6 * 1.7) ** (1 / 3))
+    command = next(part.section for part in found.parts if part.section.first.decode).run_command()
+    assert "decode.sample=true decode.top_p=0.8 decode.temperature=1.0 decode.seed=" in command
 
 
 def test_two_folders_stand_side_by_side_and_never_on_one_front(folders: tuple[Path, Path]) -> None:

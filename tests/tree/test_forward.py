@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.models import Model, Pair
 from bild.tree import forward
@@ -113,6 +114,26 @@ def test_paths_lead_to_the_root_however_rows_come() -> None:
                 at, steps = parents[at], steps + 1
             assert not back
     assert paths.deepest > 32
+
+
+def test_both_ways_draw_what_a_live_engine_draws(embedded_pair: Pair) -> None:
+    decode, live = DecodeConfig(True, 0.9, 1.5, 4), embedded_pair.engine("small", "fused")
+    examples, parents, tokens = random_tree(1, 60)
+    told = {}
+    for way, branches in both_ways(embedded_pair, embedded_pair.small).items():
+        branches.start(SOURCES, decode)
+        told[way] = branches.feed(examples[:20], parents[:20], tokens[:20], tokens[:20])
+        told[way].extend(branches.feed(examples[20:], parents[20:], tokens[20:], tokens[20:]))
+    assert told["host"].choice == told["torch"].choice
+    assert told["host"].rank == told["torch"].rank
+    assert np.minimum(told["host"].gap, 1) == pytest.approx(np.minimum(told["torch"].gap, 1), abs=1e-3)
+    for row in range(0, 60, 6):
+        live.start(SOURCES[examples[row]], decode)
+        said = live.step(prefix(row, parents, tokens))
+        assert (said.choice[0], said.choice_nll[0]) == (
+            told["host"].choice[row],
+            pytest.approx(told["host"].choice_nll[row], abs=1e-4),
+        )
 
 
 @pytest.mark.parametrize("way", ["torch", "host"])

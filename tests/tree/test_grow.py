@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bild import open_tree
-from bild.config import MethodConfig, TaskConfig, ThresholdConfig
+from bild.config import DecodeConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import setting
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError
@@ -72,6 +72,29 @@ def test_ranks_lead_to_the_same_walks_on_other_engines(engine: str, embedded_pai
             assert told.same or told.id in replay.marked, (replay, told)
     rollbacks = [replay.counts.rollbacks for replay in replays]
     assert rollbacks[0] > rollbacks[2], "the case is of no use: the rank decides nothing"
+
+
+@pytest.mark.spread(1)
+@pytest.mark.parametrize(
+    "decode", [DecodeConfig(True, 0.9, 0.8, 3), DecodeConfig(True, seed=1), DecodeConfig(True, 0.6)]
+)
+def test_sampled_trees_replay_what_the_live_driver_draws(
+    decode: DecodeConfig, embedded_pair: Pair, data: Dataset, tmp_path: Path
+) -> None:
+    points = [setting("speculative"), setting("vanilla"), setting("bild", fb=0.5, rb=2.0)]
+    points += [setting("bild", rules="authors", fb=0.3, rb=1.0), setting("relaxed")]
+    tree = grow(tmp_path, embedded_pair, TASK, data, points, decode=decode)
+    replays = tree.replay_grid(points)
+    assert replays[0].tokens == replays[1].tokens  # exact drafts: the noise is shared
+    ids = [example.id for example in tree.examples]
+    for replay in replays:
+        for told in settle(open_tree(tree.path), embedded_pair, replay, ids=ids):
+            assert told.same or told.id in replay.marked, told
+    assert sum(len(replay.marked) for replay in replays) < len(ids)
+    greedy = grow(tmp_path, embedded_pair, TASK, data, points[1:2])
+    assert greedy.path != tree.path
+    assert "decode" not in greedy.identity
+    assert greedy.replay(method="vanilla").tokens != replays[1].tokens
 
 
 def test_texts_scores_and_the_file_are_those_of_the_pair_and_the_metric(

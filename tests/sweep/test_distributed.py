@@ -44,7 +44,7 @@ def test_who_is_asked_for(text: str, expected: Workers) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "ray://", "ray://node7", "http://node7:10001", ""])
 def test_nobody_else(text: str) -> None:
-    with pytest.raises(BildError, match="is not known: give a number of worker processes"):
+    with pytest.raises(BildError, match="is not known: give a number of processes"):
         GridConfig(workers=text)
 
 

@@ -73,12 +73,12 @@ def build_operations(name: str, device: torch.device) -> Operations:
     """Return what a graph's passes are made of beside products."""
     if name == "graph":
         return Operations()
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise BildError(f"engine={name} runs on NVIDIA GPUs, and here is none: use engine=fused.")
     try:
         from bild.engines.fusions import Fusions
     except ImportError as error:
         raise BildError(f"engine={name} needs Triton ({error}): pip install triton, or use engine=graph.") from error
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise BildError(f"engine={name} runs on NVIDIA GPUs, and here is none: use engine=fused.")
     return Fusions()
 
 

@@ -392,10 +392,7 @@ class Counts:
 
 
 def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:
-    """Return the rates of `Counts`: generated tokens over large passes (block efficiency), and per generated token.
-
-    Without a large pass (method=small) there is no block efficiency; 0 says so.
-    """
+    """Return the rates of `Counts`: generated tokens over large passes (0 without any), and per generated token."""
     return {
         "tokens_per_large_pass": tokens / large_passes if large_passes else 0.0,
         "fallback_rate": fallbacks / tokens,

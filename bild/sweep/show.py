@@ -65,7 +65,8 @@ def _row(point: PredictedPoint, margin: float, examples: int) -> tuple[str, ...]
 
 
 def _speedup(speedup: Interval) -> str:
-    return f"{speedup.value:.2f}x ±{half(speedup):.2f}"
+    wide = half(speedup) > speedup.value / 2  # far from symmetrical: the longer side says too little
+    return f"{speedup.value:.2f}x " + (f"[{speedup.low:.2f}, {speedup.high:.2f}]" if wide else f"±{half(speedup):.2f}")
 
 
 def footer(swept: Swept, margin: float) -> list[str]:

@@ -57,7 +57,7 @@ def strict(path: Path) -> Any:
 
 
 def bench(folder: Path, *options: str) -> tuple[Finished, BenchResult]:
-    done = call("bild.bench.__main__", *TINY, f"out={folder}", *options, cwd=folder)
+    done = call("bild.bench.__main__", *but(TINY, f"out={folder}", *options), cwd=folder)
     assert done.code == 0, done.err
     (path,) = folder.glob("*.json")
     return done, read_bench(path)

@@ -12,7 +12,7 @@ import pytest
 from bild.measure.processes import _process
 from bild.results import find_records, read_samples
 from bild.results.folder import SESSIONS
-from tests.cli.commands import QUICK, call, only_point
+from tests.cli.commands import QUICK, but, call, only_point
 from tests.zygote import Zygote
 
 RUN = ("task.samples=4", *QUICK, "measure.sessions=2", "threshold.fb=0.5")
@@ -32,7 +32,7 @@ def test_the_examples_are_spread_over_fresh_processes_and_none_is_timed_twice(tm
     assert (record.latency.between is not None) == (len(used) > 1)
     assert sum(s.library is not None for s in samples) == 2
     assert record.pair.large.parameters > record.pair.small.parameters > 0  # the sessions told: this process never knew
-    alone = call("bild.run", *RUN, "measure.sessions=1", "results=alone", cwd=tmp_path)
+    alone = call("bild.run", *but(RUN, "measure.sessions=1", "results=alone"), cwd=tmp_path)
     assert alone.code == 0, alone.err
     assert "1 session: the interval of a speedup does not hold the machine's state" in alone.out
     (same,), _ = find_records(tmp_path / "alone")
@@ -74,7 +74,7 @@ def test_a_kill_ends_the_session_too_and_the_next_run_goes_on_in_new_ones(tmp_pa
 def test_a_session_that_fails_says_why_in_one_sentence(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    refused = call("bild.run", *RUN, "threshold.fb=0.3", f"model.large={broken}", cwd=tmp_path).refusal()
+    refused = call("bild.run", *but(RUN, "threshold.fb=0.3", f"model.large={broken}"), cwd=tmp_path).refusal()
     assert "broken" in refused
 
 

@@ -52,9 +52,9 @@ def test_the_report_is_made_and_says_what_it_left_out_and_why(
     assert "| machine.name | NVIDIA T4, 4 cores | NVIDIA H200, 16 cores |" in text
 
 
-def test_a_damaged_log_costs_its_figures_only(tmp_path: Path) -> None:
+def test_a_point_whose_log_was_changed_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = tmp_path / "results", tmp_path / "out"
     path = put(root, make_record(), [(10.0, 20.0)], [[]])
     (path / "samples.jsonl").write_text("{}\n{}\n")
-    assert main([str(root), "--out", str(out)]) == 0
-    assert "Latency per example: no point but the anchors has its examples" in (out / "report.md").read_text()
+    assert main([str(root), "--out", str(out)]) == 2
+    assert "samples.jsonl was changed after its point was measured" in capsys.readouterr().err

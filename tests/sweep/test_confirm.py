@@ -16,10 +16,11 @@ from bild.results.lines import read_lines
 from bild.sweep.config import SweepConfig
 from bild.sweep.find import divide, enter
 from bild.sweep.grid import SweptPoint
+from tests.cli.commands import but
 
 
 def sets(*options: str) -> tuple[set[str], set[str]]:
-    config = compose(["task=embedded", "sweep.find=speedup", *options], "sweep", SweepConfig)
+    config = compose(but(["task=embedded", "sweep.find=speedup"], *options), "sweep", SweepConfig)
     here, there = divide(config)
     return {e.id for e in here.data}, {e.id for e in there.data}
 

@@ -38,13 +38,13 @@ def some(cases: Sequence[T], kept: int) -> list[T]:
 def spread(items: list[pytest.Item]) -> None:
     """Keep of a test that says `spread(n)` twice n cases, from all over its parameters, and n in the quick lane.
 
-    The others of the quick lane are marked as slow.
+    The others of the quick lane are marked as slow. One that is marked `whole` is for CASES=all alone.
     """
     tests: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("spread") is not None:
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    left_out: set[pytest.Item] = set()
+    left_out = {item for item in items if item.get_closest_marker("whole") and not _ALL}
     for cases in tests.values():
         quick = next(cases[0].iter_markers("spread")).args[0]
         few, more = places(len(cases), quick), places(len(cases), len(cases) if _ALL else 2 * quick)

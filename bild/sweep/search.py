@@ -23,6 +23,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import thresholds_of
 from bild.decoding.methods import heeds
 from bild.metrics.jackknife import Floats, influences
+from bild.progress import say
 from bild.results.pareto import front
 from bild.sweep.config import THRESHOLDS, Goal
 from bild.sweep.grid import SweptPoint, points_of
@@ -104,9 +105,10 @@ class Search:
     def run(self, bases: Sequence[MethodConfig]) -> Answer:
         """Search over the thresholds of each of these methods."""
         whole = self.goal.wanted == "front"
-        for base in bases:
+        for number, base in enumerate(bases, 1):
             for rule in (END,) if whole else (END, POINT):
                 self._refine(base, rule)
+            say(f"searched {number} of {len(bases)} methods: {len(self.seen)} settings so far")
         everything = list(self.seen.values())
         best, by_point = self._best(END), self._best(POINT)
         chosen = self._front(everything) if whole else [best] if best else []

@@ -103,8 +103,7 @@ def plainly(policy: Policy, source: list[int], large: PlainModel, small: PlainMo
             return text
 
 
-@pytest.mark.spread(1)
-@pytest.mark.parametrize("count", [40, 8, 200])
+@pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.whole)])
 def test_engines_and_replay_write_what_a_plain_loop_writes(pair: Pair, tmp_path: Path, count: int) -> None:
     large = PlainModel(Path(pair.large.source.folder))
     small = PlainModel(Path(pair.small.source.folder), large.module)

@@ -171,6 +171,7 @@ def test_the_points_that_stand_for_a_section_are_its_picks_and_its_front() -> No
     assert not {"vanilla", "small"} & {record.label for record in chosen}
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_hundreds_of_points_do_not_take_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bild.report.report.VARIANTS", (("", "light", "print", ("svg",)),))

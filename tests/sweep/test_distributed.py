@@ -260,6 +260,7 @@ def as_trees(tree: Tree) -> dict[str, dict[tuple[int, ...], tuple[int, int, list
     return found
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(

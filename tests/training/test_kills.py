@@ -80,6 +80,7 @@ def test_killed_anywhere_it_ends_in_the_same_bits(laboratory: Path, mother: Zygo
 QUICK = ("task.samples=3", "task.target_limit=16", "measure.warmup=1", "measure.library=1", "measure.calm_minutes=0")
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_run_and_a_report_that_are_killed_end_as_if_they_were_not(mother: Zygote, tmp_path: Path) -> None:

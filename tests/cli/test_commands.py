@@ -47,7 +47,7 @@ def test_the_demo_measures_its_points_and_writes_a_table_and_a_figure(demo: tupl
     done, cwd = demo
     assert done.code == 0, done.err
     assert {path.name for path in cwd.iterdir()} == {"results", "demo"}
-    made = points(cwd / "results" / "demo" / "embedded" / "embedded-aligned")
+    made = points(cwd / "results" / "demo" / "embedded" / "embedded-bridge")
     labels = ["BiLD 0.4/3", "small", "speculative k10", "vanilla"]
     assert [record(point)["label"] for point in made] == labels
     table = (cwd / "demo" / "table.md").read_text()
@@ -64,7 +64,7 @@ def test_the_demo_ends_in_a_verdict_and_the_next_command(demo: tuple[Finished, P
         r"(shown within|refuted at|undecided at) 0\.5.*\.",
         claim,
     )
-    assert following == "Next: bild sweep task=embedded model=embedded-aligned sweep.find=speedup sweep.margin=0.5"
+    assert following == "Next: bild sweep task=embedded model=embedded-bridge sweep.find=speedup sweep.margin=0.5"
 
 
 @pytest.mark.slow

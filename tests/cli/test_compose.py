@@ -175,7 +175,7 @@ def test_the_demo_has_points_of_its_own() -> None:
     assert [method.name for method, _ in settings][:3] == ["vanilla", "small", "speculative"]
     assert [(t.fb, t.rb) for method, t in settings if method.name == "bild"] == [(0.6, 1.0), (0.4, 1.0), (0.5, 1.0)]
     assert {method.first for method, _ in settings} == {"small"}
-    assert (config.task.name, config.model.name, config.results) == ("embedded", "embedded-aligned", "results/demo")
+    assert (config.task.name, config.model.name, config.results) == ("embedded", "embedded-bridge", "results/demo")
 
 
 def test_the_demo_is_judged_on_texts_that_nothing_was_chosen_on() -> None:

@@ -144,7 +144,7 @@ def test_all_measured_points_may_be_compared(peaceful: Path) -> None:
 
 def test_the_terminal_tells_predicted_from_measured_and_what_to_type_next(peaceful: Path) -> None:
     told = (peaceful / "log").read_text()
-    for words in ("What", "Takes", "predicted", "measured", "~", "Next: bild report", ".replay(fb="):
+    for words in ("What", "Takes", "predicted", "measured", "~", "Next: bild report", ".replay("):
         assert words in told, words
     assert "Traceback" not in told
 

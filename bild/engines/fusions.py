@@ -1,8 +1,9 @@
 """Engine `graph-triton`: what lies between the products of a pass, in one Triton kernel each.
 
-A launch-bound pass pays per kernel. `Operations` (`bild.engines.graph_programs`) takes 17 of them a layer, and 3 to 5
-for the head's choice; here they are 7 and 2: residual, norm and cast; attention over cached keys, softmax included; the
-activation and its gate; choice, nll and rank without a softmax over the vocabulary. Sums are in fp32 in any dtype.
+A launch-bound pass pays per kernel. Beside the products with weights, `Operations` (`bild.engines.graph_programs`)
+takes 16 kernels a layer in fp32 and 21 in fp16 (T5-large, `scripts/gpu_budget.py`). Here they are 7: residual, norm and
+cast; attention over cached keys, softmax included; the activation and its gate. The head's choice, nll and rank take
+two more, without a softmax over the vocabulary. Sums are in fp32 in any dtype.
 
 Triton comes with torch's builds for CUDA, and compiles a kernel when it is first met (in `prepare`, before the clock).
 On a CPU its interpreter runs the same kernels, slowly (TRITON_INTERPRET=1): so the tests hold them to `Operations`.

@@ -1,8 +1,7 @@
 """Products of a few rows with a matrix in strips of 16 columns, compiled for the processor at hand by a C compiler.
 
-The BLAS libraries copy a matrix into an order of their own before they multiply a few rows with it, which costs about
-as much again as reading it. Here the matrix lies in that order from the start: a verification pass over a few tokens
-then costs little more than a step (docs/measurement.md).
+The BLAS libraries copy a matrix into an order of their own before they multiply a few rows with it. Here the matrix
+lies in that order from the start (docs/measurement.md has what it gains).
 """
 
 from __future__ import annotations

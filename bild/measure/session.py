@@ -201,18 +201,28 @@ def make_record(
     )
 
 
-def command_of(config: RunConfig, method: Method, threshold: Threshold, samples: int | None) -> str:
+_OWN_DATA = ("path", "kind", "source_column", "reference_column", "id_column", "prompt", "metric")
+
+
+def command_of(
+    config: RunConfig, method: Method, threshold: Threshold, samples: int | None, *, here: bool = False
+) -> str:
     """Return the `bild run` that makes a point on so many examples, whatever command it was first made by.
 
-    It names the checkpoints where the options do, and a task by its name: options that say where a task's data is
-    are to be given again.
+    It names the checkpoints where the options do, and a task by its name. Where one's own data lies, and how it is
+    to be read, is told to the terminal (`here`), but stays out of records, which others read on other machines.
     """
     task, model = config.task, config.model
     words: dict[str, Any] = {"task": task.name, "model": model.name}
     words |= {f"model.{name}": getattr(model, name) for name in ("large", "small", "tokenizer", "exit")}
+    if here and task.data == "file":
+        words |= {f"task.{name}": getattr(task, name) or None for name in _OWN_DATA}
+        words["task.languages"] = f"[{','.join(task.languages)}]" if task.languages else None
     words |= {"task.split": task.split, "task.samples": samples, "task.seed": task.seed}
     words |= {"task.source_limit": task.source_limit, "task.target_limit": task.target_limit}
-    words |= {"task.metric": task.metric if ":" in task.metric else None, "task.tokenize": task.tokenize}
+    if ":" in task.metric:
+        words["task.metric"] = task.metric
+    words["task.tokenize"] = task.tokenize
     words |= {"method": method.name, "engine": config.engine.name}
     switches = dataclasses.asdict(method) | {"name": None}
     words |= {f"method.{name}": str(v).lower() if isinstance(v, bool) else v for name, v in switches.items()}

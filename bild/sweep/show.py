@@ -223,7 +223,7 @@ def _measured(record: Record) -> str:
 
 def run_command(outcome: Outcome, point: SweptPoint) -> str:
     """Return the command that measures a setting, with all its switches."""
-    return command_of(outcome.config, *point.recorded(), outcome.config.task.samples)
+    return command_of(outcome.config, *point.recorded(), outcome.config.task.samples, here=True)
 
 
 def _name(point: SweptPoint) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 
 from bild.cli import compose
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.measure.session import command_of
 from bild.results.ledger import LEDGER, LedgerEntry
 from bild.results.lines import read_lines
 from bild.sweep.config import SweepConfig
 from bild.sweep.find import divide, enter
-from bild.sweep.grid import SweptPoint
+from bild.sweep.grid import SweptPoint, vanilla_point
 from tests.cli.commands import but
 
 
@@ -49,6 +51,14 @@ def test_a_task_with_two_splits_is_confirmed_on_the_other(tmp_path: Path) -> Non
     assert sets(*own_file(tmp_path), "sweep.choose=eval") == (there, here)
     with pytest.raises(BildError, match="names no split beside dev to confirm on"):
         sets(*own_file(tmp_path), "sweep.choose=dev")
+
+
+def test_the_command_that_is_printed_reads_the_same_data_again(tmp_path: Path) -> None:
+    config = compose(but(["sweep.find=speedup"], *own_file(tmp_path), "task.tokenize=char"), "sweep", SweepConfig)
+    point = vanilla_point().recorded()
+    _, _, _, *options = shlex.split(command_of(config, *point, None, here=True))
+    assert compose(options, "run", RunConfig).task == config.task
+    assert str(tmp_path) not in command_of(config, *point, None)  # as a record has it
 
 
 def test_a_file_of_ids_is_chosen_on(tmp_path: Path) -> None:

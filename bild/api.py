@@ -46,9 +46,9 @@ def load_pair(large: str = "embedded", small: str | None = None, *, task: str | 
     A folder that is called like a pair is written with its path ("./t5-large"). Raises BildError where there is no
     such pair, where it does not fit the task, or where its checkpoints cannot be loaded.
     """
-    wrong = {"large": large, "small": small, "task": task} | {key: options.get(key) for key in ("name", "tokenizer")}
+    given = {"large": large, "small": small, "task": task} | {key: options.get(key) for key in ("name", "tokenizer")}
     large, small, task, options["name"], options["tokenizer"] = (
-        Option(str | None if name != "large" else str, {}).checked(name, value) for name, value in wrong.items()
+        Option(str | None if name != "large" else str, {}).checked(name, value) for name, value in given.items()
     )
     if small is None:
         from bild.cli import pair_options  # Hydra's configuration, for those who name a pair

@@ -15,6 +15,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def acceptance(point: Path) -> Iterator[dict[str, Any]]:
     A token is judged where all before it in its draft stand: behind the first that does not, the text is another.
     """
     judged, stood, added = Counter[int](), Counter[int](), Counter[int]()
-    for each in (each for rounds in read_traces(point).values() for each in rounds):
+    for each in chain.from_iterable(read_traces(point).values()):
         if each["token_nll"]:  # else its tokens were not verified
             kept = each["kept"]
             stood.update(range(1, kept + 1))

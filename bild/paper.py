@@ -201,7 +201,7 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
             raise BildError(f"Not everything was measured: {'; '.join(swept.failed)}.")
 
 
-class Run:
+class Reproduction:
     """One go through all exhibits, and what became of each."""
 
     def __init__(self, paper: Paper, costs: Mapping[str, Cost]) -> None:
@@ -258,7 +258,7 @@ def job(arguments: Sequence[str]) -> None:
         print(line, flush=True)
     if paper.own["plan"] == "only":
         return
-    run = Run(paper, costs)
+    run = Reproduction(paper, costs)
     run.run()
     from bild.report import write_report
 

@@ -2,8 +2,9 @@
 
 For the large model of the embedded pair ("embedded") or a shape of `conf/shape` ("t5-small"): a table of all kinds of
 product by size and number of rows; then, each beside its peer in turn, a token against CTranslate2's (where it is
-installed), passes over several tokens against one, and the encoder against the library's. Medians of the rounds'
-ratios, by the process's own CPU time, which other work on the machine hardly touches, and by the clock.
+installed) and against one by the libraries' products, passes over several tokens against one, and the encoder against
+the library's. Medians of the rounds' ratios, by the process's own CPU time, which other work on the machine hardly
+touches, and by the clock.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from bild.bench.backends import Conversions, CTranslateBackend, ctranslate_insta
 from bild.bench.config import BenchConfig
 from bild.cli import compose
 from bild.engines import FusedEngine, build_engine
-from bild.engines.kernels import COLUMNS, Kernels
+from bild.engines.kernels import COLUMNS, Kernels, chosen
+from bild.engines.layouts import COMPILED
 from bild.measure.environment import describe
 from bild.models import load_pair
 from bild.models.shapes import random_model
@@ -95,34 +97,53 @@ def source(length: int, vocabulary: int) -> list[int]:
     return [*(random.randrange(3, vocabulary) for _ in range(length - 1)), 1]
 
 
-def steps(engine: FusedEngine, peer: CTranslateBackend | None, vocabulary: int, rounds: int) -> None:
-    """A token beside CTranslate2's, and wider passes beside one of one token."""
+def without_strips(kernels: Kernels) -> Kernels:
+    """Choose among the libraries' products, by the same times."""
+    us = {
+        size: {
+            column: {kind: t for kind, t in by_kind.items() if kind != COMPILED} for column, by_kind in found.items()
+        }
+        for size, found in kernels.us.items()
+    }
+    return Kernels("the libraries'", kernels.kinds | {size: chosen(found) for size, found in us.items()}, us)
+
+
+def steps(
+    engine: FusedEngine, plain: FusedEngine, peer: CTranslateBackend | None, vocabulary: int, rounds: int
+) -> None:
+    """A token beside CTranslate2's and beside the libraries' products, and wider passes beside one of one token."""
     ids = source(64, vocabulary)
-    engine.start(ids)
-    first = engine.step([0]).choice
+    for one in (engine, plain):
+        one.start(ids)
+        first = one.step([0]).choice
 
-    def write() -> None:
-        engine.rewind(1)
-        engine.draft(first, TOKENS, 0.0)
+    def write(one: FusedEngine) -> None:
+        one.rewind(1)
+        one.draft(first, TOKENS, 0.0)
 
-    ways: dict[str, Way] = {"fused": write}
+    ways: dict[str, Way] = {"fused": partial(write, engine), "plain": partial(write, plain)}
     if peer is not None:
         ways |= {"peer": partial(peer._write, ids, TOKENS + 1), "peer, one": partial(peer._write, ids, 1)}
     taken = in_turn(ways, rounds)
     ours = [Taken(t.cpu / TOKENS, t.clock / TOKENS) for t in taken["fused"]]
     print(f"a token: fused {ms(ours)}")
+    print(f"a token: without strips over with them: {ratio(taken['plain'], taken['fused'])}")
     if peer is not None:
         pairs = zip(taken["peer"], taken["peer, one"], strict=True)
         theirs = [Taken((a.cpu - b.cpu) / TOKENS, (a.clock - b.clock) / TOKENS) for a, b in pairs]
         print(f"a token: CTranslate2 {ms(theirs)}; CTranslate2 over fused: {ratio(theirs, ours)}")
 
-    def verify(width: int) -> None:
-        engine.rewind(TOKENS // 2)
-        engine.step(ids[:width], want=width)
+    def verify(one: FusedEngine, width: int) -> None:
+        one.rewind(TOKENS // 2)
+        one.step(ids[:width], want=width)
 
-    passes = in_turn({str(width): partial(verify, width) for width in (1, 2, 4, 8, 16)}, 4 * rounds)
-    for width, found in passes.items():
+    both, widths = {"": engine, "plain ": plain}, (1, 2, 4, 8, 16)
+    passes = in_turn({f"{name}{w}": partial(verify, one, w) for name, one in both.items() for w in widths}, 4 * rounds)
+    for width in map(str, widths):
+        found, theirs = passes[width], passes[f"plain {width}"]
         print(f"a pass over {width:>2}: {ms(found)}; over a pass of one: {ratio(found, passes['1'])}")
+        plainly = ratio(theirs, passes["plain 1"])
+        print(f"    without strips: over a pass of one: {plainly}; over with: {ratio(theirs, found)}")
 
 
 @torch.inference_mode()
@@ -170,7 +191,10 @@ def main() -> int:
             conversions = Conversions(module, 0)
             peer = conversions.backend("float32", torch.device("cpu"), 1)
             conversions.close()
-        steps(engine, peer, vocabulary, arguments.rounds)
+        kernels = without_strips(engine.weights.kernels)
+        plain = build_engine("fused", module, dtype="fp32", eos=-1, vocabulary=vocabulary, kernels=kernels)
+        assert isinstance(plain, FusedEngine)
+        steps(engine, plain, peer, vocabulary, arguments.rounds)
         encoders(engine, module, vocabulary, arguments.rounds)
     return 0
 

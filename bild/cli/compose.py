@@ -186,4 +186,4 @@ def published_settings(task: str, model: str) -> list[tuple[MethodConfig, Thresh
 
 def shapes() -> dict[str, ShapeConfig]:
     """Return the shapes of published checkpoints, by name."""
-    return {option: ShapeConfig(**OmegaConf.to_object(load("shape", option))) for option in options("shape")}  # type: ignore[arg-type]
+    return {option: typed(ShapeConfig, load("shape", option)) for option in options("shape")}

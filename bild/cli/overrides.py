@@ -43,8 +43,10 @@ def all_options(schema: type) -> dict[str, Option]:
     """Return every option of a schema by its dotted name."""
     found: dict[str, Option] = {}
     for name, option in options_of(schema).items():
-        inner = {name: option} if option.schema is None else all_options(option.schema)
-        found |= inner if option.schema is None else {f"{name}.{key}": each for key, each in inner.items()}
+        if option.schema is None:
+            found[name] = option
+        else:
+            found |= {f"{name}.{key}": each for key, each in all_options(option.schema).items()}
     return found
 
 

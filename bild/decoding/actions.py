@@ -14,7 +14,7 @@ Confidence = Literal["state", "softmax"]
 
 
 class Draft(NamedTuple):
-    """Ask one model to write on by itself, greedily."""
+    """Ask one model to write on by itself."""
 
     prefix: list[int]
     """The text so far, decoder start token included. Read it before the next `send`; the policy goes on writing it."""
@@ -71,7 +71,7 @@ class Verify(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """The large model's own greedy choice at each of the n drafted positions and at the one after them."""
+    """The large model's own choice at each of the n drafted positions and at the one after them."""
 
     choice: list[int]
     """n + 1 token ids: `choice[i]` is its own token in the place of `tokens[i]`, the last one follows them all."""

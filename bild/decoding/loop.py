@@ -110,7 +110,7 @@ def _draft_while_likely(y: list[int], limit: int, least: float, eos: int) -> Gen
 
 
 def alone(author: Author, *, start: int, eos: int, max_length: int) -> Policy:
-    """Decode greedily by one model: `vanilla` is the large one, `small` the small one."""
+    """Decode by one model: `vanilla` is the large one, `small` the small one."""
     drafted: Drafted = yield Draft([start], max_length - 1, 0.0, author)
     tokens, probs, stop = drafted
     # What the large model writes by itself is no draft.

@@ -43,10 +43,9 @@ class Fusions(Operations):
 
     def gate(self, h: Tensor, shape: t5.Shape) -> Tensor:
         """See `Operations.gate`."""
-        name = next((name for name, function in t5.ACTIVATIONS.items() if function is shape.activation), "")
-        if name not in _ACTIVATIONS:
+        if shape.activation not in _ACTIVATIONS:
             return super().gate(h, shape)
-        gated: Tensor = torch.ops.bild.gate(h, _ACTIVATIONS.index(name), shape.gated)
+        gated: Tensor = torch.ops.bild.gate(h, _ACTIVATIONS.index(shape.activation), shape.gated)
         return gated
 
     def choose(self, logits: Tensor, ids: Tensor, outputs: Tensor, ranks: bool) -> Tensor:
@@ -55,7 +54,7 @@ class Fusions(Operations):
         return choice
 
 
-_ACTIVATIONS = ("relu", "gelu_new", "silu")
+_ACTIVATIONS = [t5.ACTIVATIONS[name] for name in ("relu", "gelu_new", "silu")]
 
 
 @torch.library.custom_op("bild::normed", mutates_args=("x",))

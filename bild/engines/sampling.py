@@ -55,18 +55,18 @@ class Sampler(NamedTuple):
             return choose(logits, torch.from_numpy(keys).to(logits.device), self.top_p, self.temperature, gaps)
         return choose_on_host(logits, keys, self.top_p, self.temperature, gaps)
 
-    def processors(self, vocabulary: int) -> list[Any]:
+    def processors(self, vocabulary: int, device: torch.device) -> list[Any]:
         """Return what makes the library's greedy `generate()` draw this text: its own warpers, and then our noise."""
         from transformers.generation import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-        tokens = torch.arange(vocabulary)
+        tokens = torch.arange(vocabulary, device=device)
 
         def cut(_ids: Tensor, scores: Tensor) -> Tensor:
             return scores[:, :vocabulary].float()
 
         def noise(ids: Tensor, scores: Tensor) -> Tensor:
             key = torch.from_numpy(self.keys(ids.shape[1], 1)).to(scores.device)
-            noisy: Tensor = scores + gumbel(key, tokens.to(scores.device))
+            noisy: Tensor = scores + gumbel(key, tokens)
             return noisy
 
         warpers = [TemperatureLogitsWarper(self.temperature), TopPLogitsWarper(self.top_p)]

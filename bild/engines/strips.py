@@ -30,7 +30,7 @@ _FLAGS = ("-march=native", "-mcpu=native", "")
 """What compilers call the processor at hand: the first that is taken."""
 _SECONDS = 60
 
-Product = Callable[[int, int, int, int, int, int, int, int], None]
+CompiledProduct = Callable[[int, int, int, int, int, int, int, int], None]
 """x, its step, rows, weights, in, strips, y, its step: addresses and numbers of floats, as in strips.c."""
 
 
@@ -41,7 +41,7 @@ class Strips:
     data: NDArray[np.float32]  # [strips, in, STRIP]
     address: int
     out: int
-    product: Product
+    product: CompiledProduct
 
     @staticmethod
     def of(rows: Tensor, empty: Callable[[tuple[int, ...]], NDArray[np.float32]]) -> Strips:
@@ -72,7 +72,7 @@ class Strips:
 
 
 @cache
-def compiled() -> Product | None:
+def compiled() -> CompiledProduct | None:
     """Compile the product for this processor, once a process; None where no compiler is or where it does not work."""
     command = shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, ("cc", "gcc", "clang")), "")]
     if not shutil.which(command[0]):
@@ -94,9 +94,9 @@ def compiled() -> Product | None:
     return None
 
 
-def _checked(library: ctypes.CDLL) -> Product | None:
+def _checked(library: ctypes.CDLL) -> CompiledProduct | None:
     """Return the library's product if it computes what NumPy does."""
-    product: Product = library.product
+    product: CompiledProduct = library.product
     block = (ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
     library.product.argtypes = (*block, *block, ctypes.c_void_p, ctypes.c_long)
     library.product.restype = None

@@ -272,6 +272,7 @@ def library_generate(
         pad_token_id=module.config.pad_token_id,
     )
     sampler, cuda = Sampler.of(decode, source), pair.device.type == "cuda"
+    extra = {} if sampler is None else {"logits_processor": sampler.processors(pair.vocabulary, pair.device)}
     if cuda:
         torch.cuda.synchronize(pair.device)
     began = perf_counter_ns()
@@ -280,7 +281,6 @@ def library_generate(
         # A cache of our own: the library sizes its default one by the encoder and fails on deeper decoders.
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         mask = torch.ones_like(ids)
-        extra = {} if sampler is None else {"logits_processor": sampler.processors(pair.vocabulary)}
         output = module.generate(ids, attention_mask=mask, past_key_values=cache, **extra)
         tokens: list[int] = output[0].tolist()
     return BaselineRun(tokens, perf_counter_ns() - began)

@@ -48,7 +48,6 @@ class CachedModel:
         self.fed: list[int] = []
         self.ns = 0
         self.encode_ns = 0
-        self.passes: list[int] = []
         self.shapes: list[tuple[int, int, int]] = []
         """(Cached positions, new ones, those asked for logits) of each pass."""
         self.before = engine.passes, engine.captured
@@ -72,7 +71,6 @@ class CachedModel:
     def _note(self, prefix: list[int], missing: list[int], steps: int, tokens: Sequence[int] = ()) -> None:
         """Note a pass over what lacked of a prefix, and `tokens`, and so many steps of one token behind it."""
         width, cached = len(missing) + len(tokens), len(prefix) - len(missing)
-        self.passes += [width, *[1] * steps]
         self.shapes.append((cached, width, len(tokens) + 1))
         self.shapes += [(len(prefix) + step, 1, 1) for step in range(steps)]
 
@@ -195,7 +193,7 @@ def run_live(
     phases |= {name: model.ns for name, model in models.items()}
     phases = {name: phases.get(name, 0) for name in PHASES if name != "rest"}
     phases["rest"] = total - sum(phases.values())
-    passes = {name: model.passes for name, model in models.items()}
+    passes = {name: [new for _, new, _ in model.shapes] for name, model in models.items()}
     ran = {name: model.engine.passes - model.before[0] for name, model in models.items()}
     captures = max(model.engine.captured - model.before[1] for model in models.values())
     sums = {name: Passes.of(model.shapes) for name, model in models.items()}

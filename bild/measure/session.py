@@ -127,7 +127,7 @@ def open_point(
 
 def _announce(point: OpenPoint, total: int) -> None:
     path = point.folder.path
-    if point.folder.record() is not None:
+    if point.folder.finished:
         say(f"{path} is finished; this is its record (resume=false measures it again)")
     elif done := len(point.folder.samples()):
         say(f"{path} has {done} of {total} examples; going on from there")

@@ -43,7 +43,7 @@ class Entry:
     verdict: str
 
     @staticmethod
-    def of(exhibit: str, what: str, theirs: Sequence[float], ours: Sequence[float | None], judge: Judge) -> Entry:
+    def of(exhibit: str, what: str, theirs: Sequence[float], ours: Sequence[float | None], judge: Yardstick) -> Entry:
         """Compare figures one by one; those of ours that are None were not measured."""
         gaps = [judge.gap(own, other) for own, other in zip(ours, theirs, strict=True) if own is not None]
         paper_, ours_ = (", ".join(DASH if n is None else f"{n:.2f}" for n in each) for each in (theirs, ours))
@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Yardstick:
     """The way in which figures are compared: as points of a score, or relative, as speedups; and what is missing."""
 
     tolerance: float
@@ -64,7 +64,7 @@ class Judge:
         return 100 * (own / other - 1) if self.relative else own - other
 
     def verdict(self, gaps: Sequence[float], wanted: int) -> str:
-        """Judge the widest gap."""
+        """Yardstick the widest gap."""
         worst = max(gaps, key=abs)
         size = f"{abs(worst):.0f} %" if self.relative else f"{abs(worst):.2f} points"
         lacking = [f"{len(gaps)} of {wanted} figures"] if len(gaps) < wanted else []
@@ -101,8 +101,12 @@ def atlas_table(shown: Shown) -> Table:
     return Table.of("atlas", "Atlas: the paper, and the same here", columns, values, notes, 5)
 
 
+def _is_of(section: Section, task: str, pair: str) -> bool:
+    return section.first.task.name == task and kind_of_pair(section.first.pair.name) == pair
+
+
 def _of_kind(shown: Shown, task: str, pair: str) -> list[Section]:
-    return [s for s, _ in shown if s.first.task.name == task and kind_of_pair(s.first.pair.name) == pair]
+    return [section for section, _ in shown if _is_of(section, task, pair)]
 
 
 def _partly(task: str, records: Iterable[Record]) -> str:
@@ -122,11 +126,11 @@ def _compared(shown: Shown, exhibit: str, what: str, rows: Sequence[PaperRow], p
     records = [next((r for s in sections if (r := ours_of(s, row)) is not None), None) for row in rows]
     partly = _partly(task, filter(None, records))
     scores = [None if record is None else record.headline.value for record in records]
-    yield Entry.of(exhibit, f"{what}: score", [row.score for row in rows], scores, Judge(ROUNDING, False, partly))
+    yield Entry.of(exhibit, f"{what}: score", [row.score for row in rows], scores, Yardstick(ROUNDING, False, partly))
     fast = [(row, record) for row, record in zip(rows, records, strict=True) if row.pick != "vanilla"]
     speeds = [None if record is None else record.latency.speedup.total.value for _, record in fast]
     theirs = [row.speedup or 1.0 for row, _ in fast]
-    yield Entry.of(exhibit, f"{what}: speedup", theirs, speeds, Judge(SPEED, True, partly))
+    yield Entry.of(exhibit, f"{what}: speedup", theirs, speeds, Yardstick(SPEED, True, partly))
 
 
 def _table1(shown: Shown) -> Iterator[Entry]:
@@ -142,7 +146,7 @@ def _fig10(shown: Shown) -> Iterator[Entry]:
         rows = [PaperRow(task, "aligned", "grid", score, speed, rb, fb) for rb, fb, speed, score in cells]
         for entry in _compared(shown, f"fig10-{task}", f"Fig. 10, {task} aligned", rows, "aligned"):
             count = len(rows) - entry.ours.split(", ").count(DASH)
-            yield Entry(entry.exhibit, entry.what, f"{len(rows)} cells", f"{count} cells", entry.verdict)
+            yield replace(entry, paper=f"{len(rows)} cells", ours=f"{count} cells")
 
 
 def _along(
@@ -155,7 +159,7 @@ def _along(
         good = [s.at(record)[0] for s, record in measured if s.difference(record).value >= loss - _ATTAINED]
         best.append(max(good, default=None))
     partly = _partly(sections[0].first.task.name, (record for _, record in measured)) if measured else ""
-    found = Entry.of(exhibit, what, [speed for speed, _ in theirs], best, Judge(SPEED, True, partly))
+    found = Entry.of(exhibit, what, [speed for speed, _ in theirs], best, Yardstick(SPEED, True, partly))
     if measured and None in best:
         lost = f"{best.count(None)} of the paper's {len(best)} losses are kept by none of our points"
         return replace(found, verdict=f"partly run ({partly}): differs: {lost}" if partly else f"differs: {lost}")
@@ -198,7 +202,7 @@ def _fig6(shown: Shown) -> Iterator[Entry]:
 
 def _fig2(shown: Shown) -> Iterator[Entry]:
     for task in ("iwslt2017", "xsum"):
-        sections = [(s, points) for s, points in shown if s in _of_kind(shown, task, "unaligned")]
+        sections = [(s, points) for s, points in shown if _is_of(s, task, "unaligned")]
         tried = (engagement(points, section.first.task.target_limit) for section, points in sections)
         found = next(filter(None, tried), None)
         exhibit, what = f"fig2-{task}", f"Fig. 2, {task}: quality by share of the large model's tokens"
@@ -215,14 +219,12 @@ def _others(shown: Shown) -> Iterator[Entry]:
         sections, exhibit = _of_kind(shown, task, "unaligned"), f"{task}-unaligned"
         records = [r for s in sections for r in s.records if r.method.name == "speculative"]
         best = max((record.latency.speedup.total.value for record in records), default=None)
-        judge = Judge(SPEED, True, _partly(task, records))
+        judge = Yardstick(SPEED, True, _partly(task, records))
         yield Entry.of(exhibit, f"Speculative decoding, {task}: speedup", [theirs["speedup"]], [best], judge)
     for task, theirs in paper()["fig8"].items():
         row = next(row for row in table1(task) if row.pair == "aligned")
         records = [r for s in _of_kind(shown, task, "aligned") if (r := ours_of(s, row)) and r.work]
         ratios = records[0].work.ratios if records and records[0].work else (None, None)
-        judge, what = (
-            Judge(SPEED, True, _partly(task, records)),
-            f"Fig. 8, {task}: operations and memory over vanilla's",
-        )
+        judge = Yardstick(SPEED, True, _partly(task, records))
+        what = f"Fig. 8, {task}: operations and memory over vanilla's"
         yield Entry.of(f"{task}-aligned", what, [theirs["flops"], theirs["memory"]], ratios, judge)

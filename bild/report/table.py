@@ -196,7 +196,7 @@ class Table:
 
     def csv(self) -> str:
         """Write the rows as CSV (RFC 4180, UTF-8, line feeds): unrounded where the table has numbers."""
-        buffer = io.StringIO()  # no program may take a name for a formula
+        buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         if self.data:
             names = list(dict.fromkeys(name for row in self.data for name in row))

@@ -91,10 +91,15 @@ class PointFolder:
         self._log.close()
         self._log = SampleLog(self.path)
 
+    @property
+    def finished(self) -> bool:
+        """Tell whether its record is there, unread."""
+        return (self.path / RECORD).exists()
+
     def record(self) -> Record | None:
         """Read the point's record, or None while it is unfinished. BildError as `read_record`, and for another's."""
         path = self.path / RECORD
-        record = read_record(path) if path.exists() else None
+        record = read_record(path) if self.finished else None
         if record is not None and record.hash != self.digest:
             raise BildError(f"{path} is the record of another point: restore it, or measure anew with resume=false.")
         return record

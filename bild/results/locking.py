@@ -51,7 +51,7 @@ def holder(lock: int) -> str | None:
 
 
 def sign(lock: int) -> None:
-    """Write this process's id into a lock file that it holds, for whoever waits; a file of anything else is left be."""
+    """Write this process's id into a lock file that it holds, for whoever waits; other contents are left alone."""
     written = _written(lock)
     if written.strip() and holder(lock) is None:
         return

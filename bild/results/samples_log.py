@@ -64,8 +64,7 @@ def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
 
 
 def check_seal(folder: Path, seal: Seal) -> None:
-    """Raise BildError where a file of a point is not what it was when its record was made; it may have grown, or be
-    gone."""
+    """Raise BildError where a file of a point was changed since its record was made; it may have grown, or be gone."""
     for name, size, digest in ((SAMPLES, seal.samples_bytes, seal.samples), (TRACE, seal.trace_bytes, seal.trace)):
         path = folder / name
         if path.exists() and hashlib.sha256(read_file(path)[:size]).hexdigest() != digest:

@@ -149,7 +149,7 @@ class GrownTree:
         self.work = work
         self._tree: Tree | None = None
         self.seconds: float | None = None
-        """That it took to grow all examples from nothing; None where some were there."""
+        """That growing took where every example lacked nodes; None where some were whole already."""
 
     @property
     def tree(self) -> Tree:

@@ -59,10 +59,8 @@ def training_cost(
     found, state = model_sizes(start, 1, shapes), "done" if done else "to do"
     if found is None or examples is None:
         return Cost(None, 0.0, None, state)
-    (lengths, _), sizes = lengths_of(config), found[0].sizes
-    one = (sizes.encoding(lengths.source, weights="fp32", states="fp32").flops) + (
-        sizes.work(lengths.target, lengths.source, 0, weights="fp32", states="fp32").flops
-    )
+    (lengths, _), sizes, kinds = lengths_of(config), found[0].sizes, {"weights": "fp32", "states": "fp32"}
+    one = sizes.encoding(lengths.source, **kinds).flops + sizes.work(lengths.target, lengths.source, 0, **kinds).flops
     least = 3 * one * examples / probe(config, found[0])[1] / 1e9
     weights = found[0].weights
     return Cost(Span(least, _SLACK * least), _WEIGHT * weights, _TRAINED * weights, state)

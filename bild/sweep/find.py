@@ -17,6 +17,7 @@ import numpy as np
 
 from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
+from bild.progress import collector_off
 from bild.results import Record
 from bild.results.ledger import LEDGER, LedgerEntry
 from bild.results.lines import append_lines, read_lines
@@ -85,7 +86,9 @@ def search(work: Work, goal: Goal) -> Answer:
         predictor = grown.predictor
 
         def evaluate(points: Sequence[SweptPoint]) -> list[Candidate]:
-            found = [predictor.candidate(p, r, prices) for p, r in zip(points, grown.replays(points), strict=True)]
+            replays = grown.replays(points)
+            with collector_off():
+                found = [predictor.candidate(p, r, prices) for p, r in zip(points, replays, strict=True)]
             return [dataclasses.replace(candidate, replay=None) for candidate in found]
 
         vanilla = predictor.candidate(usual, replay, prices)

@@ -64,7 +64,7 @@ class Candidate:
 
     def to_record(self) -> PredictedPoint:
         """Return the prediction together with what came of measuring it."""
-        finished = self.active and self.subject is not None and self.folder.record() is not None
+        finished = self.active and self.subject is not None and self.folder.finished
         return dataclasses.replace(
             self.predicted,
             chosen=self.chosen,

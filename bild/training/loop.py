@@ -202,7 +202,8 @@ class Trainer:
             | ({} if found.agreement is None else {"agreement": found.agreement})
             | {"seconds": round(self.seconds(), 1)}
         )
-        worth = {"loss": -found.loss, "agreement": found.agreement}.get(self.settings.select) or found.score
+        worth = {"loss": -found.loss, "agreement": found.agreement}.get(self.settings.select, found.score)
+        assert worth is not None  # select=agreement has a large model to agree with
         better = progress.best is None or worth > progress.best
         if better or self.settings.select == "last":
             progress.best, progress.best_epoch = worth, progress.epoch

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,8 @@ class Distinct:
         self.walks = walks
         self._rows: Floats | None = None
         self._scored = np.zeros(len(walks), bool)
+        self._prices: Prices | None = None
+        self._seconds: Floats = np.zeros(0)
 
     @cached_property
     @collector_off()
@@ -94,6 +95,20 @@ class Distinct:
             self._scored[numbers[new]] = True
         assert self._rows is not None
         found: Floats = self._rows[numbers]
+        return found
+
+    def priced(self, numbers: Ints, sources: Sequence[int], prices: Prices) -> Floats:
+        """Predict the seconds of these walks, one per example, by prices; each is priced once."""
+        if self._prices is not prices:
+            self._prices, self._seconds = prices, np.full(len(self.walks), np.nan)
+        new = np.flatnonzero(np.isnan(self._seconds[numbers])).tolist()
+        if new:
+            own = numbers[new]
+            walks = [self.walks[number] for number in own.tolist()]
+            small, large = [walk.small_passes for walk in walks], [walk.large_passes for walk in walks]
+            lengths = self.lengths[own].tolist()
+            self._seconds[own] = prices.seconds_each([sources[i] for i in new], small, large, lengths=lengths)
+        found: Floats = self._seconds[numbers]
         return found
 
 
@@ -244,6 +259,4 @@ class Replay:
     def priced(self, prices: Prices) -> Floats:
         """Predict the seconds of each example by these prices."""
         sources = [len(example.source_tokens) for example in self.shared.examples]
-        lengths = self.distinct.lengths[self.numbers].tolist()
-        found: Any = prices.seconds_each(sources, self.small_passes, self.large_passes, lengths=lengths)
-        return np.asarray(found, np.float64)
+        return self.distinct.priced(self.numbers, sources, prices)

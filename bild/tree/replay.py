@@ -166,7 +166,7 @@ def family_walks(walker: Walker) -> tuple[list[tuple[Walk, int]], int]:
 
 
 def alone_walk(table: NodeTable, author: str, eos: int, max_length: int) -> Walk | None:
-    """Return one model's own greedy text, None where it leads out of the tree."""
+    """Return one model's own text, None where it leads out of the tree."""
     choices = table.small_choice if author == "small" else table.large_choice
     node = 0
     while True:

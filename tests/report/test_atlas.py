@@ -9,7 +9,7 @@ import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
-from bild.report.atlas import Judge, atlas_table
+from bild.report.atlas import Yardstick, atlas_table
 from bild.report.figures.curves import engagement, engagement_sheet
 from bild.report.sections import make_section
 from bild.results import Record
@@ -69,7 +69,7 @@ def test_a_curve_is_compared_at_the_papers_losses() -> None:
 
 @pytest.mark.parametrize(("gap", "words"), [(0.1, "reproduced within 0.10 points"), (-0.2, "differs by 0.20 points")])
 def test_a_verdict_goes_by_the_widest_gap(gap: float, words: str) -> None:
-    assert Judge(0.1, False).verdict([0.01, gap], 2) == words
+    assert Yardstick(0.1, False).verdict([0.01, gap], 2) == words
 
 
 def test_engagement_is_of_points_whose_drafts_are_whole_texts() -> None:

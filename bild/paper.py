@@ -171,10 +171,10 @@ def points_of(config: SweepConfig) -> list[SweptPoint]:
 
 def grow(paper: Paper, exhibit: Exhibit) -> None:
     """Grow the tree of a sweep as far as its points go."""
-    from bild.sweep.context import GrownTree, Work
+    from bild.sweep.context import GrownTree, SweepWork
 
     config = paper.config(exhibit)
-    work = Work.open(config)
+    work = SweepWork.open(config)
     with work.locked():
         GrownTree(work).replays(points_of(config))
 
@@ -190,12 +190,12 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
 
         measure_points(*paper.points(exhibit))
     else:
-        from bild.sweep.context import Work
+        from bild.sweep.context import SweepWork
         from bild.sweep.drive import sweep
         from bild.sweep.stages import keep
 
         config = paper.config(exhibit)
-        swept = sweep(Work.open(config), points_of(config))
+        swept = sweep(SweepWork.open(config), points_of(config))
         keep(config.results, swept.taken, {})
         if swept.failed:
             raise BildError(f"Not everything was measured: {'; '.join(swept.failed)}.")

@@ -31,7 +31,7 @@ from bild.metrics.jackknife import difference
 from bild.progress import track
 from bild.results.parts import Difference
 from bild.sweep.config import SweepConfig
-from bild.sweep.context import GrownTree, Work
+from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.find import divide
 from bild.sweep.grid import SweptPoint, points_of, vanilla_point
 from bild.sweep.pricing import Pricing
@@ -82,7 +82,7 @@ def population(config: SweepConfig) -> Population:
     return Population(tables, seconds, scorer, [point.label for point in points])
 
 
-def _part(work: Work, points: Sequence[SweptPoint], config: SweepConfig) -> tuple[Floats, Floats, list[str]]:
+def _part(work: SweepWork, points: Sequence[SweptPoint], config: SweepConfig) -> tuple[Floats, Floats, list[str]]:
     grown = GrownTree(work)
     replays = grown.replays(points)
     prices = Pricing(work, grown.tree.path).prices()

@@ -21,7 +21,7 @@ from bild.sweep.grid import grid_points
 def job(config: SweepConfig) -> None:
     """Plan, sweep, show; search and confirm where `sweep.find` asks for it."""
     from bild.errors import BildError
-    from bild.sweep.context import Work  # torch, after the options are known to be good
+    from bild.sweep.context import SweepWork  # torch, after the options are known to be good
     from bild.sweep.drive import sweep
     from bild.sweep.find import find
     from bild.sweep.plan import make_plan
@@ -41,7 +41,7 @@ def job(config: SweepConfig) -> None:
         show_plan(plan)
         if config.plan == "only":
             return
-        swept = sweep(Work.open(config), points)
+        swept = sweep(SweepWork.open(config), points)
         keep(config.results, swept.taken, plan.stages)
         show_swept(swept, config.measure.margin, planned_and_taken(plan.stages, swept.taken))
         failed = swept.failed

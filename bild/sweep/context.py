@@ -35,7 +35,7 @@ from bild.tree.family import Setting as Point
 
 
 @dataclass
-class Work:
+class SweepWork:
     """The examples, the machine and the models of one sweep."""
 
     config: SweepConfig
@@ -50,7 +50,7 @@ class Work:
     """All that can change a token, a score or a time, but for the method."""
 
     @staticmethod
-    def open(config: SweepConfig, ids: Callable[[Dataset], Collection[str]] | None = None) -> Work:
+    def open(config: SweepConfig, ids: Callable[[Dataset], Collection[str]] | None = None) -> SweepWork:
         """Load the data and describe the machine. BildError where the pair does not fit, or something is missing.
 
         `ids` picks some of the examples that the options ask for.
@@ -65,7 +65,7 @@ class Work:
         environment = describe(device)
         spec = PairSpec.of(config.model, checkpoints, config.engine)
         identity = shared_identity(config, spec, full, environment, str(device))
-        return Work(config, checkpoints, data, full, device, environment, identity)
+        return SweepWork(config, checkpoints, data, full, device, environment, identity)
 
     @cached_property
     def pair(self) -> Pair:
@@ -145,7 +145,7 @@ _AT_ONCE = 256
 class GrownTree:
     """One tree; it grows when points ask for what it lacks."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: SweepWork) -> None:
         self.work = work
         self._tree: Tree | None = None
         self.seconds: float | None = None

@@ -24,7 +24,7 @@ from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
 from bild.models.memory import default_budget, module_bytes
 from bild.progress import say
-from bild.sweep.context import Work
+from bild.sweep.context import SweepWork
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
 from bild.tree import Tree, store
@@ -148,7 +148,7 @@ Shard = tuple[int, ...]
 
 
 def grow_with_workers(
-    work: Work, points: Sequence[Setting], progress: Callable[[int, int], None] | None = None
+    work: SweepWork, points: Sequence[Setting], progress: Callable[[int, int], None] | None = None
 ) -> Tree:
     """Grow a sweep's tree as `bild.tree.grow.grow` does, on the workers that `sweep.workers` asks for.
 

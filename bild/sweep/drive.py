@@ -29,7 +29,7 @@ from bild.results.predicted import (
 )
 from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
 from bild.sweep.config import SweepConfig
-from bild.sweep.context import GrownTree, Work
+from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.cost_model import with_measured_error
 from bild.sweep.grid import GRID, SweptPoint, once, vanilla_point
 from bild.sweep.measure_front import MeasuredFront, Reached, choose, open_folders
@@ -55,7 +55,7 @@ class Swept:
     """The stages that were done, and their time."""
 
 
-def sweep(work: Work, points: Sequence[SweptPoint]) -> Swept:
+def sweep(work: SweepWork, points: Sequence[SweptPoint]) -> Swept:
     """Do all that is still to do for these points, vanilla first among them.
 
     Another process on the same results is waited for, and its work used.
@@ -74,7 +74,7 @@ class Fixed:
     failed: list[str]
 
 
-def measure_fixed(work: Work, points: Sequence[SweptPoint], timed: int | None = None) -> Fixed:
+def measure_fixed(work: SweepWork, points: Sequence[SweptPoint], timed: int | None = None) -> Fixed:
     """Judge these points and no others on all examples, by a tree of their paths, and time them live on some.
 
     `timed` examples; None: in stages, as `sweep.width` and `sweep.minutes` say.
@@ -104,7 +104,7 @@ def replay_and_time(
     """
     options = {each.name: getattr(config, each.name) for each in fields(RunConfig)}
     points = [SweptPoint(*each, GRID) for each in settings]
-    found = measure_fixed(Work.open(SweepConfig(**options)), points, timed)
+    found = measure_fixed(SweepWork.open(SweepConfig(**options)), points, timed)
     if found.failed:
         raise BildError(f"Not everything was measured: {'; '.join(found.failed)}; the same command tries again.")
     return [found.points[point.key] for point in points]
@@ -113,7 +113,7 @@ def replay_and_time(
 class _Sweep:
     """One sweep over one tree, as far as it is."""
 
-    def __init__(self, work: Work, points: Sequence[SweptPoint]) -> None:
+    def __init__(self, work: SweepWork, points: Sequence[SweptPoint]) -> None:
         self.work = work
         self.grown = GrownTree(work)
         self.replays = self.grown.replays(points)
@@ -264,7 +264,7 @@ class _Sweep:
         return predicted
 
 
-def sweep_hash(work: Work, tree: str, points: Sequence[SweptPoint]) -> str:
+def sweep_hash(work: SweepWork, tree: str, points: Sequence[SweptPoint]) -> str:
     """Return the hash that names a sweep: of the examples, pair, engine, machine and versions, and its points."""
     return config_hash(
         work.identity | {"tree": tree, "data": work.data.provenance["hash"], "points": [p.key for p in points]}

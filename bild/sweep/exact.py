@@ -21,7 +21,7 @@ from bild.results.lines import append_lines, read_lines
 from bild.results.parts import Joint, Quality
 from bild.results.record import Record
 from bild.results.sample import Sample
-from bild.sweep.context import Work
+from bild.sweep.context import SweepWork
 from bild.sweep.predict import Candidate
 from bild.tree import Tree
 from bild.tree.rounding import settle
@@ -46,7 +46,7 @@ class SettledText:
 class SettledTexts:
     """The texts that were settled live, in a file beside the tree."""
 
-    def __init__(self, work: Work, tree: Tree) -> None:
+    def __init__(self, work: SweepWork, tree: Tree) -> None:
         self.work, self.tree = work, tree
         self.path = tree.path / SETTLED
         self.made_by = config_hash({name: work.identity[name] for name in ("engine", "machine", "packages", "python")})

@@ -22,7 +22,7 @@ from bild.results import Record
 from bild.results.ledger import LEDGER, LedgerEntry
 from bild.results.lines import append_lines, read_lines
 from bild.sweep.config import Goal, SweepConfig
-from bild.sweep.context import GrownTree, Work
+from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.drive import measure_fixed
 from bild.sweep.grid import SweptPoint, vanilla_point
 from bild.sweep.predict import Candidate
@@ -76,7 +76,7 @@ def find(config: SweepConfig, goal: Goal) -> Outcome:
     return Outcome(answer, here.config.task.split, there.config, confirmation)
 
 
-def search(work: Work, goal: Goal) -> Answer:
+def search(work: SweepWork, goal: Goal) -> Answer:
     """Search on the tree of these examples."""
     grown = GrownTree(work)
     with work.locked():
@@ -102,7 +102,7 @@ def spread_out(front: Sequence[Found], most: int) -> list[Found]:
     return [front[i] for i in sorted({round(i) for i in np.linspace(0, len(front) - 1, most)})]
 
 
-def confirm(work: Work, chosen: Sequence[Found], goal: Goal) -> Confirmation:
+def confirm(work: SweepWork, chosen: Sequence[Found], goal: Goal) -> Confirmation:
     """Measure the chosen settings on these examples, once, and judge them; several are judged together (Holm)."""
     points = [found.point for found in chosen]
     earlier = enter(work, points, goal.bound)
@@ -124,7 +124,7 @@ def confirm(work: Work, chosen: Sequence[Found], goal: Goal) -> Confirmation:
     return Confirmation(work.config.task.split, judged, earlier, fixed.failed)
 
 
-def divide(config: SweepConfig) -> tuple[Work, Work]:
+def divide(config: SweepConfig) -> tuple[SweepWork, SweepWork]:
     """Return the examples to choose on and, apart from them, those to confirm on.
 
     BildError where a split, a file or an example is missing, or one of the two would be empty.
@@ -142,11 +142,14 @@ def divide(config: SweepConfig) -> tuple[Work, Work]:
             f"task={task.name} names no split beside {own} to confirm on: give task.confirm=..., or sweep.choose=0.5 "
             "to choose on one half of it and confirm on the other."
         )
-    return Work.open(_on(config, own)), Work.open(_on(config, other))
+    return SweepWork.open(_on(config, own)), SweepWork.open(_on(config, other))
 
 
-def _parts(config: SweepConfig, pick: Callable[[Dataset], set[str]]) -> tuple[Work, Work]:
-    here, there = Work.open(config, pick), Work.open(config, lambda data: {e.id for e in data.examples} - pick(data))
+def _parts(config: SweepConfig, pick: Callable[[Dataset], set[str]]) -> tuple[SweepWork, SweepWork]:
+    here, there = (
+        SweepWork.open(config, pick),
+        SweepWork.open(config, lambda data: {e.id for e in data.examples} - pick(data)),
+    )
     if not (len(here.data) and len(there.data)):
         raise BildError(
             f"sweep.choose={config.sweep.choose or 0.5} leaves one side without examples: choose on some of them only."
@@ -174,7 +177,7 @@ def _listed(path: Path, data: Dataset) -> set[str]:
     return names
 
 
-def enter(work: Work, points: Sequence[SweptPoint], bound: float) -> list[LedgerEntry]:
+def enter(work: SweepWork, points: Sequence[SweptPoint], bound: float) -> list[LedgerEntry]:
     """Write down that these settings are about to be looked at; return the earlier looks at the same examples.
 
     The same settings again are the same look.

@@ -28,7 +28,7 @@ from bild.results import Interval
 from bild.results.locking import device_lock
 from bild.results.pareto import ANCHORS, ONE_POINT
 from bild.results.sample import Sample
-from bild.sweep.context import Work
+from bild.sweep.context import SweepWork
 from bild.sweep.exact import SettledTexts, joined
 from bild.sweep.grid import BASELINE, GRID
 from bild.sweep.predict import Candidate
@@ -76,7 +76,7 @@ def _difference(candidate: Candidate) -> float:
     return 0.0 if difference is None else difference.value
 
 
-def open_folders(stack: ExitStack, work: Work, chosen: Sequence[Candidate]) -> None:
+def open_folders(stack: ExitStack, work: SweepWork, chosen: Sequence[Candidate]) -> None:
     """Make or reopen the folders of the points that are measured; empty them where nothing is to be resumed."""
     # The sub-sample is no part of the identity: the split and the seed say which examples come next.
     shared = work.identity | {"sample": {"grows": True, "seed": work.config.task.seed}}
@@ -102,7 +102,7 @@ class MeasuredFront:
 
     def __init__(
         self,
-        work: Work,
+        work: SweepWork,
         candidates: Sequence[Candidate],
         tree: Tree,
         pricing: Pricing | None = None,

@@ -28,7 +28,7 @@ from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.samples_log import SAMPLES
 from bild.sweep.config import LengthConfig, SweepConfig
-from bild.sweep.context import Work, checkpoints_of, results_folder
+from bild.sweep.context import SweepWork, checkpoints_of, results_folder
 from bild.sweep.grid import GRID, SweptPoint, vanilla_point
 from bild.sweep.sizes import ModelSize, model_sizes, needs_of, probe
 from bild.sweep.stages import Span, planned, taken_before
@@ -250,7 +250,7 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
     files = list(folder.glob("*.safetensors"))
     if not files or sum(file.stat().st_size for file in files) > _PROBE_BYTES or config.task.data == "hub":
         return None
-    work = Work.open(config)
+    work = SweepWork.open(config)
     texts = work.queue[:_PROBE_TEXTS]
     measurement = Measurement(work.pair, config.engine.name, config.task, config.measure, config.decode)
     make = policy_for(*vanilla_point().setting)

@@ -28,7 +28,7 @@ from bild.results.files import write_atomically
 from bild.results.locking import device_lock
 from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
 from bild.sweep.config import widest_draft
-from bild.sweep.context import Work
+from bild.sweep.context import SweepWork
 from bild.sweep.cost_model import Call, TimedText, fit_prices
 
 _LEAST_TEXTS = 48
@@ -218,7 +218,7 @@ class CalibrationBeside:
 class Pricing:
     """The prices of a sweep: those for one pair, engine, machine and set of versions, kept in the tree's folder."""
 
-    def __init__(self, work: Work, folder: Path) -> None:
+    def __init__(self, work: SweepWork, folder: Path) -> None:
         self.work = work
         self.path = folder / PRICES
         # As it comes back from the file.

@@ -270,7 +270,7 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
         pytest.skip("needs Ray: pip install 'bild-bench[ray]'")
     import psutil
 
-    from bild.sweep.context import Work
+    from bild.sweep.context import SweepWork
     from bild.sweep.distributed import grow_with_workers
     from bild.tree.grow import grow
 
@@ -281,7 +281,7 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
         sweep=GridConfig(workers="2"),
         results=str(tmp_path / "shared"),
     )
-    work = Work.open(config)
+    work = SweepWork.open(config)
     killed: list[int] = []
     seen: list[tuple[int, int]] = []
     heard: set[str] = set()

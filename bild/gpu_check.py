@@ -20,7 +20,7 @@ from bild.options import Option, device, number
 
 if TYPE_CHECKING:
     from bild.check.machine import Scale
-    from bild.results.check import Checked, CheckResult
+    from bild.results.bench import Checked, CheckResult
 
 _USUAL = {"device": "auto", "minutes": "10", "out": "gpu-check.json"}
 _STEPS = {
@@ -65,7 +65,7 @@ def check(device: str, minutes: float, command: str) -> CheckResult:
     from bild.measure.gpu import uuid_of, watch
     from bild.models import resolve_device
     from bild.models.device import tell_device
-    from bild.results.check import CHECK_VERSION, CheckResult
+    from bild.results.bench import CHECK_VERSION, CheckResult
     from bild.results.locking import device_lock
 
     place = resolve_device(device)
@@ -95,16 +95,16 @@ def check(device: str, minutes: float, command: str) -> CheckResult:
 
 
 def _steps() -> dict[str, Callable[[Scale], Iterator[Checked]]]:
-    from bild.check import fast, machine, right, work
+    from bild.check import machine, right
 
-    made = (machine.machine, machine.tests, right.cases, right.agreement, fast.programs, fast.benches)
-    return dict(zip(_STEPS, (*made, work.run, work.tree, work.training), strict=True))
+    first = (machine.machine, machine.tests, right.cases, right.agreement, machine.programs, machine.benches)
+    return dict(zip(_STEPS, (*first, right.run, right.tree, right.training), strict=True))
 
 
 def _tried(name: str, step: Callable[[Scale], Iterator[Checked]], scale: Scale) -> list[Checked]:
     from bild.models.checkpoint import free_memory
     from bild.progress import say
-    from bild.results.check import SKIPPED, WRONG, Checked
+    from bild.results.bench import SKIPPED, WRONG, Checked
 
     if scale.left() <= 0:
         return [Checked(name, _STEPS[name], SKIPPED, "out of time: give more with minutes=...")]
@@ -129,7 +129,7 @@ def main() -> int:
             return
         given = _options(sys.argv[1:])
         from bild.report.check import show_check
-        from bild.results.check import OK, write_check
+        from bild.results.bench import OK, write_check
 
         path = Path(given["out"])
         asked = " ".join(["bild gpu-check", *sys.argv[1:]])

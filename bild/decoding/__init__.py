@@ -2,8 +2,7 @@
 
 from bild.decoding.actions import Draft, Drafted, Verified, Verify, Write, Written
 from bild.decoding.adaptive_draft import DraftCosts
-from bild.decoding.early_exit import ExitRule, adaptive
-from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
+from bild.decoding.loop import Decoded, ExitRule, Policy, Round, adaptive, alone, big_little
 from bild.decoding.methods import MethodConfig, ThresholdConfig, setting, thresholds_of
 from bild.decoding.policies import MakePolicy, policy_for, settings
 from bild.decoding.rules import Rules

@@ -15,7 +15,7 @@ from typing import Any
 
 from bild.decoding.actions import Author
 from bild.decoding.adaptive_draft import AUTO
-from bild.decoding.early_exit import DEFAULT_DECAY
+from bild.decoding.loop import DEFAULT_DECAY
 from bild.decoding.rules import BY_FB, KEEPS, STOPS
 from bild.errors import BildError
 from bild.options import check_fields, number, word

@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 
 from bild.decoding.adaptive_draft import AUTO, DraftCosts, Pace, Tally
-from bild.decoding.early_exit import ExitRule, adaptive
-from bild.decoding.loop import Policy, alone, big_little
+from bild.decoding.loop import ExitRule, Policy, adaptive, alone, big_little
 from bild.decoding.methods import MAX_DRAFT, MethodConfig, ThresholdConfig, rules_named, thresholds_of
 from bild.decoding.rules import BY_FB, KEEPS, Rules
 from bild.errors import BildError

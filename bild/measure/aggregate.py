@@ -1,20 +1,23 @@
-"""From decoded examples to samples, and from samples to the quality, latency and counts of a record."""
+"""From samples to the quality, latency and counts of a record, and which sessions a claim of speed leaves out.
+
+Sessions time different examples, so their paces are compared by what vanilla takes for such a text: a line through all
+examples, over the tokens written and read. A machine that others use slows a large model more than a small one, and
+makes every speedup larger; a session on it says nothing of a calm one.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from statistics import median
 
 import numpy as np
 
 from bild.config import MeasureConfig
-from bild.decoding import Round
-from bild.measure.live import PHASES, Run
-from bild.measure.paces import counted, sessions_of
+from bild.measure.live import PHASES
 from bild.metrics import Scorer, mean_time, quality, speedup
-from bild.metrics.jackknife import influences
+from bild.metrics.claims import Floats, influences
 from bild.metrics.speedup import Speed, percentiles
 from bild.results.codec import hints
 from bild.results.parts import (
@@ -28,12 +31,13 @@ from bild.results.parts import (
     Phases,
     Quality,
     SessionNote,
+    SessionPace,
     Speedup,
     Stationarity,
     rates,
 )
 from bild.results.parts import Pair as PairRecord
-from bild.results.sample import PhaseTimes, Sample, VanillaRun
+from bild.results.sample import Sample
 from bild.results.work import Passes, Work, texts_work
 
 DRIFT_LIMIT = 0.1
@@ -219,55 +223,64 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return None if None in found else sum(n for n in found if n is not None)
 
 
-def run_fields(run: Run, target_limit: int, eos: int) -> dict[str, Any]:
-    """Return what a `Sample` says of a run beside its text: tokens, times and counts."""
-    tokens = run.decoded.tokens
-    return {
-        "tokens": tokens,
-        "ns": PhaseTimes(run.total_ns, **run.phases_ns),
-        "reached_limit": len(tokens) >= target_limit and tokens[-1] != eos,
-        "small_passes": len(run.small_passes),
-        "small_positions": sum(run.small_passes),
-        "large_passes": len(run.large_passes),
-        "large_positions": sum(run.large_passes),
-        "large_widths": dict(sorted(Counter(run.large_passes).items())),
-        "small_passes_run": run.ran.get("small", 0),
-        "large_passes_run": run.ran.get("large", 0),
-        "captures": run.captures,
-        **{f"{name}_sums": sums for name, sums in run.sums.items()},
-        **count_rounds(run.decoded.rounds),
-        **({"layers": run.decoded.layers, "depth": run.decoded.depth} if run.decoded.depth else {}),
+OFF = 0.1
+"""Relative difference of vanilla's pace to that of the calm sessions from which a session is left out of claims."""
+_FIT_FROM = 12
+"""Examples from which a line is fitted; with fewer, all tokens written are taken to cost the same."""
+
+
+def sessions_of(samples: Sequence[Sample], notes: Mapping[int, SessionNote]) -> list[SessionPace]:
+    """Tell the sessions of a point apart, in the order of their numbers."""
+    usual = _usual_seconds(samples)
+    groups: dict[int, list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault(sample.session, []).append(i)
+    paces = {
+        number: sum(samples[i].baseline_seconds for i in rows) / float(usual[rows].sum())
+        for number, rows in groups.items()
     }
+    calm = [pace for number, pace in paces.items() if number not in notes or notes[number].calm]
+    reference = median(calm or list(paces.values()))
+    found = []
+    for number, rows in sorted(groups.items()):
+        ours, note = [samples[i] for i in rows], notes.get(number)
+        base, pace = sum(sample.baseline_seconds for sample in ours), paces[number] / reference
+        found.append(
+            SessionPace(
+                number=number,
+                examples=len(ours),
+                ms_per_token=base * 1e3 / sum(sample.baseline.written for sample in ours),
+                speedup=base / sum(sample.seconds for sample in ours),
+                pace=pace,
+                load=None if note is None else note.load,
+                note=_why_left_out(note, pace),
+            )
+        )
+    return found
 
 
-def vanilla_run(run: Run, text: str) -> VanillaRun:
-    """Return what a `Sample` says of its baseline."""
-    return VanillaRun(run.decoded.tokens, run.total_ns, text, run.ran["large"], run.captures)
+def _why_left_out(note: SessionNote | None, pace: float) -> str | None:
+    if note is not None and not note.calm:
+        return f"the machine was busy: others kept {note.load:.1f} of its threads"
+    if abs(pace - 1.0) > OFF:
+        return f"vanilla was {abs(pace - 1.0):.0%} {'slower' if pace > 1 else 'faster'} than in the calm sessions"
+    return None
 
 
-def count_rounds(rounds: list[Round]) -> dict[str, int]:
-    """Count the fates of drafts. A dropped unsure token was never drafted; a rollback throws away its draft's rest."""
-    drafted = sum(len(r.drafted) for r in rounds)
-    kept = sum(r.kept for r in rounds)
-    return {
-        "rounds": len(rounds),
-        "drafted": drafted,
-        "kept": kept,
-        "rejected": drafted - kept,
-        "fallbacks": sum(r.stop == "unsure" for r in rounds),
-        "full_drafts": sum(r.stop == "limit" for r in rounds),
-        "rollbacks": sum(r.rollback for r in rounds),
-    }
+def _usual_seconds(samples: Sequence[Sample]) -> Floats:
+    """Return what vanilla takes for each text at the pace of all sessions."""
+    seconds = np.array([sample.baseline_seconds for sample in samples])
+    written = np.array([float(sample.baseline.written) for sample in samples])
+    plain: Floats = written * seconds.sum() / written.sum()
+    if len(samples) < _FIT_FROM:
+        return plain
+    read = np.array([float(sample.source_tokens) for sample in samples])
+    table = np.column_stack([np.ones_like(written), written, read])
+    fitted: Floats = table @ np.linalg.lstsq(table, seconds, rcond=None)[0]
+    return np.maximum(fitted, 0.1 * plain)
 
 
-def trace(rounds: list[Round]) -> list[dict[str, Any]]:
-    """Return the rounds as JSON, probabilities and nlls to six digits (for people: replays read the tree)."""
-    return [
-        each._asdict()
-        | {"probs": _short(each.probs), "token_nll": _short(each.token_nll), "drafted": list(each.drafted)}
-        for each in rounds
-    ]
-
-
-def _short(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+def counted(samples: Sequence[Sample], sessions: Sequence[SessionPace]) -> list[Sample]:
+    """Return the samples of the sessions that claims count; all of them where no session is fit for one."""
+    kept = {session.number for session in sessions if session.note is None}
+    return [sample for sample in samples if sample.session in kept] or list(samples)

@@ -6,8 +6,7 @@ from bild.results.folder import PointFolder, config_hash, read_record
 from bild.results.parts import Difference, Interval, Method, Score, Threshold
 from bild.results.reading import Point, Skipped, comparable, find_records, frame, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record, from_json, to_json
-from bild.results.sample import Sample
-from bild.results.samples_log import read_samples, read_traces
+from bild.results.sample import Sample, read_samples, read_traces
 
 __all__ = [
     "SCHEMA_VERSION",

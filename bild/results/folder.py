@@ -19,13 +19,12 @@ from typing import Any, Self
 import yaml
 
 from bild.errors import BildError
-from bild.results.codec import dumps, encode, read_json
-from bild.results.files import read_file, write_atomically, write_error
+from bild.results.codec import dumps, encode
+from bild.results.files import read_file, read_json, write_atomically, write_error
 from bild.results.locking import take, waiting_lock
 from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json
-from bild.results.sample import Sample
-from bild.results.samples_log import SampleLog, check_seal, read_samples, read_traces
+from bild.results.sample import Sample, SampleLog, check_seal, read_samples, read_traces
 
 CONFIG = "config.yaml"
 RECORD = "record.json"

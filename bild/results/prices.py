@@ -13,7 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.results.codec import dumps, encode, read_json
+from bild.results.codec import dumps, encode
+from bild.results.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np

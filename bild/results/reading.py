@@ -15,7 +15,7 @@ from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
 from bild.results.parts import Difference, EqualTexts, Interval
 from bild.results.record import Record
-from bild.results.samples_log import SAMPLES
+from bild.results.sample import SAMPLES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bild import gpu_check
-from bild.check import fast, right
+from bild.check import machine, right
 from bild.check.machine import Scale
 from bild.cli import load, typed
 from bild.cli.compose import shapes
@@ -21,8 +21,7 @@ from bild.errors import BildError
 from bild.models import Pair, device
 from bild.models.device import Nvidia
 from bild.report.check import check_table
-from bild.results.bench import FAILED, MEASURED, BackendRow, Spread
-from bild.results.check import OK, SKIPPED, SLOW, WRONG, Checked, read_check
+from bild.results.bench import FAILED, MEASURED, OK, SKIPPED, SLOW, WRONG, BackendRow, Checked, Spread, read_check
 from tests.cli.commands import Finished, call
 
 GPU = torch.device("cuda", 0)
@@ -125,7 +124,7 @@ def test_graph_is_slow_far_from_the_roofline_or_near_the_library(
     graph: float, over: float, hf: float, verdict: str
 ) -> None:
     on_gpu = dataclasses.replace(tiny(), device=GPU)
-    found = {each.what: each.verdict for each in fast._judged(bench(graph, over, hf), "t5", on_gpu)}
+    found = {each.what: each.verdict for each in machine._judged(bench(graph, over, hf), "t5", on_gpu)}
     assert found == {"t5: graph": verdict, "t5: hf": OK, "t5: ctranslate2": WRONG}
 
 
@@ -154,6 +153,6 @@ def test_the_table_has_a_line_for_each_finding_and_their_sum() -> None:
 
 
 def gpu_check_result(findings: list[Checked], environment: dict[str, Any]) -> Any:
-    from bild.results.check import CheckResult
+    from bild.results.bench import CheckResult
 
     return CheckResult(1, "now", "bild gpu-check", "cuda:0", 10.0, environment, {"a": 90.0}, {"a": 3.2}, findings)

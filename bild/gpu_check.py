@@ -129,12 +129,13 @@ def main() -> int:
             return
         given = _options(sys.argv[1:])
         from bild.report.check import show_check
-        from bild.results.bench import OK, write_check
+        from bild.results.bench import OK
+        from bild.results.files import write_json
 
         path = Path(given["out"])
         asked = " ".join(["bild gpu-check", *sys.argv[1:]])
         result = check(given["device"], float(given["minutes"]), asked)
-        write_check(result, path)
+        write_json(path, result, indent=1)
         show_check(path)
         code.append(int(result.worst != OK))
         print(f"Written: {path}")

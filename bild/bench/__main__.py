@@ -27,7 +27,7 @@ def job(config: BenchConfig) -> None:
     from bild.models import resolve_device
     from bild.report.bench import bench_tables, save_bench
     from bild.report.table import show_tables
-    from bild.results.bench import write_bench
+    from bild.results.files import write_json
     from bild.results.locking import device_lock
 
     def announce(line: str) -> None:
@@ -47,7 +47,7 @@ def job(config: BenchConfig) -> None:
     if result.interrupted and not measured:
         raise KeyboardInterrupt(_NOTHING)
     files = [folder / f"{result.name}.json"]
-    write_bench(result, files[0])
+    write_json(files[0], result, indent=1)
     if measured:
         files += save_bench(result, folder)
     show_tables(bench_tables(result), [f"Written: {', '.join(map(str, files))}"])

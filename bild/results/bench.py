@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bild.results.codec import dumps, encode
-from bild.results.files import read_json, write_atomically
+from bild.results.files import read_json
 
 BENCH_VERSION = 2
 
@@ -161,13 +160,6 @@ class BenchResult:
         return str(self.environment["machine"]["name"])
 
 
-def write_bench(result: BenchResult, path: Path) -> None:
-    """Write it as strict JSON, whole or not at all."""
-    text = dumps(encode(result), indent=1) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
-
-
 def read_bench(path: Path) -> BenchResult:
     """Read one back; one of version 1 comes back as version 2. BildError where it is no such file."""
     mend = "measure again, or give the JSON that it wrote"
@@ -192,7 +184,7 @@ def _renamed(plain: Any, depth: int = 0) -> Any:
 
 
 CHECK_VERSION = 1
-OK, WRONG, SLOW, SKIPPED = "ok", "wrong", "slow", "skipped"
+OK, WRONG, SLOW = "ok", "wrong", "slow"
 
 
 @dataclass(frozen=True)
@@ -229,12 +221,6 @@ class CheckResult:
         """Return the gravest verdict."""
         found = {each.verdict for each in self.findings}
         return next((verdict for verdict in (WRONG, SLOW, OK) if verdict in found), SKIPPED)
-
-
-def write_check(result: CheckResult, path: Path) -> None:
-    """Write it as strict JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, dumps(encode(result), indent=1) + "\n")
 
 
 def read_check(path: Path) -> CheckResult:

@@ -218,6 +218,13 @@ def read_json(
     return found
 
 
+def write_json(path: Path, value: Any, indent: int = 2) -> None:
+    """Write a dataclass, or what it holds, as strict JSON, whole or not at all; folders are made."""
+    text = dumps(encode(value), indent=indent) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
 def append_lines(path: Path, items: Iterable[Any]) -> None:
     """Append dataclasses, on the disk when this returns. BildError where the disk does not take them."""
     data = "".join(dumps(encode(item)) + "\n" for item in items).encode()

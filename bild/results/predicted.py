@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
-from bild.results.codec import dumps, encode
 from bild.results.files import read_json
 from bild.results.parts import Counts, Decode, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
@@ -162,11 +161,6 @@ class Predicted:
     def judgement(self, *, settled: bool = False) -> Judgement | None:
         """Judge the predictions of its measured points; see `Judgement`."""
         return Judgement.of((p.agreement for p in self.points if p.agreement is not None), settled=settled)
-
-
-def predicted_to_json(predicted: Predicted) -> str:
-    """Return the predictions as strict JSON."""
-    return dumps(encode(predicted), indent=1) + "\n"
 
 
 def read_predicted(path: Path) -> Predicted:

@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.results.codec import dumps, encode
 from bild.results.files import read_json
 
 if TYPE_CHECKING:
@@ -181,11 +180,6 @@ def _passes(
     seconds += price.per_source * kept * (sources[mine] - price.source)
     total[mine] = np.maximum(seconds, 0.0)
     return total
-
-
-def prices_to_json(prices: Prices) -> str:
-    """Return the prices as strict JSON."""
-    return dumps(encode(prices), indent=2) + "\n"
 
 
 def read_prices(path: Path) -> Prices:

@@ -68,8 +68,8 @@ class Sample:
     that each token took, of `depth`. `library` is null where the library was not asked. `*_passes_run` count the passes
     that an engine ran for those that were asked for, `captures` what it compiled or captured meanwhile.
     `small_sums` and `large_sums` are what the work of the passes follows from.
-    `gap` is by how many nats the large model prefers vanilla's token where the text of an exact method first differs,
-    `library_gap` the same of the library's text; null where none does.
+    `gap` is by how many nats the large model prefers vanilla's token where the text of an exact method first differs
+    (null: nowhere), `library_gap` the same of the library's text.
     """
 
     id: str
@@ -196,22 +196,18 @@ def _scan(path: Path) -> list[_Line]:
                 break  # the disk may have kept the newline of a line and lost its beginning
             plain = None
         try:
-            if isinstance(plain, dict) and plain.pop("check", None) not in (None, zlib.crc32(row[: row.rfind(_CHECK)])):
+            if not isinstance(plain, dict) or not isinstance(plain.get(_END), int):
+                raise FieldError(f"it is no JSON object with {_END}")
+            if plain.pop("check", None) not in (None, zlib.crc32(row[: row.rfind(_CHECK)])):
                 raise FieldError("it was changed after it was written")
-            lines.append(_line_of(plain, end))
+            trace_end = plain.pop(_END)
+            lines.append(_Line(decode(Sample, plain), trace_end, end))
         except FieldError as error:
             raise BildError(
                 f"{path}, line {number}, is not a finished example ({error}): restore the file, or delete the point's "
                 "folder and run it again."
             ) from None
     return lines
-
-
-def _line_of(plain: Any, end: int) -> _Line:
-    if not isinstance(plain, dict) or not isinstance(plain.get(_END), int):
-        raise FieldError(f"it is no JSON object with {_END}")
-    trace_end = plain.pop(_END)
-    return _Line(decode(Sample, plain), trace_end, end)
 
 
 class SampleLog:
@@ -241,19 +237,18 @@ class SampleLog:
 
     def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds. BildError on NaN or a full disk."""
-        name = sample.id
-        if name in self._ids:
-            raise ValueError(f"the example {name!r} is there already")
+        if sample.id in self._ids:
+            raise ValueError(f"the example {sample.id!r} is there already")
         samples, trace = self._files
         ends = samples.end, trace.end
         try:
-            rows = encode({"id": name, "rounds": rounds}, infinite=True)
+            rows = encode({"id": sample.id, "rounds": rounds}, infinite=True)
             member = gzip.compress((dumps(rows) + "\n").encode(), mtime=0)
             line = dumps(encode(sample) | {_END: trace.end + len(member)}).encode()[:-1]
             line += b"%b%d}\n" % (_CHECK, zlib.crc32(line))
         except FieldError as error:
             raise BildError(
-                f"The example {name} was not written: {error}; mend what computed it and run again."
+                f"The example {sample.id} was not written: {error}; mend what computed it and run again."
             ) from None
         try:
             trace.append(member, self._fsync)
@@ -265,7 +260,7 @@ class SampleLog:
                 kept = f"the {len(self._ids)} examples finished before are kept"
                 raise write_error(self._folder, error, kept) from None
             raise
-        self._ids.add(name)
+        self._ids.add(sample.id)
 
     def seal(self) -> Seal:
         """Return the digests of both files as they are now; a record adds that of its figures."""

@@ -24,9 +24,9 @@ from bild.measure.live import prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off, say
 from bild.results import config_hash
-from bild.results.files import write_atomically
+from bild.results.files import write_json
 from bild.results.locking import device_lock
-from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
+from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import widest_draft
 from bild.sweep.context import SweepWork
 from bild.sweep.cost_model import Call, TimedText, fit_prices
@@ -237,7 +237,7 @@ class Pricing:
 
     def save(self, prices: Prices) -> None:
         """Write `prices.json`, in one step."""
-        write_atomically(self.path, prices_to_json(prices))
+        write_json(self.path, prices)
 
     def beside(self) -> CalibrationBeside | None:
         """Return what the next session decodes for prices; None once there are enough texts."""

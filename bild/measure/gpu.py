@@ -7,8 +7,9 @@ something is timed: a run is looked at between examples, and what happened in be
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -28,10 +29,10 @@ _OFTEN, _LONG = 0.1, 0.05
 """The share of looks, and of the time, from which a run is marked as throttled."""
 
 
-def handle_of(device: torch.device) -> tuple[Any, Any] | None:
-    """Return (NVML, the device's handle); None on a CPU and without NVIDIA's library."""
+def handle_of(device: torch.device) -> tuple[Any, Any]:
+    """Return (NVML, the device's handle), None both on a CPU and without NVIDIA's library."""
     if device.type != "cuda":
-        return None
+        return None, None
     try:
         import pynvml
 
@@ -43,7 +44,7 @@ def handle_of(device: torch.device) -> tuple[Any, Any] | None:
                 continue
     except Exception:  # absent, too old, or not allowed here
         pass
-    return None
+    return None, None
 
 
 def uuid_of(device: torch.device) -> str:
@@ -57,15 +58,6 @@ def _reasons(nvml: Any, handle: Any) -> list[str]:
     return [name for bit, name in _REASONS.items() if bits & bit]
 
 
-def _others(nvml: Any, handle: Any) -> int:
-    """Count the other processes that compute on it; one is this one, by whatever number a container gives it."""
-    return max(0, len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1)
-
-
-def _held_ns(policy: int, nvml: Any, handle: Any) -> int:
-    return int(nvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime)
-
-
 _QUERIES: dict[str, Callable[[Any, Any], Any]] = {
     "driver": lambda nvml, h: nvml.nvmlSystemGetDriverVersion(),
     "sm_clock_mhz": lambda nvml, h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM),
@@ -77,7 +69,8 @@ _QUERIES: dict[str, Callable[[Any, Any], Any]] = {
     "busy": lambda nvml, h: nvml.nvmlDeviceGetUtilizationRates(h).gpu,
     "free_memory_mib": lambda nvml, h: nvml.nvmlDeviceGetMemoryInfo(h).free >> 20,
     "slowed_by": _reasons,
-    "other_processes": _others,
+    # One is this one, by whatever number a container gives it.
+    "other_processes": lambda nvml, h: max(0, len(nvml.nvmlDeviceGetComputeRunningProcesses(h)) - 1),
     "persistence": lambda nvml, h: bool(nvml.nvmlDeviceGetPersistenceMode(h)),
     "ecc": lambda nvml, h: bool(nvml.nvmlDeviceGetEccMode(h)[0]),
     "mig": lambda nvml, h: bool(nvml.nvmlDeviceGetMigMode(h)[0]),
@@ -86,16 +79,12 @@ _QUERIES: dict[str, Callable[[Any, Any], Any]] = {
 
 def look(device: torch.device) -> dict[str, Any]:
     """Return clocks (MHz), what slows it, temperature (C), power (W), memory (MiB), ...: as far as it tells."""
-    found = handle_of(device)
-    now = {} if found is None else {name: _asked(query, *found) for name, query in _QUERIES.items()}
+    now: dict[str, Any] = {}
+    nvml, handle = handle_of(device)
+    for name, query in _QUERIES.items() if nvml else ():
+        with suppress(Exception):  # this GPU or this driver does not tell
+            now[name] = query(nvml, handle)
     return {name: value for name, value in now.items() if value is not None}
-
-
-def _asked(query: Callable[[Any, Any], Any], nvml: Any, handle: Any) -> Any:
-    try:
-        return query(nvml, handle)
-    except Exception:  # this GPU or this driver does not tell
-        return None
 
 
 _watches: dict[torch.device, Watch] = {}
@@ -129,11 +118,12 @@ class Watch:
 
     def _counters(self) -> dict[str, float]:
         """Return the seconds in which each policy has held the clocks down, since the driver was loaded."""
-        found = handle_of(self.device)
-        if found is None:
-            return {}
-        asked = {name: _asked(partial(_held_ns, kind), *found) for name, kind in _POLICIES.items()}
-        return {name: value / 1e9 for name, value in asked.items() if value is not None}
+        counted: dict[str, float] = {}
+        nvml, handle = handle_of(self.device)
+        for name, kind in _POLICIES.items() if nvml else ():
+            with suppress(Exception):  # this GPU or this driver does not tell
+                counted[name] = nvml.nvmlDeviceGetViolationStatus(handle, kind).violationTime / 1e9
+        return counted
 
     def told(self) -> dict[str, Any] | None:
         """Return what was seen so far, for the record; None on a CPU."""
@@ -146,16 +136,12 @@ class Watch:
             "looks": len(seen),
             "sm_clock_mhz": [min(clocks), max(clocks)] if clocks else None,
             "temperature_c": max((each.get("temperature_c", 0) for each in seen), default=None),
-            "slowed_by": {name: sum(name in each.get("slowed_by", ()) for each in seen) for name in self._slowed(seen)},
+            "slowed_by": dict(sorted(Counter(name for each in seen for name in each.get("slowed_by", ())).items())),
             "slowed_seconds": {name: round(now[name] - was, 1) for name, was in self._counted.items() if name in now},
             "seconds": round(time.monotonic() - self._began, 1),
             "other_processes": max(0, max(each.get("other_processes", 0) for each in seen) - self.idle),
             "last": seen[-1],
         }
-
-    @staticmethod
-    def _slowed(seen: list[dict[str, Any]]) -> list[str]:
-        return sorted({name for each in seen for name in each.get("slowed_by", ())})
 
     def warning(self) -> str | None:
         """Return a sentence where the GPU was throttled or shared, else None."""

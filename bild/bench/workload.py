@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import psutil
 import torch
 
 from bild.bench.backends import (
@@ -29,7 +28,7 @@ from bild.engines import DTYPES, FusedEngine, build_engine
 from bild.engines.graph import GraphEngine
 from bild.errors import BildError, told
 from bild.models import Pair, PairSpec, load
-from bild.models.shapes import random_model
+from bild.models.shapes import free_bytes, random_model
 from bild.results.bench import ABSENT, FAILED, SKIPPED
 from bild.tasks import load_task
 
@@ -243,10 +242,7 @@ def _not_possible(name: str, workload: Workload) -> tuple[str, str] | None:
 
 def _lacking(needed: float, device: torch.device) -> str | None:
     """Return a sentence where there is not enough memory, before the system ends the process for taking it."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
+    free = free_bytes(device)
     if not needed or needed + _SPARE <= free:
         return None
     return f"needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free"

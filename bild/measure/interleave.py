@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from heapq import nsmallest
 from time import perf_counter_ns
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -252,6 +253,12 @@ def by_kernels(points: Sequence[OpenPoint], pair: Pair) -> list[tuple[Kernels, l
     return list(alike.values())
 
 
+def set_greedy(module: Any, **settings: Any) -> None:
+    """Give a module greedy settings as its own, because generate() fills from these what its argument leaves open."""
+    pad = module.config.pad_token_id
+    module.generation_config = GenerationConfig(do_sample=False, num_beams=1, pad_token_id=pad, **settings)
+
+
 def library_generate(
     pair: Pair, source: Sequence[int], max_length: int, decode: DecodeConfig | None = None
 ) -> BaselineRun:
@@ -261,15 +268,7 @@ def library_generate(
     `decode` samples, the library's own temperature and nucleus are followed by our noise, so the text is vanilla's.
     """
     module = pair.large.module
-    # As the model's own settings, because generate() fills from these what its argument leaves open.
-    module.generation_config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        max_length=max_length,
-        decoder_start_token_id=pair.start,
-        eos_token_id=pair.eos,
-        pad_token_id=module.config.pad_token_id,
-    )
+    set_greedy(module, max_length=max_length, decoder_start_token_id=pair.start, eos_token_id=pair.eos)
     sampler, cuda = Sampler.of(decode, source), pair.device.type == "cuda"
     extra = {} if sampler is None else {"logits_processor": sampler.processors(pair.vocabulary, pair.device)}
     if cuda:

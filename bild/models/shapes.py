@@ -50,18 +50,11 @@ def random_model(shape: ShapeConfig, dtype: torch.dtype, device: torch.device, s
 
     In fp16 the second feed-forward matrix stays in fp32, as `from_pretrained` leaves it.
     """
-    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # its notes on generation settings would stand between the lines of progress
-    config = model_config(shape)
-    with torch.device("meta"):
-        module = (T5ForConditionalGeneration if shape.kind == "t5" else MT5ForConditionalGeneration)(config)
+    module = meta_module(model_config(shape))
     dice = torch.Generator(device=device).manual_seed(seed)
 
     def draw(name: str, sizes: torch.Size) -> Tensor:
-        kept = torch.float32 if dtype == torch.float16 and name.endswith("wo.weight") else dtype
-        weight = torch.empty(sizes, dtype=kept, device=device)
+        weight = torch.empty(sizes, dtype=kept_dtype(name, dtype), device=device)
         if name.endswith("norm.weight"):
             return weight.fill_(_SHARP if shape.tied and name.startswith("decoder.final") else 1.0)
         return weight.normal_(0.0, _scale(name, shape), generator=dice)

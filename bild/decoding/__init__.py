@@ -1,11 +1,10 @@
 """The policies: pure generators that ask for drafts and verdicts. No torch, no Hydra, no I/O."""
 
 from bild.decoding.actions import Draft, Drafted, Verified, Verify, Write, Written
-from bild.decoding.adaptive_draft import DraftCosts
 from bild.decoding.loop import Decoded, ExitRule, Policy, Round, adaptive, alone, big_little
 from bild.decoding.methods import MethodConfig, ThresholdConfig, setting, thresholds_of
 from bild.decoding.policies import MakePolicy, policy_for, settings
-from bild.decoding.rules import Rules
+from bild.decoding.rules import DraftCosts, Rules
 
 __all__ = [
     "Decoded",

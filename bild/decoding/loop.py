@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bild.decoding.actions import Ask, Author, Confidence, Draft, Drafted, Verified, Verify, Write, Written
-from bild.decoding.adaptive_draft import Tally
-from bild.decoding.rules import Rules
+from bild.decoding.rules import Rules, Tally
 
 
 class Round(NamedTuple):

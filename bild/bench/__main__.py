@@ -23,7 +23,7 @@ _NOTHING = "stopped before anything was measured"
 def job(config: BenchConfig) -> None:
     """Measure, print the table, and write JSON and figure."""
     from bild.bench.engine_bench import run_bench
-    from bild.measure.gpu import uuid_of
+    from bild.measure.environment import uuid_of
     from bild.models import resolve_device
     from bild.report.bench import bench_tables, save_bench
     from bild.report.table import show_tables

@@ -12,8 +12,7 @@ from bild.check import machine, right
 from bild.check.machine import Scale
 from bild.config import ModelConfig, ShapeConfig
 from bild.errors import BildError
-from bild.measure.environment import describe, state
-from bild.measure.gpu import uuid_of, watch
+from bild.measure.environment import describe, state, uuid_of, watch
 from bild.models import resolve_device
 from bild.models.checkpoint import free_memory
 from bild.models.device import tell_device

@@ -24,7 +24,7 @@ from bild.bench.config import BenchConfig
 from bild.bench.engine_bench import run_bench
 from bild.config import ModelConfig, ShapeConfig
 from bild.engines import DTYPES, build_engine
-from bild.measure.gpu import look, watch
+from bild.measure.environment import look, watch
 from bild.models.checkpoint import free_memory
 from bild.models.device import has_bf16, kernels_missing, nvidia
 from bild.models.shapes import CONTEXT, free_bytes, model_config, module_bytes, random_model

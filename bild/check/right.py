@@ -19,7 +19,7 @@ from bild.config import EngineConfig, MeasureConfig, MethodConfig, RunConfig, Ta
 from bild.decoding import policy_for
 from bild.engines import Engine, build_engine, common_prefix
 from bild.errors import BildError
-from bild.measure.gpu import watch
+from bild.measure.environment import watch
 from bild.measure.live import engines_of, run_live
 from bild.measure.session import measure_points
 from bild.models import Pair, load_pair

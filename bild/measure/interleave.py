@@ -28,7 +28,7 @@ from bild.engines.kernels import Kernels
 from bild.engines.sampling import Sampler
 from bild.errors import BildError
 from bild.measure.draft_costs import costs_of
-from bild.measure.gpu import watch
+from bild.measure.environment import watch
 from bild.measure.live import Run, engines_of, gap_between, prepare, run_fields, run_live, trace, vanilla_run
 from bild.models import Pair
 from bild.progress import collector_off

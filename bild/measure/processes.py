@@ -29,8 +29,7 @@ import bild
 from bild.config import DecodeConfig, EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.engines import t5
 from bild.errors import BildError, explain
-from bild.measure.environment import wait_for_calm
-from bild.measure.gpu import watch
+from bild.measure.environment import wait_for_calm, watch
 from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, placed
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.results import PointFolder

@@ -17,8 +17,7 @@ from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
 from bild.decoding.policies import paced, writes_vanilla
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint, texts_of, work_of
-from bild.measure.environment import busy_warning, describe, state
-from bild.measure.gpu import uuid_of
+from bild.measure.environment import busy_warning, describe, state, uuid_of
 from bild.measure.interleave import OpenPoint
 from bild.measure.processes import Sessions, Setting
 from bild.models import Pair, PairSpec, load, resolve_device

@@ -15,8 +15,7 @@ from statistics import median
 from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.decoding import policy_for
 from bild.errors import BildError
-from bild.measure.environment import describe
-from bild.measure.gpu import uuid_of
+from bild.measure.environment import describe, uuid_of
 from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of

@@ -18,8 +18,7 @@ from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
 from bild.errors import BildError
-from bild.measure.environment import busy_warning, state
-from bild.measure.gpu import uuid_of
+from bild.measure.environment import busy_warning, state, uuid_of
 from bild.measure.live import prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off, say

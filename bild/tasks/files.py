@@ -147,7 +147,7 @@ def locate_hub(task: TaskConfig) -> Located:
     """
     from huggingface_hub import HfApi, constants, snapshot_download  # here, because they are slow to import
 
-    from bild.hub import cached_snapshot, store
+    from bild.hub import cached_snapshot, said, store
 
     looked: list[str] = []
     trouble = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
@@ -165,9 +165,8 @@ def locate_hub(task: TaskConfig) -> Located:
             except BildError:
                 raise
             except Exception as error:
-                # Which HTTP library raises depends on the version of the client. A copy in the cache is as good,
-                # whether the hub is down, the way to it is, or the repository was withdrawn.
-                trouble = f"the hub said {_first_line(error)}"
+                # A copy in the cache is as good, whether the hub is down, or the repository was withdrawn.
+                trouble = said(error)
         cached = cached_snapshot(task.path, "dataset", revision)
         if cached is None:
             looked.append(f"the cache has no copy of {revision}")
@@ -195,8 +194,3 @@ def _command(task: TaskConfig) -> str:
     pattern = task.files.get(task.split) or (f"{task.config}/*{task.split}*" if task.config else f"*{task.split}*")
     revision = f" --revision {task.revision}" if task.revision else ""
     return f"hf download {task.path} --repo-type dataset{revision} --include '{pattern}'"
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0].rstrip('.:')}" if text else type(error).__name__

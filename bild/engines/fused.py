@@ -12,6 +12,7 @@ from torch import Tensor
 from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.engines.base import Engine, PassPlan, Summary, summarise
+from bild.engines.compiled import COMPILED_SOURCE, CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.sampling import Sampler
 from bild.engines.t5_host import HostDecoder
@@ -67,8 +68,9 @@ class FusedEngine(Engine):
         self.length = 0
         self._source_biases: dict[int, Tensor] = {}
         on_host = self.device.type == "cpu" and dtype == torch.float32
-        decoder = HostDecoder if on_host else TensorDecoder
-        self.decoder: HostDecoder | TensorDecoder = decoder(self.weights)
+        decoder = CompiledDecoder if compilable(self.weights) else HostDecoder if on_host else TensorDecoder
+        self.decoder: CompiledDecoder | HostDecoder | TensorDecoder = decoder(self.weights)
+        self.encoder = CompiledEncoder(self.weights.encoder) if compilable(self.weights.encoder) else None
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -106,6 +108,8 @@ class FusedEngine(Engine):
     @torch.inference_mode()
     def encode(self, source: Sequence[int]) -> Tensor:
         """See `Engine.encode`: [S, D]."""
+        if self.encoder and len(source) <= COMPILED_SOURCE:
+            return self.encoder.encode(source, self._source_bias(len(source)))
         return t5.encode(self.weights.encoder, torch.tensor(source, device=self.device), self._source_bias(len(source)))
 
     @torch.inference_mode()
@@ -122,6 +126,11 @@ class FusedEngine(Engine):
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
             self.grow(end)
+        if isinstance(self.decoder, CompiledDecoder) and self.sampler is None and not ranks:
+            summary = self.decoder.summary(self.state, tokens, n, want)
+            self.length = end
+            self.passes += 1
+            return summary
         logits = self.decoder.decode(self.state, tokens, n, want)
         self.length = end
         self.passes += 1

@@ -41,7 +41,7 @@ static inline __attribute__((always_inline)) void block(
     for (long i = 0; i < in; i++)
         for (long s = 0; s < strips; s++) {
             const float *line = w + (s * in + i) * STRIP;
-            if (rows > 1) __builtin_prefetch(line + AHEAD * STRIP, 0, 2);
+            if (rows > 1) __builtin_prefetch(line + AHEAD * STRIP);
             for (long p = 0; p < PARTS; p++) {
                 lanes part = *(const lanes *)(line + p * LANES);
                 HOLD(part);
@@ -353,4 +353,19 @@ void decode(const model *m, const state *s, const room *room, long layers, const
     embed(m, room, ids, rows);
     run_layers(m, s, room, rows, n, 0, layers);
     score(m, room, room->x + (rows - want) * step_of(m->width), want, ids + rows - want + 1, told);
+}
+
+/* Continues after ids [rows] at positions n.. by up to `limit` tokens, and returns how many: it stops behind `eos` and
+   behind a token whose probability is below `stop_below` or no number. Of each it writes the id to out and tells. */
+long draft(const model *m, const state *s, const room *room, long layers, long *ids, long rows, long n, long limit,
+           double stop_below, long eos, long *out, double *told)
+{
+    for (long i = 0; i < limit; i++, told += 4) {
+        decode(m, s, room, layers, ids, rows, n, 1, told);
+        n += rows;
+        rows = 1;
+        out[i] = ids[0] = (long)told[0];
+        if (out[i] == eos || !(1 / told[1] >= stop_below)) return i + 1;
+    }
+    return limit;
 }

@@ -24,6 +24,7 @@ _ACTIVATIONS = ("relu", "gelu_new", "silu")
 _SLACK = 64
 """Entries behind an array that may be read or written, and mean nothing."""
 _FEW_ROWS = 16
+"""Rows that there is room for at once, and tokens of a draft at a time: then Ctrl-C is heard."""
 COMPILED_SOURCE = 128
 """Source positions up to which an encoder's pass is faster compiled; beyond, torch's attention is the faster one."""
 
@@ -126,7 +127,8 @@ class _Passes:
         self.room = ctypes.addressof(self._room)
         self.x, self.logits = self._seen("x"), self._seen("logits")
         self.ids, self.told = np.zeros(self._rows + 1, np.int64), np.zeros((self._rows, 4))
-        self.ids_at, self.told_at = self.ids.ctypes.data, self.told.ctypes.data
+        self.out = np.zeros(self._rows, np.int64)
+        self.ids_at, self.out_at, self.told_at = (array.ctypes.data for array in (self.ids, self.out, self.told))
 
     def _seen(self, name: str) -> Tensor:
         """Return an array as torch sees it, [rows, width]."""
@@ -183,18 +185,37 @@ class CompiledDecoder:
         """Return what `summarise` makes of `decode`, of greedy choices without ranks."""
         self._decode(state, tokens, n, want)
         told = self._passes.told[:want].tolist()
-        nlls = [math.log(total) for _, total, _, _ in told]
-        check_finite(nlls + [squares for *_, squares in told])
+        nlls = _nlls(told)
         given = [nll + below for nll, (_, _, below, _) in zip(nlls[:-1], told, strict=False)]
         return Summary([int(place) for place, *_ in told], nlls, given)
 
+    def draft(
+        self, state: t5.State, tokens: Sequence[int], n: int, limit: int, stop_below: float, eos: int
+    ) -> tuple[list[int], list[float]]:
+        """Continue after tokens at positions n.. by up to `limit` others, a few at a time, as `Engine.draft` does.
+
+        Returns their ids and their probabilities.
+        """
+        passes, state_at = self._passes, self._feed(state, tokens)
+        made = passes.code.draft(
+            *(passes.model, state_at, passes.room, self._layers, passes.ids_at, len(tokens), n),
+            *(min(limit, _FEW_ROWS), stop_below, eos, passes.out_at, passes.told_at),
+        )
+        return passes.out[:made].tolist(), [math.exp(-nll) for nll in _nlls(passes.told[:made].tolist())]
+
     def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> None:
+        passes, state_at = self._passes, self._feed(state, tokens)
+        passes.code.decode(
+            *(passes.model, state_at, passes.room, self._layers, passes.ids_at, len(tokens), n, want, passes.told_at)
+        )
+
+    def _feed(self, state: t5.State, tokens: Sequence[int]) -> int:
+        """Put tokens where compiled code finds them, and return the address of the state."""
         if not 0 <= min(tokens) <= max(tokens) < len(self._embed):
             raise IndexError(f"token ids {min(tokens)} to {max(tokens)} of a vocabulary of {len(self._embed)}")
-        passes, rows = self._passes, len(tokens)
-        at = ctypes.addressof(self._see(state, rows))
-        passes.ids[:rows] = tokens
-        passes.code.decode(passes.model, at, passes.room, self._layers, passes.ids_at, rows, n, want, passes.told_at)
+        at = ctypes.addressof(self._see(state, len(tokens)))
+        self._passes.ids[: len(tokens)] = tokens
+        return at
 
     def _scored(self, rows: int) -> Tensor:
         # Infinite squares make a norm of 0, which would hide that anything is wrong.
@@ -213,6 +234,13 @@ class CompiledDecoder:
             self._state = state
         self._passes.fit(rows, self._others)
         return self._seen
+
+
+def _nlls(told: list[list[float]]) -> list[float]:
+    """Return -ln p of the choices from what `compiled.c` tells of rows; BildError where they are not finite."""
+    nlls = [math.log(total) for _, total, _, _ in told]
+    check_finite(nlls + [squares for *_, squares in told])
+    return nlls
 
 
 class CompiledEncoder:

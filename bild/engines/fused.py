@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bild.config import DecodeConfig
 from bild.engines import t5
-from bild.engines.base import Engine, PassPlan, Summary, summarise
+from bild.engines.base import Engine, PassPlan, Summary, stop_of, summarise
 from bild.engines.compiled import COMPILED_SOURCE, CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.sampling import Sampler
@@ -135,6 +135,26 @@ class FusedEngine(Engine):
         self.length = end
         self.passes += 1
         return summarise(logits, tokens, ranks, self.sampler, end)
+
+    @torch.inference_mode()
+    def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
+        """See `Engine.draft`."""
+        if not isinstance(self.decoder, CompiledDecoder) or self.sampler is not None:
+            return super().draft(tokens, limit, stop_below)
+        if self.length + len(tokens) + limit > self.cache.shape[3]:
+            self.grow(self.length + len(tokens) + limit)
+        out: list[int] = []
+        probs: list[float] = []
+        stop = None
+        while stop is None:
+            feed = out[-1:] or tokens
+            more, sure = self.decoder.draft(self.state, feed, self.length, limit - len(out), stop_below, self.eos)
+            self.length += len(feed) + len(more) - 1
+            self.passes += len(more)
+            out += more
+            probs += sure
+            stop = stop_of(out[-1], probs[-1], len(out), limit, stop_below, self.eos)
+        return out, probs, stop
 
     # The parts of a step, for engines that stop between layers
 

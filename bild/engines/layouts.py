@@ -169,7 +169,8 @@ def empty(shape: tuple[int, ...]) -> Floats:
         memory = np.empty(size + 64, np.uint8)
         first = -memory.ctypes.data % 64
     else:
-        pages = mmap.mmap(-1, -(-size // _HUGE_PAGE) * _HUGE_PAGE + _HUGE_PAGE)
+        whole = -(-size // _HUGE_PAGE) * _HUGE_PAGE + _HUGE_PAGE
+        pages = mmap.mmap(-1, whole, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # a shared one is not on huge pages
         pages.madvise(mmap.MADV_HUGEPAGE)
         memory = np.frombuffer(pages, np.uint8)
         first = -memory.ctypes.data % _HUGE_PAGE

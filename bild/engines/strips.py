@@ -26,12 +26,14 @@ from torch import Tensor
 STRIP = 16
 """Columns of a strip: 64 bytes, a cache line of most processors."""
 _SOURCE = Path(__file__).with_name("compiled.c")
-_OPTIONS = ("-O3", "-fno-math-errno", "-shared", "-fPIC")
+_OPTIONS = ("-O3", "-funroll-loops", "-fno-math-errno", "-shared", "-fPIC")
 _FLAGS = ("-march=native", "-mcpu=native", "")
 """What compilers call the processor at hand: the first that is taken."""
 _SECONDS = 60
 _ARGUMENTS = {"product": "pllpllpl", "run_layers": "pppllll", "score": "ppplpp", "decode": "ppplplllp"}
-"""Of the functions in C: pointers and numbers."""
+_ARGUMENTS["draft"] = "ppplpllldlpp"
+"""Of the functions in C: pointers, whole numbers and others."""
+_TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "d": ctypes.c_double}
 
 CompiledProduct = Callable[[int, int, int, int, int, int, int, int], None]
 """x, its step, rows, weights, in, strips, y, its step: addresses and numbers of floats, as in strips.c."""
@@ -110,8 +112,8 @@ def compiled() -> ctypes.CDLL | None:
 def _checked(code: ctypes.CDLL) -> ctypes.CDLL | None:
     """Return the compiled code if its product is what NumPy's is."""
     for name, kinds in _ARGUMENTS.items():
-        getattr(code, name).argtypes = [ctypes.c_void_p if kind == "p" else ctypes.c_long for kind in kinds]
-        getattr(code, name).restype = None
+        getattr(code, name).argtypes = [_TYPES[kind] for kind in kinds]
+        getattr(code, name).restype = ctypes.c_long if name == "draft" else None
     product: CompiledProduct = code.product
     draw = np.random.default_rng(0)
     for rows in (1, 2, 17):

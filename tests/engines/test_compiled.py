@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import summarise
+from bild.engines.base import Engine, summarise
 from bild.engines.compiled import CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.fused import FusedEngine, TensorDecoder
 from bild.engines.kernels import COLUMNS, Kernels
@@ -61,6 +61,25 @@ def test_a_pass_is_that_over_tensors(make: str) -> None:
         close(x, plain.run_layers(other.state, plain.embed(text), n, 0, layers))
         close(one.logits(x)[-1:], expected[-1:])
     close(one.cache[:, :, :, :31], other.cache[:, :, :, :31])
+
+
+@every_make
+@pytest.mark.parametrize(("limit", "stop_below"), [(1, 0.0), (5, 0.0), (40, 0.0), (40, 0.2), (40, 1.1)])
+def test_a_draft_is_that_of_steps(make: str, limit: int, stop_below: float) -> None:
+    """Also beyond the room that there is, and with an end among the tokens."""
+    one, other = made(make), made(make)
+    one.start([*ids(9), EOS])
+    tokens = one.draft(ids(3), 40, 0.0)[0]
+    for end in (EOS, tokens[len(tokens) // 2]):
+        for each in (one, other):
+            each.eos = end
+            each.start([*ids(9), EOS])
+            each.step(ids(2, seed=1))
+        ours, theirs = one.draft(ids(3), limit, stop_below), Engine.draft(other, ids(3), limit, stop_below)
+        assert ours[::2] == theirs[::2]
+        assert ours[1] == pytest.approx(theirs[1], rel=1e-9)
+        assert one.length == other.length
+        close(one.cache[:, :, :, : one.length], other.cache[:, :, :, : one.length])
 
 
 @every_make

@@ -77,11 +77,9 @@ def kernels_for(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Kerne
         for inner, out in dict.fromkeys(sizes)
         if inner * out >= _MEASURED_FROM
     }
-    default = (
-        COMPILED if COMPILED in kinds and _whole_pays([us[name] for name in _names(sizes) if name in us]) else None
-    )
+    whole = COMPILED in kinds and _whole_pays([us[name] for name in _names(sizes) if name in us])
     found = {
-        name: chosen(us[name], default) if name in us else dict.fromkeys(COLUMNS, default or kinds[0])
+        name: chosen(us[name], whole) if name in us else dict.fromkeys(COLUMNS, COMPILED if whole else kinds[0])
         for name in dict.fromkeys(_names(sizes))
     }
     return Kernels(f"measured on {device.type} in {str(dtype).removeprefix('torch.')}", found, us)
@@ -93,10 +91,8 @@ def _names(sizes: Sizes) -> list[str]:
 
 def _whole_pays(us: Sequence[Mapping[str, Mapping[str, float]]]) -> bool:
     """Return whether a model's matrices, with these times, are to be compiled strips alone, as compiled passes need."""
-    return all(
-        sum(by[column][COMPILED] for by in us) <= WHOLE * sum(min(by[column].values()) for by in us)
-        for column in WIDTHS[:2]
-    )
+    columns = [by[column] for by in us for column in COLUMNS if column != WIDTHS[2]]
+    return sum(by_kind[COMPILED] for by_kind in columns) <= WHOLE * sum(min(by_kind.values()) for by_kind in columns)
 
 
 def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: Sizes) -> Kernels | None:
@@ -144,21 +140,23 @@ def _blas() -> ThreadpoolController:
     return found.select(filepath=[one.filepath for one in found.lib_controllers if "numpy" in one.filepath])
 
 
-def chosen(us: Mapping[str, Mapping[str, float]], few: str | None = None) -> dict[str, str]:
-    """Return the kind of each column from the times of all kinds, the default first; `few`: that of up to a few rows.
+def chosen(us: Mapping[str, Mapping[str, float]], whole: bool = False) -> dict[str, str]:
+    """Return the kind of each column from the times of all kinds, the default first; `whole`: compiled passes are taken.
 
     The kind for one row stays for more of them unless another is clearly faster; one that needs the matrix in a
     second layout, hence more memory, must be faster still. The encoder has matrices of its own, hence a layout too.
     """
-    default = few or next(iter(us[WIDTHS[0]]))
-    one = few or _best(us[WIDTHS[0]], default)
-    found, layouts = dict.fromkeys(WIDTHS[: 2 if few else 1], one), {layout_of(one)}
-    for column in WIDTHS[len(found) :]:
+    default = COMPILED if whole else next(iter(us[WIDTHS[0]]))
+    found = dict.fromkeys(COLUMNS, default) if whole else {WIDTHS[0]: _best(us[WIDTHS[0]], default)}
+    one = found[WIDTHS[0]]
+    layouts = {layout_of(one)}
+    for column in WIDTHS[2 if whole else 1 :]:
         held = {kind: value for kind, value in us[column].items() if layout_of(kind) in layouts}
         best = _best(held, one)
         found[column] = _best(us[column], best, SECOND_LAYOUT)
         layouts.add(layout_of(found[column]))
-    return found | {"encoder": _best(us["encoder"], default)}
+    found.setdefault("encoder", _best(us["encoder"], default))
+    return found
 
 
 def _best(us: Mapping[str, float], default: str, clearly: float = CLEARLY) -> str:

@@ -45,6 +45,24 @@ def test_a_default_stays_unless_another_is_clearly_faster(times: dict, kinds: li
     assert list(chosen(times).values()) == kinds
 
 
+@pytest.mark.skipif(COMPILED not in kinds_on("cpu", torch.float32, 1), reason="no C compiler")
+@pytest.mark.parametrize(
+    ("strips", "wide", "told"),
+    [
+        (10.0, 10.0, [COMPILED] * 4),
+        (12.0, 10.0, [COMPILED] * 4),  # whole compiled passes save more than that
+        (12.0, 14.0, [COMPILED, COMPILED, "numpy in-out", COMPILED]),
+        (13.0, 10.0, ["numpy in-out"] * 4),
+    ],
+)
+def test_compiled_passes_are_taken_for_a_whole_model(
+    strips: float, wide: float, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {name: {"numpy in-out": 10.0, COMPILED: wide if name == COLUMNS[2] else strips} for name in COLUMNS}
+    monkeypatch.setattr("bild.engines.kernels._measured", lambda *_: times)
+    assert [list(kinds.values()) for kinds in kernels_for(CPU, torch.float32, SIZES).kinds.values()] == [told] * 2
+
+
 def test_every_size_is_measured_once_by_every_kind() -> None:
     kernels = kernels_for(CPU, torch.float32, SIZES)
     assert set(kernels.kinds) == {"96x130", "64x8000"}

@@ -141,7 +141,7 @@ def _blas() -> ThreadpoolController:
 
 
 def chosen(us: Mapping[str, Mapping[str, float]], whole: bool = False) -> dict[str, str]:
-    """Return the kind of each column from the times of all kinds, the default first; `whole`: compiled passes are taken.
+    """Return the kind of each column from the times of all kinds, the default first; `whole`: for compiled passes.
 
     The kind for one row stays for more of them unless another is clearly faster; one that needs the matrix in a
     second layout, hence more memory, must be faster still. The encoder has matrices of its own, hence a layout too.

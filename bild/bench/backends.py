@@ -125,10 +125,7 @@ class LibraryBackend(Backend):
         with torch.inference_mode():
             ids = torch.tensor([list(source)], device=device)
             output = module.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                stopping_criteria=StoppingCriteriaList([stamp]),
-                **more,
+                ids, attention_mask=torch.ones_like(ids), stopping_criteria=StoppingCriteriaList([stamp]), **more
             )
             written: list[int] = output[0].tolist()[1:]
         ended = perf_counter_ns()

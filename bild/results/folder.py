@@ -48,21 +48,11 @@ class PointFolder:
         self._log = log
 
     @classmethod
-    def open(
-        cls,
-        root: Path,
-        task: str,
-        pair: str,
-        label: str,
-        digest: str,
-        config: Mapping[str, Any],
-        fsync: bool = False,
-    ) -> PointFolder:
+    def open(cls, root: Path, task: str, pair: str, label: str, digest: str, config: Mapping[str, Any]) -> PointFolder:
         """Make or reopen the folder of a point, lock it, and cut off what a kill left behind.
 
-        `digest` is the config hash, `config` the resolved configuration (plain YAML types); `fsync` waits for the disk
-        after every example, which only matters when the power goes. Where another process writes the point, it is
-        waited for. BildError when the place cannot be written, or when a file in it is damaged.
+        `digest` is the config hash, `config` the resolved configuration (plain YAML types). Where another process
+        writes the point, it is waited for. BildError when the place cannot be written, or a file in it is damaged.
         """
         path = pair_folder(root, task, pair) / f"{slug(label)}-{digest[:SHORT]}"
         try:
@@ -75,7 +65,7 @@ class PointFolder:
         try:
             if not (path / RECORD).exists():  # a finished point keeps the configuration that made it
                 write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
-            return cls(path, digest, lock, SampleLog(path, fsync))
+            return cls(path, digest, lock, SampleLog(path))
         except BaseException:
             os.close(lock)
             raise

@@ -92,12 +92,7 @@ class Prices:
     """Texts that were decoded to calibrate."""
 
     def seconds(
-        self,
-        source_tokens: int,
-        small_passes: Sequence[int],
-        large_passes: Sequence[int],
-        *,
-        length: int | None = None,
+        self, source_tokens: int, small_passes: Sequence[int], large_passes: Sequence[int], *, length: int | None = None
     ) -> float:
         """Predict the end-to-end seconds of one text, from the new positions that were fed pass by pass.
 

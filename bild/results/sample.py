@@ -213,10 +213,9 @@ def _scan(path: Path) -> list[_Line]:
 class SampleLog:
     """Appends to the two files of one point; the caller holds the lock."""
 
-    def __init__(self, folder: Path, fsync: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         """Open or make the files, and cut off what a kill left behind."""
         self._folder = folder
-        self._fsync = fsync
         self._files: list[GrowingFile] = []
         lines = _scan(folder / SAMPLES)
         if lines and not (folder / TRACE).exists():
@@ -251,8 +250,8 @@ class SampleLog:
                 f"The example {sample.id} was not written: {error}; mend what computed it and run again."
             ) from None
         try:
-            trace.append(member, self._fsync)
-            samples.append(line, self._fsync)
+            trace.append(member)
+            samples.append(line)
         except BaseException as error:  # an interrupt, too, must not leave half an example
             with contextlib.suppress(OSError):
                 self._cut(*ends)

@@ -13,7 +13,7 @@ import torch
 
 from bild.bench.config import BenchConfig
 from bild.bench.roofline import MatmulProbe, ReadProbe, roofline_ms
-from bild.bench.timing import InterleavedRun, Measured, TimingPlan, by_source, decode_overhead, ms_of
+from bild.bench.timing import InterleavedRun, Measured, by_source, decode_overhead, ms_of
 from bild.bench.workload import SMALL, Backends, Workload, build_backends, make_workload
 from bild.engines import DTYPES, common_prefix, t5
 from bild.errors import BildError
@@ -37,8 +37,6 @@ from bild.results.bench import (
 )
 from bild.results.work import PassWork, Sizes
 
-_LONG_PEERS = ("generate", "ctranslate2")
-"""Peers that are timed behind long sources, too."""
 _FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
 
 
@@ -65,9 +63,8 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         raise BildError(
             "There is nothing to measure: " + "; ".join(f"{name}: {why}" for name, (_, why) in made.missing.items())
         )
-    measured = InterleavedRun(made.built, {"read": read, "multiply": multiply}, _plan(config, workload)).run(
-        workload.name
-    )
+    run = InterleavedRun(made.built, {"read": read, "multiply": multiply}, config, workload.sources)
+    measured = run.run(workload.name)
     rooflines = Rooflines(config, decoder, _rates(first, measured.rates, read, multiply))
     inputs = RowInputs(workload, made, measured, rooflines)
     rows = {name: _row(inputs, name) for name in made.kinds}
@@ -92,21 +89,6 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         overhead=_overhead(rows),
         repeats=measured.repeats,
         interrupted=measured.interrupted,
-    )
-
-
-def _plan(config: BenchConfig, workload: Workload) -> TimingPlan:
-    """Return what is timed, in which lengths and how often."""
-    return TimingPlan(
-        workload.sources,
-        config.tokens,
-        config.widths,
-        config.cached,
-        config.repeats,
-        config.warmup,
-        config.seed,
-        workload.long_sources,
-        frozenset((*config.engines, *_LONG_PEERS)),
     )
 
 
@@ -270,7 +252,7 @@ def _agreement(inputs: RowInputs, name: str) -> SameTokens | None:
     at = common_prefix(a, b)
     gap = None
     if at < min(len(a), len(b)):
-        sources = inputs.workload.sources
+        sources = inputs.workload.sources[None]
         gap = _gap(inputs.workload, sources[repeat % len(sources)], a[:at], a[at], b[at])
     return SameTokens(reference, len(pairs) - len(parted), len(pairs), at, gap)
 

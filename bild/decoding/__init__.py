@@ -1,7 +1,7 @@
 """The policies: pure generators that ask for drafts and verdicts. No torch, no Hydra, no I/O."""
 
 from bild.decoding.actions import Draft, Drafted, Verified, Verify, Write, Written
-from bild.decoding.loop import Decoded, ExitRule, Policy, Round, adaptive, alone, big_little
+from bild.decoding.loop import Decoded, Policy, Round
 from bild.decoding.methods import MethodConfig, ThresholdConfig, setting, thresholds_of
 from bild.decoding.policies import MakePolicy, policy_for, settings
 from bild.decoding.rules import DraftCosts, Rules
@@ -11,7 +11,6 @@ __all__ = [
     "Draft",
     "DraftCosts",
     "Drafted",
-    "ExitRule",
     "MakePolicy",
     "MethodConfig",
     "Policy",
@@ -22,9 +21,6 @@ __all__ = [
     "Verify",
     "Write",
     "Written",
-    "adaptive",
-    "alone",
-    "big_little",
     "policy_for",
     "setting",
     "settings",

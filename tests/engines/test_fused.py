@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bild.decoding import alone
+from bild.decoding.loop import alone
 from bild.engines import Engine, Summary, fused
 from bild.errors import BildError
 from bild.measure.live import run_live

@@ -55,7 +55,7 @@ def main() -> int:
         from bild.config import ModelConfig
         from bild.report.check import show_check
         from bild.results.bench import OK
-        from bild.results.files import write_json
+        from bild.results.codec import write_json
 
         asked = " ".join(["bild gpu-check", *sys.argv[1:]])
         embedded = typed(ModelConfig, load("model", "embedded"))

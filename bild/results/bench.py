@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bild.files import write_atomically
 from bild.results.codec import dumps, encode, read_json
-from bild.results.files import write_atomically
 
 BENCH_VERSION = 2
 

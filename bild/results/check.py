@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bild.files import write_atomically
 from bild.results.codec import dumps, encode, read_json
-from bild.results.files import write_atomically
 
 CHECK_VERSION = 1
 OK, WRONG, SLOW, SKIPPED = "ok", "wrong", "slow", "skipped"

@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from bild.errors import BildError
-from bild.results.files import parse, read_file
+from bild.files import parse, read_file
 
 T = TypeVar("T")
 INFINITE = {"infinite": True}

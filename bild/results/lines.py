@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bild.files import open_plain, parse, read_file, write_error
 from bild.progress import say
 from bild.results.codec import decode, dumps, encode
-from bild.results.files import open_plain, parse, read_file, write_error
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from bild.errors import BildError
+from bild.files import open_plain
 from bild.progress import clock, say
-from bild.results.files import open_plain
 
 _POLL_SECONDS = 0.25
 _SAY_SECONDS = 60.0

@@ -14,8 +14,8 @@ from statistics import NormalDist
 from typing import Any, NoReturn, cast
 
 from bild.errors import BildError
+from bild.files import parse
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
-from bild.results.files import parse
 from bild.results.parts import (
     Counts,
     Decode,

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bild.errors import BildError
+from bild.files import GrowingFile, parse, read_file, unpack_lines, write_error
 from bild.results.codec import FieldError, decode, dumps, encode
-from bild.results.files import GrowingFile, parse, read_file, unpack_lines, write_error
 from bild.results.record import Seal
 from bild.results.sample import Sample
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
+from bild.files import write_atomically
 from bild.progress import say, track
 from bild.results import Point, config_hash
-from bild.results.files import write_atomically
 from bild.results.folder import SHORT
 from bild.results.parts import Decode, Engine
 from bild.results.predicted import (

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from bild.errors import BildError
+from bild.files import MOST, GrowingFile, read_file, write_error
 from bild.progress import say
-from bild.results.files import MOST, GrowingFile, read_file, write_error
 from bild.results.locking import taken
 from bild.tree.nodes import NAMES, TYPES, NodeTable
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from bild.config import DecodeConfig
 from bild.errors import BildError
+from bild.files import read_file, unpack_lines, write_atomically
 from bild.results.codec import decode, dumps, encode, read_json
-from bild.results.files import read_file, unpack_lines, write_atomically
 from bild.results.folder import SHORT, config_hash
 from bild.tree.blocks import Growth, read_nodes
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
 from bild.errors import BildError, told
+from bild.files import read_file
 from bild.hub import ships
 from bild.models.source import (
     EMBEDDED,
@@ -125,7 +126,7 @@ def _same_file(a: Source, b: Source) -> bool:
     for name in ("tokenizer.json", "spiece.model"):
         one, two = a.folder / name, b.folder / name
         if one.is_file() and two.is_file():
-            return one.read_bytes() == two.read_bytes()
+            return read_file(one) == read_file(two)
     return False
 
 

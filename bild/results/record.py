@@ -186,6 +186,7 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
         judged = {"examples": latency.get("examples"), "origin": "live", "data": data, "settled": 0}
         confidence = intervals.get("confidence") if isinstance(intervals, dict) else None
         if isinstance(quality.get("difference"), dict) and isinstance(confidence, float):
+            _check_confidence(confidence)
             found = {name: with_ends(each, confidence) for name, each in quality["difference"].items()}
             judged["difference"] = found
         latency = {"sessions": [], "between": None, "percentiles": None} | latency
@@ -239,6 +240,12 @@ def _check(record: Record) -> None:
         raise FieldError(
             f"the field quality.headline names {record.quality.headline}, but quality.scores has no such score"
         )
+    _check_confidence(record.intervals.confidence)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.5 <= confidence < 1.0:
+        raise FieldError(f"the field intervals.confidence must be from 0.5 to below 1, but it is {confidence:g}")
 
 
 _OLDER = (1, 2)

@@ -14,6 +14,7 @@ import torch
 
 from bild.config import TaskConfig
 from bild.errors import BildError
+from bild.files import read_file
 from bild.measure.environment import describe, state
 from bild.progress import say
 from bild.results import config_hash
@@ -61,7 +62,7 @@ def _subwords(config: TrainConfig, data: Dataset, start: Start, corpus: Corpus) 
     file = start.tokenizer_folder / "tokenizer.json"
     if not file.is_file():
         raise BildError("train.subword_dropout needs a tokenizer.json with BPE merges: set it to 0.")
-    subwords = SubwordDropout(file.read_text(encoding="utf-8"), config.train.subword_dropout)
+    subwords = SubwordDropout(read_file(file).decode(), config.train.subword_dropout)
     corpus.words = [subwords.words(config.task.prompt + example.source) for example in data]
     return subwords
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bild.errors import BildError, guard
+from bild.errors import BildError, guard, shown
 from bild.options import Option, device, number
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def _options(arguments: list[str]) -> dict[str, str]:
         Option(float if key == "minutes" else str, option.metadata).checked(key, given[key])
     if not given["out"].strip():
         raise BildError("out= is empty: name the file to write, such as out=gpu-check.json.")
+    if Path(given["out"]).exists() and not Path(given["out"]).is_file():
+        raise BildError(f"out={shown(given['out'])} is there, and no plain file: name the file to write.")
     return given
 
 
@@ -132,6 +134,7 @@ def main() -> int:
         from bild.results.check import OK, write_check
 
         path = Path(given["out"])
+        path.parent.mkdir(parents=True, exist_ok=True)  # now, and not after ten minutes
         asked = " ".join(["bild gpu-check", *sys.argv[1:]])
         result = check(given["device"], float(given["minutes"]), asked)
         write_check(result, path)

@@ -51,7 +51,6 @@ class CheckResult:
 
 def write_check(result: CheckResult, path: Path) -> None:
     """Write it as strict JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, dumps(encode(result), indent=1) + "\n")
 
 

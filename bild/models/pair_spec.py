@@ -8,7 +8,6 @@ from typing import Any
 
 from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
 from bild.errors import BildError, told
-from bild.files import read_file
 from bild.hub import ships
 from bild.models.source import (
     EMBEDDED,
@@ -20,6 +19,7 @@ from bild.models.source import (
     plain_config,
     tokenizer_fingerprint,
 )
+from bild.results.files import read_file
 
 _PADDING = 128
 """Vocabularies are padded to multiples of this (T5: 32,100 to 32,128; mT5: 250,100 to 250,112 is below one)."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bild.errors import BildError, plain
-from bild.files import write_atomically
 from bild.report.format import DASH
 from bild.results import Interval
+from bild.results.files import write_atomically
 from bild.results.reading import ends
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError, told
-from bild.files import open_readable, parse
+from bild.results.files import open_readable, parse
 
 _BATCH = 1000
 _LONGEST = 2**26  # characters of a line or a cell; csv's own limit of 131,072 is shorter than some documents
@@ -74,15 +75,6 @@ def _json_lines(path: Path) -> Iterator[Row]:
             yield Row(f"line {number} of {path}", fields)
 
 
-def _comma_separated(path: Path) -> Iterator[Row]:
-    return _separated(path, delimiter=",", quoting=csv.QUOTE_MINIMAL)
-
-
-def _tab_separated(path: Path) -> Iterator[Row]:
-    # A quotation mark that opens a field of a TSV is text: parallel corpora are full of them.
-    return _separated(path, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
 def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
     """Read rows under a header line; line numbers are those where the row ends."""
     csv.field_size_limit(_LONGEST)
@@ -132,7 +124,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _json_lines,
     ".json": _json_lines,
-    ".csv": _comma_separated,
-    ".tsv": _tab_separated,
+    ".csv": partial(_separated, delimiter=",", quoting=csv.QUOTE_MINIMAL),
+    # A quotation mark that opens a field of a TSV is text: parallel corpora are full of them.
+    ".tsv": partial(_separated, delimiter="\t", quoting=csv.QUOTE_NONE),
     ".parquet": _parquet,
 }

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError, told
-from bild.files import clear_drafts, write_atomically, write_error
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
+from bild.results.files import clear_drafts, write_atomically, write_error
 from bild.results.locking import take
 
 STATE = "state.pt"

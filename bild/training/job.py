@@ -14,10 +14,10 @@ import torch
 
 from bild.config import TaskConfig
 from bild.errors import BildError
-from bild.files import read_file
 from bild.measure.environment import describe, state
 from bild.progress import say
 from bild.results import config_hash
+from bild.results.files import read_file
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig, TrainConfig
 from bild.training.corpus import Corpus, SubwordDropout, encode_corpus

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bild.files import write_error
 from bild.progress import say, track
+from bild.results.files import write_error
 from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch
 from bild.training.folder import LESSONS
 from bild.training.optimization import logits_at

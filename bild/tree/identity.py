@@ -10,8 +10,8 @@ from typing import Any
 
 from bild.config import DecodeConfig, TaskConfig
 from bild.errors import BildError
-from bild.files import write_error
 from bild.models import Pair
+from bild.results.files import write_error
 from bild.results.locking import waiting_lock
 from bild.tasks import Dataset
 from bild.tree import store

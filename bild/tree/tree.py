@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bild.decoding import setting
 from bild.errors import BildError, shown, told
-from bild.files import read_file
 from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
+from bild.results.files import read_file
 from bild.results.predicted import find_predicted
 from bild.tree import store
 from bild.tree.answers import MissingNodes

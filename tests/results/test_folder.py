@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bild.errors import BildError
-from bild.files import write_atomically
+from bild.results.files import write_atomically
 from tests.records import make_record
 from tests.results.points import (
     DIGEST,

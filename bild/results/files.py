@@ -21,7 +21,8 @@ from filelock import lock_descriptor
 from bild.errors import FULL, BildError
 
 MOST = 1 << 32
-"""Bytes that a compressed file of ours may hold: more than any has, less than what fills a machine."""
+"""Bytes that a file of ours may hold, unpacked if it is compressed: more than any has, less than fills a machine."""
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _PART = 1 << 20
 
 
@@ -34,7 +35,18 @@ def write_error(path: Path, error: OSError, kept: str) -> BildError:
 
 def open_plain(path: Path, mode: int = 0o644, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """Open or make a file. OSError where that fails, and where it is a link or no plain file: others may plant them."""
-    file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), mode)
+    return _plain(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | _NO_WAIT, mode))
+
+
+def open_readable(path: Path) -> int:
+    """Open a file to read it, through links too. OSError where it is no plain file: a pipe waits, a device never ends.
+
+    `os.fdopen` takes it.
+    """
+    return _plain(os.open(path, os.O_RDONLY | _NO_WAIT | getattr(os, "O_BINARY", 0)))
+
+
+def _plain(file: int) -> int:
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "it is no plain file")
@@ -76,6 +88,8 @@ def _draft(path: Path) -> tuple[Path, int]:
     Its name cannot be guessed, so nothing lies there to be written through, and two processes have one each.
     """
     clear_drafts(path.parent, path.name)
+    if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):  # root could rename over it
+        raise OSError(errno.EINVAL, "it is there, and no plain file")
     while True:
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         file = open_plain(draft, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -145,9 +159,12 @@ class GrowingFile:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file whole. BildError where it cannot be read."""
+    """Read a file whole. BildError where it cannot be read, is no plain file, or holds more than `MOST` bytes."""
     try:
-        return path.read_bytes()
+        with os.fdopen(open_readable(path), "rb") as file:
+            if os.fstat(file.fileno()).st_size > MOST:
+                raise OSError(errno.EFBIG, f"it holds more than {MOST:,} bytes")
+            return file.read()
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", None) or "it does not fit into memory"
         raise BildError(f"{path} could not be read ({why}): make it readable and run again.") from None

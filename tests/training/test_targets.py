@@ -13,8 +13,8 @@ import torch
 
 from bild.engines import build_engine
 from bild.errors import BildError
-from bild.training.alignment import TargetFile
 from bild.training.judge import greedy_outputs
+from bild.training.targets import TargetFile
 from tests.training.tiny import tiny_module
 
 IDS = [f"line-{i}" for i in range(40)]

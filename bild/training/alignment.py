@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,13 +17,13 @@ from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
 from bild.tasks import Dataset
-from bild.training.config import AlignConfig, TokenizerSettings
-from bild.training.corpus import Batch, Corpus, make_batch
+from bild.training.config import FOLLOWED, AlignConfig, TokenizerSettings
+from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch, recombined
 from bild.training.folder import training_folder
 from bild.training.job import Job, encode, load_split
 from bild.training.lessons import Lessons
 from bild.training.loop import Loss
-from bild.training.optimization import divergence_from, divergence_loss, likelihood_loss, logits_at
+from bild.training.optimization import divergence_from, divergence_loss, likelihood_loss, logits_at, logits_behind
 from bild.training.start import Start, from_checkpoint, from_scratch, identify
 from bild.training.targets import TargetFile, write_targets
 
@@ -45,8 +46,9 @@ def align(config: AlignConfig) -> Path:
         teacher = from_checkpoint(config, "large", "finetuned", None)
         teacher.module.eval().requires_grad_(False)
         student = _student(config, data, teacher)
-        targets = _targets(config, folder, teacher, data)
-        corpus = Corpus(encode(config.task, data, student).sources, targets.read())
+        sources = _sources(config, encode(config.task, data, teacher).sources)
+        targets = _targets(config, folder, teacher, student, data, sources)
+        corpus = Corpus(sources, targets.read())
         lessons = None
         if isinstance(student.module.encoder, BridgedEncoder) and config.align.loss != "sequence":
             vocabulary = min(teacher.vocabulary, student.vocabulary)
@@ -56,7 +58,7 @@ def align(config: AlignConfig) -> Path:
             "teacher": identify(teacher),
             "targets": targets.digest(),
         }
-        judged = teacher.module if config.train.select == "agreement" else None
+        judged = teacher.module if config.train.select in FOLLOWED else None
         loss = _loss(config, teacher, student, lessons)
         Job(config, folder, student, data, corpus, loss, extra=extra, teacher=judged).run()
         if lessons is not None:
@@ -94,28 +96,83 @@ def least_squares_bridge(large: Any, small: Any, sources: Sequence[list[int]]) -
     return solution.T
 
 
-def _targets(config: AlignConfig, folder: Path, teacher: Start, data: Dataset) -> TargetFile:
+def _sources(config: AlignConfig, real: list[list[int]]) -> list[list[int]]:
+    """Return all sources that are learnt from: those of the corpus, their recombinations, and once more themselves."""
+    dice = np.random.Generator(np.random.PCG64([config.train.seed, 2]))
+    made = [source for _ in range(config.align.augment) for source in recombined(real, dice)]
+    return [*real, *made, *(real if config.align.on_policy else [])]
+
+
+def _targets(
+    config: AlignConfig, folder: Path, teacher: Start, student: Start, data: Dataset, sources: list[list[int]]
+) -> TargetFile:
     """Return the large model's outputs, complete: missing ones are decoded now."""
-    task = config.task
-    sources = encode(task, data, teacher).sources
-    identity = config_hash(
-        {
-            "teacher": identify(teacher),
-            "data": data.provenance["hash"],
-            "limits": [task.prompt, task.source_limit, task.target_limit],
-            "torch": torch.__version__,
-        }
-    )
-    ids = [example.id for example in data]
-    file = TargetFile(folder, identity, ids, [len(source) for source in sources], config.align.batch)
+    task, settings = config.task, config.align
+    limits = [task.prompt, task.source_limit, task.target_limit]
+    known = {
+        "teacher": identify(teacher),
+        "data": data.provenance["hash"],
+        "limits": limits,
+        "torch": torch.__version__,
+    }
+    if settings.augment or settings.on_policy:
+        known["made"] = [settings.augment, config.train.seed, identify(student) if settings.on_policy else None]
+    ids = [f"{example.id}{f'+{copy}' if copy else ''}" for copy in range(len(sources) // len(data)) for example in data]
+    batches = [
+        [first + i for i in chosen]
+        for first in range(0, len(sources), len(data))
+        for chosen in by_length(len(data), [len(source) for source in sources[first:]].__getitem__, settings.batch)
+    ]
+    file = TargetFile(folder, config_hash(known), ids, batches)
     missing = sum(map(len, file.batches[file.done :]))
     if file.done:
-        say(f"{file.path} has {len(data) - missing} of {len(data)} outputs; going on from there")
-    written = write_targets(file, teacher.module, sources, vocabulary=teacher.vocabulary, max_length=task.target_limit)
-    for _ in track(written, missing, "outputs of the large model"):
+        say(f"{file.path} has {len(ids) - missing} of {len(ids)} outputs; going on from there")
+    for _ in track(_written(file, config, teacher, student, sources, len(data)), missing, "outputs of the large model"):
         pass
     file.close()
     return file
+
+
+def _written(
+    file: TargetFile, config: AlignConfig, teacher: Start, student: Start, sources: list[list[int]], real: int
+) -> Iterator[int]:
+    """Write what is missing; those on the small model's tokens last, since they begin as the first `real` outputs."""
+    limits = {"vocabulary": teacher.vocabulary, "max_length": config.task.target_limit}
+    last = len(file.batches)
+    drafts = last // (len(sources) // real) if config.align.on_policy else 0
+    yield from write_targets(file, teacher.module, sources, {}, until=last - drafts, **limits)
+    if file.done < last:
+        dice = np.random.Generator(np.random.PCG64([config.train.seed, 3]))
+        prefixes = drafted_prefixes(teacher.module, student.module, sources[:real], file.read(real), dice)
+        begun = dict(enumerate(prefixes, len(sources) - real))
+        yield from write_targets(file, teacher.module, sources, begun, until=last, **limits)
+
+
+@torch.inference_mode()
+def drafted_prefixes(
+    large: Any, small: Any, sources: list[list[int]], outputs: list[list[int]], dice: np.random.Generator
+) -> list[list[int]]:
+    """Return a text for each output of the large module that BiLD could have reached in its place.
+
+    It is the output up to a token where the small module's choice is another one, and that choice; the more likely
+    one is to the large module, the more often it is taken. Where they agree throughout, it is the output.
+    """
+    prefixes, mode = list(outputs), small.training
+    small.eval()
+    for chosen in by_length(len(sources), lambda i: len(sources[i]), _FITTED // 32):
+        rows = [sources[i] for i in chosen], [outputs[i] for i in chosen]
+        batch = make_batch(*rows, large.config.pad_token_id, large.device)
+        theirs, own = (logits_at(module, batch, [])[0] for module in (large, small))
+        choice = own[..., : theirs.shape[-1]].argmax(-1)
+        share = theirs.softmax(-1).gather(-1, choice[..., None])[..., 0]
+        share[(choice == batch.targets) | (batch.targets == IGNORED)] = 0.0
+        for row, i in enumerate(chosen):
+            weights = share[row].double().cpu().numpy()
+            if weights.sum() > 0:
+                at = int(dice.choice(len(weights), p=weights / weights.sum()))
+                prefixes[i] = [*outputs[i][:at], int(choice[row, at])]
+    small.train(mode)
+    return prefixes
 
 
 def _loss(config: AlignConfig, teacher: Start, student: Start, lessons: Lessons | None) -> Loss:
@@ -131,4 +188,4 @@ def _loss(config: AlignConfig, teacher: Start, student: Start, lessons: Lessons 
 def lesson_loss(kind: str, lessons: Lessons, module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return what `divergence_loss` does, of a module that reads the large model's states through its bridge."""
     states, given = lessons(batch)
-    return divergence_from(kind, logits_at(module, batch, [], module.encoder.bridge(states))[0], given, batch)
+    return divergence_from(kind, logits_behind(module, batch, module.encoder.bridge(states)), given, batch)

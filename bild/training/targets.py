@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 from bild.errors import BildError
 from bild.results.codec import decode, read_json
 from bild.results.files import GrowingFile, parse, read_file, write_atomically, write_error
-from bild.training.corpus import by_length
 from bild.training.folder import HEAD, LINES
 from bild.training.judge import greedy_batch
 
@@ -44,12 +43,11 @@ class TargetFile:
     is padded beside, in the last bits.
     """
 
-    def __init__(self, folder: Path, identity: str, ids: Sequence[str], lengths: Sequence[int], batch: int) -> None:
+    def __init__(self, folder: Path, identity: str, ids: Sequence[str], batches: Sequence[Sequence[int]]) -> None:
         """Open the file, cut off what a kill left behind; BildError where it belongs to other outputs."""
         self.path = folder / LINES
-        self.ids = ids
-        self.batches = by_length(len(ids), lambda i: lengths[i], batch)
-        head = TargetHead(1, identity, len(ids), batch)
+        self.ids, self.batches = ids, batches
+        head = TargetHead(1, identity, len(ids), len(batches[0]))
         if not (folder / HEAD).exists():
             self.path.unlink(missing_ok=True)
             write_atomically(folder / HEAD, json.dumps(asdict(head)) + "\n")
@@ -95,12 +93,12 @@ class TargetFile:
         """Let go of the file; what was read of it stays."""
         self._file.close()
 
-    def read(self) -> list[list[int]]:
-        """Return the outputs in the order of the data. BildError while some are missing."""
-        by_id = {target.id: target.tokens for target in self.targets}
-        if len(by_id) != len(self.ids):
+    def read(self, first: int | None = None) -> list[list[int]]:
+        """Return the outputs (of the `first` examples) in the order of the data. BildError while some are missing."""
+        by_id, asked = {target.id: target.tokens for target in self.targets}, self.ids[:first]
+        if not by_id.keys() >= set(asked):
             raise BildError(f"{self.path} has {len(by_id)} of {len(self.ids)} outputs: run the command again.")
-        return [by_id[name] for name in self.ids]
+        return [by_id[name] for name in asked]
 
     def digest(self) -> str:
         """Return a hash that changes with any of the outputs."""
@@ -121,19 +119,30 @@ def _target(row: bytes) -> Target | None:
 
 
 def write_targets(
-    file: TargetFile, module: Any, sources: Sequence[list[int]], *, vocabulary: int, max_length: int
+    file: TargetFile,
+    module: Any,
+    sources: Sequence[list[int]],
+    prefixes: Mapping[int, list[int]],
+    *,
+    until: int,
+    vocabulary: int,
+    max_length: int,
 ) -> Iterator[int]:
-    """Decode the missing outputs batch by batch; yield the index of each example that is written."""
+    """Decode the missing outputs of the batches before `until`; yield the index of each example that is written.
+
+    An output begins with the tokens that `prefixes` has for its example.
+    """
     config = module.config
-    for number in range(file.done, len(file.batches)):
-        chosen = [sources[i] for i in file.batches[number]]
+    for number in range(file.done, until):
+        chosen = file.batches[number]
         outputs = greedy_batch(
             module,
-            chosen,
+            [sources[i] for i in chosen],
+            [prefixes.get(i, []) for i in chosen],
             vocabulary=vocabulary,
             start=config.decoder_start_token_id,
             eos=config.eos_token_id,
             max_length=max_length,
         )
         file.append(number, outputs)
-        yield from file.batches[number]
+        yield from chosen

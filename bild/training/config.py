@@ -63,7 +63,7 @@ class TrainSettings:
     select: str = word("score", SELECTIONS)
     """The measure by which an epoch's weights are kept: the validation score, its loss, the last epoch; in an alignment
     also the share of the large model's tokens that are the small one's choice, or the tokens per large pass of exact
-    speculation with drafts of 10."""
+    speculation with drafts of 10 (`method=speculative`)."""
     patience: int | None = number(None, 1, 10**6)
     """Epochs without a better one after which training ends."""
     checkpoint_minutes: float = number(5.0, 0, 1440)

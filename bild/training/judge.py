@@ -120,9 +120,10 @@ class Judge:
 def large_passes(same: Sequence[bool], window: int) -> int:
     """Count the large passes of exact speculation, where `same` says of each token whether the small model chooses it.
 
-    The drafted tokens before the first other one stand, and the large model writes the next.
+    As in `method=speculative` the large model writes the first token; of each draft the tokens before the first other
+    one stand, and the large model writes the next.
     """
-    at = passes = 0
+    at = passes = 1
     while at < len(same):
         drafted = same[at : at + window]
         at += (drafted.index(False) if False in drafted else len(drafted)) + 1

@@ -129,7 +129,7 @@ def test_large_passes_are_those_of_exact_speculation() -> None:
         text, same = [*range(10, 9 + length), 1], (dice.random(length) < 0.7).tolist()
         small = [token if agrees else 99 for token, agrees in zip(text, same, strict=True)]
         for window in (1, 4, 10):
-            rules = Rules(keep="exact", fb=0.0, max_draft=window, first="small")
+            rules = Rules(keep="exact", fb=0.0, max_draft=window)
             policy, told, done = big_little(rules, start=0, eos=1, max_length=length + 1), None, None
             while done is None:
                 try:

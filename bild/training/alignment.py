@@ -143,14 +143,20 @@ def _written(
     yield from write_targets(file, teacher.module, sources, {}, until=last - drafts, **limits)
     if file.done < last:
         dice = np.random.Generator(np.random.PCG64([config.train.seed, 3]))
-        prefixes = drafted_prefixes(teacher.module, student.module, sources[:real], file.read(real), dice)
+        texts, vocabulary = (sources[:real], file.read(real)), min(teacher.vocabulary, student.vocabulary)
+        prefixes = drafted_prefixes(teacher.module, student.module, *texts, vocabulary, dice)
         begun = dict(enumerate(prefixes, len(sources) - real))
         yield from write_targets(file, teacher.module, sources, begun, until=last, **limits)
 
 
 @torch.inference_mode()
 def drafted_prefixes(
-    large: Any, small: Any, sources: list[list[int]], outputs: list[list[int]], dice: np.random.Generator
+    large: Any,
+    small: Any,
+    sources: list[list[int]],
+    outputs: list[list[int]],
+    vocabulary: int,
+    dice: np.random.Generator,
 ) -> list[list[int]]:
     """Return a text for each output of the large module that BiLD could have reached in its place.
 
@@ -162,8 +168,8 @@ def drafted_prefixes(
     for chosen in by_length(len(sources), lambda i: len(sources[i]), _FITTED // 32):
         rows = [sources[i] for i in chosen], [outputs[i] for i in chosen]
         batch = make_batch(*rows, large.config.pad_token_id, large.device)
-        theirs, own = (logits_at(module, batch, [])[0] for module in (large, small))
-        choice = own[..., : theirs.shape[-1]].argmax(-1)
+        theirs, own = (logits_at(module, batch, [])[0][..., :vocabulary] for module in (large, small))
+        choice = own.argmax(-1)
         share = theirs.softmax(-1).gather(-1, choice[..., None])[..., 0]
         share[(choice == batch.targets) | (batch.targets == IGNORED)] = 0.0
         for row, i in enumerate(chosen):

@@ -52,7 +52,7 @@ def test_what_is_kept_is_what_the_large_model_says(tmp_path: Path, monkeypatch: 
 
 def test_a_text_goes_on_from_the_small_models_own_token() -> None:
     large, small = tiny_module(4).eval(), tiny_module(5).eval()
-    found = drafted_prefixes(large, small, CORPUS.sources, CORPUS.targets, np.random.default_rng(0))
+    found = drafted_prefixes(large, small, CORPUS.sources, CORPUS.targets, 160, np.random.default_rng(0))
     for source, output, prefix in zip(CORPUS.sources, CORPUS.targets, found, strict=True):
         *same, token = prefix
         with torch.no_grad():

@@ -38,7 +38,7 @@ KINDS = {
     "embedded-exit": "early exit",
 }
 RATIOS = np.array([0.02, 0.04, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6])
-"""Costs of a small step, in large steps."""
+"""Costs of a small step, in steps of vanilla decoding."""
 T5 = {"two checkpoints": 0.100, "aligned": 0.100, "shared encoder, aligned": 0.052, "early exit": 0.314}
 """The same by the weights that a token reads: d² times 4 of self-attention, 2 of cross-attention, 8 of feed-forward a
 layer, and the head. T5-small for T5-large; one layer of its shape behind T5-large's encoder; 6 of T5-large's 24."""
@@ -86,8 +86,8 @@ class Replayed:
 
     @property
     def ratio(self) -> float:
-        """The cost of a small step here, in large steps."""
-        return self.here.small.of(1) / self.here.large.of(1)
+        """The cost of a small step here, in steps of vanilla decoding."""
+        return self.here.small.of(1) / self.here.large_alone.of(1)
 
     def speeds(self, prices: Prices, family: str = "") -> Floats:
         """Return the speedup over vanilla of each point of a family (of all points), by some prices."""
@@ -193,7 +193,7 @@ def draw(pairs: Sequence[Replayed], title: str, path: Path) -> None:
                 quality.plot(*zip(*points, strict=True), dash, color=color, marker="." if family == "BiLD" else None)
             quality.plot(pair.best("exact", 0.0), 0.0, "D", color=color, markersize=7, markeredgecolor="white")
             stands.plot(range(1, len(pair.acceptance) + 1), pair.acceptance, color=color, marker=".", label=pair.kind)
-            one, widths = pair.here.large.of(1), range(1, WINDOW + 2)
+            one, widths = pair.here.large_alone.of(1), range(1, WINDOW + 2)
             wide.plot(widths, [pair.here.large.of(w) / one for w in widths], color=color)
             for flat, dash in ((False, "-"), (True, "--")):
                 ratio.plot(RATIOS, pair.curves[flat], dash, color=color)
@@ -206,9 +206,12 @@ def draw(pairs: Sequence[Replayed], title: str, path: Path) -> None:
         quality.set_title("Exact ◆, BiLD —, oracle stop ···", fontsize=9)
         stands.set(xlabel="place in the draft", ylabel="share that stands, if those before do", ylim=(0.5, 1.0))
         stands.set_title("Acceptance by position (exact, drafts of 10)", fontsize=9)
-        wide.set(xlabel="positions of a verification pass", ylabel="its cost, in large steps")
+        wide.set(xlabel="positions of a verification pass", ylabel="its cost, in steps of vanilla decoding")
         wide.set_title("Verification: measured here, and flat (dashed)", fontsize=9)
-        ratio.set(xlabel="c, cost of a small step in large steps", ylabel="speedup of exact speculation, no loss")
+        ratio.set(
+            xlabel="c, cost of a small step in steps of vanilla decoding",
+            ylabel="speedup of exact speculation, no loss",
+        )
         ratio.set_title("Here — with ◆ at its own c; flat -- with ● at T5's c", fontsize=9)
         figure.legend(*stands.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         figure.suptitle(title, fontsize=9)

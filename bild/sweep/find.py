@@ -21,8 +21,8 @@ from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.progress import collector_off
 from bild.results import Point
-from bild.results.ledger import LEDGER, LedgerEntry, MethodChoice
-from bild.results.lines import append_lines, read_lines
+from bild.results.files import append_lines, read_lines
+from bild.results.predicted import LEDGER, LedgerEntry, MethodChoice
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.drive import measure_fixed

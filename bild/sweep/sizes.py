@@ -16,7 +16,7 @@ from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.engines import DTYPES
 from bild.errors import BildError
 from bild.models import resolve_device
-from bild.models.memory import Need, configs_named, need_of
+from bild.models.shapes import Need, configs_named, need_of
 from bild.results.work import Sizes
 from bild.sweep.config import LengthConfig, SweepConfig
 from bild.tasks import load_task

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bild.config import RULES, EngineConfig, MethodConfig, ModelConfig, TaskConfig, ThresholdConfig
-from bild.metrics.jackknife import difference, influences
+from bild.metrics.claims import difference, influences
 from bild.metrics.scorer import Scorer
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.context import GrownTree, SweepWork

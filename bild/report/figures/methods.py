@@ -19,7 +19,7 @@ from bild.report.sections import Section
 from bild.report.style import SERIES, Theme
 from bild.report.table import Column, Table
 from bild.results import Record
-from bild.results.files import read_lines
+from bild.results.codec import read_lines
 from bild.results.predicted import LEDGER, LedgerEntry, MethodChoice
 
 if TYPE_CHECKING:

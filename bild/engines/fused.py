@@ -156,6 +156,12 @@ class FusedEngine(Engine):
         """Take residuals x [k, D] through the final norm and the head: [k, V]; the next step may reuse the memory."""
         return self.decoder.logits(x)
 
+    def summary(self, x: Tensor, tokens: Sequence[int], ranks: bool, length: int) -> Summary:
+        """Summarise residuals x [want, D], after the last of `tokens`, the last of which is the `length`-th of all."""
+        if isinstance(self.decoder, CompiledDecoder) and self.sampler is None and not ranks:
+            return self.decoder.summary_of(x, tokens)
+        return summarise(self.logits(x), tokens, ranks, self.sampler, length)
+
     def states(self, kept: Tensor | None = None) -> Tensor:
         """Make room for one state of each position that fits, [capacity, D]; the first rows are those of `kept`."""
         made = torch.empty(self.cache.shape[3], self.weights.embed.shape[1], device=self.device)

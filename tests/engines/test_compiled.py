@@ -60,6 +60,9 @@ def test_a_pass_is_that_over_tensors(make: str) -> None:
             x = one.run_layers(x, n, i, i + 1)
         close(x, plain.run_layers(other.state, plain.embed(text), n, 0, layers))
         close(one.logits(x)[-1:], expected[-1:])
+        last, told = one.summary(x[-2:], text, False, end), summarise(expected[-2:], text)
+        assert last.choice == told.choice
+        assert [*last.choice_nll, *last.token_nll] == pytest.approx([*told.choice_nll, *told.token_nll], 1e-5, 1e-6)
     close(one.cache[:, :, :, :31], other.cache[:, :, :, :31])
 
 

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from bild.report import make_section, markdown, points_table
-from bild.results import Difference, Interval, Record, Threshold
-from bild.results.parts import Library, SessionPace, Stationarity
+from bild.results import Interval, Record, Threshold
+from bild.results.parts import Difference, Library, SessionPace, Stationarity
 from tests.records import SIGNATURE, SWEEP, made_difference, made_method, make_point, make_record, make_sweep
 
 

@@ -9,9 +9,9 @@ from bild.config import Checkpoints, MethodConfig, ShapeConfig, ThresholdConfig
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import results_folder
 from bild.sweep.grid import GRID, SweptPoint
-from bild.sweep.plan import lengths_of, make_plan
+from bild.sweep.plan import make_plan
 from bild.sweep.show_plan import amount, told
-from bild.sweep.sizes import model_sizes, probe
+from bild.sweep.sizes import lengths_of, model_sizes, probe
 from bild.sweep.stages import Span, in_all
 
 _SLACK = 3.0

@@ -282,14 +282,14 @@ def test_a_small_model_without_an_encoder_reads_the_large_ones_states() -> None:
     found = workload.build_backends(config, made, torch.device("cpu"))
     assert found.missing == {}
     small = {name: backend for name, backend in found.built.items() if name.endswith(workload.SMALL)}
-    texts = [backend.decode(made.sources[0], 4) for backend in small.values()]
+    texts = [backend.decode(made.sources[None][0], 4) for backend in small.values()]
     assert len(texts) == 3
     assert [text.tokens for text in texts] == [texts[0].tokens] * 3
     engine = small["fused, small model"].engine
     assert engine.reads is found.built["fused"].engine
     encoded, real = list[int](), engine.encode
     with mock.patch.object(engine, "encode", lambda source: encoded.append(len(source)) or real(source)):
-        small["fused, small model"].decode(made.sources[0], 1)  # its first token takes the large model's encoder
+        small["fused, small model"].decode(made.sources[None][0], 1)  # its first token takes the large model's encoder
     assert encoded == [9]
 
 

@@ -17,6 +17,7 @@ from bild.errors import BildError
 from bild.measure.environment import describe, state
 from bild.progress import say
 from bild.results import config_hash
+from bild.results.files import read_file
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig, TrainConfig
 from bild.training.corpus import Corpus, SubwordDropout, encode_corpus
@@ -61,7 +62,7 @@ def _subwords(config: TrainConfig, data: Dataset, start: Start, corpus: Corpus) 
     file = start.tokenizer_folder / "tokenizer.json"
     if not file.is_file():
         raise BildError("train.subword_dropout needs a tokenizer.json with BPE merges: set it to 0.")
-    subwords = SubwordDropout(file.read_text(encoding="utf-8"), config.train.subword_dropout)
+    subwords = SubwordDropout(read_file(file).decode(), config.train.subword_dropout)
     corpus.words = [subwords.words(config.task.prompt + example.source) for example in data]
     return subwords
 

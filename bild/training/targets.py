@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
-from bild.results.codec import decode
-from bild.results.files import GrowingFile, parse, read_file, read_json, write_atomically, write_error
+from bild.results.codec import decode, read_json
+from bild.results.files import GrowingFile, parse, read_file, write_atomically, write_error
 from bild.training.folder import HEAD, LINES
 from bild.training.judge import greedy_batch
 

@@ -57,7 +57,7 @@ def main() -> int:
         from bild.config import ModelConfig
         from bild.report.check import show_check
         from bild.results.bench import OK
-        from bild.results.files import write_json
+        from bild.results.codec import write_json
 
         Path(given.out).parent.mkdir(parents=True, exist_ok=True)  # now, and not after ten minutes
         asked = " ".join(["bild gpu-check", *sys.argv[1:]])

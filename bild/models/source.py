@@ -26,6 +26,7 @@ TOKENIZER_FILES = (
 )
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
 _SETTINGS = ("config.json", "generation_config.json", "adapter_config.json")
 _SAMPLE = 1 << 20
 
@@ -68,9 +69,9 @@ def locate(name: str, *, revision: str | None = None, weights: bool = True, opti
         return source
     if not (source.folder / "config.json").is_file():
         raise BildError(f"{name} has no config.json: {option} needs a folder or hub id of a T5 or mT5 checkpoint.")
-    if (source.folder / "adapter_config.json").is_file():
+    if adapter := next((file for file in _ADAPTERS if (source.folder / file).is_file()), None):
         raise BildError(
-            f"{name} is an adapter (it has adapter_config.json): merge it into its base model first, with peft's "
+            f"{name} is an adapter (it has {adapter}): merge it into its base model first, with peft's "
             "merge_and_unload(), and save that."
         )
     weight_files(source.folder)
@@ -129,9 +130,10 @@ def read_config(source: Source) -> Any:
         setattr(config, name, value)
     end = config.eos_token_id
     if isinstance(end, list):
-        if len(end) != 1:
+        if len({*end}) != 1:
+            tokens = f"at any of the tokens {', '.join(map(str, end))}" if end else "nowhere (eos_token_id is [])"
             raise BildError(
-                f"{source.name} ends a text at any of the tokens {', '.join(map(str, end))}: BiLD knows one end token; "
+                f"{source.name} ends a text {tokens}: BiLD knows one end token; "
                 "set eos_token_id to one of them in its config.json or generation_config.json."
             )
         config.eos_token_id = end[0]

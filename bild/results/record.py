@@ -49,8 +49,8 @@ class Record:
     a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
     again, are null in older records, `draft_costs` where the draft limit is a number. `texts` compares
     the texts of a method that is exact by its rules to vanilla's; null for others, and in older records. `work` counts
-    FLOPs and bytes of the timed examples; null where models share layers or leave some out, and in older records.
-    `seal` is null in records of before seals, `decode` where tokens were chosen greedily.
+    FLOPs and bytes of the timed examples; null in older records. `seal` is null in records of before
+    seals, `decode` where tokens were chosen greedily.
     """
 
     schema: int

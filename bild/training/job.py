@@ -81,7 +81,7 @@ class Job:
     extra: dict[str, Any] = field(default_factory=dict)
     """All else that can change a step: of an alignment, the large model and its outputs."""
     teacher: Any = None
-    """The large model's module, for train.select=agreement."""
+    """The large model's module, whose choices the small one is to follow, where that is judged."""
 
     def run(self) -> None:
         """Train from the folder's last state, or from the start."""
@@ -189,9 +189,7 @@ def encode(task: TaskConfig, data: Dataset, start: Start) -> Corpus:
 def _scores(judge: Judge, module: Any) -> dict[str, Any]:
     found = judge(module)
     others = {f"{judge.headline} at {name}": value for name, value in found.others.items()}
-    if found.agreement is not None:
-        others["agreement"] = found.agreement
-    return {"examples": len(judge.data), "loss": found.loss, judge.headline: found.score} | others
+    return {"examples": len(judge.data), "loss": found.loss, judge.headline: found.score} | others | found.followed
 
 
 def _describe(module: Any) -> dict[str, Any]:

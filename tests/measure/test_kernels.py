@@ -145,5 +145,5 @@ def test_a_tree_grows_on_with_the_choice_that_it_was_made_with(
         assert tree.head.kernels == asdict(ACROSS)
     assert set(used) == {"torch out-in"}
     before = replace(tree.head, kernels=None)  # as in trees that were made before
-    growing.Grower(pair, [], [], growing.group([]), before, None)
+    growing.Grower(pair, [], growing.group([]), before, None)
     assert used[-1] == PLAIN

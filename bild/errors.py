@@ -70,6 +70,8 @@ _SHORT = re.compile(
     "can't start new thread|Thread creation failed"
 )
 """Words of torch, safetensors, the loader of libraries and Python where memory, or room for a thread, is short."""
+_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|[(]os error (28|122|27)[)]")
+"""Words of libraries in Rust, which raise no OSError."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
 """The options that help a measurement whose models do not fit."""
 
@@ -189,6 +191,8 @@ def _ending_in_order() -> Iterator[None]:
 
 def refused(error: BaseException) -> BildError | None:
     """Return the sentence for what the system refused (a file, the disk, a name that it does not know); else None."""
+    if isinstance(error, Exception) and not isinstance(error, OSError) and _NO_ROOM.search(str(error)):
+        return BildError("The disk is full: free some space and run again; what was finished before is kept.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
     which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"

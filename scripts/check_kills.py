@@ -4,6 +4,7 @@ same results at the end as without: tokens, texts, rounds, scores, counts, trees
     python -m scripts.check_kills --minutes 30
     python -m scripts.check_kills --minutes 5 --only run report
     python -m scripts.check_kills --every --only train
+    sudo python -m scripts.check_kills --disks 20          each on file systems of 20 sizes, to be mounted
 
 Of every command first one is left in peace; then deaths that chance chose come in turn over the commands until the time
 is over, or each of their calls is the last one once. A death that changes anything is told with its number, the exit
@@ -21,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.killing import EXAMPLE, Lab, measured, trained, written
+from tests.killing import EXAMPLE, PAGE, Lab, measured, trained, written
 from tests.sweep.test_sweep import OPTIONS, SWEEP
 from tests.training.test_kills import JOB, prepare
 from tests.zygote import Zygote, zygote
@@ -29,6 +30,7 @@ from tests.zygote import Zygote, zygote
 QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
 COMMANDS = ("run", "multirun", "sweep", "train", "align", "export", "report")
 DEATHS = ("call", "size", "full", "time")
+DISK = "disk"
 
 
 def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
@@ -64,6 +66,14 @@ def every(labs: dict[str, Lab]) -> Iterator[tuple[str, str, int]]:
         yield from ((name, death, size) for death in ("size", "full") for size in lab.sizes)
 
 
+def disks(labs: dict[str, Lab], count: int) -> Iterator[tuple[str, str, int]]:
+    """Yield file systems of sizes from a page to what a command leaves."""
+    for name, lab in labs.items():
+        yield from (
+            (name, DISK, PAGE * pages) for pages in sorted({1 + lab.bytes // PAGE * i // count for i in range(count)})
+        )
+
+
 def main() -> int:
     """Kill until the time is over; return 1 where anything was lost."""
     about, _, _ = (__doc__ or "").partition("\n\n")
@@ -72,6 +82,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--every", action="store_true", help="die once at each call, however long that takes")
+    parser.add_argument("--disks", type=int, default=0, help="in the place of kills: disks of so many sizes (root)")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bild-kills-"))
     tried: Counter[tuple[str, str]] = Counter()
@@ -87,9 +98,10 @@ def main() -> int:
             took[name] = time.monotonic() - began
             print(f"{name}: {labs[name].calls} calls, {took[name]:.1f} s in peace", flush=True)
         until = time.monotonic() + 60 * given.minutes
-        chosen = every(labs) if given.every else by_chance(labs, took, random.Random(given.seed))
-        for name, death, number in chosen:
-            if not given.every and time.monotonic() > until:
+        whole = given.every or given.disks
+        chosen = disks(labs, given.disks) if given.disks else every(labs)
+        for name, death, number in chosen if whole else by_chance(labs, took, random.Random(given.seed)):
+            if not whole and time.monotonic() > until:
                 break
             tried[name, death] += 1
             try:
@@ -98,7 +110,7 @@ def main() -> int:
                 lost.append(f"{name} {death} {number}: {str(error)[-600:]}")
                 print(lost[-1], flush=True)
     for name in given.only:
-        print(name, ", ".join(f"{death} {died[name, death]} of {tried[name, death]}" for death in DEATHS))
+        print(name, ", ".join(f"{death} {died[name, death]} of {tried[name, death]}" for death in (*DEATHS, DISK)))
     print(f"{sum(died.values())} deaths in {sum(tried.values())} trials; {len(lost)} ended otherwise; in {folder}")
     return int(bool(lost))
 

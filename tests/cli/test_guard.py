@@ -31,6 +31,7 @@ LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "error: The memory of this machine is full"),
         (ImportError("libx.so: failed to map segment from shared object"), 2, "error: The memory of this machine"),
         (RuntimeError("can't start new thread"), 2, "error: The memory of this machine"),
+        (Exception("No space left on device (os error 28)"), 2, "error: The disk is full: free some space"),
         (KeyboardInterrupt(), 130, "stopped; go on"),
         (KeyboardInterrupt("nothing was measured"), 130, "nothing was measured"),
         (RecursionError("maximum recursion depth"), 1, "error: This is a defect of bild .RecursionError: maximum"),

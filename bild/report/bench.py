@@ -15,7 +15,7 @@ from bild.errors import BildError
 from bild.report.figure import Sheet
 from bild.report.figures.common import handle, plain
 from bild.report.format import DASH, plural, significant
-from bild.report.layout import Words, open_frame, probe, text_inches
+from bild.report.layout import Words, open_frame, text_inches
 from bild.report.style import Theme
 from bild.report.table import Table
 from bild.results.bench import BackendRow, BenchResult, Spread, Verification, read_bench
@@ -179,7 +179,7 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, BackendRow]], theme: Th
         name: row.verification for name, row in result.rows.items() if row.verification and len(row.verification) > 1
     }
     looks = {name: _look(name, row, theme) for name, row in result.rows.items()}
-    rates, figure = result.rates, probe()
+    rates = result.rates
     words = (
         f"Medians, lines from least to most. Roofline: what a step must read at {rates.gb_per_s:.3g} GB/s "
         f"(best sum of {rates.read_mb:,.0f} MB), or compute at {rates.gflop_per_s:,.0f} GFLOP/s, whichever is longer."
@@ -194,7 +194,7 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, BackendRow]], theme: Th
         [handle(n, looks[n][0], linestyle="-", linewidth=1.2, marker=looks[n][1], markersize=4) for n in by_width],
         heights=(height, height) if by_width else (height,),
         shares=(1.5, 1) if by_width and width == "print" else (),
-        left=0.2 + max(text_inches(figure, name, 8.5) for name, _ in bars),
+        left=0.2 + max(text_inches(name, 8.5) for name, _ in bars),
         right=0.12,
         head=0.06,
     )

@@ -20,7 +20,7 @@ from bild.report.figures.common import (
 )
 from bild.report.format import labels, plural, significant, switches_note
 from bild.report.labels import halo
-from bild.report.layout import open_frame, probe, text_inches, words_of
+from bild.report.layout import open_frame, text_inches, words_of
 from bild.report.sections import Section
 from bild.report.style import Theme
 from bild.results import Record
@@ -66,7 +66,7 @@ def shares(record: Record) -> list[float]:
 def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:
     from matplotlib.patches import Patch
 
-    figure, names = probe(), labels(records)
+    names = labels(records)
     left_out = len(section.records) - len(records)
     notes = [
         f"n = {section.size}, batch size 1. Total times over those of vanilla on the same engine and examples, paired. "
@@ -80,7 +80,7 @@ def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, widt
         words_of(section, PHASES, " ".join(filter(None, notes))),
         [Patch(facecolor=theme.mark(color), label=name) for name, color in PARTS],
         heights=(0.2 * len(records) + 0.15,),
-        left=min(1.9, 0.12 + max(text_inches(figure, name, 7.0) for name in names)) + 0.05,
+        left=min(1.9, 0.12 + max(text_inches(name, 7.0) for name in names)) + 0.05,
         right=0.15,
         foot=0.42,
     )
@@ -215,7 +215,7 @@ def over(record: Record) -> tuple[float, float, float]:
 def _draw_work(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:
     from matplotlib.patches import Patch
 
-    figure, names = probe(), labels(records)
+    names = labels(records)
     note = (
         f"n = {section.size}. Counted from the shapes of all passes, encoders included; multiplying and adding "
         f"are two operations, and weights, keys and values are read once a pass. {switches_note(records)}"
@@ -226,7 +226,7 @@ def _draw_work(section: Section, records: Sequence[Record], theme: Theme, width:
         words_of(section, WORK, note),
         [Patch(facecolor=theme.mark(color), label=name) for name, color in WORKS],
         heights=(0.46 * len(records) + 0.15,),
-        left=min(1.9, 0.12 + max(text_inches(figure, name, 7.0) for name in names)) + 0.05,
+        left=min(1.9, 0.12 + max(text_inches(name, 7.0) for name in names)) + 0.05,
         right=0.3,
         foot=0.42,
     )

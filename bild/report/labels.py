@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.patheffects import AbstractPathEffect
     from matplotlib.text import Annotation, Text
@@ -152,10 +151,11 @@ def _find(axes: Axes, label: Label, taken: NDArray[Any], soft: NDArray[Any], siz
     costs = _overlaps(boxes, soft).sum(1) + gaps / 6 + far / 2
     for place in sorted(np.flatnonzero(free), key=costs.__getitem__):
         near = np.clip(point, lower[place], upper[place])
-        leader = list(_pieces([point, near], (label.radius + 1) * scale)) if far[place] else []
+        leader = list(_pieces([point.tolist(), near.tolist()], (label.radius + 1) * scale)) if far[place] else []
         if not _overlaps(_array(leader), taken).any():
             start = (near - lower[place]) / (upper[place] - lower[place])
-            return Place(*shifts[place].tolist(), [Box(*boxes[place].tolist()), *leader], tuple(start.tolist()))
+            dx, dy = shifts[place].tolist()
+            return Place(dx, dy, [Box(*boxes[place].tolist()), *leader], tuple(start.tolist()))
     return None
 
 
@@ -165,10 +165,11 @@ def _array(boxes: Iterable[Box]) -> NDArray[Any]:
     return np.array(list(boxes), dtype=np.float64).reshape(-1, 4)
 
 
-def _overlaps(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+def _overlaps(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     """Tell of each pair of boxes whether the two share any area."""
     (x0, y0, x1, y1), (a0, b0, a1, b1) = some.T[:, :, None], others.T
-    return (x0 < a1) & (a0 < x1) & (y0 < b1) & (b0 < y1)
+    found: NDArray[Any] = (x0 < a1) & (a0 < x1) & (y0 < b1) & (b0 < y1)
+    return found
 
 
 def _arrow(place: Place, label: Label) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.report.sections import Section
 from bild.report.style import Theme
@@ -166,7 +166,8 @@ def text_inches(text: str, size: float, bold: bool = False) -> float:
     from matplotlib.font_manager import FontProperties
 
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
-    return float(RendererAgg(1, 1, DPI).get_text_width_height_descent(text, font, ismath=False)[0]) / DPI
+    renderer: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+    return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) / DPI
 
 
 def _legend_shape(legend: Sequence[Artist], inches: float, size: float) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.report import Contents, contents
-from bild.report.confirmed import key_of
+from bild.report.doubts import key_of
 from bild.report.figures.front import front_sheet
 from bild.report.page import page_data
 from bild.report.points import points_table

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _USUAL = {"device": "auto", "minutes": "10", "out": "gpu-check.json"}
 _STEPS = {
-    "machine": "driver, architecture, clocks, what slows it, who else uses it, precision switches",
+    "machine": "driver, clocks, what slows it, who else uses it, precision switches",
     "tests": "pytest -m gpu",
     "cases": "an overflow, two engines that grow, a dropped pair, cuda:1",
     "agreement": "graph = fused = hf on 200 texts, fp32 and fp16, twice",
     "programs": "kernels, captures and memory of a step",
-    "bench": "engines, peers and roofline at t5-small, t5-large and mt5-large, fp32 and fp16",
+    "bench": "engines, peers, roofline at t5-small, t5-large, mt5-large, two dtypes",
     "run": "vanilla and BiLD on the embedded pair, clocks before, during and after",
     "tree": "a tree that runs out of memory on the way",
     "training": "training steps in fp32, fp16 and bf16",
@@ -71,7 +71,10 @@ def check(device: str, minutes: float, command: str) -> CheckResult:
     place = resolve_device(device)
     if place.type == "cpu" and device != "cpu":
         steps = "".join(f"\n  {name:<10} {about}" for name, about in _STEPS.items())
-        raise BildError(f"There is no GPU here. On one, in ten minutes, this would look at:{steps}")
+        raise BildError(
+            f"There is no GPU here. On one, in ten minutes, this would look at:{steps}\n"
+            "Here, device=cpu takes the same steps at tiny sizes."
+        )
     torch.set_num_threads(1)
     tell_device(place)
     scale = Scale.of(place, minutes, shapes(), typed(ModelConfig, load("model", "embedded")))

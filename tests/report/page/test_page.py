@@ -205,6 +205,7 @@ def test_a_link_holds_the_sliders(browser: Browser, made: Made) -> None:
     assert "threshold.rb=inf" in words
     place = "[bild.explorer.sample.grids.indexOf(bild.explorer.grid), bild.explorer.fb, bild.explorer.value]"
     browser.js("bild.explorer.goTo({grid: 0, fb: 0, value: 0})")
+    browser.until(lambda: "rb=inf" not in browser.js("location.hash"), "the address follows")
     browser.js(f"location.hash = {json.dumps(link.partition('#')[2])}")
     browser.until(lambda: browser.js(place) == [0, fb, rb], "an opened link turns the sliders")
     browser.js("location.hash = 'rules=nothing&fb=0.3'")

@@ -22,7 +22,7 @@ from bild.report.format import plural
 from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
 from bild.results import Record, read_samples
-from bild.results.lines import read_lines
+from bild.results.files import read_lines
 from bild.results.pareto import ANCHORS
 from bild.results.parts import Latency, Percentile
 
@@ -78,13 +78,8 @@ def _cells(claim: Claim) -> Iterator[str]:
     yield f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
     of = f" of {len(latency.sessions)}" if len(used) < len(latency.sessions) else ""
     yield f"{record.quality.examples:,} / {latency.examples:,} in {len(used) if of else record.sessions}{of}"
-    yield _times(latency)
+    yield latency.speedup.total.times
     yield "–" if library is None else f"{library.speedup.value:.3g}x"
-
-
-def _times(latency: Latency) -> str:
-    speed = latency.speedup.total
-    return f"{speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]"
 
 
 def recommended(claims: Sequence[Claim], margin: float) -> list[str]:
@@ -94,7 +89,7 @@ def recommended(claims: Sequence[Claim], margin: float) -> list[str]:
         return [f"No point is shown within {margin:g} where all {len(claims)} are judged together (Holm)."]
     best = max(shown, key=lambda claim: claim.record.latency.speedup.total.value)
     latency = best.record.latency
-    said = [f"{_times(latency)} on {plural(latency.examples, 'example')}"]
+    said = [f"{latency.speedup.total.times} on {plural(latency.examples, 'example')}"]
     if latency.speedup.total.low <= 1.0:
         said.append("that it is faster than vanilla is not shown")
     if latency.library is not None and latency.library.speedup.value < 1.0:

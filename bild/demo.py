@@ -108,7 +108,7 @@ def claims(records: Iterable[Record], margin: float) -> list[str]:
         speed = record.latency.speedup.total
         slow = "" if speed.low > 1 else " (not shown to be faster)"
         lines.append(
-            f"{record.label}: {speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]{slow} on "
+            f"{record.label}: {speed.times}{slow} on "
             f"{record.latency.examples} examples, {difference.value:+.2f} {metric_name(record)} on "
             f"{record.quality.examples}: {judged}."
         )

@@ -190,7 +190,7 @@ def pairs() -> list[Finding]:
 
 def _need(model: ModelConfig, shapes: dict[str, ShapeConfig]) -> str:
     """Say what a pair needs on the device by dtype, engine=graph; nothing where its sizes are not known."""
-    from bild.models.memory import configs_named, need_of
+    from bild.models.shapes import configs_named, need_of
 
     made = next(iter(model.checkpoints.values()), Checkpoints(model.large or "", model.small))
     configs = configs_named(made, model.exit, shapes)

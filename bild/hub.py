@@ -38,6 +38,12 @@ def cached_snapshot(repository: str, kind: str, revision: str = "main") -> Path 
     return folder if folder.is_dir() else None
 
 
+def said(error: Exception) -> str:
+    """Return what the hub's client said: which HTTP library raises depends on its version, and most say much."""
+    first = (str(error).strip().splitlines() or [""])[0].rstrip(".:")
+    return f"the hub said {type(error).__name__}{first and f': {first}'}"
+
+
 def ships(name: str) -> bool:
     """Return whether a name is that of a model in the package: "embedded", or "embedded/<folder>"."""
     return name == "embedded" or name.startswith("embedded/")

@@ -223,7 +223,7 @@ class Reproduction:
     def _fit(self, name: str) -> None:
         """Refuse an exhibit whose models do not fit into the free memory of the device."""
         from bild.models import resolve_device
-        from bild.models.memory import free_bytes
+        from bild.models.shapes import free_bytes
 
         exhibit, need = self.paper.exhibits[name], self.costs[name].memory
         config = self.paper.points(exhibit)[0] if exhibit.verb == "run" else self.paper.config(exhibit)

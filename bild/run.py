@@ -70,8 +70,7 @@ def again(folder: Path, options: Sequence[str]) -> None:
     first, second = (each.latency.speedup.total for each in (record, point.record))
     print(
         f"Again: {equal:,} of {len(now):,} texts equal those of {folder}; {record.headline.value:.2f} became "
-        f"{point.record.headline.value:.2f}, {first.value:.2f}x [{first.low:.2f}, {first.high:.2f}] became "
-        f"{second.value:.2f}x [{second.low:.2f}, {second.high:.2f}]."
+        f"{point.record.headline.value:.2f}, {first.times} became {second.times}."
     )
 
 

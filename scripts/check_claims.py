@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from bild.cli import compose
 from bild.config import MethodConfig
 from bild.metrics import Scorer
-from bild.metrics.claims import verdict
-from bild.metrics.jackknife import difference
+from bild.metrics.claims import difference, verdict
 from bild.progress import track
 from bild.results.parts import Difference
 from bild.sweep.config import SweepConfig

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bild.metrics.jackknife import difference
+from bild.metrics.claims import difference
 from bild.metrics.speedup import PERCENTILES, percentiles, speedup
 from bild.metrics.statistics import corpus_bleu
 

@@ -23,12 +23,12 @@ from bild.claims import claims_of, table
 from bild.errors import BildError
 from bild.report.points import points_table
 from bild.report.sections import find_sections
-from bild.results import find_records, read_samples, read_traces, to_frame, to_json
-from bild.results.ledger import LedgerEntry
-from bild.results.lines import append_lines, read_lines
-from bild.results.predicted import read_predicted
+from bild.results import find_records, read_samples, read_traces, to_frame
+from bild.results.files import append_lines, read_lines
+from bild.results.predicted import LedgerEntry, read_predicted
 from bild.results.prices import read_prices
 from bild.results.reading import EXAMPLE
+from bild.results.record import to_json
 from bild.tasks.rows import read_rows
 from bild.tree import open_tree
 from tests.cli.commands import REPOSITORY

@@ -12,10 +12,11 @@ from typing import Any
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.names import label
-from bild.results import SCHEMA_VERSION, Difference, Interval, Method, Record, Score, Threshold
+from bild.results import SCHEMA_VERSION, Interval, Method, Record, Threshold
 from bild.results.parts import (
     Baseline,
     Counts,
+    Difference,
     Engine,
     Intervals,
     Latency,
@@ -26,6 +27,7 @@ from bild.results.parts import (
     Percentiles,
     Phases,
     Quality,
+    Score,
     SessionPace,
     Speedup,
     Stationarity,

@@ -15,7 +15,8 @@ from nbclient.exceptions import CellExecutionError
 from bild.config import MethodConfig
 from bild.errors import BildError
 from bild.report.predictions import fastest, halves, threshold_table
-from bild.results.prices import PRICES, prices_to_json
+from bild.results.files import write_json
+from bild.results.prices import PRICES
 from bild.results.reading import find_results, find_tree
 from bild.tree import open_tree
 from tests.records import make_sweep
@@ -36,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for record in make_sweep():
         folder = put(root / "results", record).parent
     made = write_tree(folder / "tree", walkers(6, points), make_sweep()[0].task.data["hash"])
-    (made / PRICES).write_text(prices_to_json(PRICE_LIST), encoding="utf-8")
+    write_json(made / PRICES, PRICE_LIST)
     (root / "notebooks").mkdir()
     return root
 

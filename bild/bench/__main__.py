@@ -23,11 +23,11 @@ _NOTHING = "stopped before anything was measured"
 def job(config: BenchConfig) -> None:
     """Measure, print the table, and write JSON and figure."""
     from bild.bench.engine_bench import run_bench
-    from bild.measure.gpu import uuid_of
+    from bild.measure.environment import uuid_of
     from bild.models import resolve_device
     from bild.report.bench import bench_tables, save_bench
     from bild.report.table import show_tables
-    from bild.results.bench import write_bench
+    from bild.results.files import write_json
     from bild.results.locking import device_lock
 
     def announce(line: str) -> None:
@@ -47,7 +47,7 @@ def job(config: BenchConfig) -> None:
     if result.interrupted and not measured:
         raise KeyboardInterrupt(_NOTHING)
     files = [folder / f"{result.name}.json"]
-    write_bench(result, files[0])
+    write_json(files[0], result, indent=1)
     if measured:
         files += save_bench(result, folder)
     show_tables(bench_tables(result), [f"Written: {', '.join(map(str, files))}"])

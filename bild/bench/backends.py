@@ -20,6 +20,7 @@ import torch
 from bild.bench.roofline import synchronize
 from bild.engines import Engine
 from bild.errors import BildError
+from bild.measure.interleave import set_greedy
 
 COMPUTE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """CTranslate2's names of dtypes."""
@@ -101,18 +102,14 @@ class LibraryBackend(Backend):
 
     def decode(self, source: Sequence[int], tokens: int) -> Timed:
         """See `Backend.decode`."""
-        from transformers import GenerationConfig
         from transformers.generation import StoppingCriteriaList
 
         module, device = self.module, self.module.device
-        # As the model's own settings, because generate() fills from these what its argument leaves open.
-        module.generation_config = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
+        set_greedy(
+            module,
             max_new_tokens=tokens + 1,
             decoder_start_token_id=self.start,
             eos_token_id=module.config.vocab_size,  # none that it can write: None would mean the checkpoint's own
-            pad_token_id=module.config.pad_token_id,
             prompt_lookup_num_tokens=self.lookup,
             disable_compile=not self.compiled,  # the library compiles by itself where a cache is static
         )
@@ -128,10 +125,7 @@ class LibraryBackend(Backend):
         with torch.inference_mode():
             ids = torch.tensor([list(source)], device=device)
             output = module.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                stopping_criteria=StoppingCriteriaList([stamp]),
-                **more,
+                ids, attention_mask=torch.ones_like(ids), stopping_criteria=StoppingCriteriaList([stamp]), **more
             )
             written: list[int] = output[0].tolist()[1:]
         ended = perf_counter_ns()

@@ -13,7 +13,7 @@ import torch
 
 from bild.bench.config import BenchConfig
 from bild.bench.roofline import MatmulProbe, ReadProbe, roofline_ms
-from bild.bench.timing import InterleavedRun, Measured, TimingPlan, by_source, decode_overhead, ms_of
+from bild.bench.timing import InterleavedRun, Measured, by_source, decode_overhead, ms_of
 from bild.bench.workload import SMALL, Backends, Workload, build_backends, make_workload
 from bild.engines import DTYPES, common_prefix, t5
 from bild.errors import BildError
@@ -37,8 +37,6 @@ from bild.results.bench import (
 )
 from bild.results.work import PassWork, Sizes
 
-_LONG_PEERS = ("generate", "ctranslate2")
-"""Peers that are timed behind long sources, too."""
 _FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
 
 
@@ -57,8 +55,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
     read = ReadProbe(_token_work(config, decoder, config.dtype).bytes, device)
     multiply = MatmulProbe(DTYPES[config.dtype], device)
     first = {"read": _timings(read), "multiply": _timings(multiply)}
-    rates = _rates(first, {}, read, multiply)
-    for line in _roofline_lines(config, workload, decoder, rates):
+    for line in _roofline_lines(workload, Rooflines(config, decoder, _rates(first, {}, read, multiply))):
         announce(line)
 
     made = build_backends(config, workload, device)
@@ -66,16 +63,11 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         raise BildError(
             "There is nothing to measure: " + "; ".join(f"{name}: {why}" for name, (_, why) in made.missing.items())
         )
-    measured = InterleavedRun(made.built, {"read": read, "multiply": multiply}, _plan(config, workload)).run(
-        workload.name
-    )
-    rates = _rates(first, measured.rates, read, multiply)
-
-    rooflines = {width: _verification_roofline(config, decoder, width, rates) for width in config.widths}
-    inputs = RowInputs(
-        workload, made, measured, rooflines, lambda precision: _token_roofline(config, decoder, precision, rates)
-    )
-    rows = make_rows(inputs)
+    run = InterleavedRun(made.built, {"read": read, "multiply": multiply}, config, workload.sources)
+    measured = run.run(workload.name)
+    rooflines = Rooflines(config, decoder, _rates(first, measured.rates, read, multiply))
+    inputs = RowInputs(workload, made, measured, rooflines)
+    rows = {name: _row(inputs, name) for name in made.kinds}
     return BenchResult(
         schema=BENCH_VERSION,
         # Of its own, so that it does not take the place of a whole one.
@@ -91,27 +83,12 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
         environment=describe(device)
         | {"state": before, "state_after": state(device), "busy": warning}
         | {"kernels": made.kernels},
-        rates=rates,
-        rooflines=rooflines,
+        rates=rooflines.rates,
+        rooflines={width: rooflines.verification(width) for width in config.widths},
         rows=rows,
         overhead=_overhead(rows),
         repeats=measured.repeats,
         interrupted=measured.interrupted,
-    )
-
-
-def _plan(config: BenchConfig, workload: Workload) -> TimingPlan:
-    """Return what is timed, in which lengths and how often."""
-    return TimingPlan(
-        workload.sources,
-        config.tokens,
-        config.widths,
-        config.cached,
-        config.repeats,
-        config.warmup,
-        config.seed,
-        workload.long_sources,
-        frozenset((*config.engines, *_LONG_PEERS)),
     )
 
 
@@ -160,31 +137,37 @@ def _token_work(config: BenchConfig, decoder: Sizes, precision: str) -> PassWork
     return decoder.work(1, config.source_length, cached, weights=precision, states=config.dtype)
 
 
-def _token_roofline(config: BenchConfig, decoder: Sizes, precision: str, rates: Rates) -> Roofline:
-    return _roofline(_token_work(config, decoder, precision), rates)
+@dataclass(frozen=True)
+class Rooflines:
+    """The least that passes can cost by the rates of the machine."""
+
+    config: BenchConfig
+    decoder: Sizes
+    rates: Rates
+
+    def token(self, precision: str) -> Roofline:
+        """Return that of a step by the precision of the weights."""
+        return self._of(_token_work(self.config, self.decoder, precision))
+
+    def verification(self, width: int) -> Roofline:
+        """Return that of a verification pass."""
+        config, kinds = self.config, {"weights": self.config.dtype, "states": self.config.dtype}
+        return self._of(self.decoder.work(width, config.source_length, config.cached, **kinds))
+
+    def _of(self, work: PassWork) -> Roofline:
+        return Roofline(work.bytes, work.flops, *roofline_ms(work, self.rates.gb_per_s, self.rates.gflop_per_s))
 
 
-def _verification_roofline(config: BenchConfig, decoder: Sizes, width: int, rates: Rates) -> Roofline:
-    source = config.source_length
-    return _roofline(decoder.work(width, source, config.cached, weights=config.dtype, states=config.dtype), rates)
-
-
-def _roofline(work: PassWork, rates: Rates) -> Roofline:
-    ms, bound = roofline_ms(work, rates.gb_per_s, rates.gflop_per_s)
-    return Roofline(work.bytes, work.flops, ms, bound)
-
-
-def _roofline_lines(config: BenchConfig, workload: Workload, decoder: Sizes, rates: Rates) -> list[str]:
-    work = _token_work(config, decoder, config.dtype)
-    ms, bound = roofline_ms(work, rates.gb_per_s, rates.gflop_per_s)
-    verification = ", ".join(f"{w}: {_verification_roofline(config, decoder, w, rates).ms:.3g}" for w in config.widths)
+def _roofline_lines(workload: Workload, rooflines: Rooflines) -> list[str]:
+    config, rates, step = rooflines.config, rooflines.rates, rooflines.token(rooflines.config.dtype)
+    verification = ", ".join(f"{w}: {rooflines.verification(w).ms:.3g}" for w in config.widths)
     threads = f"{config.threads} thread{'s' * (config.threads > 1)}"
     return [
         f"{workload.title}, {workload.details['parameters'] / 1e6:,.1f}M parameters, {config.dtype}, {threads}: "
-        f"a step reads {work.bytes / 1e6:,.1f} MB and computes {work.flops / 1e6:,.1f} MFLOP.",
+        f"a step reads {step.bytes / 1e6:,.1f} MB and computes {step.flops / 1e6:,.1f} MFLOP.",
         f"This machine reads {rates.gb_per_s:.1f} GB/s (a buffer of {rates.read_mb:,.1f} MB) and multiplies "
         f"{rates.gflop_per_s:,.0f} GFLOP/s ({rates.matrix} x {rates.matrix}).",
-        f"Roofline: {ms:.3g} ms a token ({bound}); ms of a pass by width: {verification or 'none'}.",
+        f"Roofline: {step.ms:.3g} ms a token ({step.bound}); ms of a pass by width: {verification or 'none'}.",
     ]
 
 
@@ -198,17 +181,11 @@ class RowInputs:
     workload: Workload
     made: Backends
     measured: Measured
-    rooflines: Mapping[int, Roofline]
-    token_roofline: Callable[[str], Roofline]
-    """The roofline of a step by the precision of the weights."""
-
-
-def make_rows(inputs: RowInputs) -> dict[str, BackendRow]:
-    """Return a row for every engine and peer that was asked for, measured or not."""
-    return {name: _row(inputs, name) for name in inputs.made.kinds}
+    rooflines: Rooflines
 
 
 def _row(inputs: RowInputs, name: str) -> BackendRow:
+    """Return the row of an engine or peer that was asked for, measured or not."""
     made, measured = inputs.made, inputs.measured
     kind, precision = made.kinds[name], made.precisions[name]
     if name in made.missing:
@@ -221,7 +198,7 @@ def _row(inputs: RowInputs, name: str) -> BackendRow:
     ms = {repeat: ms_of(timed) for repeat, timed in decodes.items()}
     median = Spread.of(ms.values())
     own = kind != "small"  # the roofline is the large model's
-    roofline = inputs.token_roofline(precision) if own else None
+    roofline = inputs.rooflines.token(precision) if own else None
     baseline = {repeat: ms_of(timed) for repeat, timed in measured.decodes.get(BASELINE, {}).items()} if own else {}
     speedups = [baseline[repeat] / value for repeat, value in ms.items() if repeat in baseline]
     told = [made.notes[name]] if name in made.notes else []
@@ -247,9 +224,7 @@ def _row(inputs: RowInputs, name: str) -> BackendRow:
     )
 
 
-def _verification(
-    ns: Mapping[int, Mapping[int, int]], rooflines: Mapping[int, Roofline]
-) -> dict[int, Verification] | None:
+def _verification(ns: Mapping[int, Mapping[int, int]], rooflines: Rooflines) -> dict[int, Verification] | None:
     if not ns:
         return None
     narrowest = ns[min(ns)]
@@ -258,7 +233,7 @@ def _verification(
         ratios = [value / narrowest[repeat] for repeat, value in taken.items() if repeat in narrowest]
         ms = Spread.of(value / 1e6 for value in taken.values())
         if ratios:
-            found[width] = Verification(ms, Spread.of(ratios), ms.median / rooflines[width].ms)
+            found[width] = Verification(ms, Spread.of(ratios), ms.median / rooflines.verification(width).ms)
     return found
 
 
@@ -277,7 +252,7 @@ def _agreement(inputs: RowInputs, name: str) -> SameTokens | None:
     at = common_prefix(a, b)
     gap = None
     if at < min(len(a), len(b)):
-        sources = inputs.workload.sources
+        sources = inputs.workload.sources[None]
         gap = _gap(inputs.workload, sources[repeat % len(sources)], a[:at], a[at], b[at])
     return SameTokens(reference, len(pairs) - len(parted), len(pairs), at, gap)
 

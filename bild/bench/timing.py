@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from typing import NamedTuple
 
 from bild.bench.backends import Backend, EngineBackend, Timed
+from bild.bench.config import BenchConfig
 from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
@@ -28,27 +29,8 @@ _ROUNDS_NS = 150_000_000
 _ROUNDS = 8
 
 
-@dataclass(frozen=True)
-class TimingPlan:
-    """The amount to measure: sources, tokens, widths and repeats."""
-
-    sources: Sequence[Sequence[int]]
-    """Token ids, taken in turn by the repeats; all backends of a repeat decode the same."""
-    tokens: int
-    widths: Sequence[int]
-    cached: int
-    repeats: int
-    warmup: int
-    seed: int
-    long_sources: Mapping[int, Sequence[Sequence[int]]] = field(default_factory=dict)
-    """The same for other lengths of a source."""
-    take_long: frozenset[str] = frozenset()
-    """The backends that decode these, too."""
-
-    def source(self, repeat: int, length: int | None = None) -> Sequence[int]:
-        """Return the source of a repeat; the warm-up has the first ones."""
-        sources = self.sources if length is None else self.long_sources[length]
-        return sources[repeat % len(sources)]
+LONG_PEERS = ("generate", "ctranslate2")
+"""Peers that are timed behind long sources, too, as every engine is."""
 
 
 @dataclass
@@ -80,15 +62,25 @@ class InterleavedRun:
     """Backends and probes, ready to be measured."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], probes: Mapping[str, Callable[[], float]], plan: TimingPlan
+        self,
+        backends: Mapping[str, Backend],
+        probes: Mapping[str, Callable[[], float]],
+        config: BenchConfig,
+        sources: Mapping[int | None, Sequence[Sequence[int]]],
     ) -> None:
-        self.backends, self.probes, self.plan = backends, probes, plan
+        """`sources` are token ids, taken in turn by the repeats: the usual ones (None), and others by their length."""
+        self.backends, self.probes, self.config, self.sources = backends, probes, config, sources
         self.measured = Measured()
+
+    def _source(self, repeat: int, length: int | None = None) -> Sequence[int]:
+        """Return what all backends of a repeat decode; the warm-up has the first ones."""
+        sources = self.sources[length]
+        return sources[repeat % len(sources)]
 
     def run(self, what: str) -> Measured:
         """Warm up, then measure; Ctrl-C ends it early."""
-        measured, plan = self.measured, self.plan
-        repeats = range(-plan.warmup, plan.repeats)
+        measured = self.measured
+        repeats = range(-self.config.warmup, self.config.repeats)
         total = len(repeats) * len(self._jobs())
         jobs = ((repeat, job) for repeat in repeats for job in self._shuffled(repeat))
         gc.collect()
@@ -97,7 +89,7 @@ class InterleavedRun:
             with collector_off():
                 for repeat, job in track(jobs, total, what):
                     self._do(repeat, job)
-            measured.repeats = plan.repeats
+            measured.repeats = self.config.repeats
         except KeyboardInterrupt:
             measured.interrupted = True
         finally:
@@ -105,24 +97,23 @@ class InterleavedRun:
         return measured
 
     def _jobs(self) -> list[_Job]:
-        jobs = [_Job("decode", name) for name in self.backends]
-        long = [name for name in self.backends if name in self.plan.take_long]
-        jobs += [_Job("decode", name, length) for length in self.plan.long_sources for name in long]
-        for name, backend in self.backends.items():
-            if isinstance(backend, EngineBackend):
-                jobs.append(_Job("verify", name))
-        return jobs + [_Job("rate", name) for name in self.probes]
+        long = (*self.config.engines, *LONG_PEERS)
+        return [
+            *(_Job("decode", name, at) for at in self.sources for name in self.backends if at is None or name in long),
+            *(_Job("verify", name) for name, each in self.backends.items() if isinstance(each, EngineBackend)),
+            *(_Job("rate", name) for name in self.probes),
+        ]
 
     def _shuffled(self, repeat: int) -> list[_Job]:
         """Return all jobs of a repeat. Taken when the one before has ended, which makes it whole."""
         self.measured.repeats = max(0, repeat)
         gc.collect()
         jobs = self._jobs()
-        random.Random(f"{self.plan.seed}-{repeat}").shuffle(jobs)
+        random.Random(f"{self.config.seed}-{repeat}").shuffle(jobs)
         return jobs
 
     def _do(self, repeat: int, job: _Job) -> None:
-        measured, plan = self.measured, self.plan
+        measured = self.measured
         if job.kind == "rate":
             rate = self.probes[job.name]()
             if repeat >= 0:
@@ -134,7 +125,7 @@ class InterleavedRun:
             self._verify(job.name, repeat)
             return
         try:
-            timed = self.backends[job.name].decode(plan.source(repeat, job.length), plan.tokens)
+            timed = self.backends[job.name].decode(self._source(repeat, job.length), self.config.tokens)
         except Exception as error:  # libraries raise all kinds; the others go on
             measured.failures[job.name] = told(error)
             return
@@ -146,16 +137,16 @@ class InterleavedRun:
 
     def _verify(self, name: str, repeat: int) -> None:
         """Time a few rounds of one pass by each width, and the median by width; fewer rounds where passes take long."""
-        backend, plan, measured = self.backends[name], self.plan, self.measured
+        backend, config, measured = self.backends[name], self.config, self.measured
         assert isinstance(backend, EngineBackend)
         failed = measured.verification_failures.setdefault(name, {})
-        taken: dict[int, list[int]] = {width: [] for width in plan.widths if width not in failed}
-        dice, rounds = random.Random(f"{plan.seed}-{repeat}-{name}"), 0
+        taken: dict[int, list[int]] = {width: [] for width in config.widths if width not in failed}
+        dice, rounds = random.Random(f"{config.seed}-{repeat}-{name}"), 0
         while rounds < _ROUNDS and sum(map(sum, taken.values())) < _ROUNDS_NS:
             rounds += 1
             for width in dice.sample(list(taken), len(taken)):
                 try:
-                    taken[width].append(backend.verify(plan.source(repeat), width, plan.cached))
+                    taken[width].append(backend.verify(self._source(repeat), width, config.cached))
                 except Exception as error:
                     failed[width] = told(error)
                     del taken[width]

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import psutil
 import torch
 
 from bild.bench.backends import (
@@ -29,7 +28,7 @@ from bild.engines import DTYPES, FusedEngine, build_engine
 from bild.engines.graph import GraphEngine
 from bild.errors import BildError, told
 from bild.models import Pair, PairSpec, load
-from bild.models.shapes import random_model
+from bild.models.shapes import free_bytes, random_model
 from bild.results.bench import ABSENT, FAILED, SKIPPED
 from bild.tasks import load_task
 
@@ -47,10 +46,8 @@ class Workload:
     small: Any | None
     start: int
     vocabulary: int
-    sources: list[list[int]]
-    """One per repeat, all of one length."""
-    long_sources: dict[int, list[list[int]]]
-    """The same by other lengths."""
+    sources: dict[int | None, list[list[int]]]
+    """One per repeat, all of one length: of the usual one (None), and by other lengths."""
     words: str
     """A name of the sources for people."""
     details: dict[str, Any]
@@ -78,16 +75,15 @@ def _from_shape(config: BenchConfig, shape: ShapeConfig, device: torch.device) -
         small=None,
         start=0,
         vocabulary=shape.rows,
-        sources=_random_sources(config, config.source_length, shape.rows),
-        long_sources={length: _random_sources(config, length, shape.rows) for length in config.long_sources},
+        sources={at: _random_sources(config, length, shape.rows) for at, length in _lengths(config)},
         words="random tokens",
         details={"is": "shape", "parameters": _parameters(module), **dataclasses.asdict(shape)},
     )
 
 
 def _from_pair(config: BenchConfig, model: ModelConfig) -> Workload:
-    found = model.checkpoints.get(model.task or "", Checkpoints(""))
-    large, small = model.large or found.large, model.small or found.small
+    made = model.checkpoints.get(model.task or "", Checkpoints(""))
+    large, small = model.large or made.large, model.small or made.small
     if not large or not (small or model.exit):
         raise BildError(
             f"model={model.name} needs two checkpoints: give model.large=... and model.small=..., each a folder or a "
@@ -95,7 +91,7 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Workload:
         )
     engine = EngineConfig(dtype=config.dtype, device=config.device)
     pair = load(dataclasses.replace(PairSpec.of(model, Checkpoints(large, small), engine), name=model.name))
-    sources, words = _pair_sources(config, config.source_length, model, pair)
+    found = {at: _pair_sources(config, length, model, pair) for at, length in _lengths(config)}
     return Workload(
         name=config.name,
         title=f"{model.name} pair, large model",
@@ -104,9 +100,8 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Workload:
         small=None if model.exit else pair.small.module,
         start=pair.start,
         vocabulary=pair.vocabulary,
-        sources=sources,
-        long_sources={length: _pair_sources(config, length, model, pair)[0] for length in config.long_sources},
-        words=words,
+        sources={at: sources for at, (sources, _) in found.items()},
+        words=found[None][1],
         details={
             "is": "pair",
             "name": model.name,
@@ -115,6 +110,10 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Workload:
             "small": pair.small.describe(),
         },
     )
+
+
+def _lengths(config: BenchConfig) -> list[tuple[int | None, int]]:
+    return [(None, config.source_length), *((length, length) for length in config.long_sources)]
 
 
 def _pair_sources(config: BenchConfig, length: int, model: ModelConfig, pair: Pair) -> tuple[list[list[int]], str]:
@@ -243,10 +242,7 @@ def _not_possible(name: str, workload: Workload) -> tuple[str, str] | None:
 
 def _lacking(needed: float, device: torch.device) -> str | None:
     """Return a sentence where there is not enough memory, before the system ends the process for taking it."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
+    free = free_bytes(device)
     if not needed or needed + _SPARE <= free:
         return None
     return f"needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free"

@@ -1,19 +1,16 @@
 """The policies: pure generators that ask for drafts and verdicts. No torch, no Hydra, no I/O."""
 
 from bild.decoding.actions import Draft, Drafted, Verified, Verify, Write, Written
-from bild.decoding.adaptive_draft import DraftCosts
-from bild.decoding.early_exit import ExitRule, adaptive
-from bild.decoding.loop import Decoded, Policy, Round, alone, big_little
+from bild.decoding.loop import Decoded, Policy, Round
 from bild.decoding.methods import MethodConfig, ThresholdConfig, setting, thresholds_of
 from bild.decoding.policies import MakePolicy, policy_for, settings
-from bild.decoding.rules import Rules
+from bild.decoding.rules import DraftCosts, Rules
 
 __all__ = [
     "Decoded",
     "Draft",
     "DraftCosts",
     "Drafted",
-    "ExitRule",
     "MakePolicy",
     "MethodConfig",
     "Policy",
@@ -24,9 +21,6 @@ __all__ = [
     "Verify",
     "Write",
     "Written",
-    "adaptive",
-    "alone",
-    "big_little",
     "policy_for",
     "setting",
     "settings",

@@ -1,4 +1,5 @@
-"""The loop: BiLD, speculative decoding and their relatives are this one generator under different `Rules`.
+"""The loop: BiLD, speculative decoding and their relatives are one generator under different `Rules`; and beside it the
+policies of one model, alone or with early exits (CALM).
 
 A policy yields what it wants to know and is sent the answer; it runs no model and holds no tensor. Drivers answer it:
 live with two engines, or from memory.
@@ -6,13 +7,13 @@ live with two engines, or from memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bild.decoding.actions import Ask, Author, Draft, Drafted, Verified, Verify
-from bild.decoding.adaptive_draft import Tally
-from bild.decoding.rules import Rules
+from bild.decoding.actions import Ask, Author, Confidence, Draft, Drafted, Verified, Verify, Write, Written
+from bild.decoding.rules import Rules, Tally
 
 
 class Round(NamedTuple):
@@ -116,3 +117,48 @@ def alone(author: Author, *, start: int, eos: int, max_length: int) -> Policy:
     # What the large model writes by itself is no draft.
     rounds = [Round(1, tokens, probs, stop, [], len(tokens), None, False)] if author == "small" else []
     return Decoded([start, *tokens], ["start", *(author for _ in tokens)], rounds)
+
+
+DEFAULT_DECAY = 4.0
+"""The paper's tau."""
+
+
+@dataclass(frozen=True)
+class ExitRule:
+    """The rule by which CALM writes a token from the first decoder layer that is confident enough.
+
+    Source: Schuster et al., *Confident Adaptive Language Modeling*, NeurIPS 2022, arXiv 2207.07061. The engine that
+    leaves between layers, and makes up for the layers that it left out, is told only the thresholds.
+    """
+
+    threshold: float
+    """lambda, 0..1: 1 without a decay is vanilla decoding."""
+    confidence: Confidence = "state"
+    """The measure compared with it (section 3.5): "state" is the cosine similarity of the hidden states before and
+    behind the layer, "softmax" the difference of the two largest probabilities behind it."""
+    decay: float | None = DEFAULT_DECAY
+    """tau, >= 0, of the threshold that falls along the text; None keeps it constant."""
+    min_layers: int = 1
+
+    @property
+    def first_exit(self) -> int:
+        """The fewest layers of a token: two hidden states can be compared from the second layer on."""
+        return max(2, self.min_layers) if self.confidence == "state" else self.min_layers
+
+    def thresholds(self, limit: int) -> list[float]:
+        """Return the threshold at each of `limit` positions: clip(0.9 lambda + 0.1 exp(-tau t / N), 0, 1) (eq. 5)."""
+        if self.decay is None:
+            return [self.threshold] * limit
+        decay = self.decay
+        return [min(max(0.9 * self.threshold + 0.1 * math.exp(-decay * t / limit), 0.0), 1.0) for t in range(limit)]
+
+
+def adaptive(rule: ExitRule, *, start: int, eos: int, max_length: int) -> Policy:
+    """Decode greedily by the large model, each token as early as the rule allows. `max_length` counts the start token.
+
+    N of the decay is the most tokens that can be written.
+    """
+    limit = max_length - 1
+    written: Written = yield Write([start], rule.thresholds(limit), rule.confidence, rule.first_exit)
+    tokens = written.tokens
+    return Decoded([start, *tokens], ["start", *("large" for _ in tokens)], [], written.layers, written.depth)

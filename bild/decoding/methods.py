@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bild.decoding.actions import Author
-from bild.decoding.adaptive_draft import AUTO
-from bild.decoding.early_exit import DEFAULT_DECAY
-from bild.decoding.rules import BY_FB, KEEPS, STOPS
+from bild.decoding.loop import DEFAULT_DECAY
+from bild.decoding.rules import AUTO, BY_FB, KEEPS, STOPS
 from bild.errors import BildError
 from bild.options import check_fields, number, word
 

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-from bild.decoding.early_exit import DEFAULT_DECAY
+from bild.decoding.loop import DEFAULT_DECAY
 from bild.decoding.methods import MAX_DRAFT, METHODS, MethodConfig, MethodSpec, ThresholdConfig, thresholds_of
 from bild.decoding.policies import settings
 from bild.decoding.rules import KEEPS

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bild.decoding.adaptive_draft import AUTO, DraftCosts, Pace, Tally
-from bild.decoding.early_exit import ExitRule, adaptive
-from bild.decoding.loop import Policy, alone, big_little
+from bild.decoding.loop import ExitRule, Policy, adaptive, alone, big_little
 from bild.decoding.methods import MAX_DRAFT, MethodConfig, ThresholdConfig, rules_named, thresholds_of
-from bild.decoding.rules import BY_FB, KEEPS, Rules
+from bild.decoding.rules import AUTO, BY_FB, KEEPS, DraftCosts, Pace, Rules, Tally
 from bild.errors import BildError
 
 MakePolicy = Callable[..., Policy]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bild.config import DecodeConfig
 from bild.engines import t5
-from bild.engines.base import Engine, PassPlan, Summary, summarise
+from bild.engines.base import Engine, PassPlan, Summary, stop_of, summarise
+from bild.engines.compiled import COMPILED_SOURCE, CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.sampling import Sampler
 from bild.engines.t5_host import HostDecoder
@@ -67,8 +68,9 @@ class FusedEngine(Engine):
         self.length = 0
         self._source_biases: dict[int, Tensor] = {}
         on_host = self.device.type == "cpu" and dtype == torch.float32
-        decoder = HostDecoder if on_host else TensorDecoder
-        self.decoder: HostDecoder | TensorDecoder = decoder(self.weights)
+        decoder = CompiledDecoder if compilable(self.weights) else HostDecoder if on_host else TensorDecoder
+        self.decoder: CompiledDecoder | HostDecoder | TensorDecoder = decoder(self.weights)
+        self.encoder = CompiledEncoder(self.weights.encoder) if compilable(self.weights.encoder) else None
         self._allocate(capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -106,6 +108,8 @@ class FusedEngine(Engine):
     @torch.inference_mode()
     def encode(self, source: Sequence[int]) -> Tensor:
         """See `Engine.encode`: [S, D]."""
+        if self.encoder and len(source) <= COMPILED_SOURCE:
+            return self.encoder.encode(source, self._source_bias(len(source)))
         return t5.encode(self.weights.encoder, torch.tensor(source, device=self.device), self._source_bias(len(source)))
 
     @torch.inference_mode()
@@ -122,10 +126,35 @@ class FusedEngine(Engine):
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
             self.grow(end)
+        if isinstance(self.decoder, CompiledDecoder) and self.sampler is None and not ranks:
+            summary = self.decoder.summary(self.state, tokens, n, want)
+            self.length = end
+            self.passes += 1
+            return summary
         logits = self.decoder.decode(self.state, tokens, n, want)
         self.length = end
         self.passes += 1
         return summarise(logits, tokens, ranks, self.sampler, end)
+
+    @torch.inference_mode()
+    def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
+        """See `Engine.draft`."""
+        if not isinstance(self.decoder, CompiledDecoder) or self.sampler is not None:
+            return super().draft(tokens, limit, stop_below)
+        if self.length + len(tokens) + limit > self.cache.shape[3]:
+            self.grow(self.length + len(tokens) + limit)
+        out: list[int] = []
+        probs: list[float] = []
+        stop = None
+        while stop is None:
+            feed = out[-1:] or tokens
+            more, sure = self.decoder.draft(self.state, feed, self.length, limit - len(out), stop_below, self.eos)
+            self.length += len(feed) + len(more) - 1
+            self.passes += len(more)
+            out += more
+            probs += sure
+            stop = stop_of(out[-1], probs[-1], len(out), limit, stop_below, self.eos)
+        return out, probs, stop
 
     # The parts of a step, for engines that stop between layers
 

@@ -26,6 +26,8 @@ CLEARLY = 1.1
 """The speedup from which a kind takes the place of the default, or of one over the same layout."""
 SECOND_LAYOUT = 1.25
 """The speedup from which a matrix is kept in one more layout."""
+WHOLE = 1.25
+"""How many times as long compiled strips may take as the best mix of kinds: whole compiled passes save more."""
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 8
 _BUDGET_NS = 4_000_000
 """Time for a kind at one number of rows; no more rounds begin when all kinds have used theirs."""
@@ -69,16 +71,28 @@ def kernels_for(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Kerne
     if device.type == "cpu" and any(kind in NUMPY_KINDS for kind in kinds):
         _blas().limit(limits=1)  # stays so: a second thread would be one that no record tells of
     bytes_of_all = dtype.itemsize * sum(inner * out for inner, out in sizes)
-    found: dict[str, dict[str, str]] = {}
-    us = {}
-    for inner, out in dict.fromkeys(sizes):
-        name = f"{inner}x{out}"
-        if inner * out < _MEASURED_FROM:
-            found[name] = dict.fromkeys(COLUMNS, kinds[0])
-            continue
-        us[name] = _measured(device, dtype, kinds, inner, out, min(bytes_of_all, _BEYOND_CACHES).bit_length() - 1)
-        found[name] = chosen(us[name])
+    footprint = min(bytes_of_all, _BEYOND_CACHES).bit_length() - 1
+    us = {
+        f"{inner}x{out}": _measured(device, dtype, kinds, inner, out, footprint)
+        for inner, out in dict.fromkeys(sizes)
+        if inner * out >= _MEASURED_FROM
+    }
+    whole = COMPILED in kinds and _whole_pays([us[name] for name in _names(sizes) if name in us])
+    found = {
+        name: chosen(us[name], whole) if name in us else dict.fromkeys(COLUMNS, COMPILED if whole else kinds[0])
+        for name in dict.fromkeys(_names(sizes))
+    }
     return Kernels(f"measured on {device.type} in {str(dtype).removeprefix('torch.')}", found, us)
+
+
+def _names(sizes: Sizes) -> list[str]:
+    return [f"{inner}x{out}" for inner, out in sizes]
+
+
+def _whole_pays(us: Sequence[Mapping[str, Mapping[str, float]]]) -> bool:
+    """Return whether a model's matrices, with these times, are to be compiled strips alone, as compiled passes need."""
+    columns = [by[column] for by in us for column in COLUMNS if column != WIDTHS[2]]
+    return sum(by_kind[COMPILED] for by_kind in columns) <= WHOLE * sum(min(by_kind.values()) for by_kind in columns)
 
 
 def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: Sizes) -> Kernels | None:
@@ -86,7 +100,7 @@ def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: Sizes)
 
     None where nothing was kept, and where it lacks a size or has a kind that is not here (more threads, another NumPy).
     """
-    names = {f"{inner}x{out}" for inner, out in sizes}
+    names = set(_names(sizes))
     if kept is None or "kinds" not in kept or not kept["kinds"].keys() >= names:
         return None
     asked = {kind for by_column in kept["kinds"].values() for kind in by_column.values()}
@@ -126,21 +140,23 @@ def _blas() -> ThreadpoolController:
     return found.select(filepath=[one.filepath for one in found.lib_controllers if "numpy" in one.filepath])
 
 
-def chosen(us: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """Return the kind of each column from the times of all kinds, the default first.
+def chosen(us: Mapping[str, Mapping[str, float]], whole: bool = False) -> dict[str, str]:
+    """Return the kind of each column from the times of all kinds, the default first; `whole`: for compiled passes.
 
     The kind for one row stays for more of them unless another is clearly faster; one that needs the matrix in a
     second layout, hence more memory, must be faster still. The encoder has matrices of its own, hence a layout too.
     """
-    default = next(iter(us[WIDTHS[0]]))
-    one = _best(us[WIDTHS[0]], default)
-    found, layouts = {WIDTHS[0]: one}, {layout_of(one)}
-    for column in WIDTHS[1:]:
+    default = COMPILED if whole else next(iter(us[WIDTHS[0]]))
+    found = dict.fromkeys(COLUMNS, default) if whole else {WIDTHS[0]: _best(us[WIDTHS[0]], default)}
+    one = found[WIDTHS[0]]
+    layouts = {layout_of(one)}
+    for column in WIDTHS[2 if whole else 1 :]:
         held = {kind: value for kind, value in us[column].items() if layout_of(kind) in layouts}
         best = _best(held, one)
         found[column] = _best(us[column], best, SECOND_LAYOUT)
         layouts.add(layout_of(found[column]))
-    return found | {"encoder": _best(us["encoder"], default)}
+    found.setdefault("encoder", _best(us["encoder"], default))
+    return found
 
 
 def _best(us: Mapping[str, float], default: str, clearly: float = CLEARLY) -> str:

@@ -94,7 +94,7 @@ def layout_of(kind: str) -> str:
 
 def _laid_out(rows: Tensor, layout: str) -> Tensor | Strips:
     if layout == "strips":
-        return Strips.of(rows, empty)
+        return Strips.of(rows, empty_weights)
     if layout == "packed":
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(rows.contiguous(), _PACKED_ROWS)
         return packed
@@ -103,7 +103,7 @@ def _laid_out(rows: Tensor, layout: str) -> Tensor | Strips:
     if rows.device.type != "cpu" or rows.dtype != torch.float32:
         return rows.t().contiguous()
     with torch.inference_mode(False):
-        flat = torch.from_numpy(empty((rows.shape[1], rows.shape[0])))
+        flat = torch.from_numpy(empty_weights((rows.shape[1], rows.shape[0])))
     return flat.copy_(rows.detach().t())
 
 
@@ -159,19 +159,36 @@ def _product(kind: str, weights: Tensor | Strips) -> Product:
     return lambda x, out: torch.mm(x.tensor, weights, out=out.tensor)
 
 
-_HUGE_PAGE = 2 << 20
+_HUGE_PAGE, _PIECE = 2 << 20, 32 << 20
+_left = np.empty(0, np.uint8)
+"""What is left of the memory that `empty_weights` took last."""
+
+
+def empty_weights(shape: tuple[int, ...]) -> Floats:
+    """Make an array behind the one before, so that a model's matrices lie together on huge pages, small ones too."""
+    global _left
+    size = -(-4 * prod(shape) // 64) * 64
+    if size > len(_left):
+        _left = _pages(max(size, _PIECE))
+    memory, _left = _left[:size], _left[size:]
+    array: Floats = memory[: 4 * prod(shape)].view(np.float32).reshape(shape)
+    return array
 
 
 def empty(shape: tuple[int, ...]) -> Floats:
     """Make an array that begins at a cache line, on huge pages where it is large and the system has them."""
     size = 4 * prod(shape)
+    array: Floats = _pages(size)[:size].view(np.float32).reshape(shape)
+    return array
+
+
+def _pages(size: int) -> NDArray[np.uint8]:
+    """Return at least so many bytes."""
     if size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         memory = np.empty(size + 64, np.uint8)
-        first = -memory.ctypes.data % 64
-    else:
-        pages = mmap.mmap(-1, -(-size // _HUGE_PAGE) * _HUGE_PAGE + _HUGE_PAGE)
-        pages.madvise(mmap.MADV_HUGEPAGE)
-        memory = np.frombuffer(pages, np.uint8)
-        first = -memory.ctypes.data % _HUGE_PAGE
-    array: Floats = memory[first : first + size].view(np.float32).reshape(shape)
-    return array
+        return memory[-memory.ctypes.data % 64 :]
+    whole = -(-size // _HUGE_PAGE) * _HUGE_PAGE + _HUGE_PAGE
+    pages = mmap.mmap(-1, whole, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # a shared one is not on huge pages
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(pages, np.uint8)
+    return memory[-memory.ctypes.data % _HUGE_PAGE :]

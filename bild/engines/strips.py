@@ -25,10 +25,15 @@ from torch import Tensor
 
 STRIP = 16
 """Columns of a strip: 64 bytes, a cache line of most processors."""
-_SOURCE = Path(__file__).with_name("strips.c")
+_SOURCE = Path(__file__).with_name("compiled.c")
+_OPTIONS = ("-O3", "-funroll-loops", "-fno-math-errno", "-shared", "-fPIC")
 _FLAGS = ("-march=native", "-mcpu=native", "")
 """What compilers call the processor at hand: the first that is taken."""
 _SECONDS = 60
+_ARGUMENTS = {"product": "pllpllpl", "run_layers": "pppllll", "score": "ppplpp", "decode": "ppplplllp"}
+_ARGUMENTS["draft"] = "ppplpllldlpp"
+"""Of the functions in C: pointers, whole numbers and others."""
+_TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "d": ctypes.c_double}
 
 CompiledProduct = Callable[[int, int, int, int, int, int, int, int], None]
 """x, its step, rows, weights, in, strips, y, its step: addresses and numbers of floats, as in strips.c."""
@@ -46,8 +51,8 @@ class Strips:
     @staticmethod
     def of(rows: Tensor, empty: Callable[[tuple[int, ...]], NDArray[np.float32]]) -> Strips:
         """From a weight as checkpoints have it, [out, in], in memory that `empty` makes."""
-        product = compiled()
-        assert product is not None, "a kind that `kinds_on` did not offer"
+        code = compiled()
+        assert code is not None, "a kind that `kinds_on` did not offer"
         out, inner = rows.shape
         data = empty((ceil(out / STRIP), inner, STRIP))
         flat = torch.from_numpy(data)
@@ -56,7 +61,7 @@ class Strips:
         if whole < len(data):
             flat[whole] = 0.0
             flat[whole, :, : out - whole * STRIP] = rows[whole * STRIP :].t()
-        return Strips(data, data.ctypes.data, out, product)
+        return Strips(data, data.ctypes.data, out, code.product)
 
     def times(self, x: int, x_step: int, rows: int, y: int, y_step: int) -> None:
         """Write x [rows, in] times this to y [rows, strips * STRIP], both by address and floats from row to row."""
@@ -72,8 +77,8 @@ class Strips:
 
 
 @cache
-def compiled() -> CompiledProduct | None:
-    """Compile the product for this processor, once a process; None where no compiler is or where it does not work."""
+def compiled() -> ctypes.CDLL | None:
+    """Compile for this processor, once a process; None where no compiler is or where its product does not work."""
     command = shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, ("cc", "gcc", "clang")), "")]
     if not shutil.which(command[0]):
         return None
@@ -82,7 +87,17 @@ def compiled() -> CompiledProduct | None:
         for flag in _FLAGS:
             try:
                 made = subprocess.run(
-                    [*command, "-O3", "-shared", "-fPIC", *filter(None, [flag]), "-o", library, _SOURCE],
+                    [
+                        *command,
+                        "-O3",
+                        "-fno-math-errno",
+                        "-shared",
+                        "-fPIC",
+                        *filter(None, [flag]),
+                        "-o",
+                        library,
+                        _SOURCE,
+                    ],
                     capture_output=True,
                     timeout=_SECONDS,
                     check=False,
@@ -94,12 +109,12 @@ def compiled() -> CompiledProduct | None:
     return None
 
 
-def _checked(library: ctypes.CDLL) -> CompiledProduct | None:
-    """Return the library's product if it computes what NumPy does."""
-    product: CompiledProduct = library.product
-    block = (ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
-    library.product.argtypes = (*block, *block, ctypes.c_void_p, ctypes.c_long)
-    library.product.restype = None
+def _checked(code: ctypes.CDLL) -> ctypes.CDLL | None:
+    """Return the compiled code if its product is what NumPy's is."""
+    for name, kinds in _ARGUMENTS.items():
+        getattr(code, name).argtypes = [_TYPES[kind] for kind in kinds]
+        getattr(code, name).restype = ctypes.c_long if name == "draft" else None
+    product: CompiledProduct = code.product
     draw = np.random.default_rng(0)
     for rows in (1, 2, 17):
         x, w = (draw.standard_normal(shape).astype(np.float32) for shape in ((rows, 33), (5, 33, STRIP)))
@@ -107,4 +122,4 @@ def _checked(library: ctypes.CDLL) -> CompiledProduct | None:
         product(x.ctypes.data, 33, rows, w.ctypes.data, 33, 5, y.ctypes.data, 5 * STRIP)
         if not np.allclose(y, np.matmul(x, w).transpose(1, 0, 2).reshape(rows, -1), rtol=1e-4, atol=1e-4):
             return None
-    return product
+    return code

@@ -1,44 +1,32 @@
-"""From decoded examples to samples, and from samples to the quality, latency and counts of a record."""
+"""From samples to the quality, latency and counts of a record, and which sessions a claim of speed leaves out.
+
+Sessions time different examples, so their paces are compared by what vanilla takes for such a text: a line through all
+examples, over the tokens written and read. A machine that others use slows a large model more than a small one, and
+makes every speedup larger; a session on it says nothing of a calm one.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from statistics import median
 
 import numpy as np
 
 from bild.config import MeasureConfig
-from bild.decoding import Round
-from bild.measure.live import PHASES, Run
-from bild.measure.paces import counted, sessions_of
+from bild.measure.live import PHASES
 from bild.metrics import Scorer, mean_time, quality, speedup
-from bild.metrics.jackknife import influences
-from bild.metrics.speedup import Speed, percentiles
+from bild.metrics.claims import Floats, influences
+from bild.metrics.speedup import percentiles
+from bild.results import parts
 from bild.results.codec import hints
-from bild.results.parts import (
-    Baseline,
-    Counts,
-    EqualTexts,
-    Joint,
-    Latency,
-    Library,
-    Percentiles,
-    Phases,
-    Quality,
-    SessionNote,
-    Speedup,
-    Stationarity,
-    rates,
-)
-from bild.results.parts import Pair as PairRecord
-from bild.results.sample import PhaseTimes, Sample, VanillaRun
+from bild.results.sample import Sample
 from bild.results.work import Passes, Work, texts_work
 
 DRIFT_LIMIT = 0.1
 """Relative change of the baseline between the halves of a run from which the record carries a warning."""
-_SUMS = [name for name, kind in hints(Counts).items() if kind is int and hints(Sample).get(name) is int]
+_SUMS = [name for name, kind in hints(parts.Counts).items() if kind is int and hints(Sample).get(name) is int]
 """The counts that every sample has: rounds, passes, positions, drafted tokens and their fates."""
 
 
@@ -50,110 +38,90 @@ def quality_and_joint(
     *,
     exact: bool = False,
     data: str = "",
-) -> tuple[Quality, Joint]:
+) -> tuple[parts.Quality, parts.Joint]:
     """Score samples, pair them with vanilla, and tell how the headline's difference and the speedup vary together."""
-    texts = [sample.text for sample in samples]
-    base = [sample.baseline.text for sample in samples]
+    texts, base = [sample.text for sample in samples], [sample.baseline.text for sample in samples]
     found = quality(metric, texts, references, baseline=base, confidence=confidence, exact=exact, data=data)
-    return found, _joint(samples, Scorer(metric, references))
+    scorer = Scorer(metric, references)
+    own_scores, base_scores = (influences(scorer.table(each), scorer)[1] for each in (texts, base))
+    return found, _joint(samples, own_scores - base_scores)
 
 
-def _joint(samples: Sequence[Sample], scorer: Scorer) -> Joint:
-    own_scores, base_scores = (
-        influences(scorer.table(texts), scorer)[1]
-        for texts in ([sample.text for sample in samples], [sample.baseline.text for sample in samples])
-    )
-    scores = own_scores - base_scores
+def _joint(samples: Sequence[Sample], scores: Floats) -> parts.Joint:
     base = np.array([sample.baseline_seconds for sample in samples])
     own = np.array([sample.seconds for sample in samples])
     speeds = base.sum() / own.sum() * (base / base.mean() - own / own.mean())
     n = len(samples)
     speed_sd, score_sd = (float(each.std() / np.sqrt(max(1, n - 1))) for each in (speeds, scores))
     if speed_sd == 0.0 or score_sd == 0.0:
-        return Joint(speed_sd, score_sd, 0.0)
-    return Joint(speed_sd, score_sd, float(np.corrcoef(speeds, scores)[0, 1]))
+        return parts.Joint(speed_sd, score_sd, 0.0)
+    return parts.Joint(speed_sd, score_sd, float(np.corrcoef(speeds, scores)[0, 1]))
 
 
 def latency_of(
-    samples: Sequence[Sample], measure: MeasureConfig, notes: Mapping[int, SessionNote] | None = None
-) -> Latency:
+    samples: Sequence[Sample], measure: MeasureConfig, notes: Mapping[int, parts.SessionNote] | None = None
+) -> parts.Latency:
     """Sum up times at batch size 1, and the speedups over vanilla on the same engine and over the library.
 
     The samples are in the order of their measurement; `notes` tell how the machine was found before each session.
     Times are those of all examples, speedups and percentiles those of the sessions that claims count.
     """
-    own = [sample.seconds for sample in samples]
-    base = [sample.baseline_seconds for sample in samples]
-    tokens = sum(sample.written for sample in samples)
-    base_tokens = sum(sample.baseline.written for sample in samples)
+    own, base = sum(sample.seconds for sample in samples), sum(sample.baseline_seconds for sample in samples)
+    tokens, base_tokens = (sum(run.written for run in runs) for runs in (samples, [s.baseline for s in samples]))
     sessions = sessions_of(samples, notes or {})
     kept, level = counted(samples, sessions), measure.confidence
-    speed = _speedup(kept, level)
-    return Latency(
+    numbers = [sample.session for sample in kept]
+    times = [sample.seconds for sample in kept], [sample.baseline_seconds for sample in kept]
+    speed = speedup(times[1], times[0], numbers, confidence=level)
+    return parts.Latency(
         examples=len(samples),
         tokens=tokens,
-        seconds=sum(own),
-        ms_per_example=mean_time([1e3 * s for s in own], [sample.session for sample in samples], confidence=level),
-        ms_per_token=sum(own) * 1e3 / tokens,
-        phases=Phases(**{phase: sum(getattr(sample.ns, phase) for sample in samples) / 1e9 for phase in PHASES}),
-        speedup=Speedup(total=speed.total, geometric=speed.geometric),
-        baseline=Baseline(
-            seconds=sum(base),
-            tokens=base_tokens,
-            ms_per_example=sum(base) * 1e3 / len(base),
-            ms_per_token=sum(base) * 1e3 / base_tokens,
+        seconds=own,
+        ms_per_example=mean_time(
+            [1e3 * sample.seconds for sample in samples], [sample.session for sample in samples], confidence=level
         ),
+        ms_per_token=own * 1e3 / tokens,
+        phases=parts.Phases(**{phase: sum(getattr(sample.ns, phase) for sample in samples) / 1e9 for phase in PHASES}),
+        speedup=parts.Speedup(total=speed.total, geometric=speed.geometric),
+        baseline=parts.Baseline(base, base_tokens, base * 1e3 / len(samples), base * 1e3 / base_tokens),
         library=_library(samples, kept, level),
         stationarity=stationarity(samples),
         sessions=sessions,
         between=speed.between,
-        percentiles=_percentiles(kept, level),
+        percentiles=parts.Percentiles(
+            *(percentiles([1e3 * s for s in each], numbers, confidence=level) for each in times)
+        ),
     )
 
 
-def _speedup(samples: Sequence[Sample], confidence: float) -> Speed:
-    base, own = [s.baseline_seconds for s in samples], [s.seconds for s in samples]
-    return speedup(base, own, [s.session for s in samples], confidence=confidence)
-
-
-def _percentiles(samples: Sequence[Sample], confidence: float) -> Percentiles:
-    numbers = [s.session for s in samples]
-    own, base = [1e3 * s.seconds for s in samples], [1e3 * s.baseline_seconds for s in samples]
-    return Percentiles(
-        method=percentiles(own, numbers, confidence=confidence),
-        vanilla=percentiles(base, numbers, confidence=confidence),
-    )
-
-
-def _library(samples: Sequence[Sample], kept: Sequence[Sample], confidence: float) -> Library | None:
+def _library(samples: Sequence[Sample], kept: Sequence[Sample], confidence: float) -> parts.Library | None:
     timed = [(sample, sample.library) for sample in kept if sample.library is not None]
     if not timed:
         return None
     asked = [(sample, sample.library.tokens, sample.library_gap) for sample in samples if sample.library is not None]
-    theirs = [library.ns / 1e9 for _, library in timed]
-    numbers = [sample.session for sample, _ in timed]
-    return Library(
+    theirs, own = [library.ns / 1e9 for _, library in timed], [sample.seconds for sample, _ in timed]
+    return parts.Library(
         examples=len(timed),
         seconds=sum(theirs),
         ms_per_token=sum(theirs) * 1e3 / sum(library.written for _, library in timed),
-        speedup=speedup(theirs, [sample.seconds for sample, _ in timed], numbers, confidence=confidence).total,
+        speedup=speedup(theirs, own, [sample.session for sample, _ in timed], confidence=confidence).total,
         texts=_agreement(asked),
     )
 
 
-def texts_of(samples: Sequence[Sample]) -> EqualTexts:
+def texts_of(samples: Sequence[Sample]) -> parts.EqualTexts:
     """Compare the texts of a method that is exact by its rules to vanilla's."""
     return _agreement([(sample, sample.tokens, sample.gap) for sample in samples])
 
 
-def _agreement(asked: Sequence[tuple[Sample, list[int], float | None]]) -> EqualTexts:
+def _agreement(asked: Sequence[tuple[Sample, list[int], float | None]]) -> parts.EqualTexts:
     """Compare texts to vanilla's; each comes with the gap where it first differs, if that is known."""
     equal = sum(tokens == sample.baseline.tokens for sample, tokens, _ in asked)
     gaps = [abs(gap) for *_, gap in asked if gap is not None]
-    return EqualTexts(equal, len(asked), max(gaps, default=None))
+    return parts.EqualTexts(equal, len(asked), max(gaps, default=None))
 
 
-def stationarity(samples: Sequence[Sample]) -> Stationarity:
+def stationarity(samples: Sequence[Sample]) -> parts.Stationarity:
     """Compare the baseline's median ms per token in the second half of the run to the first: the machine's drift.
 
     The samples are in the order of their measurement, whatever that of the data is.
@@ -161,31 +129,29 @@ def stationarity(samples: Sequence[Sample]) -> Stationarity:
     pace = [sample.baseline.ns / sample.baseline.written for sample in samples]
     half = len(pace) // 2
     if half < 2:
-        return Stationarity(0.0, None)
+        return parts.Stationarity(0.0, None)
     drift = statistics.median(pace[half:]) / statistics.median(pace[:half]) - 1.0
-    warning = None
-    if abs(drift) > DRIFT_LIMIT:
-        warning = (
-            f"The baseline became {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} from the first half of the "
-            "run to the second: speedups follow the machine's state, too: measure again on a calm one."
-        )
-    return Stationarity(drift, warning)
+    if abs(drift) <= DRIFT_LIMIT:
+        return parts.Stationarity(drift, None)
+    return parts.Stationarity(
+        drift,
+        f"The baseline became {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} from the first half of the "
+        "run to the second: speedups follow the machine's state, too: measure again on a calm one.",
+    )
 
 
-def counts_of(samples: Sequence[Sample]) -> Counts:
+def counts_of(samples: Sequence[Sample]) -> parts.Counts:
     """Sum up passes, drafts and their fates over all examples."""
     tokens = sum(sample.written for sample in samples)
     sums = {name: sum(getattr(sample, name) for sample in samples) for name in _SUMS}
-    widths: Counter[int] = Counter()
-    for sample in samples:
-        widths.update(sample.large_widths)
+    widths = sum((Counter(sample.large_widths) for sample in samples), Counter[int]())
     layers = Counter(layer for sample in samples for layer in sample.layers or ())
     whole = sum((sample.depth or 0) * sample.written for sample in samples)
-    return Counts(
+    return parts.Counts(
         tokens=tokens,
         examples=len(samples),
         large_widths=dict(sorted(widths.items())),
-        **rates(tokens, sums["large_passes"], sums["fallbacks"], sums["rollbacks"]),
+        **parts.rates(tokens, sums["large_passes"], sums["fallbacks"], sums["rollbacks"]),
         truncated_sources=sum(sample.truncated for sample in samples),
         reached_limit=sum(sample.reached_limit for sample in samples),
         exit_layers=dict(sorted(layers.items())) if layers else None,
@@ -199,7 +165,7 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
     )
 
 
-def work_of(samples: Sequence[Sample], pair: PairRecord, dtype: str) -> Work | None:
+def work_of(samples: Sequence[Sample], pair: parts.Pair, dtype: str) -> Work | None:
     """Count the work of the timed examples beside vanilla's, exactly, from the shapes of all passes.
 
     None where layers are shared or left out (early exit, CALM), and where a sample does not tell its passes.
@@ -219,55 +185,62 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return None if None in found else sum(n for n in found if n is not None)
 
 
-def run_fields(run: Run, target_limit: int, eos: int) -> dict[str, Any]:
-    """Return what a `Sample` says of a run beside its text: tokens, times and counts."""
-    tokens = run.decoded.tokens
-    return {
-        "tokens": tokens,
-        "ns": PhaseTimes(run.total_ns, **run.phases_ns),
-        "reached_limit": len(tokens) >= target_limit and tokens[-1] != eos,
-        "small_passes": len(run.small_passes),
-        "small_positions": sum(run.small_passes),
-        "large_passes": len(run.large_passes),
-        "large_positions": sum(run.large_passes),
-        "large_widths": dict(sorted(Counter(run.large_passes).items())),
-        "small_passes_run": run.ran.get("small", 0),
-        "large_passes_run": run.ran.get("large", 0),
-        "captures": run.captures,
-        **{f"{name}_sums": sums for name, sums in run.sums.items()},
-        **count_rounds(run.decoded.rounds),
-        **({"layers": run.decoded.layers, "depth": run.decoded.depth} if run.decoded.depth else {}),
+OFF = 0.1
+"""Relative difference of vanilla's pace to that of the calm sessions from which a session is left out of claims."""
+_FIT_FROM = 12
+"""Examples from which a line is fitted; with fewer, all tokens written are taken to cost the same."""
+
+
+def sessions_of(samples: Sequence[Sample], notes: Mapping[int, parts.SessionNote]) -> list[parts.SessionPace]:
+    """Tell the sessions of a point apart, in the order of their numbers."""
+    usual = _usual_seconds(samples)
+    groups: dict[int, list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault(sample.session, []).append(i)
+    paces = {
+        number: sum(samples[i].baseline_seconds for i in rows) / float(usual[rows].sum())
+        for number, rows in groups.items()
     }
-
-
-def vanilla_run(run: Run, text: str) -> VanillaRun:
-    """Return what a `Sample` says of its baseline."""
-    return VanillaRun(run.decoded.tokens, run.total_ns, text, run.ran["large"], run.captures)
-
-
-def count_rounds(rounds: list[Round]) -> dict[str, int]:
-    """Count the fates of drafts. A dropped unsure token was never drafted; a rollback throws away its draft's rest."""
-    drafted = sum(len(r.drafted) for r in rounds)
-    kept = sum(r.kept for r in rounds)
-    return {
-        "rounds": len(rounds),
-        "drafted": drafted,
-        "kept": kept,
-        "rejected": drafted - kept,
-        "fallbacks": sum(r.stop == "unsure" for r in rounds),
-        "full_drafts": sum(r.stop == "limit" for r in rounds),
-        "rollbacks": sum(r.rollback for r in rounds),
-    }
-
-
-def trace(rounds: list[Round]) -> list[dict[str, Any]]:
-    """Return the rounds as JSON, probabilities and nlls to six digits (for people: replays read the tree)."""
+    calm = [pace for number, pace in paces.items() if number not in notes or notes[number].calm]
+    reference = median(calm or list(paces.values()))
     return [
-        each._asdict()
-        | {"probs": _short(each.probs), "token_nll": _short(each.token_nll), "drafted": list(each.drafted)}
-        for each in rounds
+        _session_of(number, [samples[i] for i in rows], paces[number] / reference, notes.get(number))
+        for number, rows in sorted(groups.items())
     ]
 
 
-def _short(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+def _session_of(
+    number: int, samples: Sequence[Sample], pace: float, note: parts.SessionNote | None
+) -> parts.SessionPace:
+    base = sum(sample.baseline_seconds for sample in samples)
+    ms_per_token = base * 1e3 / sum(sample.baseline.written for sample in samples)
+    speed, load = base / sum(sample.seconds for sample in samples), None if note is None else note.load
+    why = _why_left_out(note, pace)
+    return parts.SessionPace(number, len(samples), ms_per_token, speed, pace, load, why)
+
+
+def _why_left_out(note: parts.SessionNote | None, pace: float) -> str | None:
+    if note is not None and not note.calm:
+        return f"the machine was busy: others kept {note.load:.1f} of its threads"
+    if abs(pace - 1.0) > OFF:
+        return f"vanilla was {abs(pace - 1.0):.0%} {'slower' if pace > 1 else 'faster'} than in the calm sessions"
+    return None
+
+
+def _usual_seconds(samples: Sequence[Sample]) -> Floats:
+    """Return what vanilla takes for each text at the pace of all sessions."""
+    seconds = np.array([sample.baseline_seconds for sample in samples])
+    written = np.array([float(sample.baseline.written) for sample in samples])
+    plain: Floats = written * seconds.sum() / written.sum()
+    if len(samples) < _FIT_FROM:
+        return plain
+    read = np.array([float(sample.source_tokens) for sample in samples])
+    table = np.column_stack([np.ones_like(written), written, read])
+    fitted: Floats = table @ np.linalg.lstsq(table, seconds, rcond=None)[0]
+    return np.maximum(fitted, 0.1 * plain)
+
+
+def counted(samples: Sequence[Sample], sessions: Sequence[parts.SessionPace]) -> list[Sample]:
+    """Return the samples of the sessions that claims count; all of them where no session is fit for one."""
+    kept = {session.number for session in sessions if session.note is None}
+    return [sample for sample in samples if sample.session in kept] or list(samples)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from heapq import nsmallest
 from time import perf_counter_ns
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -26,10 +27,9 @@ from bild.decoding.policies import paced, writes_vanilla
 from bild.engines.kernels import Kernels
 from bild.engines.sampling import Sampler
 from bild.errors import BildError
-from bild.measure.aggregate import run_fields, trace, vanilla_run
 from bild.measure.draft_costs import costs_of
-from bild.measure.gpu import watch
-from bild.measure.live import Run, engines_of, gap_between, prepare, run_live
+from bild.measure.environment import watch
+from bild.measure.live import Run, engines_of, gap_between, prepare, run_fields, run_live, trace, vanilla_run
 from bild.models import Pair
 from bild.progress import collector_off
 from bild.results import PointFolder
@@ -253,6 +253,12 @@ def by_kernels(points: Sequence[OpenPoint], pair: Pair) -> list[tuple[Kernels, l
     return list(alike.values())
 
 
+def set_greedy(module: Any, **settings: Any) -> None:
+    """Give a module greedy settings as its own, because generate() fills from these what its argument leaves open."""
+    pad = module.config.pad_token_id
+    module.generation_config = GenerationConfig(do_sample=False, num_beams=1, pad_token_id=pad, **settings)
+
+
 def library_generate(
     pair: Pair, source: Sequence[int], max_length: int, decode: DecodeConfig | None = None
 ) -> BaselineRun:
@@ -262,15 +268,7 @@ def library_generate(
     `decode` samples, the library's own temperature and nucleus are followed by our noise, so the text is vanilla's.
     """
     module = pair.large.module
-    # As the model's own settings, because generate() fills from these what its argument leaves open.
-    module.generation_config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        max_length=max_length,
-        decoder_start_token_id=pair.start,
-        eos_token_id=pair.eos,
-        pad_token_id=module.config.pad_token_id,
-    )
+    set_greedy(module, max_length=max_length, decoder_start_token_id=pair.start, eos_token_id=pair.eos)
     sampler, cuda = Sampler.of(decode, source), pair.device.type == "cuda"
     extra = {} if sampler is None else {"logits_processor": sampler.processors(pair.vocabulary, pair.device)}
     if cuda:

@@ -1,19 +1,22 @@
-"""The live driver: answer a policy with two engines at batch size 1, and time every phase."""
+"""The live driver: answer a policy with two engines at batch size 1, time every phase, and tell a sample of it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from time import perf_counter_ns
+from typing import Any
 
 from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
-from bild.decoding import Decoded, Draft, Drafted, Policy, Verified, Write, Written
+from bild.decoding import Decoded, Draft, Drafted, Policy, Round, Verified, Write, Written
 from bild.decoding.methods import METHODS
 from bild.decoding.policies import widest_pass
 from bild.engines import CalmEngine, Engine, PassPlan, common_prefix
 from bild.errors import BildError
 from bild.models import Pair
+from bild.results.sample import PhaseTimes, VanillaRun
 from bild.results.work import Passes
 
 PHASES = ("encode_large", "encode_small", "small", "large", "rest")
@@ -198,3 +201,57 @@ def run_live(
     captures = max(model.engine.captured - model.before[1] for model in models.values())
     sums = {name: Passes.of(model.shapes) for name, model in models.items()}
     return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []), ran, sums, captures)
+
+
+def run_fields(run: Run, target_limit: int, eos: int) -> dict[str, Any]:
+    """Return what a `Sample` says of a run beside its text: tokens, times and counts."""
+    tokens = run.decoded.tokens
+    return {
+        "tokens": tokens,
+        "ns": PhaseTimes(run.total_ns, **run.phases_ns),
+        "reached_limit": len(tokens) >= target_limit and tokens[-1] != eos,
+        "small_passes": len(run.small_passes),
+        "small_positions": sum(run.small_passes),
+        "large_passes": len(run.large_passes),
+        "large_positions": sum(run.large_passes),
+        "large_widths": dict(sorted(Counter(run.large_passes).items())),
+        "small_passes_run": run.ran.get("small", 0),
+        "large_passes_run": run.ran.get("large", 0),
+        "captures": run.captures,
+        **{f"{name}_sums": sums for name, sums in run.sums.items()},
+        **count_rounds(run.decoded.rounds),
+        **({"layers": run.decoded.layers, "depth": run.decoded.depth} if run.decoded.depth else {}),
+    }
+
+
+def vanilla_run(run: Run, text: str) -> VanillaRun:
+    """Return what a `Sample` says of its baseline."""
+    return VanillaRun(run.decoded.tokens, run.total_ns, text, run.ran["large"], run.captures)
+
+
+def count_rounds(rounds: list[Round]) -> dict[str, int]:
+    """Count the fates of drafts. A dropped unsure token was never drafted; a rollback throws away its draft's rest."""
+    drafted = sum(len(r.drafted) for r in rounds)
+    kept = sum(r.kept for r in rounds)
+    return {
+        "rounds": len(rounds),
+        "drafted": drafted,
+        "kept": kept,
+        "rejected": drafted - kept,
+        "fallbacks": sum(r.stop == "unsure" for r in rounds),
+        "full_drafts": sum(r.stop == "limit" for r in rounds),
+        "rollbacks": sum(r.rollback for r in rounds),
+    }
+
+
+def trace(rounds: list[Round]) -> list[dict[str, Any]]:
+    """Return the rounds as JSON, probabilities and nlls to six digits (for people: replays read the tree)."""
+    return [
+        each._asdict()
+        | {"probs": _short(each.probs), "token_nll": _short(each.token_nll), "drafted": list(each.drafted)}
+        for each in rounds
+    ]
+
+
+def _short(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]

@@ -18,7 +18,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -29,8 +29,7 @@ import bild
 from bild.config import DecodeConfig, EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.engines import t5
 from bild.errors import BildError, explain
-from bild.measure.environment import wait_for_calm
-from bild.measure.gpu import watch
+from bild.measure.environment import wait_for_calm, watch
 from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, placed
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.results import PointFolder
@@ -132,11 +131,19 @@ class Sessions:
             block = [each for each in queue[turn::count] if any(each.example.id not in ids for _, ids in going)]
             block.sort(key=lambda each: each.index)
             if block:
-                run = self._here if count == 1 else self._in_a_process
                 told = [(p.method, p.threshold, p.folder.path, p.folder.digest) for p, _ in going]
                 those = [point for point, _ in going]
                 job = _Job(self.setting, told, block, self._begin(those), keep_going, beside(), idle)
-                yield from run(job, those)
+                known = {each.index: each.example for each in block}
+                for event in self._events(job, those):
+                    if "done" in event:
+                        yield Done(known[event["done"]], event["beside"])
+                        continue
+                    self._pair = decode(PairRecord, event["pair"])
+                    self._gpus += filter(None, [event["gpu"]])
+                    self.warnings += filter(None, [event["warning"]])
+                    for i, why in event["failed"]:
+                        those[i].failed = why
 
     def _begin(self, points: Sequence[OpenPoint]) -> int:
         """Wait for a calm machine, note in the folders how it was found, and return the number of the session."""
@@ -149,35 +156,20 @@ class Sessions:
             point.folder.note_session(number, found)
         return number
 
-    def _here(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
-        by_index = {each.index: each.example for each in job.examples}
-        for event in _work(job, self.load(), points):
-            yield from self._heard(event, by_index, points)
-
-    def _in_a_process(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[Done]:
-        by_index = {each.index: each.example for each in job.examples}
+    def _events(self, job: _Job, points: Sequence[OpenPoint]) -> Iterator[dict[str, Any]]:
+        """Do a job, here where there is one session, else in a process of its own; yield what it tells."""
+        if self.setting.measure.sessions == 1:
+            yield from _work(job, self.load(), points)
+            return
         try:
             with _process([point.folder.lock for point in points]) as process:
-                for event in _events(process, job):
-                    yield from self._heard(event, by_index, points)
+                yield from _told(process, job)
         finally:
             for point in points:
                 point.folder.reopen()
 
-    def _heard(
-        self, event: dict[str, Any], examples: Mapping[int, Example], points: Sequence[OpenPoint]
-    ) -> Iterator[Done]:
-        if "done" in event:
-            yield Done(examples[event["done"]], event["beside"])
-        else:
-            self._pair = decode(PairRecord, event["pair"])
-            self._gpus += filter(None, [event["gpu"]])
-            self.warnings += filter(None, [event["warning"]])
-            for i, why in event["failed"]:
-                points[i].failed = why
 
-
-def _events(process: subprocess.Popen[bytes], job: _Job) -> Iterator[dict[str, Any]]:
+def _told(process: subprocess.Popen[bytes], job: _Job) -> Iterator[dict[str, Any]]:
     """Give a process its job, and yield what it tells. BildError where it cannot do it."""
     assert process.stdin is not None
     assert process.stdout is not None

@@ -16,10 +16,8 @@ from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.decoding.names import label, slug
 from bild.decoding.policies import paced, writes_vanilla
-from bild.errors import BildError
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint, texts_of, work_of
-from bild.measure.environment import busy_warning, describe, state
-from bild.measure.gpu import uuid_of
+from bild.measure.environment import busy_warning, describe, state, uuid_of
 from bild.measure.interleave import OpenPoint
 from bild.measure.processes import Sessions, Setting
 from bild.models import Pair, PairSpec, load, resolve_device
@@ -27,7 +25,7 @@ from bild.models.checkpoint import free_memory
 from bild.models.device import tell_device
 from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
-from bild.results.folder import pair_folder, pair_lock
+from bild.results.folder import RECORD, pair_folder, pair_lock, read_record
 from bild.results.locking import device_lock
 from bild.results.parts import Decode, Engine, Intervals, Task, recorded
 from bild.results.parts import Pair as PairRecord
@@ -59,7 +57,7 @@ def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, Thres
         pending = [point for point in opened if point.folder.record() is None]
         if pending:
             _measure(config, spec, data, pending, environment, shared)
-        return [Point(point.folder.path, point.folder.record() or _unfinished(point)) for point in opened]
+        return [Point(point.folder.path, read_record(point.folder.path / RECORD)) for point in opened]
 
 
 def _measure(
@@ -133,10 +131,6 @@ def _announce(point: OpenPoint, total: int) -> None:
         say(f"{path} has {done} of {total} examples; going on from there")
 
 
-def _unfinished(point: OpenPoint) -> Record:
-    raise BildError(f"{point.folder.path} has no record although it was measured: run the command again.")
-
-
 def load_once(spec: PairSpec, identity: dict[str, Any]) -> Pair:
     """Load a pair; the last one is kept, for the next point of a multirun. `identity` has its fingerprints."""
     key = (spec, *identity.values())
@@ -174,11 +168,7 @@ def make_record(
         hash=point.folder.digest,
         label=label(method, point.threshold),
         task=Task(
-            kind=task.kind,
-            languages=task.languages or None,
-            split=task.split,
-            data=data.provenance,
-            **task.identity,
+            kind=task.kind, languages=task.languages or None, split=task.split, data=data.provenance, **task.identity
         ),
         pair=dataclasses.replace(pair, name=config.model.pair_name),
         method=own,

@@ -2,6 +2,5 @@
 
 from bild.metrics.scorer import Scorer, quality
 from bild.metrics.speedup import mean_time, speedup
-from bild.results.parts import Difference, Interval, Quality, Score
 
-__all__ = ["Difference", "Interval", "Quality", "Score", "Scorer", "mean_time", "quality", "speedup"]
+__all__ = ["Scorer", "mean_time", "quality", "speedup"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from bild.errors import BildError
 from bild.metrics import statistics
-from bild.metrics.jackknife import Floats, difference, score_interval
+from bild.metrics.claims import Floats, difference, score_interval
 from bild.metrics.statistics import Statistics
 from bild.results.parts import Difference, Quality, Score
 

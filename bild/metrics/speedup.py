@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
 from bild.errors import BildError
-from bild.metrics.jackknife import Floats
+from bild.metrics.claims import Floats
 from bild.results.parts import Interval, Percentile
 
 UNKNOWN = 100.0

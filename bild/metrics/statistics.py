@@ -23,7 +23,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from bild.config import EVALUATE, scored_by
 from bild.errors import BildError, told
-from bild.metrics.jackknife import Floats
+from bild.metrics.claims import Floats
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SCORES = {"bleu": ("bleu", "chrf"), "rouge": ROUGE_TYPES}

@@ -10,7 +10,7 @@ import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
 from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision
-from bild.errors import BildError, one_of
+from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
 from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
@@ -125,28 +125,16 @@ class Pair:
         return text.strip()
 
 
-def load_pair(
-    large: str = "embedded",
-    small: str | None = None,
-    *,
-    tokenizer: str | None = None,
-    name: str | None = None,
-    dtype: str = "fp32",
-    device: str = "auto",
-    revision_large: str | None = None,
-    revision_small: str | None = None,
-    exit: int | None = None,
-) -> Pair:
+def load_pair(large: str = "embedded", small: str | None = None, **options: Any) -> Pair:
     """Load two checkpoints (folders or hub ids), or the embedded pair by its name alone.
 
-    `exit=n` makes the first n decoder layers of the large checkpoint the small model; `small` is then not loaded.
+    `options` are those of `PairSpec`: tokenizer, name, dtype, device, revision_large, revision_small, exit. `exit=n`
+    makes the first n decoder layers of the large checkpoint the small model; `small` is then not loaded.
 
     Raises BildError where one is missing or unsafe, where they are no T5 or mT5, or where their vocabularies, end or
     start tokens differ.
     """
-    one_of("dtype", dtype, tuple(DTYPES))
-    spec = PairSpec(large, small, tokenizer, name, revision_large, revision_small, exit, dtype=dtype, device=device)
-    return load(spec)
+    return load(PairSpec(large, small, **options))
 
 
 def load(spec: PairSpec) -> Pair:

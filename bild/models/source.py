@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError, told
-from bild.hub import cached_snapshot, is_name
+from bild.hub import cached_snapshot, is_name, said
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 """The pair that ships."""
@@ -185,9 +185,8 @@ def _from_hub(name: str, revision: str | None, patterns: list[str], option: str)
         try:
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
             return Source(name, folder, folder.name)
-        except Exception as error:  # which HTTP library raises depends on the client's version; the cache is as good
-            reason = str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else "no reason given"
-            trouble = f"the hub said {type(error).__name__}: {reason}"
+        except Exception as error:  # the cache is as good
+            trouble = said(error)
     cached = cached_snapshot(name, "model", revision or "main")
     if cached is None:
         raise BildError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bild.report.format import plural
 from bild.report.table import Table, show_tables
-from bild.results.check import CheckResult, read_check
+from bild.results.bench import CheckResult, read_check
 
 
 def check_table(result: CheckResult) -> Table:

@@ -9,8 +9,8 @@ from pathlib import Path
 from bild.decoding import settings, thresholds_of
 from bild.report.format import plural, setting_of
 from bild.results import Record, config_hash
-from bild.results.ledger import LEDGER, LedgerEntry
-from bild.results.lines import read_lines
+from bild.results.files import read_lines
+from bild.results.predicted import LEDGER, LedgerEntry
 from bild.results.record import overrun
 
 MARK = "†"

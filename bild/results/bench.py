@@ -1,15 +1,14 @@
-"""The JSON of a bench: one dataclass per thing that was measured. No torch, so that a report can draw it."""
+"""The JSON of a bench and of a GPU check: a dataclass for each thing looked at. No torch: a report draws them."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bild.results.codec import dumps, encode, read_json
-from bild.results.files import write_atomically
+from bild.results.files import read_json
 
 BENCH_VERSION = 2
 
@@ -161,13 +160,6 @@ class BenchResult:
         return str(self.environment["machine"]["name"])
 
 
-def write_bench(result: BenchResult, path: Path) -> None:
-    """Write it as strict JSON, whole or not at all."""
-    text = dumps(encode(result), indent=1) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
-
-
 def read_bench(path: Path) -> BenchResult:
     """Read one back; one of version 1 comes back as version 2. BildError where it is no such file."""
     mend = "measure again, or give the JSON that it wrote"
@@ -189,3 +181,48 @@ def _renamed(plain: Any, depth: int = 0) -> Any:
     if not isinstance(plain, dict):
         return plain
     return {_RENAMED.get(key, key): _renamed(value, depth - 1) if depth else value for key, value in plain.items()}
+
+
+CHECK_VERSION = 1
+OK, WRONG, SLOW = "ok", "wrong", "slow"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One thing that was looked at."""
+
+    step: str
+    what: str
+    verdict: str
+    """"ok", "wrong" (a defect, or not to be trusted), "slow" (right, and slower than it should be) or "skipped"."""
+    seen: str
+    """One line."""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One run of `bild gpu-check`."""
+
+    schema: int
+    created: str
+    command: str
+    device: str
+    minutes: float
+    environment: dict[str, Any]
+    seconds: dict[str, float]
+    """By step."""
+    peak_gb: dict[str, float]
+    """By step: the most memory that tensors took on the device."""
+    findings: list[Checked]
+
+    @property
+    def worst(self) -> str:
+        """Return the gravest verdict."""
+        found = {each.verdict for each in self.findings}
+        return next((verdict for verdict in (WRONG, SLOW, OK) if verdict in found), SKIPPED)
+
+
+def read_check(path: Path) -> CheckResult:
+    """Read one back. BildError where it is no such file."""
+    return read_json(CheckResult, path, "is not a result of bild gpu-check", "run it again", CHECK_VERSION)

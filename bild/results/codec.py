@@ -10,16 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-from bild.errors import BildError
-from bild.results.files import parse, read_file
-
-T = TypeVar("T")
 INFINITE = {"infinite": True}
 _HUGE = 1 << 63
 _NAMES = {
@@ -129,31 +124,6 @@ def decode(kind: Any, value: Any, where: str = "", metadata: Mapping[str, Any] |
     return value
 
 
-def read_json(
-    kind: type[T],
-    path: Path,
-    what: str,
-    mend: str,
-    version: int | None = None,
-    upgrade: Callable[[Any], Any] | None = None,
-) -> T:
-    """Read the dataclass in a JSON file, whose `schema` must be `version`; `upgrade` takes older ones' plain JSON.
-
-    BildError where it cannot be read or is something else: "<path> <what> (<why>): <mend>."
-    """
-    data = read_file(path)
-    try:
-        plain = parse(data)
-        plain = upgrade(plain) if upgrade is not None else plain
-        schema = plain.get("schema", "missing") if isinstance(plain, dict) else version
-        if version is not None and schema != version:
-            raise FieldError(f"the field schema must be {version}, but it is {_short(schema)}")
-        found = cast(T, decode(kind, plain))
-    except ValueError as error:
-        raise BildError(f"{path} {what} ({error}): {mend}.") from None
-    return found
-
-
 def _decode_fields(kind: type, value: Any, where: str) -> Any:
     _expect(value, dict, where)
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -189,10 +159,11 @@ def _expect(value: Any, kind: type, where: str) -> None:
     if kind in (int, float) and type(value) is int and not -_HUGE <= value < _HUGE:
         raise FieldError(f"{place} has more digits than a machine's numbers")
     if not fits:
-        raise FieldError(f"{place} must be {_NAMES[kind]}, but it is {_short(value)}")
+        raise FieldError(f"{place} must be {_NAMES[kind]}, but it is {brief(value)}")
 
 
-def _short(value: Any) -> str:
+def brief(value: Any) -> str:
+    """Return a value as a sentence quotes it, not at length."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 

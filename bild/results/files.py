@@ -1,4 +1,8 @@
-"""The files of a run: opened through no link, written whole or not at all, read with a limit to what they unpack to."""
+"""The files of a run: opened through no link, written whole or not at all, read with a limit to what they unpack to.
+
+Files of JSON lines are only appended to, an object each: a line that a kill tore is passed over, and the next one
+begins a line of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,17 @@ import os
 import secrets
 import stat
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar, cast
 
 from filelock import lock_descriptor
 
 from bild.errors import FULL, BildError
+from bild.progress import say
+from bild.results.codec import FieldError, brief, decode, dumps, encode
 
+T = TypeVar("T")
 MOST = 1 << 32
 """Bytes that a compressed file of ours may hold: more than any has, less than what fills a machine."""
 _PART = 1 << 20
@@ -183,4 +190,65 @@ def unpack_lines(data: bytes) -> Sequence[Any]:
             found.append(parse(line))
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
+    return found
+
+
+def read_json(
+    kind: type[T],
+    path: Path,
+    what: str,
+    mend: str,
+    version: int | None = None,
+    upgrade: Callable[[Any], Any] | None = None,
+) -> T:
+    """Read the dataclass in a JSON file, whose `schema` must be `version`; `upgrade` takes older ones' plain JSON.
+
+    BildError where it cannot be read or is something else: "<path> <what> (<why>): <mend>."
+    """
+    data = read_file(path)
+    try:
+        plain = parse(data)
+        plain = upgrade(plain) if upgrade is not None else plain
+        schema = plain.get("schema", "missing") if isinstance(plain, dict) else version
+        if version is not None and schema != version:
+            raise FieldError(f"the field schema must be {version}, but it is {brief(schema)}")
+        found = cast(T, decode(kind, plain))
+    except ValueError as error:
+        raise BildError(f"{path} {what} ({error}): {mend}.") from None
+    return found
+
+
+def write_json(path: Path, value: Any, indent: int = 2) -> None:
+    """Write a dataclass, or what it holds, as strict JSON, whole or not at all; folders are made."""
+    text = dumps(encode(value), indent=indent) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
+def append_lines(path: Path, items: Iterable[Any]) -> None:
+    """Append dataclasses, on the disk when this returns. BildError where the disk does not take them."""
+    data = "".join(dumps(encode(item)) + "\n" for item in items).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(open_plain(path, flags=os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else b"\n" + data
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise write_error(path.parent, error, "what is in it is kept") from None
+
+
+def read_lines(kind: type[T], path: Path) -> list[T]:
+    """Read what was appended, as dataclasses of this kind; none where there is no file. Damaged lines are told."""
+    found, damaged = [], 0
+    for line in read_file(path).splitlines(keepends=True) if path.is_file() else ():
+        try:
+            found.append(decode(kind, parse(line)))
+        except ValueError:  # no JSON, or FieldError: other fields
+            damaged += line.endswith(b"\n") and line.startswith(b"{")
+    if damaged:
+        say(f"{path}: {damaged} of {len(found) + damaged} lines are damaged and passed over")
     return found

@@ -14,19 +14,18 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 
 from bild.errors import BildError
-from bild.results.codec import dumps, encode, read_json
-from bild.results.files import read_file, write_atomically, write_error
+from bild.results.files import read_file, read_json, write_atomically, write_error, write_json
 from bild.results.locking import take, waiting_lock
 from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json
-from bild.results.sample import Sample
-from bild.results.samples_log import SampleLog, check_seal, read_samples, read_traces
+from bild.results.sample import Sample, SampleLog, check_seal, read_samples, read_traces
 
+T = TypeVar("T")
 CONFIG = "config.yaml"
 RECORD = "record.json"
 COSTS = "draft_costs.json"
@@ -49,21 +48,11 @@ class PointFolder:
         self._log = log
 
     @classmethod
-    def open(
-        cls,
-        root: Path,
-        task: str,
-        pair: str,
-        label: str,
-        digest: str,
-        config: Mapping[str, Any],
-        fsync: bool = False,
-    ) -> PointFolder:
+    def open(cls, root: Path, task: str, pair: str, label: str, digest: str, config: Mapping[str, Any]) -> PointFolder:
         """Make or reopen the folder of a point, lock it, and cut off what a kill left behind.
 
-        `digest` is the config hash, `config` the resolved configuration (plain YAML types); `fsync` waits for the disk
-        after every example, which only matters when the power goes. Where another process writes the point, it is
-        waited for. BildError when the place cannot be written, or when a file in it is damaged.
+        `digest` is the config hash, `config` the resolved configuration (plain YAML types). Where another process
+        writes the point, it is waited for. BildError when the place cannot be written, or a file in it is damaged.
         """
         path = pair_folder(root, task, pair) / f"{slug(label)}-{digest[:SHORT]}"
         try:
@@ -76,7 +65,7 @@ class PointFolder:
         try:
             if not (path / RECORD).exists():  # a finished point keeps the configuration that made it
                 write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
-            return cls(path, digest, lock, SampleLog(path, fsync))
+            return cls(path, digest, lock, SampleLog(path))
         except BaseException:
             os.close(lock)
             raise
@@ -117,38 +106,35 @@ class PointFolder:
 
         BildError where the file is damaged, or gone although there are examples.
         """
-        path = self.path / COSTS
-        if not path.exists():
-            if self.samples():
-                raise BildError(f"{path} is gone, and its examples were decoded by it: start anew with resume=false.")
-            return None
-        return read_json(DraftCosts, path, "is damaged", "start anew with resume=false")
+        found = self._kept(COSTS, DraftCosts)
+        if found is None and self.samples():
+            path = self.path / COSTS
+            raise BildError(f"{path} is gone, and its examples were decoded by it: start anew with resume=false.")
+        return found
 
     def keep_draft_costs(self, costs: DraftCosts) -> None:
         """Write the costs in one step, before the first example that is decoded by them."""
-        write_atomically(self.path / COSTS, dumps(encode(costs), indent=2) + "\n")
+        write_json(self.path / COSTS, costs)
 
     def kernels(self) -> dict[str, Any] | None:
         """Read the choice of kernels that the point's passes go by, or None where none was kept."""
-        path = self.path / KERNELS
-        if not path.exists():
-            return None
-        return read_json(dict[str, Any], path, "is damaged", "start anew with resume=false")
+        return self._kept(KERNELS, dict[str, Any])
 
     def keep_kernels(self, kernels: Mapping[str, Any]) -> None:
         """Write the choice of kernels in one step, before the first example that is decoded by them."""
-        write_atomically(self.path / KERNELS, dumps(kernels, indent=2) + "\n")
+        write_json(self.path / KERNELS, kernels)
 
     def sessions(self) -> dict[int, SessionNote]:
         """Read how the machine was found before each session, by its number; empty in folders of before version 3."""
-        path = self.path / SESSIONS
-        if not path.exists():
-            return {}
-        return read_json(dict[int, SessionNote], path, "is damaged", "start anew with resume=false")
+        return self._kept(SESSIONS, dict[int, SessionNote]) or {}
 
     def note_session(self, number: int, note: SessionNote) -> None:
         """Write how the machine was found, in one step, before the first example of a session."""
-        write_atomically(self.path / SESSIONS, dumps(encode(self.sessions() | {number: note}), indent=2) + "\n")
+        write_json(self.path / SESSIONS, self.sessions() | {number: note})
+
+    def _kept(self, name: str, kind: type[T]) -> T | None:
+        path = self.path / name
+        return read_json(kind, path, "is damaged", "start anew with resume=false") if path.exists() else None
 
     def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add one finished example (with an `id` of its own) and its rounds; all or nothing stays in the files."""
@@ -171,9 +157,8 @@ class PointFolder:
         try:
             (self.path / RECORD).unlink(missing_ok=True)
             self._log.clear()
-            (self.path / COSTS).unlink(missing_ok=True)
-            (self.path / KERNELS).unlink(missing_ok=True)
-            (self.path / SESSIONS).unlink(missing_ok=True)
+            for name in (COSTS, KERNELS, SESSIONS):
+                (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error, "it was not emptied") from None
 

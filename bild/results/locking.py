@@ -31,19 +31,6 @@ _mine: set[int] = set()
 """Lock files that this process took, some of them closed since."""
 
 
-def taken(file: int) -> bool:
-    """Lock an open file without waiting; return whether it worked. The lock ends when the file is closed."""
-    return lock_descriptor(file, blocking=False)
-
-
-def open_lock(path: Path, mode: int = 0o644) -> int:
-    """Open or make a lock file. OSError where it cannot be made, is a link, or is no plain file."""
-    try:
-        return open_plain(path, mode)
-    except PermissionError:  # another user's: a reader may lock it too
-        return open_plain(path, mode, os.O_RDONLY)
-
-
 def holder(lock: int) -> str | None:
     """Return the id of the process that signed a lock file, or None where it does not say."""
     told = _written(lock).strip()
@@ -74,13 +61,16 @@ def _written(lock: int) -> str:
 def take(path: Path, what: str, mode: int = 0o644) -> int:
     """Return a lock file open and locked; while another process holds it, wait, and say for what and how long.
 
-    `what` says what a holder does. OSError as `open_lock`; BildError where this process holds it already.
+    `what` says what a holder does. OSError as `open_plain`; BildError where this process holds it already.
     """
-    lock = open_lock(path, mode)
+    try:
+        lock = open_plain(path, mode)
+    except PermissionError:  # another user's: a reader may lock it too
+        lock = open_plain(path, mode, os.O_RDONLY)
     _mine.discard(lock)  # the number of a file that was closed
     try:
         began, again = time.monotonic(), 0.0
-        while not taken(lock):
+        while not lock_descriptor(lock, blocking=False):
             who, waited = holder(lock), time.monotonic() - began
             if any(_same(mine, lock) for mine in _mine):
                 raise BildError(f"This process {what} already: let that end first.")

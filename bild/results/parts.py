@@ -19,6 +19,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def times(self) -> str:
+        """Write a speedup, `1.23x [1.10, 1.36]`."""
+        return f"{self.value:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+
 
 @dataclass(frozen=True)
 class Score(Interval):

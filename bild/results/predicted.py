@@ -1,8 +1,9 @@
-"""`predicted.json`: the points of a sweep as they follow from decision trees and prices, and which were measured.
+"""What a sweep leaves beside its points: predictions, and the ledger of confirmations.
 
-Quality and counts are exact (decoding is deterministic); seconds and speedups are predictions, whose intervals
-hold both the choice of the examples and the error of the prices. Those of before the measurement are kept, and judged;
-the settled ones go by prices that were taken beside it. Measured points are folders of their own.
+`predicted.json` has the points as they follow from decision trees and prices, and which were measured. Quality and
+counts are exact (decoding is deterministic); seconds and speedups are predictions, whose intervals hold both the choice
+of the examples and the error of the prices. Those of before the measurement are kept, and judged; the settled ones go
+by prices that were taken beside it. Measured points are folders of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
-from bild.results.codec import dumps, encode, read_json
+from bild.results.files import read_json
 from bild.results.parts import Counts, Decode, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.reading import Skipped
@@ -162,11 +163,6 @@ class Predicted:
         return Judgement.of((p.agreement for p in self.points if p.agreement is not None), settled=settled)
 
 
-def predicted_to_json(predicted: Predicted) -> str:
-    """Return the predictions as strict JSON."""
-    return dumps(encode(predicted), indent=1) + "\n"
-
-
 def read_predicted(path: Path) -> Predicted:
     """Read the predictions in a file. BildError where it cannot be read or is no such file."""
     mend = "delete it and run the sweep again"
@@ -202,3 +198,25 @@ def find_predicted(root: Path) -> tuple[list[tuple[Path, Predicted]], list[Skipp
         except BildError as error:
             skipped.append(Skipped(path, str(error)))
     return found, skipped
+
+
+LEDGER = "confirmations.jsonl"
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One confirmation: which settings were looked at, when, on which examples that had no say in their choice.
+
+    Every further look at the same examples makes it likelier that one of them passes by luck, so looks are counted.
+    """
+
+    data: str
+    """The hash of the whole split: looks at parts of one split are looks at one set."""
+    split: str
+    points: list[str]
+    """The keys of the settings."""
+    labels: list[str]
+    bound: float
+    created: str
+    judged: str = ""
+    """The hash of the examples themselves, which the records of these settings have as `quality.data`."""

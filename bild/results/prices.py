@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.results.codec import dumps, encode, read_json
+from bild.results.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,12 +92,7 @@ class Prices:
     """Texts that were decoded to calibrate."""
 
     def seconds(
-        self,
-        source_tokens: int,
-        small_passes: Sequence[int],
-        large_passes: Sequence[int],
-        *,
-        length: int | None = None,
+        self, source_tokens: int, small_passes: Sequence[int], large_passes: Sequence[int], *, length: int | None = None
     ) -> float:
         """Predict the end-to-end seconds of one text, from the new positions that were fed pass by pass.
 
@@ -180,11 +175,6 @@ def _passes(
     seconds += price.per_source * kept * (sources[mine] - price.source)
     total[mine] = np.maximum(seconds, 0.0)
     return total
-
-
-def prices_to_json(prices: Prices) -> str:
-    """Return the prices as strict JSON."""
-    return dumps(encode(prices), indent=2) + "\n"
 
 
 def read_prices(path: Path) -> Prices:

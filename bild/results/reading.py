@@ -4,7 +4,7 @@ results lie when nobody says."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import UnionType
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from bild.errors import BildError
 from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
-from bild.results.parts import Difference, EqualTexts, Interval
 from bild.results.record import Record
-from bild.results.samples_log import SAMPLES
+from bild.results.sample import SAMPLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +24,8 @@ _BYSTANDERS = frozenset(
     ("hydra-core", "omegaconf", "matplotlib", "pandas", "rich", "psutil", "pytest", "hypothesis", "ruff", "mypy")
 )
 _ENDS = {"": "value", "_low": "low", "_high": "high"}
+_CLAIM = _ENDS | {"_lower": "lower", "_upper": "upper", "_sd": "sd"}
+_TEXTS = {"_equal": "equal", "": "examples", "_gap": "gap"}
 _PLAIN = {str, int, float, bool, type(None)}
 
 
@@ -121,43 +122,33 @@ def to_frame(records: Iterable[Record | Point]) -> pd.DataFrame:
 def to_row(item: Record | Point) -> dict[str, Any]:
     """Return one row of `frame`, as plain values."""
     record = item.record if isinstance(item, Point) else item
-    latency, quality, library = record.latency, record.quality, record.latency.library
+    latency, quality, library, work = record.latency, record.quality, record.latency.library, record.work
     row: dict[str, Any] = {"task": record.task.name, "split": record.task.split, "pair": record.pair.name}
     row |= {"label": record.label, "method": record.method.name}
     row |= _plain(record.method) | _plain(record.threshold)
     row |= {"engine": record.engine.name} | _plain(record.engine)
-    decode = record.decode
-    row |= {"top_p": decode and decode.top_p, "temperature": decode and decode.temperature}
-    row |= {"decode_seed": decode and decode.seed}
+    row |= _fields(record.decode, {"top_p": "top_p", "temperature": "temperature", "decode_seed": "seed"})
     row |= {"machine": record.environment["machine"]["name"], "metric": quality.headline}
     row |= {"judged": quality.examples, "judged_from": quality.origin, "settled": quality.settled}
-    row |= ends("quality", record.headline) | _claim("quality_difference", record.headline_difference)
+    row |= ends("quality", record.headline) | ends("quality_difference", record.headline_difference, _CLAIM)
     for name, score in quality.scores.items():
-        row |= ends(f"score_{name}", score) | _claim(f"difference_{name}", (quality.difference or {}).get(name))
+        row |= ends(f"score_{name}", score)
+        row |= ends(f"difference_{name}", (quality.difference or {}).get(name), _CLAIM)
     row |= ends("speedup", latency.speedup.total) | ends("speedup_geometric", latency.speedup.geometric)
-    row |= ends("speedup_over_library", library.speedup if library else None)
-    row |= texts("library", library.texts if library else None) | texts("vanilla", record.texts)
+    row |= ends("speedup_over_library", library and library.speedup)
+    row |= ends("library_texts", library and library.texts, _TEXTS) | ends("vanilla_texts", record.texts, _TEXTS)
     row |= _plain(latency) | ends("ms_per_example", latency.ms_per_example)
     percentiles = latency.percentiles.method if latency.percentiles else {}
     for name in ("p50", "p90", "p99"):
-        own = percentiles.get(name)
-        row |= {f"{name}_ms{end}": own and getattr(own, field) for end, field in _ENDS.items()}
+        row |= ends(f"{name}_ms", percentiles.get(name))
     row |= {"baseline_ms_per_token": latency.baseline.ms_per_token}
-    row |= {"library_ms_per_token": library.ms_per_token if library else None}
+    row |= {"library_ms_per_token": library and library.ms_per_token}
     row |= {f"{name}_seconds": value for name, value in _plain(latency.phases).items()}
-    row |= work_row(record)
+    for name, texts in (("", work and work.method), ("vanilla_", work and work.vanilla)):
+        row |= _fields(texts and texts.total, {f"{name}{unit}": unit for unit in ("flops", "bytes")})
     row |= _plain(record.counts) | {"drift": latency.stationarity.drift, "sessions": record.sessions}
     row |= {"command": record.command, "hash": record.hash, "created": record.created}
     return row | {"path": str(item.path) if isinstance(item, Point) else None}
-
-
-def work_row(record: Record) -> dict[str, Any]:
-    """Return FLOPs and bytes of the timed examples, of the method and of vanilla, as fields of a row."""
-    work, row = record.work, dict[str, Any]()
-    for name, texts in (("", work and work.method), ("vanilla_", work and work.vanilla)):
-        for unit in ("flops", "bytes"):
-            row[f"{name}{unit}"] = texts and getattr(texts.total, unit)
-    return row
 
 
 def _plain(part: Any) -> dict[str, Any]:
@@ -167,22 +158,14 @@ def _plain(part: Any) -> dict[str, Any]:
     return {name: getattr(part, name) for name, kinds in options.items() if name != "name" and {*kinds} <= _PLAIN}
 
 
-def ends(name: str, interval: Interval | None) -> dict[str, float | None]:
-    """Return the value and the ends of an interval as fields of a row, all None without one."""
-    found = (interval.value, interval.low, interval.high) if interval is not None else (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+def _fields(part: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return fields of a part by the columns that they stand in, all None without one."""
+    return {column: part and getattr(part, name) for column, name in columns.items()}
 
 
-def texts(name: str, found: EqualTexts | None) -> dict[str, Any]:
-    """Return how many texts are equal, of how many, and the widest gap, as fields of a row; all None without."""
-    told = (found.equal, found.examples, found.gap) if found is not None else (None, None, None)
-    return dict(zip((f"{name}_texts_equal", f"{name}_texts", f"{name}_texts_gap"), told, strict=True))
-
-
-def _claim(name: str, found: Difference | None) -> dict[str, float | None]:
-    """Return a difference with all its ends, the one-sided ones by which claims are judged, and its deviation."""
-    more = (found.lower, found.upper, found.sd) if found is not None else (None, None, None)
-    return ends(name, found) | dict(zip((f"{name}_lower", f"{name}_upper", f"{name}_sd"), more, strict=True))
+def ends(name: str, part: Any, columns: Mapping[str, str] = _ENDS) -> dict[str, Any]:
+    """Return value and ends of an interval, or other fields of a part, by what their columns add to a name."""
+    return _fields(part, {f"{name}{added}": own for added, own in columns.items()})
 
 
 EXAMPLE = "example"

@@ -14,28 +14,14 @@ from statistics import NormalDist
 from typing import Any, NoReturn, cast
 
 from bild.errors import BildError
+from bild.results import parts
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
-from bild.results.parts import (
-    Counts,
-    Decode,
-    Difference,
-    DraftCosts,
-    Engine,
-    EqualTexts,
-    Intervals,
-    Joint,
-    Latency,
-    Method,
-    Pair,
-    Quality,
-    Score,
-    Task,
-    Threshold,
-)
+from bild.results.parts import Difference, Score
 from bild.results.work import Work
 
 SCHEMA_VERSION = 3
+_OLDER = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -70,15 +56,15 @@ class Record:
     schema: int
     hash: str
     label: str
-    task: Task
-    pair: Pair
-    method: Method
-    threshold: Threshold
-    engine: Engine
-    intervals: Intervals
-    quality: Quality
-    latency: Latency
-    counts: Counts
+    task: parts.Task
+    pair: parts.Pair
+    method: parts.Method
+    threshold: parts.Threshold
+    engine: parts.Engine
+    intervals: parts.Intervals
+    quality: parts.Quality
+    latency: parts.Latency
+    counts: parts.Counts
     environment: dict[str, Any] = field(
         metadata={
             "shape": {
@@ -91,13 +77,13 @@ class Record:
     sessions: int
     created: str
     seconds: float
-    joint: Joint | None = None
-    draft_costs: DraftCosts | None = None
+    joint: parts.Joint | None = None
+    draft_costs: parts.DraftCosts | None = None
     command: str | None = None
-    texts: EqualTexts | None = None
+    texts: parts.EqualTexts | None = None
     work: Work | None = None
     seal: Seal | None = field(default=None, compare=False)
-    decode: Decode | None = None
+    decode: parts.Decode | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -179,26 +165,28 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a record of version 1 or 2 as one of this version; what is damaged is left to the reader of fields."""
     if plain["schema"] == 1:
         plain = upgrade_settings(plain)
-    quality, latency, task, intervals = (plain.get(name) for name in ("quality", "latency", "task", "intervals"))
-    if isinstance(quality, dict) and isinstance(latency, dict):
-        data = task.get("data") if isinstance(task, dict) else None
-        data = data.get("hash") if isinstance(data, dict) else None
-        judged = {"examples": latency.get("examples"), "origin": "live", "data": data, "settled": 0}
-        confidence = intervals.get("confidence") if isinstance(intervals, dict) else None
+    quality, latency = _part(plain, "quality"), _part(plain, "latency")
+    if quality and latency:
+        judged = {"examples": latency.get("examples"), "origin": "live", "settled": 0}
+        judged["data"] = _part(_part(plain, "task"), "data").get("hash")
+        confidence = _part(plain, "intervals").get("confidence")
         if isinstance(quality.get("difference"), dict) and isinstance(confidence, float):
-            found = {name: with_ends(each, confidence) for name, each in quality["difference"].items()}
-            judged["difference"] = found
+            judged["difference"] = {name: with_ends(each, confidence) for name, each in quality["difference"].items()}
         latency = {"sessions": [], "between": None, "percentiles": None} | latency
         plain = plain | {"quality": quality | judged, "latency": latency}
     return plain | {"schema": SCHEMA_VERSION, "joint": None}  # it was of the score itself, not of the paired difference
 
 
+def _part(plain: Any, name: str) -> dict[str, Any]:
+    """Return a part of a record that may be damaged; an empty one where there is none."""
+    found = plain.get(name) if isinstance(plain, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def _without_draws(plain: Any) -> Any:
     """Return a record without how its bootstrap was drawn, which all told once."""
-    intervals = plain.get("intervals") if isinstance(plain, dict) else None
-    if not isinstance(intervals, dict):
-        return plain
-    return plain | {"intervals": {name: value for name, value in intervals.items() if name not in _GONE}}
+    kept = {name: value for name, value in _part(plain, "intervals").items() if name not in ("draws", "seed")}
+    return plain | {"intervals": kept} if kept else plain
 
 
 def with_ends(interval: Any, confidence: float) -> Any:
@@ -218,7 +206,7 @@ def upgrade_settings(plain: dict[str, Any]) -> dict[str, Any]:
 
     Version 1 named neither stop nor keep rule, and a cascade's keep rule by its token rule.
     """
-    method = dict(plain["method"]) if isinstance(plain.get("method"), dict) else {}
+    method = dict(_part(plain, "method"))
     rule = method.pop("rule", None)
     named = _NAMED.get(str(method.get("name")))
     if named is None:
@@ -241,11 +229,7 @@ def _check(record: Record) -> None:
         )
 
 
-_OLDER = (1, 2)
-_GONE = ("draws", "seed")
-
-
-def overrun(counts: Counts) -> str | None:
+def overrun(counts: parts.Counts) -> str | None:
     """Return how the times hold more than the method, or None where they do not or nobody counted.
 
     A small model may run one step beyond the stop of each draft; a large one none, and nothing is captured.

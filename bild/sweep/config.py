@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from bild.config import MAX_DRAFT, METHODS, POINTS, RULES, MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import thresholds_of
-from bild.decoding.adaptive_draft import AUTO
 from bild.decoding.methods import heeds
 from bild.decoding.policies import live_refusal
+from bild.decoding.rules import AUTO
 from bild.errors import BildError
 from bild.options import LONG, MANY, check_fields, number, word
 from bild.sweep.ray_cluster import Workers

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.errors import BildError
-from bild.metrics.jackknife import Floats
+from bild.metrics.claims import Floats
 from bild.results.predicted import Agreement
 from bild.results.prices import PRICES_SCHEMA, PassPrice, PriceError, Prices, has_one_encoder
 

@@ -22,7 +22,7 @@ from bild.config import Checkpoints, RunConfig
 from bild.errors import BildError, told
 from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
-from bild.models.memory import default_budget, module_bytes
+from bild.models.shapes import default_budget, module_bytes
 from bild.progress import say
 from bild.sweep.context import SweepWork
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected

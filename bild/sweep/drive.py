@@ -15,7 +15,7 @@ from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import Point, config_hash
-from bild.results.files import write_atomically
+from bild.results.files import write_json
 from bild.results.folder import SHORT
 from bild.results.parts import Decode, Engine
 from bild.results.predicted import (
@@ -24,10 +24,9 @@ from bild.results.predicted import (
     Forecast,
     Metric,
     Predicted,
-    predicted_to_json,
     read_predicted,
 )
-from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
+from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.cost_model import with_measured_error
@@ -133,8 +132,7 @@ class _Sweep:
         path = self.folder / PRICES
         if self.work.config.resume and path.is_file():
             return read_prices(path)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, prices_to_json(self.prices))
+        write_json(path, self.prices)
         return self.prices
 
     def run(self) -> Swept:
@@ -259,8 +257,7 @@ class _Sweep:
                 {name for replay in track(self.replays, len(self.replays), "near ties") for name in replay.marked}
             ),
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / PREDICTED, predicted_to_json(predicted))
+        write_json(self.folder / PREDICTED, predicted, indent=1)
         return predicted
 
 

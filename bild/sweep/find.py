@@ -19,8 +19,8 @@ from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.progress import collector_off
 from bild.results import Record
-from bild.results.ledger import LEDGER, LedgerEntry
-from bild.results.lines import append_lines, read_lines
+from bild.results.files import append_lines, read_lines
+from bild.results.predicted import LEDGER, LedgerEntry
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.drive import measure_fixed

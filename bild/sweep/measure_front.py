@@ -16,9 +16,8 @@ from statistics import median
 
 from scipy.special import stdtrit
 
-from bild.measure.environment import busy_warning, state
-from bild.measure.gpu import uuid_of
-from bild.measure.paces import counted, sessions_of
+from bild.measure.aggregate import counted, sessions_of
+from bild.measure.environment import busy_warning, state, uuid_of
 from bild.measure.session import make_record, open_point
 from bild.metrics import speedup
 from bild.metrics.speedup import Speed

@@ -15,18 +15,17 @@ from statistics import median
 from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.decoding import policy_for
 from bild.errors import BildError
-from bild.measure.environment import describe
-from bild.measure.gpu import uuid_of
+from bild.measure.environment import describe, uuid_of
 from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
-from bild.models.memory import Need
+from bild.models.shapes import Need
 from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
-from bild.results.samples_log import SAMPLES
+from bild.results.sample import SAMPLES
 from bild.sweep.config import LengthConfig, SweepConfig
 from bild.sweep.context import SweepWork, checkpoints_of, results_folder
 from bild.sweep.grid import GRID, SweptPoint, vanilla_point

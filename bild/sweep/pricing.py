@@ -18,15 +18,14 @@ from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import Engine, Summary
 from bild.errors import BildError
-from bild.measure.environment import busy_warning, state
-from bild.measure.gpu import uuid_of
+from bild.measure.environment import busy_warning, state, uuid_of
 from bild.measure.live import prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off, say
 from bild.results import config_hash
-from bild.results.files import write_atomically
+from bild.results.files import write_json
 from bild.results.locking import device_lock
-from bild.results.prices import PRICES, Prices, prices_to_json, read_prices
+from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import widest_draft
 from bild.sweep.context import SweepWork
 from bild.sweep.cost_model import Call, TimedText, fit_prices
@@ -237,7 +236,7 @@ class Pricing:
 
     def save(self, prices: Prices) -> None:
         """Write `prices.json`, in one step."""
-        write_atomically(self.path, prices_to_json(prices))
+        write_json(self.path, prices)
 
     def beside(self) -> CalibrationBeside | None:
         """Return what the next session decodes for prices; None once there are enough texts."""

@@ -22,7 +22,7 @@ from scipy.special import stdtrit
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import thresholds_of
 from bild.decoding.methods import heeds
-from bild.metrics.jackknife import Floats, influences
+from bild.metrics.claims import Floats, influences
 from bild.progress import say
 from bild.results.pareto import front
 from bild.sweep.config import THRESHOLDS, Goal
@@ -245,7 +245,7 @@ def optimism(
 def below(halves: Floats, moved: Floats, changed: NDArray[np.bool_], worth: float, confidence: float) -> Floats:
     """Return how far below its estimate the lower end of a difference lies on each half: [halvings].
 
-    As in `bild.metrics.jackknife`, without its correction for skewness and its bound for few texts.
+    As in `bild.metrics.claims`, without its correction for skewness and its bound for few texts.
     """
     count = int(halves[0].sum())
     squares = np.maximum(0.0, halves @ moved**2 - (halves @ moved) ** 2 / count)

@@ -15,7 +15,7 @@ from bild.bench.roofline import MatmulProbe, ReadProbe, roofline_ms
 from bild.config import Checkpoints, ShapeConfig
 from bild.engines import DTYPES
 from bild.models import resolve_device
-from bild.models.memory import Need, configs_named, need_of
+from bild.models.shapes import Need, configs_named, need_of
 from bild.results.work import Sizes
 from bild.sweep.config import SweepConfig
 

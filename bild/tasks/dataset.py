@@ -12,7 +12,7 @@ from typing import Any
 
 from bild.config import TaskConfig
 from bild.errors import BildError
-from bild.tasks.files import Located, locate_embedded, locate_file
+from bild.tasks.files import Located, locate_embedded, locate_file, locate_hub
 from bild.tasks.rows import Row, read_rows
 
 
@@ -137,8 +137,6 @@ def _locate(task: TaskConfig) -> Located:
         return locate_embedded(task)
     if task.data == "file":
         return locate_file(task)
-    from bild.tasks.hub import locate_hub  # here, because the hub's client is slow to import
-
     return locate_hub(task)
 
 

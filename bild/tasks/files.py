@@ -1,4 +1,8 @@
-"""The files of a split: told from their names in a folder or repository, and found on this machine."""
+"""The files of a split: told from their names in a folder or repository, and found on this machine or on the hub.
+
+Of the hub only data files are read: a repository that has nothing but a loading script is read from the hub's own
+conversion to Parquet (`refs/convert/parquet`), and no remote code is ever run.
+"""
 
 from __future__ import annotations
 
@@ -133,3 +137,60 @@ def describe_splits(names: Iterable[str], task: TaskConfig) -> str:
     present = ", ".join(splits_in(names, task.config))
     within = f" under config {task.config}" if task.config else ""
     return f"the splits there{within} are {present}" if present else f"there are no data files{within}"
+
+
+def locate_hub(task: TaskConfig) -> Located:
+    """Find the files of `task.split`, downloading just these where the hub can be reached.
+
+    Without `task.revision` the files on `main` win, else the converted Parquet is read. BildError says what was looked
+    for, where, and how to get it.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download  # here, because they are slow to import
+
+    from bild.hub import cached_snapshot, said, store
+
+    looked: list[str] = []
+    trouble = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
+    for revision in (task.revision,) if task.revision else ("main", "refs/convert/parquet"):
+        if trouble is None:
+            try:
+                published = HfApi().dataset_info(task.path, revision=revision).siblings or ()
+                names = tuple(sibling.rfilename for sibling in published)
+                if chosen := files_of(names, task.config, task.files, task.split):
+                    wanted = list(chosen)
+                    folder = snapshot_download(task.path, repo_type="dataset", revision=revision, allow_patterns=wanted)
+                    return _located(Path(folder), chosen, task)
+                looked.append(f"on the hub at {revision}, {describe_splits(names, task)}")
+                continue
+            except BildError:
+                raise
+            except Exception as error:
+                # A copy in the cache is as good, whether the hub is down, or the repository was withdrawn.
+                trouble = said(error)
+        cached = cached_snapshot(task.path, "dataset", revision)
+        if cached is None:
+            looked.append(f"the cache has no copy of {revision}")
+            continue
+        names = names_under(cached)
+        if chosen := files_of(names, task.config, task.files, task.split):
+            return _located(cached, chosen, task)
+        looked.append(f"in the cached copy of {revision}, {describe_splits(names, task)}")
+    what = f"{task.path} ({task.config})" if task.config else task.path
+    reasons = [*looked, f"the cache is {store(task.path, 'dataset')}", trouble] if trouble else looked
+    raise BildError(
+        f"The split {task.split} of the hub data set {what} was not found: {'; '.join(reasons)}; "
+        f"get it with `{_command(task)}` where there is a connection, or point HF_HOME at a cache that has it."
+    )
+
+
+def _located(folder: Path, names: tuple[str, ...], task: TaskConfig) -> Located:
+    refuse_missing_shards(names, f"The cached copy {folder} of {task.path}")
+    # The client names the folder of a snapshot by its commit.
+    return Located("Hugging Face hub", tuple(folder / name for name in names), names, revision=folder.name)
+
+
+def _command(task: TaskConfig) -> str:
+    """Return the client's command that fetches the files of the split (its pattern may match a few more)."""
+    pattern = task.files.get(task.split) or (f"{task.config}/*{task.split}*" if task.config else f"*{task.split}*")
+    revision = f" --revision {task.revision}" if task.revision else ""
+    return f"hf download {task.path} --repo-type dataset{revision} --include '{pattern}'"

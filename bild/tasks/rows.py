@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,6 @@ def _json_lines(path: Path) -> Iterator[Row]:
             yield Row(f"line {number} of {path}", fields)
 
 
-def _comma_separated(path: Path) -> Iterator[Row]:
-    return _separated(path, delimiter=",", quoting=csv.QUOTE_MINIMAL)
-
-
-def _tab_separated(path: Path) -> Iterator[Row]:
-    # A quotation mark that opens a field of a TSV is text: parallel corpora are full of them.
-    return _separated(path, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
 def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
     """Read rows under a header line; line numbers are those where the row ends."""
     csv.field_size_limit(_LONGEST_CELL)
@@ -124,7 +116,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _json_lines,
     ".json": _json_lines,
-    ".csv": _comma_separated,
-    ".tsv": _tab_separated,
+    ".csv": partial(_separated, delimiter=",", quoting=csv.QUOTE_MINIMAL),
+    # A quotation mark that opens a field of a TSV is text: parallel corpora are full of them.
+    ".tsv": partial(_separated, delimiter="\t", quoting=csv.QUOTE_NONE),
     ".parquet": _parquet,
 }

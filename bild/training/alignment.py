@@ -21,8 +21,8 @@ from bild.engines.bridge import BridgedEncoder, cut_encoder
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
-from bild.results.codec import decode, read_json
-from bild.results.files import GrowingFile, parse, read_file, write_atomically, write_error
+from bild.results.codec import decode
+from bild.results.files import GrowingFile, parse, read_file, read_json, write_atomically, write_error
 from bild.tasks import Dataset
 from bild.training.config import AlignConfig, TokenizerSettings
 from bild.training.corpus import Batch, Corpus, by_length, make_batch

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from filelock import lock_descriptor
 
 from bild.errors import BildError
 from bild.progress import say
 from bild.results.files import MOST, GrowingFile, read_file, write_error
-from bild.results.locking import taken
 from bild.tree.nodes import NAMES, TYPES, NodeTable
 
 _HEAD = struct.Struct("<8sQI")
@@ -220,7 +220,7 @@ class BlockFile:
         except OSError as error:
             raise write_error(path, error, "what is in it is kept") from None
         try:
-            if not taken(self._file.file):
+            if not lock_descriptor(self._file.file, blocking=False):
                 raise BildError(f"Another process is growing {path}: wait until it ends, or stop it, and run again.")
             self._file.cut(_blocks(read_file(path))[1])
         except OSError as error:

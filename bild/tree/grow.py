@@ -13,7 +13,7 @@ from bild.config import DecodeConfig, TaskConfig
 from bild.errors import BildError, out_of_memory
 from bild.models import Pair
 from bild.models.checkpoint import free_memory
-from bild.models.memory import default_budget
+from bild.models.shapes import default_budget
 from bild.tasks import Dataset
 from bild.tree import store
 from bild.tree.blocks import BlockFile, Growth

@@ -17,7 +17,7 @@ from bild.decoding import Decoded, MethodConfig, ThresholdConfig
 from bild.decoding.names import label
 from bild.decoding.policies import rules_for
 from bild.errors import BildError
-from bild.metrics.jackknife import Floats, difference, score_interval
+from bild.metrics.claims import Floats, difference, score_interval
 from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
 from bild.results.parts import Counts, Difference, Score, rates

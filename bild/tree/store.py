@@ -13,8 +13,8 @@ from typing import Any
 
 from bild.config import DecodeConfig
 from bild.errors import BildError
-from bild.results.codec import decode, dumps, encode, read_json
-from bild.results.files import read_file, unpack_lines, write_atomically
+from bild.results.codec import decode, dumps
+from bild.results.files import read_file, read_json, unpack_lines, write_atomically, write_json
 from bild.results.folder import SHORT, config_hash
 from bild.tree.blocks import Growth, read_nodes
 
@@ -61,7 +61,7 @@ def create(
     lines = [dumps(astuple(example)) + "\n" for example in examples]
     write_atomically(folder / EXAMPLES, gzip.compress("".join(lines).encode(), mtime=0))
     write_atomically(folder / TOKENIZER, tokenizer)
-    write_atomically(folder / TREE, dumps(encode(head), indent=2) + "\n")
+    write_json(folder / TREE, head)
 
 
 def read_head(folder: Path) -> Head:

@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 
 from bild.bench.backends import Backend, EngineBackend, Timed
-from bild.bench.timing import InterleavedRun, Measured, ScriptedEngine, TimingPlan, decode_overhead, us_per_pass
+from bild.bench.config import BenchConfig
+from bild.bench.timing import InterleavedRun, Measured, ScriptedEngine, decode_overhead, us_per_pass
 
-PLAN = TimingPlan(sources=[[5, 1], [6, 1]], tokens=3, widths=[1, 2, 4], cached=2, repeats=4, warmup=2, seed=0)
+SOURCES = {None: [[5, 1], [6, 1]]}
+PLAN = BenchConfig(tokens=3, widths=[1, 2, 4], cached=2, repeats=4, warmup=2, seed=0)
 
 
 class Noted(Backend):
@@ -28,9 +30,9 @@ class Noted(Backend):
         return Timed([7] * (tokens + 1), 1000, 3000 * len(self.name), tokens)
 
 
-def run(*backends: Noted, plan: TimingPlan = PLAN) -> Measured:
+def run(*backends: Noted, plan: BenchConfig = PLAN) -> Measured:
     probes = {"read": lambda: 1.0}
-    return InterleavedRun({backend.name: backend for backend in backends}, probes, plan).run("test")
+    return InterleavedRun({backend.name: backend for backend in backends}, probes, plan, SOURCES).run("test")
 
 
 def test_every_entrant_in_every_repeat_on_the_same_source_in_a_new_order() -> None:
@@ -90,7 +92,7 @@ class Picky(ScriptedEngine):
 
 def test_wide_passes_by_width_and_a_width_that_fails() -> None:
     backend = EngineBackend(Picky(), start=0, rows=50)
-    measured = InterleavedRun({"e": backend}, {}, PLAN).run("test")
+    measured = InterleavedRun({"e": backend}, {}, PLAN, SOURCES).run("test")
     assert {width: list(ns) for width, ns in measured.verification_ns["e"].items()} == {
         1: [0, 1, 2, 3],
         2: [0, 1, 2, 3],

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bild import gpu_check
-from bild.check import fast, right
+from bild.check import STEPS, _tried, check, machine, right
 from bild.check.machine import Scale
 from bild.cli import load, typed
 from bild.cli.compose import shapes
@@ -21,8 +20,7 @@ from bild.errors import BildError
 from bild.models import Pair, device
 from bild.models.device import Nvidia
 from bild.report.check import check_table
-from bild.results.bench import FAILED, MEASURED, BackendRow, Spread
-from bild.results.check import OK, SKIPPED, SLOW, WRONG, Checked, read_check
+from bild.results.bench import FAILED, MEASURED, OK, SKIPPED, SLOW, WRONG, BackendRow, Checked, Spread, read_check
 from tests.cli.commands import Finished, call
 
 GPU = torch.device("cuda", 0)
@@ -37,7 +35,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
     folder = tmp_path_factory.mktemp("check")
     with pytest.MonkeyPatch.context() as patch:
         # The tests that need a GPU are skipped here in any case, and take a process of their own.
-        patch.setattr("bild.check.machine.tests", lambda scale: iter([Checked("tests", "-", SKIPPED, "-")]))
+        patch.setitem(STEPS, "tests", (lambda scale: iter([Checked("tests", "-", SKIPPED, "-")]), "pytest -m gpu"))
         patch.setattr("bild.bench.engine_bench._FIRST_SECONDS", 0.0)
         patch.setattr("bild.bench.roofline._LONG_ENOUGH_NS", {"cpu": 100_000})
         return call("bild.gpu_check", "device=cpu", cwd=folder), folder / "gpu-check.json"
@@ -47,7 +45,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
 def test_every_step_runs_on_a_cpu_at_tiny_sizes(checked: tuple[Finished, Path]) -> None:
     done, path = checked
     result = read_check(path)
-    assert {each.step for each in result.findings} == set(gpu_check._STEPS) == set(result.seconds)
+    assert {each.step for each in result.findings} == set(STEPS) == set(result.seconds)
     assert [each for each in result.findings if each.verdict == WRONG] == []
     assert done.code == 0
     assert result.device == "cpu"
@@ -73,7 +71,7 @@ def test_without_a_gpu_it_says_what_it_would_do(tmp_path: Path) -> None:
     done = call("bild.gpu_check", cwd=tmp_path)
     assert done.code == 2
     assert done.err.startswith("error: There is no GPU here. On one, in ten minutes, this would look at:")
-    for name, about in gpu_check._STEPS.items():
+    for name, (_, about) in STEPS.items():
         assert f"{name:<10} {about}" in done.err
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +80,7 @@ def test_a_gpu_that_torch_cannot_use_is_told_before_anything_runs(monkeypatch: p
     monkeypatch.setattr(device, "nvidia", lambda: Nvidia(("Tesla T4",), "535.1", (12, 2)))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with pytest.raises(BildError, match=r"driver 535\.1 runs CUDA 12\.2 at most.*make env CUDA=cu126"):
-        gpu_check.check("auto", 1.0, "")
+        check("auto", 1.0, "", {}, ModelConfig())
 
 
 @pytest.mark.parametrize("word", ["--fast", "devices=cpu", "minutes=many"])
@@ -97,12 +95,12 @@ def test_a_step_that_fails_is_a_finding_and_late_ones_are_skipped() -> None:
         yield Checked("cases", "first", OK, "")
         raise RuntimeError("CUDA error: an illegal memory access\nwas encountered")
 
-    found = gpu_check._tried("cases", fails, tiny())
+    found = _tried("cases", "cases", fails, tiny())
     assert [(each.verdict, each.seen) for each in found] == [
         (OK, ""),
         (WRONG, "RuntimeError: CUDA error: an illegal memory access was encountered"),
     ]
-    (late,) = gpu_check._tried("bench", fails, tiny(0.0))
+    (late,) = _tried("bench", "bench", fails, tiny(0.0))
     assert (late.verdict, late.seen) == (SKIPPED, "out of time: give more with minutes=...")
 
 
@@ -125,7 +123,7 @@ def test_graph_is_slow_far_from_the_roofline_or_near_the_library(
     graph: float, over: float, hf: float, verdict: str
 ) -> None:
     on_gpu = dataclasses.replace(tiny(), device=GPU)
-    found = {each.what: each.verdict for each in fast._judged(bench(graph, over, hf), "t5", on_gpu)}
+    found = {each.what: each.verdict for each in machine._judged(bench(graph, over, hf), "t5", on_gpu)}
     assert found == {"t5: graph": verdict, "t5: hf": OK, "t5: ctranslate2": WRONG}
 
 
@@ -154,6 +152,6 @@ def test_the_table_has_a_line_for_each_finding_and_their_sum() -> None:
 
 
 def gpu_check_result(findings: list[Checked], environment: dict[str, Any]) -> Any:
-    from bild.results.check import CheckResult
+    from bild.results.bench import CheckResult
 
     return CheckResult(1, "now", "bild gpu-check", "cuda:0", 10.0, environment, {"a": 90.0}, {"a": 3.2}, findings)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Draft, DraftCosts, policy_for
-from bild.decoding.adaptive_draft import Pace, Tally
 from bild.decoding.methods import METHODS
 from bild.decoding.policies import rules_for
+from bild.decoding.rules import Pace, Tally
 from bild.errors import BildError
 from tests import lanes
 from tests.decoding.scripted import END, START, A, drafts, judges, play, writes

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import ExitRule, Write, Written, adaptive, policy_for
+from bild.decoding import Write, Written, policy_for
 from bild.decoding import settings as settings_of
+from bild.decoding.loop import ExitRule, adaptive
 from tests import lanes
 from tests.decoding.scripted import END, START, A, B, play
 

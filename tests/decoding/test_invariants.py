@@ -9,16 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bild.decoding import (
-    Draft,
-    Drafted,
-    Policy,
-    Rules,
-    Verified,
-    Verify,
-    alone,
-    big_little,
-)
+from bild.decoding import Draft, Drafted, Policy, Rules, Verified, Verify
+from bild.decoding.loop import alone, big_little
 from tests import lanes
 from tests.decoding import restated
 from tests.decoding.settings import bild_rules, speculative_rules

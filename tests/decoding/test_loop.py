@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from bild.decoding import (
-    Decoded,
-    Draft,
-    Drafted,
-    Round,
-    Verify,
-    alone,
-    big_little,
-)
+from bild.decoding import Decoded, Draft, Drafted, Round, Verify
 from bild.decoding.actions import Ask, Tell
+from bild.decoding.loop import alone, big_little
 from tests.decoding.scripted import END, START, UNLIKELY, A, B, C, D, E, X, Y, drafts, judges, play, writes
 from tests.decoding.settings import bild_rules, speculative_rules
 

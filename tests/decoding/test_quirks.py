@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bild.decoding import Draft, Policy, Verify, big_little
+from bild.decoding import Draft, Policy, Verify
+from bild.decoding.loop import big_little
 from tests.decoding.scripted import END, START, A, B, C, D, X, drafts, judges, play, writes
 from tests.decoding.settings import bild_rules
 

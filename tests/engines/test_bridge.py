@@ -26,7 +26,7 @@ from bild.engines.early_exit import truncated
 from bild.errors import BildError
 from bild.measure.live import engines_of, run_live
 from bild.models import EMBEDDED, Pair, load_pair
-from bild.models.memory import layout_bytes
+from bild.models.shapes import layout_bytes
 from bild.tasks import load_task
 from bild.tree.grow import grow
 from tests.engines.tiny import EOS, ROWS, START, build, ids

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bild.decoding import ExitRule, adaptive, alone
+from bild.decoding.loop import ExitRule, adaptive, alone
 from bild.engines import CalmEngine, build_engine, build_exit_engines, calm_engine
 from bild.engines.early_exit import truncated
 from bild.engines.fused import TensorDecoder

@@ -10,7 +10,8 @@ import torch
 
 from bild.api import generate
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import big_little, policy_for
+from bild.decoding import policy_for
+from bild.decoding.loop import big_little
 from bild.engines import build_exit_engines
 from bild.errors import BildError
 from bild.measure.live import prepare, run_live

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bild.config import DecodeConfig, ModelConfig, TaskConfig
-from bild.decoding import Policy, alone, big_little
+from bild.decoding import Policy
+from bild.decoding.loop import alone, big_little
 from bild.decoding.rules import Rules
 from bild.engines import Engine, build_exit_engines
 from bild.engines.early_exit import truncated

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bild.decoding import alone, big_little
+from bild.decoding.loop import alone, big_little
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_programs import SOURCES, WIDTHS
 from bild.errors import BildError

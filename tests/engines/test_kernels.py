@@ -13,7 +13,7 @@ from bild.engines import build_engine, t5
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.kernels import COLUMNS, Kernels, chosen, kernels_for, kinds_on, pin_precision
-from bild.engines.layouts import NUMPY_KINDS, PLAIN
+from bild.engines.layouts import COMPILED, NUMPY_KINDS, PLAIN
 from tests.engines.tiny import EOS, model
 
 CPU = torch.device("cpu")
@@ -45,6 +45,24 @@ def test_a_default_stays_unless_another_is_clearly_faster(times: dict, kinds: li
     assert list(chosen(times).values()) == kinds
 
 
+@pytest.mark.skipif(COMPILED not in kinds_on("cpu", torch.float32, 1), reason="no C compiler")
+@pytest.mark.parametrize(
+    ("strips", "wide", "told"),
+    [
+        (10.0, 10.0, [COMPILED] * 4),
+        (12.0, 10.0, [COMPILED] * 4),  # whole compiled passes save more than that
+        (12.0, 14.0, [COMPILED, COMPILED, "numpy in-out", COMPILED]),
+        (13.0, 10.0, ["numpy in-out"] * 4),
+    ],
+)
+def test_compiled_passes_are_taken_for_a_whole_model(
+    strips: float, wide: float, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {name: {"numpy in-out": 10.0, COMPILED: wide if name == COLUMNS[2] else strips} for name in COLUMNS}
+    monkeypatch.setattr("bild.engines.kernels._measured", lambda *_: times)
+    assert [list(kinds.values()) for kinds in kernels_for(CPU, torch.float32, SIZES).kinds.values()] == [told] * 2
+
+
 def test_every_size_is_measured_once_by_every_kind() -> None:
     kernels = kernels_for(CPU, torch.float32, SIZES)
     assert set(kernels.kinds) == {"96x130", "64x8000"}
@@ -62,7 +80,8 @@ def test_every_size_is_measured_once_by_every_kind() -> None:
 
 def test_a_tiny_matrix_takes_the_default_unmeasured() -> None:
     kernels = kernels_for(CPU, torch.float32, [(8, 8)])
-    assert kernels.kinds == {"8x8": dict.fromkeys(COLUMNS, kinds_on("cpu", torch.float32, torch.get_num_threads())[0])}
+    kinds = kinds_on("cpu", torch.float32, torch.get_num_threads())
+    assert kernels.kinds == {"8x8": dict.fromkeys(COLUMNS, COMPILED if COMPILED in kinds else kinds[0])}
     assert not kernels.us
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bild.engines import kernels, t5
+from bild.engines.compiled import CompiledDecoder
 from bild.engines.fused import FusedEngine, TensorDecoder
 from bild.engines.graph import GraphEngine
 from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels
@@ -109,7 +110,7 @@ def test_all_kinds_of_kernels_say_the_same(make: str, kind: str) -> None:
         kernels = Kernels("told so", {f"{inner}x{out}": dict.fromkeys(COLUMNS, way) for inner, out in sizes})
         made = engine("fused", module, kernels=kernels)
         assert isinstance(made, FusedEngine)
-        assert isinstance(made.decoder, HostDecoder)
+        assert isinstance(made.decoder, CompiledDecoder if way == COMPILED else HostDecoder)
         assert {made.weights.head.kinds, made.weights.encoder.layers[0].wi.kinds} == {(way,) * 3}
         if way == PLAIN:
             made.decoder = TensorDecoder(made.weights)

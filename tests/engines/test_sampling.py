@@ -16,7 +16,7 @@ from scipy.stats import chi2_contingency, chisquare
 from transformers.generation import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
 from bild.config import DecodeConfig
-from bild.decoding import alone, big_little
+from bild.decoding.loop import alone, big_little
 from bild.decoding.rules import Rules
 from bild.engines import Engine, PassPlan, build_exit_engines
 from bild.engines.graph import GraphEngine

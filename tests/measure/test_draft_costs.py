@@ -14,7 +14,7 @@ import pytest
 import bild
 from bild.config import MeasureConfig, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
 from bild.decoding import DraftCosts, policy_for
-from bild.decoding.adaptive_draft import Pace, Tally
+from bild.decoding.rules import Pace, Tally
 from bild.errors import BildError
 from bild.measure import draft_costs as module
 from bild.measure.draft_costs import POSITION, REPEATS, WIDTHS, costs_of, draft_costs, recorded

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from bild.measure import environment, gpu
-from bild.measure.gpu import Watch, look, uuid_of, watch
+from bild.measure import environment
+from bild.measure.environment import Watch, look, uuid_of, watch
 from bild.measure.processes import Sessions
 
 GPU = torch.device("cuda", 0)
@@ -79,7 +79,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
     monkeypatch.setitem(__import__("sys").modules, "pynvml", made)
     properties = SimpleNamespace(name="Tesla T4", total_memory=15 << 30, uuid="aa-bb")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    gpu._watches.clear()
+    environment._watches.clear()
     return made
 
 
@@ -116,7 +116,7 @@ def test_the_record_has_the_card_and_a_fingerprint_of_its_own(nvml: Nvml, monkey
 
 def test_it_looks_every_few_seconds_and_only_when_asked(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(environment.time, "monotonic", lambda: now[0])
     seen = watch(GPU, anew=True)
     assert watch(GPU) is seen
     for _ in range(20):
@@ -134,7 +134,7 @@ def test_it_looks_every_few_seconds_and_only_when_asked(nvml: Nvml, monkeypatch:
 
 def watched(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, change: Any) -> Watch:
     now = [0.0]
-    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(environment.time, "monotonic", lambda: now[0])
     seen = Watch(GPU)
     for i in range(10):
         change(i)

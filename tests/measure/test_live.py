@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 
 from bild.api import generate
 from bild.config import DecodeConfig
-from bild.decoding import (
-    Decoded,
-    Draft,
-    Drafted,
-    Policy,
-    Verified,
-    alone,
-    big_little,
-)
+from bild.decoding import Decoded, Draft, Drafted, Policy, Verified
+from bild.decoding.loop import alone, big_little
 from bild.engines import Engine, Summary
 from bild.errors import BildError
 from bild.measure import live

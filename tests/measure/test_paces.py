@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from bild.config import MeasureConfig
-from bild.measure.aggregate import latency_of, stationarity
+from bild.measure.aggregate import latency_of, sessions_of, stationarity
 from bild.measure.environment import calm_load
-from bild.measure.paces import sessions_of
 from bild.results.parts import SessionNote
 from bild.results.sample import Sample
 from tests.measure.lines import sample

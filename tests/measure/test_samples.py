@@ -6,8 +6,7 @@ import dataclasses
 import json
 
 from bild.decoding import Decoded
-from bild.measure.aggregate import count_rounds, run_fields, trace
-from bild.measure.live import PHASES, Run
+from bild.measure.live import PHASES, Run, count_rounds, run_fields, trace
 from tests.measure.lines import a_round, sample
 
 ROUNDS = [

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from bild.errors import BildError
-from bild.metrics.claims import Verdict, examples_needed, holm, judge, verdict
-from bild.metrics.jackknife import difference
+from bild.metrics.claims import Verdict, difference, examples_needed, holm, judge, verdict
 from bild.results.parts import Difference
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bild.metrics.jackknife import difference
+from bild.metrics.claims import difference
 from bild.metrics.speedup import percentiles, speedup
 from scripts.check_coverage import Texts, Times
 

@@ -12,8 +12,9 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from bild.errors import BildError
-from bild.metrics import Difference, Quality, Scorer, quality
+from bild.metrics import Scorer, quality
 from bild.metrics.statistics import one_per_line
+from bild.results.parts import Difference, Quality
 from tests.metrics.texts import references, worsened
 
 REFERENCES = references(200)

@@ -17,8 +17,7 @@ from bild.engines import DTYPES, t5
 from bild.errors import BildError, guard, out_of_memory
 from bild.measure.interleave import library_generate
 from bild.models import EMBEDDED, load_pair
-from bild.models.memory import CONTEXT, default_budget, layout_bytes, module_bytes, need_of
-from bild.models.shapes import model_config
+from bild.models.shapes import CONTEXT, default_budget, layout_bytes, model_config, module_bytes, need_of
 from bild.tree.forward_host import branches_of
 from tests.cli.commands import call
 from tests.engines.tiny import SMALL_MAKES, build, saved_pair

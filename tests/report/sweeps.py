@@ -10,6 +10,7 @@ from typing import Any
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.names import label
 from bild.results import Interval, Threshold
+from bild.results.files import write_json
 from bild.results.folder import SHORT
 from bild.results.predicted import (
     PREDICTED,
@@ -19,7 +20,6 @@ from bild.results.predicted import (
     PredictedPoint,
     PredictedScore,
     PredictedSeconds,
-    predicted_to_json,
 )
 from bild.results.prices import PriceError
 from bild.sweep.grid import SweptPoint
@@ -66,5 +66,5 @@ def put_sweep(
     )  # fmt: skip
     path = pair / f"sweep-{name * SHORT}" / PREDICTED
     path.parent.mkdir(parents=True)
-    path.write_text(predicted_to_json(made), encoding="utf-8")
+    write_json(path, made, indent=1)
     return path

@@ -28,8 +28,8 @@ from bild.results.bench import (
     Spread,
     Verification,
     read_bench,
-    write_bench,
 )
+from bild.results.files import write_json
 from tests.cli.commands import REPOSITORY
 
 FLOOR, SMALL_FLOOR = Roofline(155_000_000, 77_000_000, 5.0, "read"), Roofline(40_000_000, 77_000_000, 1.3, "read")
@@ -183,7 +183,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_the_same_result_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
-    write_bench(result(), tmp_path / "json" / "x.json")
+    write_json(tmp_path / "json" / "x.json", result(), indent=1)
     assert read_bench(tmp_path / "json" / "x.json") == result()
     here, there = tmp_path / "here", tmp_path / "there"
     save_bench(result(), here)
@@ -205,7 +205,7 @@ def test_a_figure_takes_no_torch(tmp_path: Path) -> None:
         f"save_bench(read_bench(Path({str(tmp_path)!r}) / 'x.json'), Path({str(tmp_path)!r}))\n"
         "assert not {'torch', 'transformers', 'hydra'} & set(sys.modules)"
     )
-    write_bench(result(), tmp_path / "x.json")
+    write_json(tmp_path / "x.json", result(), indent=1)
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bild.report.__main__ import main
-from bild.results import PointFolder, to_json
+from bild.results import PointFolder
+from bild.results.record import to_json
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
 

@@ -7,7 +7,8 @@ import pytest
 
 from bild.errors import BildError
 from bild.report import find_sections, make_section
-from bild.results import Record, to_json
+from bild.results import Record
+from bild.results.record import to_json
 from tests.records import make_record, make_sweep
 
 

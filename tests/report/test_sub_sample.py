@@ -19,7 +19,7 @@ from bild.report.points import points_table
 from bild.report.sections import Section, find_sections
 from bild.results import Record, frame
 from bild.results.codec import dumps
-from bild.results.ledger import LEDGER, LedgerEntry
+from bild.results.predicted import LEDGER, LedgerEntry
 from bild.sweep.grid import SweptPoint
 from tests.records import make_record, make_sweep
 from tests.report.folders import put

@@ -10,7 +10,7 @@ import pytest
 
 from bild.errors import BildError
 from bild.report.trace import FATES, fates, numbers, pieces, reason, show_traces
-from bild.results.samples_log import SampleLog
+from bild.results.sample import SampleLog
 from tests.records import make_sample
 
 WORDS = {0: "", 1: "", 2: " Der", 3: " Hund", 4: " läuft", 5: "s", 6: " [red]Katze", 7: "."}

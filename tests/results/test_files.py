@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from bild.errors import BildError
-from bild.results import find_records, read_samples, read_traces, to_json
+from bild.results import find_records, read_samples, read_traces
 from bild.results.files import GrowingFile, open_plain, parse, read_file, unpack, write_atomically
+from bild.results.record import to_json
 from tests.fuzzing import KINDS, fuzz
 from tests.records import make_record
 from tests.results.points import DIGEST, expected, fill, open_point

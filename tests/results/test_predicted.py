@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bild.errors import BildError
+from bild.results.codec import encode
+from bild.results.files import write_json
 from bild.results.parts import Interval, Threshold
 from bild.results.predicted import (
     PREDICTED,
@@ -22,7 +24,6 @@ from bild.results.predicted import (
     PredictedScore,
     PredictedSeconds,
     find_predicted,
-    predicted_to_json,
     read_predicted,
 )
 from bild.results.prices import PriceError
@@ -67,8 +68,7 @@ def make_predicted() -> Predicted:
 def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
     predicted = make_predicted()
     path = tmp_path / "task" / "pair" / "sweep-0000000000" / PREDICTED
-    path.parent.mkdir(parents=True)
-    path.write_text(predicted_to_json(predicted))
+    write_json(path, predicted)
     assert read_predicted(path) == predicted
     assert json.loads(path.read_text())["points"][1]["threshold"]["rb"] == "inf"
     (tmp_path / PREDICTED).write_text("{}")
@@ -88,7 +88,7 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
 )
 def test_another_file_is_refused_in_one_sentence(tmp_path: Path, change: dict[str, object], named: str) -> None:
     path = tmp_path / PREDICTED
-    path.write_text(json.dumps(json.loads(predicted_to_json(make_predicted())) | change))
+    path.write_text(json.dumps(encode(make_predicted()) | change))
     with pytest.raises(BildError, match=named):
         read_predicted(path)
 
@@ -112,7 +112,7 @@ def test_a_bias_that_all_points_share_is_told_apart_from_scatter() -> None:
 
 
 def test_older_files_are_read(tmp_path: Path) -> None:
-    plain = json.loads(predicted_to_json(make_predicted()))
+    plain = encode(make_predicted())
     del plain["before"]
     for point in plain["points"]:
         point.pop("before")

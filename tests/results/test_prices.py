@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.errors import BildError
-from bild.results.prices import PassPrice, PriceError, Prices, interpolate, prices_to_json, read_prices
+from bild.results.codec import dumps, encode
+from bild.results.files import write_json
+from bild.results.prices import PassPrice, PriceError, Prices, interpolate, read_prices
 
 PRICES = Prices(
     schema=1,
@@ -62,11 +64,11 @@ def test_a_table_is_read_between_its_entries_and_on_beyond_them() -> None:
 
 def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
-    path.write_text(prices_to_json(PRICES))
+    write_json(path, PRICES)
     assert read_prices(path) == PRICES
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", prices_to_json(replace(PRICES, schema=99)), '{"schema": NaN}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", dumps(encode(replace(PRICES, schema=99))), '{"schema": NaN}'])
 def test_another_file_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "prices.json"
     path.write_text(text)

@@ -17,15 +17,14 @@ from bild.results import (
     comparable,
     find_records,
     frame,
-    from_json,
     identity,
     read_samples,
     read_traces,
     to_frame,
-    to_json,
 )
 from bild.results.predicted import find_predicted
 from bild.results.reading import to_row
+from bild.results.record import from_json, to_json
 from tests.records import make_record, make_sweep
 
 

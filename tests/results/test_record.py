@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bild.errors import BildError
-from bild.results import SCHEMA_VERSION, Record, Threshold, from_json, to_json
-from bild.results.record import SCHEMA_PATH, schema_text
+from bild.results import SCHEMA_VERSION, Record, Threshold
+from bild.results.record import SCHEMA_PATH, from_json, schema_text, to_json
 from tests.records import make_record, make_sweep
 
 SCHEMA = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bild.errors import BildError
-from bild.results import find_records, from_json, read_record, read_samples
+from bild.results import find_records, read_record, read_samples
+from bild.results.record import from_json
 from tests.records import make_record
 from tests.results.points import DIGEST, fill, open_point, rounds, sample
 

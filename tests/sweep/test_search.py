@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.metrics.jackknife import difference, influences
+from bild.metrics.claims import difference, influences
 from bild.metrics.scorer import Scorer
 from bild.sweep.config import Goal
 from bild.sweep.grid import SweptPoint, vanilla_point

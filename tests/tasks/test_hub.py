@@ -6,9 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import HfApi
 
 from bild.errors import BildError
-from bild.tasks import hub as module
 from bild.tasks import load_task
 from tests import hubcache
 from tests.tasks.compose import task
@@ -42,8 +42,8 @@ def online(root, monkeypatch):
             wanted = {name: published[revision][name] for name in allow_patterns}
             return str(hubcache.add_repository(root, repository, wanted, kind="datasets", revision=revision))
 
-        monkeypatch.setattr(module.HfApi, "dataset_info", info)
-        monkeypatch.setattr(module, "snapshot_download", download)
+        monkeypatch.setattr(HfApi, "dataset_info", info)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", download)
         return asked
 
     return serve
@@ -175,7 +175,7 @@ def test_a_hub_that_cannot_be_reached_is_replaced_by_the_cache(root, monkeypatch
         raise ConnectionError("Name or service not known\nand more")
 
     hubcache.use_hub(monkeypatch, root, offline=False)
-    monkeypatch.setattr(module.HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(HfApi, "dataset_info", unreachable)
     assert "the hub said ConnectionError: Name or service not known;" in refusal()
     store(root, {"data/validation-00000-of-00001.parquet": parquet([ROW])})
     assert len(load_task(task("xsum"))) == 1

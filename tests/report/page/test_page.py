@@ -21,7 +21,8 @@ from bild.report.page.points import grids_of
 from bild.report.predictions import Sweeps
 from bild.report.sections import make_section
 from bild.report.table import Table
-from bild.results.prices import PRICES, PassPrice, PriceError, Prices, prices_to_json
+from bild.results.files import write_json
+from bild.results.prices import PRICES, PassPrice, PriceError, Prices
 from bild.tree import Tree, open_tree
 from tests.records import make_sweep
 from tests.report.page.browser import WHY, Browser, browse, chromium
@@ -73,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     points += OTHERS
     folder = write_tree(pair / "tree", walkers(EXAMPLES, points, seed=5), records[0].task.data["hash"])
     predicted = tuple(recorded(*point) for point in points)
-    (folder / PRICES).write_text(prices_to_json(PRICE_LIST), encoding="utf-8")
+    write_json(folder / PRICES, PRICE_LIST)
     section = make_section(records, {record.hash: pair / record.label for record in records})
     table = Table("odd", f"A table with {EVIL}", ("a", "b"), ((EVIL, "1 & 2"),), (EVIL,))
     part = SimpleNamespace(

@@ -20,8 +20,8 @@ from bild.report.page.document import fill, script_safe, vendored
 from bild.report.page.points import command_of, grids_of, place, section_points
 from bild.report.page.sample import column
 from bild.report.sections import make_section
-from bild.results import from_json, to_json
 from bild.results.parts import DraftCosts
+from bild.results.record import from_json, to_json
 from tests.records import make_record, make_sweep
 from tests.report.sweeps import guess, recorded
 

@@ -15,7 +15,7 @@ from py_mini_racer import MiniRacer
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.rules import KEEPS, STOPS
-from bild.measure.aggregate import count_rounds
+from bild.measure.live import count_rounds
 from bild.report.page.document import HERE
 from bild.report.page.points import grids_of
 from bild.report.page.sample import COLUMNS, column

@@ -216,7 +216,7 @@
     return { ...decoded, smallPasses: memory.small.passes, largePasses: memory.large.passes };
   }
 
-  /** Sums over replays, as `count_rounds` and `counts_of` of bild/measure/aggregate.py. */
+  /** Sums over replays, as `count_rounds` of bild/measure/live.py and `counts_of` of bild/measure/aggregate.py. */
   function countsOf(runs) {
     const counts = {
       tokens: 0, rounds: 0, small_passes: 0, large_passes: 0, drafted: 0, kept: 0, fallbacks: 0, full_drafts: 0, rollbacks: 0,

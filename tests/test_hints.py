@@ -22,7 +22,7 @@ from bild.report.report import contents, make_contents
 from bild.report.sections import make_section
 from tests.cli.commands import REPOSITORY, call
 from tests.records import make_record
-from tests.test_docs import TEXTS, commands
+from tests.test_docs import COMMAND, TEXTS
 
 SUGGESTED = re.compile(
     r"(?:python -m bild\.|(?<=`)bild |(?<=Next: )bild |(?<=run: )bild )([a-z_-]+)"
@@ -45,15 +45,13 @@ def strings(path: Path) -> Iterator[str]:
 def suggested() -> dict[tuple[str, ...], str]:
     """Where each command stands, by (verb, *arguments) without the reader's own; each once."""
     found: dict[tuple[str, ...], str] = {}
-    for path in [*TEXTS, *sorted((REPOSITORY / "conf").rglob("*.yaml"))]:
-        told = [(verb, shlex.split(rest)) for verb, rest in SUGGESTED.findall(path.read_text(encoding="utf-8"))]
-        for verb, words in [*commands(path), *told]:
-            found.setdefault((verb, *(word for word in words if not OPEN.search(word))), path.name)
-    for path in sorted((REPOSITORY / "bild").rglob("*.py")):
-        for text in strings(path):
-            for verb, rest in SUGGESTED.findall(text):
-                words = shlex.split(rest)
-                found.setdefault((verb, *(word for word in words if not OPEN.search(word))), path.name)
+    sources = sorted((REPOSITORY / "bild").rglob("*.py"))
+    plain = [*TEXTS, *sorted((REPOSITORY / "conf").rglob("*.yaml"))]
+    told = [(path, text) for path in sources for text in strings(path)]
+    for path, text in [*told, *((path, path.read_text(encoding="utf-8")) for path in plain)]:
+        for verb, rest in [*COMMAND.findall(text), *SUGGESTED.findall(text)]:
+            words = [word for word in shlex.split(rest) if not OPEN.search(word)]
+            found.setdefault((verb, *words), path.name)
     return found
 
 
@@ -77,7 +75,7 @@ def refusal(verb: str, words: list[str], cwd: Path) -> str | None:
 
 def test_the_reader_of_hints_sees_them() -> None:
     assert ("run", "model=t5-large", "threshold.fb=0.6") in suggested()
-    assert any(verb == "sweep" and where.endswith(".py") for (verb, *_), where in suggested().items())
+    assert suggested()["bench", "shape=t5-large", "engine=[hf,fused]", "dtype=bf16"] == "__main__.py"
 
 
 def test_every_suggested_command_composes(tmp_path: Path) -> None:

@@ -237,9 +237,10 @@ def _draw_work(section: Section, records: Sequence[Record], theme: Theme, width:
     )
     text = words_of(section, WORK, words)
     frame = _open_bars(text, WORKS, records, 0.46, "over vanilla's", theme, width, right=0.3)
+    axes = frame.panels[0]
     for at, record in enumerate(records):
         for place, (value, (_, color)) in enumerate(zip(over(record), WORKS, strict=True)):
-            y, edge = at + 0.27 * (place - 1), {"edgecolor": theme.paper, "linewidth": 0.4}
-            frame.panels[0].barh(y, value, height=0.25, color=theme.mark(color), **edge)
-            _beside(frame.panels[0], f"{value:.2f}", (value, y), theme)
+            y = at + 0.27 * (place - 1)
+            axes.barh(y, value, height=0.25, color=theme.mark(color), edgecolor=theme.paper, linewidth=0.4)
+            _beside(axes, f"{value:.2f}", (value, y), theme)
     return frame.figure

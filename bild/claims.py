@@ -22,7 +22,7 @@ from bild.report.format import plural
 from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
 from bild.results import Record, read_samples
-from bild.results.files import read_lines
+from bild.results.codec import read_lines
 from bild.results.pareto import ANCHORS
 from bild.results.parts import Latency, Percentile
 

@@ -14,8 +14,9 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 
@@ -118,6 +119,8 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
     Where memory was short its sentence says that `helps`. A signal to end (Ctrl-C, SIGTERM, SIGHUP) is told by the
     words that it was raised with, else by the line `stopped`. What an encoding cannot show stands there escaped.
     """
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -210,3 +213,19 @@ def _forget(stream: TextIO) -> None:
     """Send to nowhere what a stream still holds and is told."""
     with suppress(OSError, ValueError, AttributeError):  # it is no stream of the system's, or closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _leave(number: int, frame: object) -> None:
+    os._exit(130)
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    """Tell whether a process of these words is the command `bild`, or one of its verbs by `python -m`."""
+    module = words[words.index("-m") + 1] if "-m" in words[1:-1] else ""
+    named = Path(words[1]).stem == "bild" if len(words) > 1 else False
+    return named or (module.partition(".")[0] == "bild" and module.count(".") <= 1)
+
+
+# Ctrl-C while a command is still imported: nothing is open, and there is nothing to tell. `guard` takes it from there.
+if _is_command(sys.orig_argv) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _leave)

@@ -111,10 +111,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("check", choices=["cost", "agreement"])
     parser.add_argument("--examples", type=int, default=None, help="a nested part of the captions (all)")
+    parser.add_argument("--split", choices=["choose", "confirm"], default="choose", help="the captions (choose)")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    task = TaskConfig(samples=options.examples)
+    task = TaskConfig(samples=options.examples, split=options.split)
     pair, data = load_pair("embedded", device="cpu"), load_task(task)
     if options.check == "cost":
         cost(pair, task, data, options.rounds)

@@ -31,7 +31,7 @@ def tree_of(seed: int, length: int, points: list[Setting]) -> NodeTable:
     """One example's tree, its texts of `length` tokens."""
     table = NodeTable(START)
     growing = Growing(table, group(points), eos=EOS, max_length=length + 1)
-    small, large = growing.wants_small()
+    small, large = growing.wants("small")
     while small or large:
         for node in [*small, *large]:
             dice = random.Random(f"{seed} {table.path(node)}")
@@ -42,8 +42,8 @@ def tree_of(seed: int, length: int, points: list[Setting]) -> NodeTable:
                 table.hear_small(node, token, -math.log(sure), 1.0, 1.0)
             if node in large and table.large_choice[node] < 0:
                 table.hear_large(node, other[0], nll, other[1], 1.0, 1.0, 1 if other[0] == token else 2, 1.0)
-        more_small, more_large = growing.wants_small()
-        small, large = growing.wants_large()
+        more_small, more_large = growing.wants("small")
+        small, large = growing.wants("large")
         small, large = small + more_small, large + more_large
     return table
 

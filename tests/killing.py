@@ -7,6 +7,7 @@ limit on the size of files ends a write in its middle, by a signal or as a full 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -20,12 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import guard
+from bild.export import main as export_main
 from bild.results import find_records, read_samples, read_traces
 from bild.results.predicted import find_predicted
+from bild.results.reading import EXAMPLE as NAME
 from bild.tree import open_tree
+from tests.cli.commands import REPOSITORY
 from tests.training.tiny import timeless
 from tests.zygote import Zygote
 
+EXAMPLE = REPOSITORY / "results" / NAME
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "shutil.copyfile"}
 LOG = 4000
 """Bytes that what a command says stays within."""
@@ -66,6 +71,13 @@ def main() -> int:
             print("calls", seen)
 
     return guard(work) or codes[-1]
+
+
+def export() -> int:
+    """Write what the first point of the example wrote into a file, as a shell's `>` does."""
+    point = min(path.parent for path in EXAMPLE.rglob("samples.jsonl"))
+    with Path("out.jsonl").open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        return export_main([str(point)])
 
 
 def writes(told: tuple[Any, ...]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bild.decoding import settings, thresholds_of
 from bild.report.format import plural, setting_of
 from bild.results import Record, config_hash
-from bild.results.files import read_lines
+from bild.results.codec import read_lines
 from bild.results.predicted import LEDGER, LedgerEntry
 from bild.results.record import overrun
 

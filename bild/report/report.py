@@ -12,6 +12,7 @@ from bild.report.compare import Comparison, compare, difference_table, seeds_tab
 from bild.report.figure import VARIANTS, Missing, Sheet
 from bild.report.figures import sheets_of
 from bild.report.figures.front import save
+from bild.report.figures.methods import methods_table
 from bild.report.format import plural
 from bild.report.paper import paper, paper_table
 from bild.report.points import points_table, predicted_table
@@ -89,6 +90,7 @@ def make_contents(
         tables = (
             points_table(section),
             predicted_table(section, sweeps.points),
+            methods_table(section),
             environment_table(section),
             signatures_table(section),
         )

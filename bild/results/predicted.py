@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
-from bild.results.files import read_json
+from bild.results.codec import read_json
 from bild.results.parts import Counts, Decode, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.reading import Skipped
@@ -204,6 +204,25 @@ LEDGER = "confirmations.jsonl"
 
 
 @dataclass(frozen=True)
+class MethodChoice:
+    """The setting of a method that a search chose at a margin, and what was known of it where it was chosen.
+
+    All null where no setting of the method keeps the margin there.
+    """
+
+    method: str
+    margin: float
+    point: str | None = None
+    """The key of the setting."""
+    lower: float | None = None
+    """The one-sided end of its difference to vanilla."""
+    speedup: float | None = None
+    """As predicted."""
+    exact: bool = False
+    """True for a method that writes vanilla's text by its rules: one setting stands for every margin."""
+
+
+@dataclass(frozen=True)
 class LedgerEntry:
     """One confirmation: which settings were looked at, when, on which examples that had no say in their choice.
 
@@ -220,3 +239,5 @@ class LedgerEntry:
     created: str
     judged: str = ""
     """The hash of the examples themselves, which the records of these settings have as `quality.data`."""
+    choices: list[MethodChoice] = field(default_factory=list)
+    """By method and margin, where the search was one of methods."""

@@ -6,6 +6,7 @@ live. `plan=only` says what that would take. Stopped, the same command goes on.
     bild sweep task=xsum method=cascade 'sweep.alpha=[0.05,0.1,0.2]'
     bild sweep task=xsum 'sweep.methods=[bild,cascade,dynamic]'
     bild sweep task=iwslt2017 sweep.find=speedup   # confirmed once
+    bild sweep task=iwslt2017 sweep.find=methods 'sweep.methods=[bild,cascade,speculative]'   # which one pays
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from bild.cli import run_hydra
 from bild.cli.compose import published_settings, shapes
 from bild.sweep.config import SweepConfig
-from bild.sweep.grid import grid_points
+from bild.sweep.grid import begun, grid_points, vanilla_point
 
 
 def job(config: SweepConfig) -> None:
@@ -37,6 +38,8 @@ def job(config: SweepConfig) -> None:
     else:
         published = published_settings(config.task.name, config.model.name) if config.sweep.published else []
         points = grid_points(config.sweep, config.task, config.method, published)
+        if goal is not None:
+            points = [vanilla_point(), *begun(config.sweep.variants(config.method))]
         plan = make_plan(config, points, shapes())
         show_plan(plan)
         if config.plan == "only":

@@ -18,7 +18,7 @@ from bild.options import LONG, MANY, check_fields, number, word
 from bild.sweep.ray_cluster import Workers
 
 PLANS = ("show", "only")
-FINDS = ("speedup", "quality", "front")
+FINDS = ("speedup", "quality", "front", "methods")
 THRESHOLDS = ("fb", "rb", "alpha", "top")
 """The thresholds that a sweep may vary."""
 ANY = "any"
@@ -53,15 +53,19 @@ class LengthConfig:
 class Goal:
     """The goal of a search: the most "speedup" or "quality" while the other keeps its bound, or the whole "front".
 
-    `bound` is the points of quality below vanilla that may be lost, or the speedup that must be kept.
+    "methods": the most speedup of each method, at each of some margins. `bound` is the points of quality below vanilla
+    that may be lost, or the speedup that must be kept.
     """
 
     wanted: str
     bound: float = 0.0
+    margins: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        key = {"speedup": f" sweep.margin={self.bound:g}", "quality": f" sweep.at_least={self.bound:g}"}
-        return f"sweep.find={self.wanted}{key.get(self.wanted, '')}"
+        margins = ",".join(f"{margin:g}" for margin in self.margins)
+        bounds = {"speedup": f"margin={self.bound:g}", "quality": f"at_least={self.bound:g}"}
+        bounds["methods"] = f"margins=[{margins}]"
+        return f"sweep.find={self.wanted}" + (f" sweep.{bounds[self.wanted]}" if self.wanted in bounds else "")
 
 
 @dataclass
@@ -96,9 +100,12 @@ class GridConfig:
     """Seconds of live decoding that the prices are taken from before anything is predicted."""
     find: str | None = word(None, FINDS)
     """Search the thresholds instead of measuring: "speedup" for the fastest within `margin`, "quality" for the best
-    that is `at_least` so fast, "front" for the whole front."""
+    that is `at_least` so fast, "front" for the whole front, "methods" for the fastest of each of `methods` within each
+    of `margins`."""
     margin: float | None = number(None, -100, 100, what=POINTS)
     """Points of quality, against vanilla, that `find=speedup` may lose; None: `measure.margin`."""
+    margins: list[float] = number(list, 0, 100, what=POINTS)
+    """Points of quality that `find=methods` may lose, one after another; empty: 0, 0.5 and 1."""
     at_least: float | None = number(None, 0, 1000, above=True)
     """The speedup over vanilla that `find=quality` must keep."""
     choose: str | None = None
@@ -161,7 +168,11 @@ class GridConfig:
     def _check_goal(self) -> None:
         if self.share is not None and not 0 < self.share < 1:
             raise BildError(f"sweep.choose={self.choose} is out of range: a share lies between 0 and 1.")
-        for name, value, wanted in (("margin", self.margin, "speedup"), ("at_least", self.at_least, "quality")):
+        for name, value, wanted in (
+            ("margin", self.margin, "speedup"),
+            ("margins", self.margins or None, "methods"),
+            ("at_least", self.at_least, "quality"),
+        ):
             if value is not None and self.find != wanted:
                 raise BildError(f"sweep.{name} has no effect here: leave it out, or search with sweep.find={wanted}.")
         given = [name for name in THRESHOLDS if getattr(self, name)]
@@ -178,6 +189,9 @@ class GridConfig:
         """Return the goal that `find` and its bound ask for; `margin` is that of claims."""
         if self.find is None:
             return None
+        if self.find == "methods":
+            margins = tuple(sorted({*self.margins})) or (0.0, 0.5, 1.0)
+            return Goal(self.find, margins[-1], margins)
         bounds = {"speedup": margin if self.margin is None else self.margin, "quality": self.at_least or 0.0}
         return Goal(self.find, bounds.get(self.find, margin))
 

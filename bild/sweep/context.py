@@ -6,7 +6,7 @@ The tree is grown as far as the sweep's points go, by this process or with worke
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,6 @@ from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.processes import Sessions, Setting
 from bild.measure.session import load_once, shared_identity
-from bild.metrics.scorer import Scorer
 from bild.models import Pair, PairSpec, resolve_device
 from bild.progress import telling, track
 from bild.results.folder import pair_folder, pair_lock
@@ -30,8 +29,11 @@ from bild.sweep.grid import SweptPoint
 from bild.sweep.predict import Predictor
 from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place
-from bild.tree import MissingNodes, Replay, Tree
+from bild.tree import Replay, Tree, open_tree
+from bild.tree.blocks import NODES, BlockFile
 from bild.tree.family import Setting as Point
+from bild.tree.identity import open_folder
+from bild.tree.tree import Walking
 
 
 @dataclass
@@ -138,74 +140,59 @@ def _part(data: Dataset, ids: Collection[str]) -> Dataset:
     return Dataset(examples, data.provenance | own)
 
 
-_AT_ONCE = 256
-"""Points of one replay: enough to share their work, few enough to see it move on."""
+_AT_ONCE = 1 << 20
+"""Texts that are replayed together: enough to share their work, few enough for their walks to fit into memory."""
 
 
 class GrownTree:
-    """One tree; it grows when points ask for what it lacks."""
+    """One tree in memory and on disk; it grows when points ask for what it lacks."""
 
     def __init__(self, work: SweepWork) -> None:
         self.work = work
-        self._tree: Tree | None = None
         self.seconds: float | None = None
         """That growing took where every example lacked nodes; None where some were whole already."""
 
-    @property
+    @cached_property
     def tree(self) -> Tree:
-        """The tree as it is; `replays` makes it."""
-        assert self._tree is not None, "replay points first"
-        return self._tree
+        """The tree, read or made at its first use; from then on no other process may grow it (`SweepWork.locked`)."""
+        work, config = self.work, self.work.config
+        named = (work.pair, config.task, work.data, config.engine.name, config.decode)
+        return open_tree(open_folder(work.folder / "tree", *named))
 
     @cached_property
     def predictor(self) -> Predictor:
         """The predictor of points over the tree's examples, scored against their references."""
-        config = self.work.config
-        scorer = Scorer(config.task.metric, [example.reference for example in self.tree.examples])
-        return Predictor(scorer, len(self.tree.examples), config.measure.confidence)
+        return Predictor(self.tree.shared.scorer, len(self.tree.examples), self.work.config.measure.confidence)
 
     def replays(self, points: Sequence[SweptPoint]) -> list[Replay]:
         """Replay points on every example, after growing what is missing. BildError where a method has no replay."""
-        settings = [point.setting for point in points]
-        if self._tree is None:
-            self._tree = self._grow(settings)
-        try:
-            return self._replay(settings)
-        except MissingNodes:
-            self._tree = self._grow(settings)
-            return self._replay(settings)
+        return [replay for together in self.in_turn(points) for replay in together]
 
-    def _replay(self, settings: Sequence[Point]) -> list[Replay]:
-        found: list[Replay] = []
-        chunks = [settings[i : i + _AT_ONCE] for i in range(0, len(settings), _AT_ONCE)]
-        for chunk in track(chunks, len(chunks), "replaying"):
-            found += self.tree.replay_grid(chunk)
-        return found
+    def in_turn(self, points: Sequence[SweptPoint]) -> Iterator[list[Replay]]:
+        """Yield the replays of points, as many together as should be, for whoever does not keep them all."""
+        examples = self.tree.examples
+        step = max(1, _AT_ONCE // len(examples))
+        for at in range(0, len(points), step):
+            settings = [point.setting for point in points[at : at + step]]
+            walking = Walking(self.tree, settings)
+            lacking = walking.over(track(range(len(examples)), len(examples), "replaying"))
+            if lacking:
+                self._grow(settings, {examples[i].id for i in lacking})
+                if walking.over(lacking):
+                    raise BildError(f"The tree in {self.tree.path} did not grow as far as it was asked: run again.")
+            yield walking.replays()
 
-    def _grow(self, settings: Sequence[Point]) -> Tree:
-        from bild.tree.grow import CHUNK, grow
+    def _grow(self, settings: Sequence[Point], lacking: Collection[str]) -> None:
+        from bild.tree.grow import extend
 
-        work, task = self.work, self.work.config.task
-        first: list[int] = []
-        began = perf_counter()
-        with telling(f"{task.name}, decision trees") as tell:
-
-            def said(done: int, total: int) -> None:
-                first.append(done)
-                tell(done, total)
-
+        began, tree, work = perf_counter(), self.tree, self.work
+        everything = len(lacking) == len(tree.examples)
+        with telling(f"{work.config.task.name}, decision trees") as tell, BlockFile(tree.path / NODES) as block:
             if work.config.sweep.workers is not None:
                 from bild.sweep.distributed import grow_with_workers
 
-                tree = grow_with_workers(work, settings, said)
+                grow_with_workers(work, tree, settings, lacking, block, tell)
             else:
-                engine = work.config.engine.name
-                tree = grow(
-                    *(work.folder / "tree", work.pair, task, work.data, settings),
-                    engine=engine,
-                    decode=work.config.decode,
-                    progress=said,
-                )
-        if first and first[0] <= CHUNK:  # else it went on from where another process had stopped
+                extend(tree, work.pair, settings, lacking, block, progress=tell)
+        if everything and self.seconds is None:
             self.seconds = perf_counter() - began
-        return tree

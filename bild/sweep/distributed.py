@@ -11,7 +11,7 @@ import dataclasses
 import math
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,14 +27,13 @@ from bild.progress import say
 from bild.sweep.context import SweepWork
 from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
-from bild.tree import Tree, store
-from bild.tree.blocks import BlockFile, Growth
+from bild.tree import Tree
+from bild.tree.blocks import BlockFile
 from bild.tree.family import Setting, group
 from bild.tree.grow import Grower
-from bild.tree.identity import identity_of, open_folder
-from bild.tree.nodes import Nodes, NodeTable
-from bild.tree.store import Head, StoredExample
-from bild.tree.tree import assemble
+from bild.tree.identity import identity_of
+from bild.tree.nodes import NodeTable, TreeExample
+from bild.tree.store import Head
 
 
 @dataclass(frozen=True)
@@ -47,20 +46,6 @@ class WorkerJob:
     head: Head
     """The tree's `tree.json`."""
     points: Sequence[Setting]
-
-
-class Sent(NamedTuple):
-    """An example of a shard, and its nodes so far."""
-
-    example: StoredExample
-    nodes: Nodes
-
-
-class Result(NamedTuple):
-    """The nodes of an example, and which of them the large model was asked about since it was sent."""
-
-    nodes: Nodes
-    heard: list[int]
 
 
 class Ready(NamedTuple):
@@ -85,30 +70,21 @@ class Worker:
         try:
             pair = load_once(PairSpec.of(job.config.model, job.checkpoints, engine), {})
             found = identity_with(pair, job)
-            self.grower = Grower(pair, [], [], group(job.points), job.head, None)
+            self.grower = Grower(pair, [], group(job.points), job.head, None)
         except BildError as error:
             raise BildError(f"The worker on {self.machine} cannot grow trees: {error}") from None
         return Ready(self.machine, found)
 
-    def grow(self, shard: Sequence[Sent]) -> list[Result]:
+    def grow(self, shard: Sequence[TreeExample]) -> list[NodeTable]:
         """Grow some examples. BildError, with the machine's name, where one does not fit into its memory."""
         assert self.grower is not None
-        growths = [growth_of(nodes, stored=len(nodes)) for _, nodes in shard]
-        self.grower.examples = [example for example, _ in shard]
-        self.grower.growths = growths
+        self.grower.examples = shard
         try:
             for chunk in self.grower.chunks(range(len(shard))):
                 self.grower.grow(chunk, lambda _: None)  # the driver has the file
         except BildError as error:
             raise BildError(f"On {self.machine}: {error}") from None
-        return [Result(growth.table.columns(), growth.heard) for growth in growths]
-
-
-def growth_of(nodes: Nodes, *, stored: int, heard: Sequence[int] = ()) -> Growth:
-    """Return a growth whose first `stored` nodes are in blocks, and the large model was asked about `heard` since."""
-    growth = Growth(int(nodes.token[0]))
-    growth.table, growth.stored, growth.heard = NodeTable.of(nodes), stored, list(heard)
-    return growth
+        return [example.table for example in shard]
 
 
 def identity_with(pair: Pair, job: WorkerJob) -> dict[str, Any]:
@@ -148,43 +124,40 @@ Shard = tuple[int, ...]
 
 
 def grow_with_workers(
-    work: SweepWork, points: Sequence[Setting], progress: Callable[[int, int], None] | None = None
-) -> Tree:
-    """Grow a sweep's tree as `bild.tree.grow.grow` does, on the workers that `sweep.workers` asks for.
+    work: SweepWork,
+    tree: Tree,
+    points: Sequence[Setting],
+    lacking: Collection[str],
+    block: BlockFile,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Grow these examples of a sweep's tree as `bild.tree.grow.extend` does, on the workers of `sweep.workers`.
 
     Each example gets the same nodes, but for numbers that differ by rounding, as batches are put together otherwise.
     Raises BildError as `grow` does, and where there is no Ray or no worker, a worker's machine differs in anything that
     can change a node, or workers end again and again; what was stored before is kept.
     """
-    config, data = work.config, work.data
+    config, examples = work.config, tree.examples
     assert config.sweep.workers is not None
-    workers = Workers.parse(config.sweep.workers)
-    path = open_folder(work.folder / "tree", work.pair, config.task, data, config.engine.name, config.decode)
-    with BlockFile(path / "nodes.bin") as block:
-        head, stored, growths = store.read_all(path)
-        lacking = set(assemble(path, head, stored, growths).missing(points))
-        todo = [i for i, example in enumerate(stored) if example.id in lacking]
-        if todo:
-            job = WorkerJob(config, work.checkpoints, data.provenance["hash"], head, list(points))
-            done = len(stored) - len(todo)
+    todo = [i for i, example in enumerate(examples) if example.id in lacking]
+    job = WorkerJob(config, work.checkpoints, work.data.provenance["hash"], tree.head, list(points))
+    done = len(examples) - len(todo)
 
-            def send(shard: Shard) -> list[Sent]:
-                return [Sent(stored[i], growths[i].table.columns()) for i in shard]
+    def send(shard: Shard) -> list[TreeExample]:
+        return [examples[i] for i in shard]
 
-            def keep(shard: Shard, grown: Sequence[Result]) -> None:
-                nonlocal done
-                for i, (nodes, heard) in zip(shard, grown, strict=True):
-                    growths[i] = growth_of(nodes, stored=growths[i].stored, heard=heard)
-                block.append({i: growths[i] for i in shard})
-                done += len(shard)
-                if progress is not None:
-                    progress(done, len(stored))
+    def keep(shard: Shard, grown: Sequence[NodeTable]) -> None:
+        nonlocal done
+        for i, table in zip(shard, grown, strict=True):
+            examples[i].table.become(table)
+        block.append({i: examples[i].table for i in shard})
+        done += len(shard)
+        progress(done, len(examples))
 
-            with connected(workers, resources_of(work.pair, config.engine.threads)) as cluster:
-                lengths = [len(example.source_tokens) for example in stored]
-                pool = WorkerPool(cluster, job, identity_with(work.pair, job), send, keep)
-                pool.run(shards_of(todo, lengths, cluster.count))
-        return assemble(path, head, stored, growths)
+    with connected(Workers.parse(config.sweep.workers), resources_of(work.pair, config.engine.threads)) as cluster:
+        lengths = [len(example.source_tokens) for example in examples]
+        pool = WorkerPool(cluster, job, identity_with(work.pair, job), send, keep)
+        pool.run(shards_of(todo, lengths, cluster.count))
 
 
 def shards_of(todo: Sequence[int], lengths: Sequence[int], workers: int) -> list[Shard]:
@@ -210,8 +183,8 @@ class WorkerPool:
         cluster: Cluster,
         job: WorkerJob,
         identity: dict[str, Any],
-        send: Callable[[Shard], list[Sent]],
-        keep: Callable[[Shard, Sequence[Result]], None],
+        send: Callable[[Shard], list[TreeExample]],
+        keep: Callable[[Shard, Sequence[NodeTable]], None],
     ) -> None:
         self.cluster = cluster
         self.ray = cluster.ray

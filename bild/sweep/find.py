@@ -15,16 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
+from bild.config import ThresholdConfig
+from bild.decoding.policies import writes_vanilla
 from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.progress import collector_off
-from bild.results import Record
-from bild.results.files import append_lines, read_lines
-from bild.results.predicted import LEDGER, LedgerEntry
+from bild.results import Point
+from bild.results.codec import append_lines, read_lines
+from bild.results.files import read_file
+from bild.results.predicted import LEDGER, LedgerEntry, MethodChoice
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.drive import measure_fixed
-from bild.sweep.grid import SweptPoint, vanilla_point
+from bild.sweep.grid import SweptPoint, once, vanilla_point
 from bild.sweep.predict import Candidate
 from bild.sweep.pricing import Pricing
 from bild.sweep.search import Answer, Found, Search
@@ -39,7 +42,7 @@ class Confirmed:
     """A chosen setting, as it was measured where it was not chosen."""
 
     found: Found
-    record: Record
+    measured: Point
     verdict: Verdict
 
 
@@ -72,7 +75,7 @@ def find(config: SweepConfig, goal: Goal) -> Outcome:
     answer = search(here, goal)
     confirmation = None
     if answer.chosen and config.sweep.confirm:
-        confirmation = confirm(there, spread_out(answer.chosen, max(1, config.sweep.front)), goal)
+        confirmation = confirm(there, answer)
     return Outcome(answer, here.config.task.split, there.config, confirmation)
 
 
@@ -86,10 +89,14 @@ def search(work: SweepWork, goal: Goal) -> Answer:
         predictor = grown.predictor
 
         def evaluate(points: Sequence[SweptPoint]) -> list[Candidate]:
-            replays = grown.replays(points)
-            with collector_off():
-                found = [predictor.candidate(p, r, prices) for p, r in zip(points, replays, strict=True)]
-            return [dataclasses.replace(candidate, replay=None) for candidate in found]
+            found: list[Candidate] = []
+            for replays in grown.in_turn(points):
+                with collector_off():
+                    found += [
+                        dataclasses.replace(predictor.candidate(point, replay, prices), replay=None)
+                        for point, replay in zip(points[len(found) :], replays, strict=False)
+                    ]
+            return found
 
         vanilla = predictor.candidate(usual, replay, prices)
         return Search(goal, evaluate, predictor, vanilla).run(work.config.sweep.variants(work.config.method))
@@ -102,26 +109,51 @@ def spread_out(front: Sequence[Found], most: int) -> list[Found]:
     return [front[i] for i in sorted({round(i) for i in np.linspace(0, len(front) - 1, most)})]
 
 
-def confirm(work: SweepWork, chosen: Sequence[Found], goal: Goal) -> Confirmation:
+def confirm(work: SweepWork, answer: Answer) -> Confirmation:
     """Measure the chosen settings on these examples, once, and judge them; several are judged together (Holm)."""
-    points = [found.point for found in chosen]
-    earlier = enter(work, points, goal.bound)
+    goal, chosen = answer.goal, answer.chosen
+    if goal.wanted == "front":
+        chosen = spread_out(chosen, max(1, work.config.sweep.front))
+    points = once([found.point for found in chosen])
+    earlier = enter(work, points, goal.bound, choices_of(answer))
     fixed = measure_fixed(work, points)
-    margin = goal.bound if goal.wanted != "quality" else work.config.measure.margin
     judged = []
     for found in chosen:
         if found.point.key not in fixed.points:
             continue
+        margin = {"quality": work.config.measure.margin, "methods": found.bound}.get(goal.wanted, goal.bound)
         record = fixed.points[found.point.key].record
         difference = record.headline_difference
         if difference is None:
             raise BildError(f"{record.label} has no paired difference to vanilla: delete its folder and run again.")
-        judged.append(Confirmed(found, record, verdict(difference, margin, record.quality.examples)))
+        judged.append(
+            Confirmed(found, fixed.points[found.point.key], verdict(difference, margin, record.quality.examples))
+        )
     if len(judged) > 1:
         level = work.config.measure.confidence
         together = holm([each.verdict for each in judged], level)
         judged = [dataclasses.replace(each, verdict=one) for each, one in zip(judged, together, strict=True)]
     return Confirmation(work.config.task.split, judged, earlier, fixed.failed)
+
+
+def choices_of(answer: Answer) -> list[MethodChoice]:
+    """Return what a search of methods chose, for the ledger; nothing of another search."""
+    if answer.goal.wanted != "methods":
+        return []
+    return [
+        *(
+            MethodChoice(
+                found.point.method.name,
+                found.bound,
+                found.point.key,
+                found.estimate.difference.lower,
+                found.estimate.speedup,
+                writes_vanilla(found.point.method, ThresholdConfig()),
+            )
+            for found in answer.chosen
+        ),
+        *(MethodChoice(*lacking) for lacking in answer.none),
+    ]
 
 
 def divide(config: SweepConfig) -> tuple[SweepWork, SweepWork]:
@@ -169,15 +201,17 @@ def _first(data: Dataset, share: float) -> set[str]:
 
 def _listed(path: Path, data: Dataset) -> set[str]:
     try:
-        names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
+        names = {line.strip() for line in read_file(path).decode().splitlines() if line.strip()}
+    except UnicodeDecodeError as error:
         raise BildError(f"sweep.choose={path} could not be read ({error}): give a file with one id a line.") from None
     if unknown := sorted(names - {example.id for example in data.examples}):
         raise BildError(f"sweep.choose={path} has the id {unknown[0]}, which no example of the task has.")
     return names
 
 
-def enter(work: SweepWork, points: Sequence[SweptPoint], bound: float) -> list[LedgerEntry]:
+def enter(
+    work: SweepWork, points: Sequence[SweptPoint], bound: float, choices: Sequence[MethodChoice] = ()
+) -> list[LedgerEntry]:
     """Write down that these settings are about to be looked at; return the earlier looks at the same examples.
 
     The same settings again are the same look.
@@ -191,8 +225,9 @@ def enter(work: SweepWork, points: Sequence[SweptPoint], bound: float) -> list[L
         bound=bound,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         judged=work.data.provenance["hash"],
+        choices=list(choices),
     )
     earlier = [look for look in read_lines(LedgerEntry, path) if look.data == own.data]
-    if own.points not in [look.points for look in earlier]:
+    if (own.points, own.choices) not in [(look.points, look.choices) for look in earlier]:
         append_lines(path, [own])
     return [look for look in earlier if look.points != own.points]

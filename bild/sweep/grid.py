@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +10,30 @@ from itertools import product
 
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
+from bild.decoding.methods import heeds
 from bild.decoding.names import label
 from bild.decoding.policies import live_refusal
 from bild.results import Method, Threshold, config_hash
 from bild.results.parts import recorded
-from bild.sweep.config import GridConfig
+from bild.sweep.config import THRESHOLDS, GridConfig
 
 BASELINE, PUBLISHED, GRID = "baseline", "published", "grid"
 """The reasons for which a point is in a sweep."""
+COARSE: dict[str, tuple[float, ...]] = {
+    "fb": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "rb": (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0),
+    "alpha": (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "top": (1, 2, 3, 4, 6, 8, 11, 16, 24, 40),
+}
+"""The grid that a search begins with."""
+STEPS: dict[str, tuple[float, ...]] = {
+    "fb": (0.05, 0.02, 0.01, 0.01, 0.01),
+    "rb": (0.5, 0.2, 0.1, 0.05, 0.01),
+    "alpha": (0.05, 0.02, 0.01, 0.01, 0.01),
+    "top": (4, 2, 1, 1, 1),
+}
+"""The steps of the refinements."""
+_RANGES = {"fb": (0.0, 1.0), "rb": (0.0, math.inf), "alpha": (0.0, 1.0), "top": (1, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -91,3 +108,25 @@ def once(points: Iterable[SweptPoint]) -> list[SweptPoint]:
     for point in points:
         found.setdefault(point.key, point)
     return list(found.values())
+
+
+def begun(bases: Sequence[MethodConfig]) -> list[SweptPoint]:
+    """Return the points that a search over these methods begins with."""
+    return [point for base in bases for point in points_of(base, {name: COARSE[name] for name in searched(base)})]
+
+
+def searched(method: MethodConfig) -> list[str]:
+    """Return the thresholds that a search varies, fb of a window included: 0 is the window itself."""
+    usual = ThresholdConfig()
+    names = {*thresholds_of(method, usual), *heeds(method, usual) & {"fb"}}
+    return [name for name in THRESHOLDS if name in names]
+
+
+def neighbours(point: SweptPoint, steps: Mapping[str, float]) -> list[SweptPoint]:
+    """Return a point and those one step away in any of its thresholds."""
+    axes = {}
+    for name, step in steps.items():
+        value, (low, high) = getattr(point.threshold, name), _RANGES[name]
+        near = (min(high, max(low, value + way * step)) for way in (-1, 0, 1))
+        axes[name] = [int(each) if name == "top" else round(each, 2) for each in near]
+    return points_of(point.method, axes)

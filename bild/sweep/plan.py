@@ -6,15 +6,16 @@ this machine or, without one, from a probe of how fast it reads and multiplies.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bild.config import Checkpoints, ShapeConfig, TaskConfig
+from bild.config import Checkpoints, ShapeConfig, ThresholdConfig
 from bild.decoding import policy_for
-from bild.errors import BildError
+from bild.decoding.policies import writes_vanilla
 from bild.measure.environment import describe, uuid_of
 from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
@@ -26,12 +27,11 @@ from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.sample import SAMPLES
-from bild.sweep.config import LengthConfig, SweepConfig
+from bild.sweep.config import Goal, LengthConfig, SweepConfig
 from bild.sweep.context import SweepWork, checkpoints_of, results_folder
 from bild.sweep.grid import GRID, SweptPoint, vanilla_point
-from bild.sweep.sizes import ModelSize, model_sizes, needs_of, probe
+from bild.sweep.sizes import ModelSize, examples_of, lengths_of, model_sizes, needs_of, probe
 from bild.sweep.stages import Span, planned, taken_before
-from bild.tasks import load_task
 
 PROBE_SLACK = (1.2, 2.5)
 """An engine takes this many times the least that the probe says (`python -m bild.bench` measures it)."""
@@ -40,7 +40,6 @@ _PROBE_TEXTS, _PROBE_BYTES = 8, 1 << 30
 _NODES_A_TOKEN, _NODE_BYTES = 6, 40
 _SAMPLE_BYTES = 2500
 _STATE_BYTES = 1 << 30
-_CHARACTERS_A_TOKEN = 4.0
 _SD = 9.0
 """Points per example by which a method's texts differ from vanilla's in score, where nothing is known."""
 _BETWEEN = 0.02
@@ -141,9 +140,17 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
     live = sum(point.origin == GRID and point.live for point in points)
     front = config.sweep.front
     measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
+    confirmed, tried = None, 0
+    if (goal := config.sweep.goal(config.measure.margin)) is not None:
+        measured, confirmed, tried = 1 + _wanted(config, goal), _confirmed_on(config, examples), len(points)
+        examples -= confirmed if config.task.confirm is None or config.sweep.share is not None else 0
     pace = _pace(config, stored, machine, checkpoints, sizes, lengths)
     known = taken_before(config.results, machine, config.engine.name)
-    stages = {} if pace is None else planned(config, pace[0], known, examples=examples, measured=measured)
+    stages = (
+        {}
+        if pace is None
+        else planned(config, pace[0], known, examples=examples, measured=measured, confirmed=confirmed, tried=tried)
+    )
     return Plan(
         config=config,
         machine=machine,
@@ -165,6 +172,24 @@ def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping
         # As loaded, and laid out for an engine.
         needs=needs_of(config, checkpoints, shapes),
     )
+
+
+def _wanted(config: SweepConfig, goal: Goal) -> int:
+    """Return at most how many settings a search confirms."""
+    margins = len(goal.margins)
+    if goal.wanted == "methods":
+        names = config.sweep.methods or [config.method.name]
+        bases = [dataclasses.replace(config.method, name=name) for name in names]
+        return sum(1 if writes_vanilla(base, ThresholdConfig()) else margins for base in bases)
+    return max(1, config.sweep.front) if goal.wanted == "front" else 1
+
+
+def _confirmed_on(config: SweepConfig, examples: int) -> int:
+    """Return on how many examples a search confirms, as far as that is known without the data."""
+    task, share = config.task, config.sweep.share
+    if share is not None or task.confirm is None:
+        return examples - math.ceil((share or 0.5) * examples)
+    return examples_of(dataclasses.replace(task, split=task.confirm))[0]
 
 
 def _claim(config: SweepConfig, stored: Stored) -> ClaimSize:
@@ -256,33 +281,3 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
     with device_lock(uuid_of(work.device)):  # the first text warms up
         runs = [measurement.decode(make, "vanilla", work.source(example)) for example in [texts[0], *texts]]
     return sum(run.total_ns for run in runs[1:]) / len(texts) / 1e9
-
-
-def examples_of(task: TaskConfig) -> tuple[int, str]:
-    """Return (examples that a sweep decodes, where that is known from), without the network."""
-    if task.samples is not None:
-        return task.samples, "task.samples"
-    known = task.sizes.get(task.split)
-    if known is not None:
-        return known, f"the published size of the split {task.split}"
-    if task.data == "hub":
-        raise BildError(
-            f"The size of the split {task.split} of {task.path} is not in conf/task/{task.name}.yaml: "
-            "give task.samples=..."
-        )
-    return len(load_task(task)), "the data"
-
-
-def lengths_of(config: SweepConfig) -> tuple[LengthConfig, str]:
-    """Return (mean tokens of a source and of an output, where that is known from), without the network."""
-    task = config.task
-    if task.name in config.lengths:
-        return config.lengths[task.name], "conf/sweep.yaml"
-    if task.data == "hub":
-        return LengthConfig(64, 32), "a guess: conf/sweep.yaml has no lengths of this task"
-    examples = load_task(task).examples[:500]
-    source, target = (
-        max(2, round(sum(len(text) for text in texts) / len(examples) / _CHARACTERS_A_TOKEN))
-        for texts in ([e.source for e in examples], [e.reference for e in examples])
-    )
-    return LengthConfig(min(source, task.source_limit), min(target, task.target_limit)), "the length of the texts"

@@ -96,7 +96,7 @@ class Predictor:
 
     def candidate(self, point: SweptPoint, replay: Replay, prices: Prices) -> Candidate:
         """Return a replayed point as a candidate."""
-        return Candidate(point, self.scorer.table(replay.text), replay.priced(prices), replay)
+        return Candidate(point, replay.table, replay.priced(prices), replay)
 
     def estimate(self, candidate: Candidate, vanilla: Candidate) -> Estimate:
         """Estimate a candidate beside vanilla."""

@@ -12,40 +12,25 @@ comparison of sums over the examples of each half, for all settings that were tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import thresholds_of
-from bild.decoding.methods import heeds
+from bild.decoding.policies import writes_vanilla
 from bild.metrics.claims import Floats, influences
 from bild.progress import say
 from bild.results.pareto import front
-from bild.sweep.config import THRESHOLDS, Goal
-from bild.sweep.grid import SweptPoint, points_of
+from bild.sweep.config import Goal
+from bild.sweep.grid import STEPS, SweptPoint, begun, neighbours, searched
 from bild.sweep.predict import Candidate, Estimate, Predictor
 
 Evaluate = Callable[[Sequence[SweptPoint]], list[Candidate]]
 
-COARSE: dict[str, tuple[float, ...]] = {
-    "fb": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "rb": (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0),
-    "alpha": (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "top": (1, 2, 3, 4, 6, 8, 11, 16, 24, 40),
-}
-"""The grid that a search begins with."""
-STEPS: dict[str, tuple[float, ...]] = {
-    "fb": (0.05, 0.02, 0.01, 0.01, 0.01),
-    "rb": (0.5, 0.2, 0.1, 0.05, 0.01),
-    "alpha": (0.05, 0.02, 0.01, 0.01, 0.01),
-    "top": (4, 2, 1, 1, 1),
-}
-"""The steps of the refinements."""
-_RANGES = {"fb": (0.0, 1.0), "rb": (0.0, np.inf), "alpha": (0.0, 1.0), "top": (1, np.inf)}
 END, POINT = "end", "point"
 """Quality by the lower end of the paired difference, or by its point estimate, as the paper chose."""
 _KEEP = 6
@@ -57,10 +42,11 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Found:
-    """A point, and what is known of it on the examples that it was chosen on."""
+    """A point, what is known of it on the examples that it was chosen on, and the bound that it was chosen at."""
 
     point: SweptPoint
     estimate: Estimate
+    bound: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,120 +71,148 @@ class Answer:
     examples: int
     tried: int
     chosen: list[Found]
-    """The setting that reaches the goal, none where no setting keeps the bound; or the front, from slow to fast."""
+    """The setting that reaches the goal, none where no setting keeps the bound; of each method at each margin; or the
+    front, from slow to fast."""
+    none: list[tuple[str, float]]
+    """The methods of which no setting keeps a margin, and that margin."""
     by_point: Found | None
-    """The setting by point estimates, as the paper chose, where another goal than the front is wanted."""
+    """The setting by point estimates, as the paper chose, where one setting is wanted."""
     optimism: Optimism | None
 
 
+class Aim(NamedTuple):
+    """One setting that is looked for: for a goal, with quality by its lower end or by its estimate."""
+
+    goal: Goal
+    rule: str
+
+    def value(self, own: Estimate) -> float:
+        """Return what should be large."""
+        return own.speedup if self.goal.wanted == "speedup" else self._quality(own)
+
+    def slack(self, own: Estimate) -> float:
+        """Return by how much the bound is kept; negative where it is not."""
+        bound = self.goal.bound
+        kept = self._quality(own) + bound if self.goal.wanted == "speedup" else own.speedup - bound
+        return kept + 1e-9
+
+    def best(self, among: Iterable[Found]) -> Found | None:
+        """Return the best of those that keep the bound."""
+        within = [found for found in among if self.slack(found.estimate) >= 0]
+        best = max(within, key=lambda f: (self.value(f.estimate), self.slack(f.estimate)), default=None)
+        return best and Found(best.point, best.estimate, self.goal.bound)
+
+    def promising(self, among: Collection[Found]) -> list[Found]:
+        """Return the best points, and those just beyond the bound: the best neighbour may lie on either side of it."""
+        if self.goal.wanted == "front":
+            edge = _front(among)
+            most = min(len(edge), _FRONT_KEEP)
+            return [edge[round(i)] for i in np.linspace(0, len(edge) - 1, most)]
+        within = [f for f in among if self.slack(f.estimate) >= 0]
+        beyond = [f for f in among if self.slack(f.estimate) < 0]
+        within.sort(key=lambda f: -self.value(f.estimate))
+        beyond.sort(key=lambda f: -self.slack(f.estimate))
+        return within[:_KEEP] + beyond[:_KEEP]
+
+    def _quality(self, own: Estimate) -> float:
+        return own.difference.lower if self.rule == END else own.difference.value
+
+
+class Hunt:
+    """One method refined towards one aim, by the points alone that it asked for: no hunt hangs on another."""
+
+    def __init__(self, base: MethodConfig, aim: Aim) -> None:
+        self.base = base
+        self.aim = aim
+        self.own: dict[str, Found] = {}
+
+    def asks(self, known: Mapping[str, Estimate]) -> Iterator[dict[str, SweptPoint]]:
+        """Yield points by their keys, which must be known when it goes on."""
+        names = searched(self.base)
+        yield from self._ask(begun([self.base]), known)
+        for steps in zip(*(STEPS[name] for name in names), strict=True):
+            for _ in range(_ROUNDS):
+                around, before = self.aim.promising(self.own.values()), len(self.own)
+                step = dict(zip(names, steps, strict=True))
+                yield from self._ask([near for f in around for near in neighbours(f.point, step)], known)
+                if len(self.own) == before:
+                    break
+
+    def _ask(self, points: Sequence[SweptPoint], known: Mapping[str, Estimate]) -> Iterator[dict[str, SweptPoint]]:
+        new = {point.key: point for point in points if point.key not in self.own}
+        if new:
+            yield new
+            self.own |= {key: Found(point, known[key]) for key, point in new.items()}
+
+
 class Search:
-    """Refines a grid towards a goal."""
+    """Refines grids towards a goal. All hunts go on together: each step grows and replays their points at once."""
 
     def __init__(self, goal: Goal, evaluate: Evaluate, predictor: Predictor, vanilla: Candidate) -> None:
         self.goal = goal
         self.evaluate = evaluate
         self.predictor = predictor
         self.vanilla = vanilla
-        self.seen: dict[str, Candidate] = {}
-        self._estimates: dict[int, Estimate] = {}
+        self.known: dict[str, Estimate] = {}
+        self._kept: dict[str, Candidate] = {}
+        """All that was tried, for the optimism of a single choice."""
 
     def run(self, bases: Sequence[MethodConfig]) -> Answer:
         """Search over the thresholds of each of these methods."""
-        whole = self.goal.wanted == "front"
-        for number, base in enumerate(bases, 1):
-            for rule in (END,) if whole else (END, POINT):
-                self._refine(base, rule)
-            say(f"searched {number} of {len(bases)} methods: {len(self.seen)} settings so far")
-        everything = list(self.seen.values())
-        best, by_point = self._best(END), self._best(POINT)
-        chosen = self._front(everything) if whole else [best] if best else []
-        return Answer(
-            goal=self.goal,
-            metric=self.predictor.scorer.name,
-            examples=self.predictor.examples,
-            tried=len(everything),
-            chosen=[Found(c.point, self._estimate(c)) for c in chosen],
-            by_point=None if by_point is None or whole else Found(by_point.point, self._estimate(by_point)),
-            optimism=None if whole else optimism(self.goal, self.predictor, self.vanilla, everything),
-        )
-
-    def _refine(self, base: MethodConfig, rule: str) -> None:
-        names = searched(base)
-        self._try(points_of(base, {name: COARSE[name] for name in names}))
-        for steps in zip(*(STEPS[name] for name in names), strict=True):
-            for _ in range(_ROUNDS):
-                around = [c.point for c in self._promising(base, rule)]
-                if not self._try(
-                    [near for point in around for near in _neighbours(point, dict(zip(names, steps, strict=True)))]
-                ):
-                    break
-
-    def _try(self, points: Sequence[SweptPoint]) -> bool:
-        """Evaluate the points that were not seen before; return whether there were any."""
-        new = {point.key: point for point in points if point.key not in self.seen}
-        if new:
-            self.seen.update(zip(new, self.evaluate(list(new.values())), strict=True))
-        return bool(new)
-
-    def _promising(self, base: MethodConfig, rule: str) -> list[Candidate]:
-        """Return the best points, and those just beyond the bound: the best neighbour may lie on either side of it."""
-        own = [c for c in self.seen.values() if c.point.method == base]
+        hunts = [Hunt(base, aim) for base in bases for aim in self._aims(base)]
+        self._follow(hunts)
+        tried = {key: found for hunt in hunts for key, found in hunt.own.items()}
+        none, by_point, seen = list[tuple[str, float]](), None, None
         if self.goal.wanted == "front":
-            edge = self._front(own)
-            if len(edge) <= _FRONT_KEEP:
-                return edge
-            return [edge[round(i)] for i in np.linspace(0, len(edge) - 1, _FRONT_KEEP)]
-        within = [c for c in own if self._slack(c, rule) >= 0]
-        beyond = [c for c in own if self._slack(c, rule) < 0]
-        within.sort(key=lambda c: -self._value(c, rule))
-        beyond.sort(key=lambda c: -self._slack(c, rule))
-        return within[:_KEEP] + beyond[:_KEEP]
+            chosen = _front(tried.values())
+        elif self.goal.wanted == "methods":
+            chosen, none = _of_each_method(hunts)
+        else:
+            best = Aim(self.goal, END).best(tried.values())
+            chosen, by_point = [best] if best else [], Aim(self.goal, POINT).best(tried.values())
+            seen = optimism(self.goal, self.predictor, self.vanilla, [self._kept[key] for key in tried])
+        name, examples = self.predictor.scorer.name, self.predictor.examples
+        return Answer(self.goal, name, examples, len(tried), chosen, none, by_point, seen)
 
-    def _best(self, rule: str) -> Candidate | None:
-        within = [c for c in self.seen.values() if self._slack(c, rule) >= 0]
-        return max(within, key=lambda c: (self._value(c, rule), self._slack(c, rule)), default=None)
+    def _aims(self, base: MethodConfig) -> list[Aim]:
+        if self.goal.wanted != "methods":
+            return [Aim(self.goal, rule) for rule in ((END,) if self.goal.wanted == "front" else (END, POINT))]
+        # What writes vanilla's text loses nothing: one margin stands for all.
+        margins = [0.0] if writes_vanilla(base, ThresholdConfig()) else self.goal.margins
+        return [Aim(Goal("speedup", margin), END) for margin in margins]
 
-    def _estimate(self, candidate: Candidate) -> Estimate:
-        if id(candidate) not in self._estimates:
-            self._estimates[id(candidate)] = self.predictor.estimate(candidate, self.vanilla)
-        return self._estimates[id(candidate)]
-
-    def _value(self, candidate: Candidate, rule: str) -> float:
-        own = self._estimate(candidate)
-        return own.speedup if self.goal.wanted == "speedup" else _quality(own, rule)
-
-    def _slack(self, candidate: Candidate, rule: str) -> float:
-        """Return by how much a point keeps the bound; negative where it does not."""
-        own = self._estimate(candidate)
-        kept = _quality(own, rule) + self.goal.bound if self.goal.wanted == "speedup" else own.speedup - self.goal.bound
-        return kept + 1e-9
-
-    def _front(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        own = [self._estimate(candidate) for candidate in candidates]
-        taken: dict[tuple[float, float], Candidate] = {}
-        for i in front([(e.speedup, e.difference.lower) for e in own]):
-            taken.setdefault((own[i].speedup, own[i].difference.lower), candidates[i])  # equal points once
-        return list(taken.values())
+    def _follow(self, hunts: Sequence[Hunt]) -> None:
+        ways = [hunt.asks(self.known) for hunt in hunts]
+        while asked := {at: ask for at, way in enumerate(ways) if (ask := next(way, None))}:
+            new = {key: point for ask in asked.values() for key, point in ask.items() if key not in self.known}
+            for key, candidate in zip(new, self.evaluate(list(new.values())) if new else [], strict=True):
+                self.known[key] = self.predictor.estimate(candidate, self.vanilla)
+                if self.goal.wanted in ("speedup", "quality"):
+                    self._kept[key] = candidate
+            ways = [ways[at] for at in asked]
+            say(f"searching: {len(self.known):,} settings so far, {len(ways)} of {len(hunts)} ways go on")
 
 
-def _quality(own: Estimate, rule: str) -> float:
-    return own.difference.lower if rule == END else own.difference.value
+def _of_each_method(hunts: Sequence[Hunt]) -> tuple[list[Found], list[tuple[str, float]]]:
+    """Return the best setting of each method at each of its margins; and the methods of which none keeps a margin."""
+    chosen: list[Found] = []
+    none = []
+    for name, aim in dict.fromkeys((hunt.base.name, hunt.aim) for hunt in hunts):
+        best = aim.best(found for hunt in hunts if hunt.base.name == name for found in hunt.own.values())
+        if best is None:
+            none.append((name, aim.goal.bound))
+        else:
+            chosen.append(best)
+    return chosen, none
 
 
-def searched(method: MethodConfig) -> list[str]:
-    """Return the thresholds that a search varies, fb of a window included: 0 is the window itself."""
-    usual = ThresholdConfig()
-    names = {*thresholds_of(method, usual), *heeds(method, usual) & {"fb"}}
-    return [name for name in THRESHOLDS if name in names]
-
-
-def _neighbours(point: SweptPoint, steps: dict[str, float]) -> list[SweptPoint]:
-    axes = {}
-    for name, step in steps.items():
-        value, (low, high) = getattr(point.threshold, name), _RANGES[name]
-        near = (min(high, max(low, value + way * step)) for way in (-1, 0, 1))
-        axes[name] = [int(each) if name == "top" else round(each, 2) for each in near]
-    return points_of(point.method, axes)
+def _front(among: Iterable[Found]) -> list[Found]:
+    own = list(among)
+    taken: dict[tuple[float, float], Found] = {}
+    for i in front([(f.estimate.speedup, f.estimate.difference.lower) for f in own]):
+        estimate = own[i].estimate
+        taken.setdefault((estimate.speedup, estimate.difference.lower), own[i])  # equal points once
+    return list(taken.values())
 
 
 def optimism(

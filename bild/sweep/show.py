@@ -8,13 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from bild.config import METHODS
 from bild.measure.session import command_of
 from bild.metrics.claims import verdict
 from bild.metrics.speedup import width_of
+from bild.report.figures.methods import methods_table
 from bild.report.format import half, own_switches, setting_of, switches, switches_words
+from bild.report.sections import make_section
 from bild.report.table import Table, show_tables
 from bild.results.parts import Interval
 from bild.results.predicted import PREDICTED, Judgement, Predicted, PredictedPoint
+from bild.sweep.grid import once
 
 if TYPE_CHECKING:
     from bild.results import Record
@@ -154,15 +158,17 @@ def show_outcome(outcome: Outcome) -> None:
     if not answer.chosen:
         show_tables([], [title, "  No setting keeps to that.", *_by_point(outcome)])
         return
-    lines = [title]
-    if answer.goal.wanted != "front":
+    lines, many = [title], answer.goal.wanted in ("front", "methods")
+    if not many:
         (found,) = answer.chosen
         lines.append(f"  chosen there: {_name(found.point)}: {_estimate(outcome, found)}")
     if answer.optimism is not None:
         lines.append(f"  {_optimism(outcome, answer.optimism)}")
     lines += _by_point(outcome)
-    tables = [_front(outcome)] if answer.goal.wanted == "front" else []
+    tables = [_chosen(outcome)] if many else []
     if outcome.confirmation is not None:
+        if answer.goal.wanted == "methods":
+            tables += _methods(outcome.confirmation)
         lines += _confirmed(outcome, outcome.confirmation)
     else:
         lines += [f"  {run_command(outcome, found.point)}" for found in answer.chosen]
@@ -192,8 +198,12 @@ def _by_point(outcome: Outcome) -> list[str]:
 
 
 def _confirmed(outcome: Outcome, confirmation: Confirmation) -> Iterator[str]:
-    for each in confirmation.points:
-        yield f"  on {confirmation.split}, where it was not chosen: {_name(each.found.point)}: {_measured(each.record)}"
+    if outcome.answer.goal.wanted == "methods":  # the table tells the rest
+        for point in once([each.found.point for each in confirmation.points]):
+            yield f"  {_name(point)}: {run_command(outcome, point)}"
+    for each in confirmation.points if outcome.answer.goal.wanted != "methods" else ():
+        measured = _measured(each.measured.record)
+        yield f"  on {confirmation.split}, where it was not chosen: {_name(each.found.point)}: {measured}"
         yield f"    {each.verdict}{'' if len(confirmation.points) == 1 else f' ({each.verdict.rule})'}"
         yield f"    {run_command(outcome, each.found.point)}"
     yield from (f"  not measured: {words}" for words in confirmation.failed)
@@ -231,9 +241,21 @@ def _name(point: SweptPoint) -> str:
     return ", ".join(filter(None, [point.label, switches_words(*point.setting)]))
 
 
-def _front(outcome: Outcome) -> Table:
+def _methods(confirmation: Confirmation) -> Iterator[Table]:
+    points = {each.measured.record.hash: each.measured for each in confirmation.points}
+    if points:
+        records = [point.record for point in points.values()]
+        section = make_section(records, {name: point.path for name, point in points.items()})
+        if (table := methods_table(section)) is not None:
+            yield table
+
+
+def _chosen(outcome: Outcome) -> Table:
+    """Return the settings that were chosen, as they were predicted there: a front, or the methods by margins."""
     answer = outcome.answer
-    headings = ("setting", "switches", answer.metric, "Δ to\nvanilla", "lower\nend", "speedup")
+    methods = answer.goal.wanted == "methods"
+    quality = (answer.metric, "Δ to\nvanilla", "lower\nend", "speedup")
+    headings = ("setting", "switches", *quality, *(("within",) if methods else ()))
     rows = tuple(
         (
             found.point.label,
@@ -242,7 +264,11 @@ def _front(outcome: Outcome) -> Table:
             f"{found.estimate.difference.value:+.2f}",
             f"{found.estimate.difference.lower:+.2f}",
             f"~{found.estimate.speedup:.2f}x",
+            *((f"{found.bound:g}",) if methods else ()),
         )
         for found in answer.chosen
     )
-    return Table("front", f"The front on {outcome.split}, predicted", headings, rows, names=2, ranks=(0, 2, 1, 0, 0, 0))
+    rows += tuple((METHODS[name].title, "", *("–" * 4), f"{margin:g}") for name, margin in answer.none)
+    title = f"{'The fastest of each method' if methods else 'The front'} on {outcome.split}, predicted"
+    ranks = (0, 2, 1, 0, 0, 0, 0)[: len(headings)]
+    return Table("chosen", title, headings, rows, names=2, ranks=ranks)

@@ -10,7 +10,7 @@ from bild.sweep.grid import BASELINE, GRID, PUBLISHED
 from bild.sweep.plan import Plan, SessionWidth
 from bild.sweep.stages import Span, Taken, in_all
 
-STAGE_WORDS = {"tree": "the tree", "prices": "prices", "live": "live"}
+STAGE_WORDS = {"tree": "the tree", "prices": "prices", "search": "the search", "live": "live"}
 
 
 def show_plan(plan: Plan) -> None:
@@ -26,7 +26,9 @@ def _what(plan: Plan) -> Iterator[str]:
     config, sweep = plan.config, plan.config.sweep
     origins = Counter(point.origin for point in plan.points)
     live = "every point"
-    if sweep.front >= 0:
+    if (goal := sweep.goal(config.measure.margin)) is not None:
+        live = f"up to {plan.measured - 1} settings that {goal} chooses, and vanilla, on the examples that confirm"
+    elif sweep.front >= 0:
         live = f"baselines, published settings and up to {sweep.front} of the front"
     yield f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}"
     titles = Counter(point.method.spec.title for point in plan.points if point.origin == GRID)

@@ -1,4 +1,4 @@
-"""The sizes of a pair and the speed of a machine, before either has been loaded or measured: for plans."""
+"""The sizes of a pair and of a task's texts and the speed of a machine, before any is loaded or measured: for plans."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from typing import Any
 import torch
 
 from bild.bench.roofline import MatmulProbe, ReadProbe, roofline_ms
-from bild.config import Checkpoints, ShapeConfig
+from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.engines import DTYPES
+from bild.errors import BildError
 from bild.models import resolve_device
 from bild.models.shapes import Need, configs_named, need_of
 from bild.results.work import Sizes
-from bild.sweep.config import SweepConfig
+from bild.sweep.config import LengthConfig, SweepConfig
+from bild.tasks import load_task
 
 _PROBE_SECONDS = 1.5
+_CHARACTERS_A_TOKEN = 4.0
 
 
 def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
@@ -91,3 +94,33 @@ def needs_of(config: SweepConfig, checkpoints: Checkpoints, shapes: Mapping[str,
         dtype: need_of(configs, config.engine.name, dtype, library=library, exit=config.model.exit, **limits)
         for dtype in dict.fromkeys((config.engine.dtype, *DTYPES))
     }
+
+
+def examples_of(task: TaskConfig) -> tuple[int, str]:
+    """Return (examples that a sweep decodes, where that is known from), without the network."""
+    if task.samples is not None:
+        return task.samples, "task.samples"
+    known = task.sizes.get(task.split)
+    if known is not None:
+        return known, f"the published size of the split {task.split}"
+    if task.data == "hub":
+        raise BildError(
+            f"The size of the split {task.split} of {task.path} is not in conf/task/{task.name}.yaml: "
+            "give task.samples=..."
+        )
+    return len(load_task(task)), "the data"
+
+
+def lengths_of(config: SweepConfig) -> tuple[LengthConfig, str]:
+    """Return (mean tokens of a source and of an output, where that is known from), without the network."""
+    task = config.task
+    if task.name in config.lengths:
+        return config.lengths[task.name], "conf/sweep.yaml"
+    if task.data == "hub":
+        return LengthConfig(64, 32), "a guess: conf/sweep.yaml has no lengths of this task"
+    examples = load_task(task).examples[:500]
+    source, target = (
+        max(2, round(sum(len(text) for text in texts) / len(examples) / _CHARACTERS_A_TOKEN))
+        for texts in ([e.source for e in examples], [e.reference for e in examples])
+    )
+    return LengthConfig(min(source, task.source_limit), min(target, task.target_limit)), "the length of the texts"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bild.results.files import append_lines, read_lines
+from bild.results.codec import append_lines, read_lines
 from bild.sweep.config import SweepConfig, widest_draft
 from bild.sweep.pricing import BESIDE, calibration_texts
 
@@ -25,6 +25,9 @@ _SESSION = (4.0, 30.0)
 """Seconds of starting a process and loading a pair."""
 _LIBRARY = 2.0
 """Vanilla texts that one text of the library's `generate()` counts as."""
+_REPLAY, _REFINED = (1e-5, 1e-4), (2.0, 8.0)
+"""Guesses: seconds to replay and score one text at one setting; settings that a search tries for each that it begins
+with."""
 _SLACK = 1.25
 _RECENT = 5
 
@@ -84,25 +87,39 @@ def texts_of(config: SweepConfig, stage: str, examples: int, measured: int) -> f
 
 
 def planned(
-    config: SweepConfig, text: Span, known: Sequence[Taken], *, examples: int, measured: int
+    config: SweepConfig,
+    text: Span,
+    known: Sequence[Taken],
+    *,
+    examples: int,
+    measured: int,
+    confirmed: int | None = None,
+    tried: int = 0,
 ) -> dict[str, Span]:
-    """Return the time that each stage takes, a vanilla text taking `text`, by what is known of earlier sweeps."""
+    """Return the time that each stage takes, a vanilla text taking `text`, by what is known of earlier sweeps.
+
+    A search begins with `tried` settings, and is `confirmed` on so many other examples, which have a tree of their own.
+    """
     found = {}
+    timed = examples if confirmed is None else confirmed
     for stage in STAGES:
         low, high = factors(stage, known, config.model.pair_name)
         if stage == "live":
-            least = texts_of(config, stage, min(config.sweep.least, examples), measured)
-            span = text.times(least * low, texts_of(config, stage, examples, measured) * high)
+            least = texts_of(config, stage, min(config.sweep.least, timed), measured)
+            span = text.times(least * low, texts_of(config, stage, timed, measured) * high)
             cap = 60 * config.sweep.minutes
             # The first stage is measured whatever it takes.
             span = Span(span.low, max(min(cap, span.high), text.high * least * high))
             sessions = config.measure.sessions if config.measure.sessions > 1 else 0
             span = span.plus(Span(*_SESSION).times(sessions, 2 * sessions))
         else:
-            span = text.times(*(texts_of(config, stage, examples, measured) * each for each in (low, high)))
+            texts = texts_of(config, stage, examples + (confirmed or 0), measured)
+            span = text.times(texts * low, texts * high)
         if stage == "prices":
             span = Span(max(config.sweep.calibration, span.low), max(config.sweep.calibration, span.high))
         found[stage] = span
+    if confirmed is not None:
+        found["search"] = Span(*_REPLAY).times(tried * examples * _REFINED[0], tried * examples * _REFINED[1])
     return found
 
 

@@ -24,6 +24,8 @@ from bild.progress import say
 from bild.results.files import MOST, GrowingFile, read_file, write_error
 from bild.tree.nodes import NAMES, TYPES, NodeTable
 
+NODES = "nodes.bin"
+"""The file of a tree's own blocks."""
 _HEAD = struct.Struct("<8sQI")
 _MAGIC = b"bildtree"
 _SMALL = ("small_choice", "small_nll", "small_gap", "small_entropy")
@@ -32,25 +34,9 @@ _NEW = ("small_entropy", "large_entropy", "large_rank", "large_rank_gap")
 _LARGE = ("large_choice", "large_choice_nll", "large_nll", "large_gap", "large_entropy", "large_rank", "large_rank_gap")
 
 
-class Growth:
-    """The nodes of one example: those that are stored, and those that came since."""
-
-    def __init__(self, start: int) -> None:
-        self.table = NodeTable(start)
-        self.stored = 0
-        """Nodes in blocks."""
-        self.heard: list[int] = []
-        """Nodes that the large model has spoken of since."""
-
-    @property
-    def dirty(self) -> bool:
-        """Tell whether there is anything to append."""
-        return bool(self.heard) or len(self.table) > self.stored
-
-
-def read_nodes(folder: Path, count: int, start: int) -> list[Growth]:
+def read_nodes(folder: Path, count: int, start: int) -> list[NodeTable]:
     """Read the nodes of all examples from all files of blocks; damaged blocks are told and passed over."""
-    found = [Growth(start) for _ in range(count)]
+    found = [NodeTable(start) for _ in range(count)]
     pending: list[dict[str, Any]] = []
     for path in sorted(folder.glob("nodes*.bin")):
         blocks, damaged = _blocks(read_file(path))[0], 0
@@ -109,20 +95,20 @@ def _block_at(data: bytes, at: int) -> Stretch | None:
     return Stretch(None, end) if end == len(data) or data.startswith(_MAGIC, end) else None
 
 
-def _pack(growths: Mapping[int, Growth]) -> bytes:
+def _pack(tables: Mapping[int, NodeTable]) -> bytes:
     """Write down all that came since the last block, for examples by index."""
     parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in (*NAMES, *(f"heard_{n}" for n in _LARGE))}
     heads, heard, after = [], [], []
-    for index, growth in growths.items():
-        old = sorted({node for node in growth.heard if node < growth.stored})
-        new = growth.table.columns(growth.stored)
-        heads.append((index, growth.stored, len(new), len(old)))
+    for index, table in tables.items():
+        old = sorted({node for node in table.heard if node < table.stored})
+        new = table.columns(table.stored)
+        heads.append((index, table.stored, len(new), len(old)))
         heard.append(np.array(old, np.int32))
-        after.append(_digest(growth.table, growth.stored))
+        after.append(_digest(table, table.stored))
         for name in NAMES:
             parts[name].append(getattr(new, name))
         for name in _LARGE:
-            parts[f"heard_{name}"].append(np.array([getattr(growth.table, name)[n] for n in old], TYPES[name]))
+            parts[f"heard_{name}"].append(np.array([getattr(table, name)[n] for n in old], TYPES[name]))
     arrays: dict[str, Any] = {name: np.concatenate(columns) for name, columns in parts.items()}
     arrays |= {"heads": np.array(heads, np.int64), "heard": np.concatenate(heard), "after": np.array(after, np.int64)}
     file = io.BytesIO()
@@ -185,10 +171,9 @@ def _updates(columns: dict[str, Any]) -> list[dict[str, Any]]:
     return updates
 
 
-def _apply(growth: Growth, update: dict[str, Any]) -> bool:
+def _apply(table: NodeTable, update: dict[str, Any]) -> bool:
     """Add a block's part of one example, if it starts where that example stands, with the nodes that it has."""
-    table = growth.table
-    if update["base"] != growth.stored or update["after"] not in (None, _digest(table, growth.stored)):
+    if update["base"] != table.stored or update["after"] not in (None, _digest(table, table.stored)):
         return False
     for i, node in enumerate(update["heard"]):
         _hear(table, node, update, i, "heard_")
@@ -197,7 +182,7 @@ def _apply(growth: Growth, update: dict[str, Any]) -> bool:
         if node:
             table.add(update["parent"][i], update["token"][i])
         _hear(table, node, update, i, "")
-    growth.stored = len(table) if update["new"] else growth.stored
+    table.stored = len(table) if update["new"] else table.stored
     return True
 
 
@@ -230,9 +215,9 @@ class BlockFile:
             self.close()
             raise
 
-    def append(self, growths: Mapping[int, Growth]) -> None:
+    def append(self, tables: Mapping[int, NodeTable]) -> None:
         """Store what came since the last block; all of it or, after a kill or on a full disk, nothing."""
-        dirty = {index: growth for index, growth in growths.items() if growth.dirty}
+        dirty = {index: table for index, table in tables.items() if table.dirty}
         if not dirty:
             return
         payload = _pack(dirty)
@@ -240,8 +225,8 @@ class BlockFile:
             self._file.append(_HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload, fsync=True)
         except OSError as error:
             raise write_error(self.path, error, "the nodes stored before are kept") from None
-        for growth in dirty.values():
-            growth.stored, growth.heard = len(growth.table), []
+        for table in dirty.values():
+            table.stored, table.heard = len(table), []
 
     def close(self) -> None:
         """Let go of the file."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bild.tree.family import Grouped
 from bild.tree.nodes import NodeTable
 from bild.tree.walk import DraftWalk, Judged, State, Step, Walker
@@ -14,30 +12,26 @@ class Frontier:
 
     def __init__(self, walker: Walker) -> None:
         self.walker = walker
-        self.on_small: list[DraftWalk] = []
-        """Drafts that wait for the small model."""
-        self.on_large: list[DraftWalk | Judged] = []
+        self.waiting: dict[str, list[DraftWalk | Judged]] = {"small": [], "large": []}
+        """What waits for answers of each model."""
         start = walker.start()
         self.seen: dict[State, int] = {}
         """The points that came by each state."""
         self._fresh: list[tuple[State, int]] = [(start, walker.family.everyone)]
 
-    def advance(self, waiting: Sequence[DraftWalk | Judged]) -> tuple[list[int], list[int]]:
-        """Go on with what waited for nodes that were answered: (nodes to ask the small model about, the large one)."""
-        small: list[int] = []
-        large: list[int] = []
-        walker, open_ = self.walker, self._fresh
+    def advance(self, author: str, small: list[int], large: list[int]) -> None:
+        """Go on with what waited for a model; add the nodes to ask the small model about, and the large one."""
+        waiting, self.waiting[author] = self.waiting[author], []
         for waits in waiting:
-            self._take(walker.go_on(waits), small, large)
-        while open_:
-            self._take(walker.step(*open_.pop()), small, large)
-        return small, large
+            self._take(self.walker.go_on(waits), small, large)
+        while self._fresh:
+            self._take(self.walker.step(*self._fresh.pop()), small, large)
 
     def _take(self, step: Step, small: list[int], large: list[int]) -> None:
         small += step.small
         large += step.large
-        self.on_small += step.on_small
-        self.on_large += step.on_large
+        self.waiting["small"] += step.on_small
+        self.waiting["large"] += step.on_large
         for edge in step.edges:
             if edge.state is not None:
                 known = self.seen.get(edge.state, 0)
@@ -45,11 +39,6 @@ class Frontier:
                 if new:
                     self.seen[edge.state] = known | new
                     self._fresh.append((edge.state, new))
-
-    @property
-    def fresh(self) -> bool:
-        """Tell whether it has not begun yet."""
-        return bool(self._fresh)
 
 
 class Growing:
@@ -66,30 +55,15 @@ class Growing:
         self.heads = dict.fromkeys(grouped.alone, 0)
         """The node that each model's own text has come to."""
 
-    def wants_small(self) -> tuple[list[int], list[int]]:
-        """Go on wherever the small model was waited for: (nodes to ask it about, the large one)."""
+    def wants(self, author: str) -> tuple[list[int], list[int]]:
+        """Go on wherever a model was waited for: (nodes to ask the small model about, the large one)."""
         small: list[int] = []
         large: list[int] = []
         for frontier in self.frontiers:
-            if frontier.on_small or frontier.fresh:
-                waiting, frontier.on_small = frontier.on_small, []
-                _extend(small, large, frontier.advance(waiting))
-        return self._with_alone(small, large) if self.alone else (small, large)
-
-    def wants_large(self) -> tuple[list[int], list[int]]:
-        """Go on wherever the large model was waited for."""
-        small: list[int] = []
-        large: list[int] = []
-        for frontier in self.frontiers:
-            if frontier.on_large:
-                waiting, frontier.on_large = frontier.on_large, []
-                _extend(small, large, frontier.advance(waiting))
-        return self._with_alone(small, large) if self.alone else (small, large)
-
-    def _with_alone(self, small: list[int], large: list[int]) -> tuple[list[int], list[int]]:
-        for author in self.alone:
-            choices = self.table.small_choice if author == "small" else self.table.large_choice
-            node = self.heads[author]
+            frontier.advance(author, small, large)
+        for alone in self.alone:
+            choices = self.table.small_choice if alone == "small" else self.table.large_choice
+            node = self.heads[alone]
             while choices[node] >= 0:
                 token = choices[node]
                 if token == self.eos or self.table.depth[node] + 2 == self.max_length:
@@ -97,11 +71,6 @@ class Growing:
                 child = self.table.child(node, token)
                 node = self.table.add(node, token) if child < 0 else child
             else:
-                (small if author == "small" else large).append(node)
-            self.heads[author] = node
+                (small if alone == "small" else large).append(node)
+            self.heads[alone] = node
         return small, large
-
-
-def _extend(small: list[int], large: list[int], more: tuple[list[int], list[int]]) -> None:
-    small += more[0]
-    large += more[1]

@@ -6,7 +6,7 @@ have ended, so a kill loses one chunk, and the next run grows the same one from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from bild.config import DecodeConfig, TaskConfig
@@ -15,15 +15,15 @@ from bild.models import Pair
 from bild.models.checkpoint import free_memory
 from bild.models.shapes import default_budget
 from bild.tasks import Dataset
-from bild.tree import store
-from bild.tree.blocks import BlockFile, Growth
+from bild.tree.blocks import NODES, BlockFile
 from bild.tree.family import Grouped, Setting, group
 from bild.tree.forward import OverBudget, Told
 from bild.tree.forward_host import branches_of
 from bild.tree.frontier import Growing
 from bild.tree.identity import open_folder
-from bild.tree.store import Head, StoredExample
-from bild.tree.tree import Tree, assemble
+from bild.tree.nodes import NodeTable, TreeExample
+from bild.tree.store import Head
+from bild.tree.tree import Tree, open_tree
 
 CHUNK = 512
 """The most examples of a chunk."""
@@ -53,25 +53,41 @@ def grow(
     Raises BildError where another process grows the same tree, a method cannot be replayed, the disk is full, or a
     model's logits are not finite; what was stored before is kept.
     """
-    grouped = group(points)
     path = open_folder(folder, pair, task, data, engine, decode or DecodeConfig())
-    with BlockFile(path / "nodes.bin") as block:
-        head, stored, growths = store.read_all(path)
-        tree = assemble(path, head, stored, growths)
-        wanted = [e.id for e in stored] if examples is None else list(examples)
-        lacking = set(tree.take(wanted).missing(points))
-        todo = [i for i, e in enumerate(stored) if e.id in lacking]
-        if todo:
-            grower = Grower(pair, stored, growths, grouped, head, budget)
-            done = len(wanted) - len(todo)
-            for chunk in grower.chunks(todo):
-                done += grower.grow(chunk, block.append)
-                if progress is not None:
-                    progress(done, len(wanted))
-        return assemble(path, head, stored, growths)
+    with BlockFile(path / NODES) as block:
+        tree = open_tree(path)
+        wanted = tree if examples is None else tree.take(examples)
+        extend(tree, pair, points, wanted.missing(points), block, budget, progress, len(wanted.examples))
+    return tree
 
 
-Keep = Callable[[Mapping[int, Growth]], None]
+def extend(
+    tree: Tree,
+    pair: Pair,
+    points: Sequence[Setting],
+    lacking: Collection[str],
+    block: BlockFile,
+    budget: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    total: int | None = None,
+) -> None:
+    """Grow these examples of a tree that is as its file is, in place, until every point can be replayed on them.
+
+    `progress` is told (examples done, `total` of them), the whole ones among them; `total`: all of the tree.
+    """
+    todo = [i for i, example in enumerate(tree.examples) if example.id in lacking]
+    if not todo:
+        return
+    grower = Grower(pair, tree.examples, group(points), tree.head, budget)
+    total = len(tree.examples) if total is None else total
+    done = total - len(todo)
+    for chunk in grower.chunks(todo):
+        done += grower.grow(chunk, block.append)
+        if progress is not None:
+            progress(done, total)
+
+
+Keep = Callable[[Mapping[int, NodeTable]], None]
 """Take grown examples by index, to store them or not."""
 
 
@@ -81,14 +97,12 @@ class Grower:
     def __init__(
         self,
         pair: Pair,
-        examples: Sequence[StoredExample],
-        growths: Sequence[Growth],
+        examples: Sequence[TreeExample],
         grouped: Grouped,
         head: Head,
         budget: int | None,
     ) -> None:
         self.examples = examples
-        self.growths = growths
         self.grouped = grouped
         self.ids = head.ids
         self.decode = head.decode
@@ -116,7 +130,7 @@ class Grower:
     def grow(self, chunk: Sequence[int], keep: Keep) -> int:
         """Grow some examples and hand them to `keep`, in halves where they do not fit; returns how many."""
         if self._grown(chunk):
-            keep({i: self.growths[i] for i in chunk})
+            keep({i: self.examples[i].table for i in chunk})
             return len(chunk)
         # Outside of the `except`: the traceback there holds all that the failed pass had in memory.
         for model in self.models.values():
@@ -132,28 +146,17 @@ class Grower:
 
     def _grown(self, chunk: Sequence[int]) -> bool:
         """Grow some examples; false, and none of them grown, where they do not fit."""
-        before = {i: _Snapshot(self.growths[i]) for i in chunk}
+        tables = [self.examples[i].table for i in chunk]
+        before = [(table.columns(), table.stored, list(table.heard)) for table in tables]
         try:
             Wave(self, chunk).run()
         except Exception as error:
             if not isinstance(error, OverBudget) and out_of_memory(error) is None:
                 raise
-            for i in chunk:
-                before[i].restore(self.growths[i])
+            for table, (nodes, stored, heard) in zip(tables, before, strict=True):
+                table.become(NodeTable.of(nodes, stored, heard))
             return False
         return True
-
-
-class _Snapshot:
-    """An example's nodes before a chunk, to go back to."""
-
-    def __init__(self, growth: Growth) -> None:
-        self.columns = growth.table.columns()
-        self.heard = list(growth.heard)
-
-    def restore(self, growth: Growth) -> None:
-        growth.table = type(growth.table).of(self.columns)
-        growth.heard = self.heard
 
 
 class Wave:
@@ -161,12 +164,12 @@ class Wave:
 
     def __init__(self, grower: Grower, chunk: Sequence[int]) -> None:
         self.grower = grower
-        self.growths = [grower.growths[i] for i in chunk]
-        sources = [grower.examples[i].source_tokens for i in chunk]
+        examples = [grower.examples[i] for i in chunk]
+        sources = [example.source_tokens for example in examples]
         for model in grower.models.values():
             model.start(sources, grower.decode)
         limits = {"eos": grower.ids["eos"], "max_length": grower.target_limit}
-        self.trees = [Growing(growth.table, grower.grouped, **limits) for growth in self.growths]
+        self.trees = [Growing(example.table, grower.grouped, **limits) for example in examples]
         self.rows: dict[str, list[list[int]]] = {role: [[] for _ in chunk] for role in grower.models}
         """By model and example, the row of each node that was fed; -1 for the others."""
 
@@ -174,11 +177,11 @@ class Wave:
         """Ask and answer until no walk waits any more."""
         self.large: list[set[int]] = [set() for _ in self.trees]
         """By example, the nodes that the large model will be asked about when no draft waits any more."""
-        small = self._wants({e: tree.wants_small() for e, tree in enumerate(self.trees)})
+        small = self._wants({e: tree.wants("small") for e, tree in enumerate(self.trees)})
         while True:
             if small:
                 self._ask("small", small)
-                small = self._wants({e: self.trees[e].wants_small() for e in small})
+                small = self._wants({e: self.trees[e].wants("small") for e in small})
                 continue
             large = {e: sorted(nodes) for e, nodes in enumerate(self.large) if nodes}
             if not large:
@@ -186,7 +189,7 @@ class Wave:
             self._ask("large", large)
             for e in large:
                 self.large[e].clear()
-            small = self._wants({e: self.trees[e].wants_large() for e in large})
+            small = self._wants({e: self.trees[e].wants("large") for e in large})
 
     def _wants(self, wants: dict[int, tuple[list[int], list[int]]]) -> dict[int, list[int]]:
         """Note what the large model will be asked, and return what the small one is asked now, by example.
@@ -238,4 +241,4 @@ class Wave:
             elif role == "large" and table.large_choice[node] < 0 and given[i] >= 0:
                 own = (told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i], told.entropy[i])
                 table.hear_large(node, *own, told.rank[i], told.rank_gap[i])
-                self.growths[e].heard.append(node)
+                table.heard.append(node)

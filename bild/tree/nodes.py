@@ -8,6 +8,7 @@ a walk over these numbers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
@@ -86,12 +87,17 @@ class NodeTable:
         self.large_rank_gap: list[float] = []
         self.small_child: list[int] = []
         self.large_child: list[int] = []
+        self.stored = 0
+        """Nodes that are on disk (`bild.tree.blocks`)."""
+        self.heard: list[int] = []
+        """Nodes that the large model has spoken of since they were stored."""
         self._append(-1, start, 0)
 
     @classmethod
-    def of(cls, nodes: Nodes) -> Self:
-        """Make the table of some columns."""
+    def of(cls, nodes: Nodes, stored: int = 0, heard: Sequence[int] = ()) -> Self:
+        """Make the table of some columns, `stored` of them on disk, and the large model asked about `heard` since."""
         table = cls(int(nodes.token[0]))
+        table.stored, table.heard = stored, list(heard)
         parents, tokens = nodes.parent.tolist(), nodes.token.tolist()
         for parent, token in zip(parents[1:], tokens[1:], strict=True):
             table._append(parent, token, table.depth[parent] + 1)
@@ -104,6 +110,15 @@ class NodeTable:
 
     def __len__(self) -> int:
         return len(self.parent)
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether there is anything to store."""
+        return bool(self.heard) or len(self) > self.stored
+
+    def become(self, other: NodeTable) -> None:
+        """Take another table's nodes in the place of one's own, whoever holds this one."""
+        vars(self).update(vars(other))
 
     def add(self, parent: int, token: int) -> int:
         """Add a node, which must be one of the two choices at its parent."""

@@ -84,11 +84,11 @@ class Distinct:
             found |= _ratio(fb_high, fb) <= rounding.nll
         return found
 
-    def scored(self, numbers: Ints, texts: Sequence[str], scorer: Scorer) -> Floats:
+    def scored(self, numbers: Ints, shared: Shared) -> Floats:
         """Return the additive statistics of these walks, one per example: [examples, statistics]."""
         new = np.flatnonzero(~self._scored[numbers]).tolist()
         if new:
-            rows = scorer.rows([(place, texts[place]) for place in new])
+            rows = shared.scorer.rows([(place, shared.text(self.walks[numbers[place]])) for place in new])
             if self._rows is None:
                 self._rows = np.zeros((len(self.walks), rows.shape[1]))
             self._rows[numbers[new]] = rows
@@ -234,21 +234,22 @@ class Replay:
         return [example.id for example, is_near in zip(self.shared.examples, near, strict=True) if is_near]
 
     @property
-    def _table(self) -> Floats:
-        return self.distinct.scored(self.numbers, self.text, self.shared.scorer)
+    def table(self) -> Floats:
+        """The additive statistics of its texts: [examples, statistics]."""
+        return self.distinct.scored(self.numbers, self.shared)
 
     @cached_property
     def quality(self) -> Score:
         """The headline score with its interval over examples (95 %)."""
         scorer = self.shared.scorer
-        ends = score_interval(self._table, scorer, CONFIDENCE)
+        ends = score_interval(self.table, scorer, CONFIDENCE)
         return Score(ends.value, ends.low, ends.high, scorer.signature)
 
     def difference(self, other: Replay) -> Difference:
         """Return this quality minus that of another replay of the same examples, with the paired interval."""
         if other.shared is not self.shared:
             raise BildError("Two replays can be compared where both are of one tree and the same examples.")
-        return difference(self._table, other._table, self.shared.scorer, CONFIDENCE)
+        return difference(self.table, other.table, self.shared.scorer, CONFIDENCE)
 
     @property
     def seconds(self) -> Floats | None:

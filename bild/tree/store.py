@@ -13,10 +13,11 @@ from typing import Any
 
 from bild.config import DecodeConfig
 from bild.errors import BildError
-from bild.results.codec import decode, dumps
-from bild.results.files import read_file, read_json, unpack_lines, write_atomically, write_json
+from bild.results.codec import decode, dumps, read_json, write_json
+from bild.results.files import read_file, unpack_lines, write_atomically
 from bild.results.folder import SHORT, config_hash
-from bild.tree.blocks import Growth, read_nodes
+from bild.tree.blocks import read_nodes
+from bild.tree.nodes import TreeExample
 
 FORMAT = 2
 """The version of a tree's files. Those of format 1 lack entropies and ranks; they are read, and no longer grown."""
@@ -86,10 +87,11 @@ def read_examples(folder: Path) -> list[StoredExample]:
         raise BildError(f"{path} is damaged ({error}): delete the tree's folder and grow it again.") from None
 
 
-def read_all(folder: Path) -> tuple[Head, list[StoredExample], list[Growth]]:
-    """Read `tree.json`, the examples, and the nodes of each. BildError where a file is damaged."""
+def read_all(folder: Path) -> tuple[Head, list[TreeExample]]:
+    """Read `tree.json`, and the examples with their nodes. BildError where a file is damaged."""
     head, examples = read_head(folder), read_examples(folder)
-    return head, examples, read_nodes(folder, len(examples), head.ids["start"])
+    tables = read_nodes(folder, len(examples), head.ids["start"])
+    return head, [TreeExample(**vars(e), table=table) for e, table in zip(examples, tables, strict=True)]
 
 
 def folder_name(identity: Mapping[str, Any]) -> str:

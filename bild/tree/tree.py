@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bild.decoding import setting
 from bild.errors import BildError, shown, told
@@ -18,7 +17,6 @@ from bild.results.files import read_file
 from bild.results.predicted import find_predicted
 from bild.tree import store
 from bild.tree.answers import MissingNodes
-from bild.tree.blocks import Growth
 from bild.tree.family import Setting, group
 from bild.tree.nodes import TreeExample
 from bild.tree.outcome import Distinct, Replay, Shared
@@ -111,47 +109,15 @@ class Tree:
 
     def replay_grid(self, points: Sequence[Setting]) -> list[Replay]:
         """Replay many points at once, which share the work of all that they have in common."""
-        walks, taken, missing = self._walks(points)
-        if missing:
-            raise MissingNodes([self.examples[i].id for i in missing], _grid([t for _, t in points]), self._grown())
-        distinct = Distinct(walks)
-        return [Replay(self._shared, *point, distinct, row) for point, row in zip(points, taken, strict=True)]
+        walking = Walking(self, points)
+        if missing := walking.over(range(len(self.examples))):
+            grown = self._grown()
+            raise MissingNodes([self.examples[i].id for i in missing], _grid([t for _, t in points]), grown)
+        return walking.replays()
 
     def missing(self, points: Sequence[Setting]) -> list[str]:
         """Return the ids of the examples whose trees do not reach as far as these points go."""
-        return [self.examples[i].id for i in self._walks(points)[2]]
-
-    @collector_off()
-    def _walks(self, points: Sequence[Setting]) -> tuple[list[Walk], NDArray[np.int64], list[int]]:
-        """Return distinct walks, which of them a point takes [points, examples], and the examples that lack nodes."""
-        grouped = group(points)
-        if self.head.format == 1 and any(family.rules.ranks for family in grouped.families):
-            raise BildError(
-                f"The tree in {self.path} does not know the ranks of tokens, which keep=top goes by: delete its folder "
-                "and grow it anew (python -m bild.sweep)."
-            )
-        eos, limit = self.eos, self.target_limit
-        walks: list[Walk] = []
-        taken = np.full((len(points), len(self.examples)), -1, np.int64)
-        missing = []
-        for index, example in enumerate(self.examples):
-            lacks = 0
-            for family in grouped.families:
-                found, left_out = family_walks(Walker(example.table, family, eos=eos, max_length=limit))
-                lacks |= left_out
-                for walk, members in found:
-                    taken[[family.indices[i] for i in family.members(members)], index] = len(walks)
-                    walks.append(walk)
-            for author, indices in grouped.alone.items():
-                alone = alone_walk(example.table, author, eos, limit)
-                if alone is None:
-                    lacks = 1
-                else:
-                    taken[indices, index] = len(walks)
-                    walks.append(alone)
-            if lacks:
-                missing.append(index)
-        return walks, taken, missing
+        return [self.examples[i].id for i in Walking(self, points).over(range(len(self.examples)))]
 
     def _grown(self) -> str:
         """Say which thresholds sweeps have grown this tree for, as far as their predictions lie beside it."""
@@ -161,7 +127,8 @@ class Tree:
         return _grid([point.threshold for each in beside for point in each.points])
 
     @cached_property
-    def _shared(self) -> Shared:
+    def shared(self) -> Shared:
+        """The parts that all replays of this tree share: texts and scores are worked out once."""
         scorer = Scorer(self.head.identity["task"]["metric"], [example.reference for example in self.examples])
         return Shared(
             examples=self.examples,
@@ -172,6 +139,53 @@ class Tree:
             decode=self.decode,
             scorer=scorer,
         )
+
+
+class Walking:
+    """Many points on their way through a tree's examples; those that lacked nodes may be walked again, grown."""
+
+    def __init__(self, tree: Tree, points: Sequence[Setting]) -> None:
+        self.tree = tree
+        self.points = points
+        self.grouped = group(points)
+        if tree.head.format == 1 and any(family.rules.ranks for family in self.grouped.families):
+            raise BildError(
+                f"The tree in {tree.path} does not know the ranks of tokens, which keep=top goes by: delete its folder "
+                "and grow it anew (python -m bild.sweep)."
+            )
+        self.walks: list[Walk] = []
+        """The distinct ones."""
+        self.taken = np.full((len(points), len(tree.examples)), -1, np.int64)
+        """[points, examples], which of the walks a point takes."""
+
+    @collector_off()
+    def over(self, examples: Iterable[int]) -> list[int]:
+        """Walk over some examples by index; return those that lack nodes."""
+        return [index for index in examples if not self._over(index)]
+
+    def _over(self, index: int) -> bool:
+        table, eos, limit = self.tree.examples[index].table, self.tree.eos, self.tree.target_limit
+        found: list[tuple[Walk, list[int]]] = []
+        for author, indices in self.grouped.alone.items():
+            if (alone := alone_walk(table, author, eos, limit)) is None:
+                return False
+            found.append((alone, indices))
+        for family in self.grouped.families:
+            walks, left_out = family_walks(Walker(table, family, eos=eos, max_length=limit))
+            if left_out:
+                return False
+            found += [(walk, [family.indices[i] for i in family.members(members)]) for walk, members in walks]
+        for walk, members in found:
+            self.taken[members, index] = len(self.walks)
+            self.walks.append(walk)
+        return True
+
+    def replays(self) -> list[Replay]:
+        """Return the points as replays, once no example lacks nodes."""
+        distinct = Distinct(self.walks)
+        return [
+            Replay(self.tree.shared, *point, distinct, row) for point, row in zip(self.points, self.taken, strict=True)
+        ]
 
 
 def _grid(thresholds: Sequence[Any]) -> str:
@@ -199,21 +213,4 @@ def open_tree(path: str | Path) -> Tree:
             names = ", ".join(found.name for found in inside)
             raise BildError(f"There are {len(inside)} decision trees in {folder}: open one of {names}.")
         folder = inside[0]
-    return assemble(folder, *store.read_all(folder))
-
-
-def assemble(
-    folder: Path,
-    head: store.Head,
-    examples: Sequence[store.StoredExample],
-    growths: Sequence[Growth],
-) -> Tree:
-    """Make a tree of its parts."""
-    return Tree(
-        folder,
-        head,
-        [
-            TreeExample(e.id, e.source, e.reference, e.source_tokens, e.truncated, growth.table)
-            for e, growth in zip(examples, growths, strict=True)
-        ],
-    )
+    return Tree(folder, *store.read_all(folder))

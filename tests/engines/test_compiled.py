@@ -14,7 +14,7 @@ from bild.engines import t5
 from bild.engines.base import Engine, summarise
 from bild.engines.compiled import CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.fused import FusedEngine, TensorDecoder
-from bild.engines.kernels import COLUMNS, Kernels
+from bild.engines.kernels import COLUMNS, Kernels, sizes_of
 from bild.engines.layouts import COMPILED, PLAIN
 from bild.engines.strips import compiled
 from bild.errors import BildError
@@ -26,7 +26,7 @@ every_make = pytest.mark.parametrize("make", [make for make in MAKES if model(ma
 
 def made(make: str, module: Any = None) -> FusedEngine:
     module = module or model(make)
-    sizes = t5.sizes(module.config, module.config.vocab_size)
+    sizes = sizes_of(module.config, module.config.vocab_size)
     kinds = {f"{inner}x{out}": dict.fromkeys(COLUMNS, COMPILED) for inner, out in sizes}
     found = engine("fused", module, kernels=Kernels("told so", kinds))
     assert isinstance(found, FusedEngine)

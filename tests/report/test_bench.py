@@ -29,7 +29,7 @@ from bild.results.bench import (
     Verification,
     read_bench,
 )
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from tests.cli.commands import REPOSITORY
 
 FLOOR, SMALL_FLOOR = Roofline(155_000_000, 77_000_000, 5.0, "read"), Roofline(40_000_000, 77_000_000, 1.3, "read")

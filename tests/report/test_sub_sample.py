@@ -14,12 +14,13 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.report import Contents, contents
 from bild.report.doubts import key_of
 from bild.report.figures.front import front_sheet
+from bild.report.figures.methods import methods_sheet, methods_table
 from bild.report.page import page_data
 from bild.report.points import points_table
 from bild.report.sections import Section, find_sections
 from bild.results import Record, frame
 from bild.results.codec import dumps
-from bild.results.predicted import LEDGER, LedgerEntry
+from bild.results.predicted import LEDGER, LedgerEntry, MethodChoice
 from bild.sweep.grid import SweptPoint
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
@@ -116,3 +117,31 @@ def test_the_key_of_a_record_is_that_of_its_setting() -> None:
     ):
         own, values = SweptPoint(method, threshold, "grid").recorded()
         assert key_of(make_record(method=own, threshold=values)) == SweptPoint(method, threshold, "grid").key
+
+
+def test_which_method_pays_is_a_table_and_a_figure(tmp_path: Path) -> None:
+    by_label = {record.label: record for record in swept()}
+    quick, safe, exact = (by_label[name] for name in ("BiLD 0.6/5", "BiLD 0.9/3", "speculative k10"))
+    choices = [
+        MethodChoice("bild", 1.0, key_of(quick), -0.9, 1.8),
+        MethodChoice("bild", 0.5, key_of(safe), -0.4, 1.6),
+        MethodChoice("bild", 0.0),
+        MethodChoice("speculative", 0.0, key_of(exact), 0.0, 1.2, exact=True),
+    ]
+    section = write_ledger(tmp_path, dataclasses.replace(look_at([quick, safe, exact]), choices=choices))
+    table = methods_table(section)
+    assert table is not None
+    assert [row[:3] for row in table.rows] == [
+        ("BiLD", "0", "–"),
+        ("BiLD", "0.5", "BiLD 0.9/3"),
+        ("BiLD", "1", "BiLD 0.6/5"),
+        ("speculative", "any", "speculative k10"),
+    ]
+    assert [row[5] for row in table.rows] == ["no setting keeps it", "shown", "refuted", "exact: 24 texts equal"]
+    assert "Holm over 3" in " ".join(table.notes)
+    sheet = methods_sheet(section)
+    assert sheet is not None
+    for width in ("print", "phone"):
+        names = [label.get_text() for label in sheet.draw(width=width).axes[0].get_yticklabels()]
+        assert names == ["speculative", "BiLD"]  # the fastest above
+    assert methods_table(write_ledger(tmp_path, look_at([quick]))) is None

@@ -100,6 +100,8 @@ def test_the_papers_settings_are_composed_from_its_experiments() -> None:
         ("find=speedup margin=-0.5", Goal("speedup", -0.5), "sweep.find=speedup sweep.margin=-0.5"),
         ("find=quality at_least=1.8", Goal("quality", 1.8), "sweep.find=quality sweep.at_least=1.8"),
         ("find=front", Goal("front", 0.5), "sweep.find=front"),
+        ("find=methods", Goal("methods", 1.0, (0.0, 0.5, 1.0)), "sweep.find=methods sweep.margins=[0,0.5,1]"),
+        ("find=methods margins=[2,0.3]", Goal("methods", 2.0, (0.3, 2.0)), "sweep.find=methods sweep.margins=[0.3,2]"),
     ],
 )
 def test_goals(typed: str, goal: Goal, told: str) -> None:
@@ -131,7 +133,7 @@ def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
         ("sweep.first=[both]", "sweep.first=both is not known: choose one of large, small"),
         ("sweep.fbb=[1]", "sweep.fbb is not an option (did you mean sweep.fb?)"),
         ("sweep=nope", "sweep=nope is not known: choose one of fine, paper, quick"),
-        ("sweep.find=fast", "sweep.find=fast is not known: choose one of speedup, quality, front"),
+        ("sweep.find=fast", "sweep.find=fast is not known: choose one of speedup, quality, front, methods"),
         (
             "sweep.find=quality",
             "sweep.find=quality needs the speedup that must be kept, above 0: give sweep.at_least=1.8",
@@ -143,6 +145,7 @@ def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
         ("sweep.find=speedup sweep.at_least=2", "sweep.at_least has no effect here"),
         ("sweep.find=front sweep.margin=1", "sweep.margin has no effect here"),
         ("sweep.margin=1", "sweep.margin has no effect here: leave it out, or search with sweep.find=speedup"),
+        ("sweep.find=speedup sweep.margins=[1]", "sweep.margins has no effect here: leave it out, or search with"),
         ("plan=maybe", "plan=maybe is not known"),
         ("threshold.fb=0.5", "threshold.fb has no effect here"),
         ("method=vanilla", "method=vanilla has no thresholds to sweep: it is a baseline of every sweep already"),

@@ -270,8 +270,11 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
         pytest.skip("needs Ray: pip install 'bild-bench[ray]'")
     import psutil
 
-    from bild.sweep.context import SweepWork
+    from bild.sweep.context import GrownTree, SweepWork
     from bild.sweep.distributed import grow_with_workers
+    from bild.sweep.grid import GRID, SweptPoint
+    from bild.tree import open_tree
+    from bild.tree.blocks import NODES, BlockFile
     from bild.tree.grow import grow
 
     config = SweepConfig(
@@ -305,7 +308,10 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
         alive = process.status() != psutil.STATUS_ZOMBIE
         return alive and "ray::Worker.grow" in " ".join(process.cmdline())
 
-    shared = grow_with_workers(work, POINTS, kill_one)
+    grown = GrownTree(work)
+    shared = grown.tree
+    with BlockFile(shared.path / NODES) as block:
+        grow_with_workers(work, shared, POINTS, shared.missing(POINTS), block, kill_one)
     alone = grow(tmp_path / "alone", work.pair, config.task, work.data, POINTS)
     assert killed
     assert seen[-1] == (16, 16)
@@ -331,5 +337,5 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
     left = [p.name() for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
     assert not [name for name in left if "ray" in name]
 
-    again = grow_with_workers(work, POINTS)  # nothing is missing, so no worker is started
-    assert repr(as_trees(again)) == repr(one)
+    grown.replays([SweptPoint(*point, GRID) for point in POINTS])  # nothing is missing, so no worker is started
+    assert repr(as_trees(open_tree(shared.path))) == repr(one)

@@ -51,6 +51,10 @@ class Replayed:
     large: int
     counts: Counts = COUNTS
 
+    @property
+    def table(self) -> NDArray[np.float64]:
+        return Scorer("bleu", REFERENCES).table(self.text)
+
     def priced(self, prices: Prices) -> NDArray[np.float64]:
         count = len(self.text)
         small = [[1] * self.small] * count

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import RULES, EngineConfig, MethodConfig, ModelConfig, TaskConfig, ThresholdConfig
 from bild.metrics.claims import difference, influences
 from bild.metrics.scorer import Scorer
-from bild.sweep.config import Goal
-from bild.sweep.grid import SweptPoint, vanilla_point
+from bild.sweep.config import Goal, SweepConfig
+from bild.sweep.context import GrownTree, SweepWork
+from bild.sweep.grid import SweptPoint, searched, vanilla_point
 from bild.sweep.predict import Candidate, Predictor
-from bild.sweep.search import Search, below, optimism, searched
+from bild.sweep.search import END, Aim, Found, Hunt, Search, below, optimism
+from bild.tree import open_tree
+from bild.tree.grow import grow
 
 EXAMPLES = 40
 
@@ -174,3 +178,69 @@ def test_the_front_is_the_front_of_all_that_was_tried() -> None:
     assert speeds == sorted(speeds)
     assert scores == sorted(scores, reverse=True)
     assert len(set(zip(speeds, scores, strict=True))) == len(speeds) > 10
+
+
+def by_hand(goal: Goal, bases: Sequence[MethodConfig]) -> list[Found]:
+    """The slow oracle: every method refined towards every margin by itself, one setting after another."""
+    one, found = search(goal, by_all), []
+    for name in dict.fromkeys(base.name for base in bases):
+        tried: dict[float, list[Found]] = {}
+        for margin in (0.0,) if name == "speculative" else goal.margins:
+            for base in (base for base in bases if base.name == name):
+                hunt, known = Hunt(base, Aim(Goal("speedup", margin), END)), {}
+                for asked in hunt.asks(known):
+                    for key, made in zip(asked, by_all([*asked.values()]), strict=True):
+                        known[key] = one.predictor.estimate(made, one.vanilla)
+                tried.setdefault(margin, []).extend(hunt.own.values())
+        everything = [each for own in tried.values() for each in own]
+        found += [Aim(Goal("speedup", margin), END).best(everything) for margin in tried]
+    return [each for each in found if each is not None]
+
+
+def by_all(points: Sequence[SweptPoint]) -> list[Candidate]:
+    """Nothing of BiLD's keeps a margin of 0; exact methods lose nothing."""
+    found = []
+    for point in points:
+        one = evaluate([point])[0] if point.threshold.rb is not None else by_axes([point])[0]
+        if point.method.name == "speculative":
+            one = candidate(point, np.full(EXAMPLES, 40.0), one.seconds)
+        else:
+            authors = point.method.rules == "authors"
+            one = candidate(
+                point, one.table[:, 0] - (0.1 if authors else 0.05), (0.9 if authors else 1.0) * one.seconds
+            )
+        found.append(one)
+    return found
+
+
+def test_methods_that_are_searched_together_find_what_each_finds_alone() -> None:
+    goal = Goal("methods", 1.0, (0.0, 1.0))
+    bases = [MethodConfig(), MethodConfig(rules="authors"), MethodConfig("speculative")]
+    answer = search(goal, by_all).run(bases)
+    assert answer.chosen == by_hand(goal, bases)
+    assert answer.none == [("bild", 0.0)]
+    assert [(f.point.method.name, f.bound) for f in answer.chosen] == [("bild", 1.0), ("speculative", 0.0)]
+    assert all(found.estimate.difference.lower >= -found.bound for found in answer.chosen)
+    assert (answer.by_point, answer.optimism) == (None, None)
+
+
+def test_a_tree_that_grows_in_memory_says_what_its_file_says(tmp_path: Path) -> None:
+    config = SweepConfig(
+        model=ModelConfig(fits=["any"], large="embedded", small="embedded"),
+        task=TaskConfig(samples=6, target_limit=16),
+        engine=EngineConfig(device="cpu"),
+        results=str(tmp_path / "quick"),
+    )
+    work = SweepWork.open(config)
+    grown = GrownTree(work)
+    for fbs in ((0.3,), (0.35, 0.9), (0.3, 0.9)):
+        points = [SweptPoint(MethodConfig(rules=r), ThresholdConfig(fb, 2.0), "grid") for fb in fbs for r in RULES]
+        settings = [point.setting for point in points]
+        plain = grow(tmp_path / "plain", work.pair, config.task, work.data, settings)  # from its file every time
+        for quick, slow in zip(grown.replays(points), plain.replay_grid(settings), strict=True):
+            assert quick.tokens == slow.tokens
+            assert quick.counts == slow.counts
+            assert (quick.table == Scorer("bleu", [e.reference for e in plain.examples]).table(slow.text)).all()
+    stored = open_tree(grown.tree.path)
+    for here, there in zip(grown.tree.examples, stored.examples, strict=True):
+        assert [*map(repr, vars(here.nodes).values())] == [*map(repr, vars(there.nodes).values())]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bild.report.figures.methods import methods_table
 from bild.report.sections import find_sections
 from bild.results import find_records, read_samples
 from bild.results.predicted import Predicted, find_predicted
@@ -175,6 +176,15 @@ def test_thresholds_are_chosen_on_one_half_and_confirmed_on_the_other(mother: Zy
     assert {kept["quality"]["examples"] for kept in records(tmp_path).values()} == {6}
     assert "The first confirmation" in told("sweep.find=speedup", "sweep.margin=90")  # the same again is no second look
     assert "Confirmation 2 of this pair on choose (before: BiLD-A " in told("sweep.find=quality", "sweep.at_least=0.1")
+    pays = ("sweep.find=methods", "sweep.methods=[bild,speculative]", "sweep.margins=[0,90]")
+    compared = told(*pays)
+    assert "sweep.find=methods sweep.margins=[0,90]: " in compared
+    assert "Which method pays" in compared
+    assert "exact: 6 texts equal" in compared
+    assert told(*pays).count("Confirmation 3") == compared.count("Confirmation 3") == 1
+    table = next(table for (section,) in [find_sections(tmp_path)[0]] if (table := methods_table(section)))
+    assert [row[:2] for row in table.rows] == [("BiLD", "0"), ("BiLD", "90"), ("speculative", "any")]
+    assert (table.rows[0][5], table.rows[1][5]) == ("no setting keeps it", "shown")
 
 
 def test_stages_are_timed_in_fresh_processes(mother: Zygote, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bild.models import load_pair
 from bild.tasks import load_task
 from bild.tree import grow as growing
 from bild.tree import store
-from bild.tree.blocks import BlockFile, Growth, read_nodes
+from bild.tree.blocks import BlockFile, read_nodes
 from bild.tree.family import Setting
 from bild.tree.nodes import NodeTable
 from tests.results.test_files import mutated
@@ -33,12 +33,12 @@ POINTS: list[Setting] = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb 
 MORE: list[Setting] = [*POINTS, (MethodConfig("bild", "authors"), ThresholdConfig(0.9, 0.0))]
 
 
-def growth(seed: int, points: list[Setting], old: Growth | None = None) -> Growth:
+def growth(seed: int, points: list[Setting], old: NodeTable | None = None) -> NodeTable:
     """A grown example, which knows what the large model has spoken of since it was stored."""
-    made = old or Growth(START)
-    before = [choice >= 0 for choice in made.table.large_choice]
-    grown(World(seed), points, 20, made.table)
-    now = made.table.large_choice
+    made = NodeTable(START) if old is None else old
+    before = [choice >= 0 for choice in made.large_choice]
+    grown(World(seed), points, 20, made)
+    now = made.large_choice
     made.heard += [n for n in range(len(now)) if now[n] >= 0 and not (n < len(before) and before[n])]
     return made
 
@@ -48,7 +48,7 @@ def same(a: NodeTable, b: NodeTable) -> bool:
     return all(np.array_equal(column, right[name], equal_nan=True) for name, column in left.items())
 
 
-def read(folder: Path, count: int = 2) -> list[Growth]:
+def read(folder: Path, count: int = 2) -> list[NodeTable]:
     return read_nodes(folder, count, START)
 
 
@@ -63,9 +63,9 @@ def test_blocks_come_back_as_they_went_in_and_add_up(tmp_path: Path) -> None:
         file.append(growths)
         assert file.path.stat().st_size > first
     for i, found in enumerate(read(tmp_path)):
-        assert same(found.table, growths[i].table)
-        assert found.table.small_child == growths[i].table.small_child
-        assert found.table.large_child == growths[i].table.large_child
+        assert same(found, growths[i])
+        assert found.small_child == growths[i].small_child
+        assert found.large_child == growths[i].large_child
         assert not found.dirty
 
 
@@ -118,26 +118,24 @@ def test_one_flipped_bit_costs_one_block_and_is_told(
             file.append({i: growth(i, MORE if i == 0 else POINTS, left[i]) for i in (0, 1, 3, 4)})
         again = read(tmp_path, 5)
         for i in (0, 1, 3, 4):
-            assert same(again[i].table, growth(0, MORE, growth(0, POINTS)).table if i == 0 else growth(i, POINTS).table)
+            assert same(again[i], growth(0, MORE, growth(0, POINTS)) if i == 0 else growth(i, POINTS))
 
 
 def test_a_block_after_a_lost_one_is_not_put_on_other_nodes(tmp_path: Path) -> None:
     """The lost block is grown again with as many nodes, which are others: what continued it must not continue them."""
     path, made = tmp_path / "nodes.bin", growth(0, POINTS)
-    other = next(
-        found for found in (growth(seed, POINTS) for seed in range(1, 999)) if len(found.table) == len(made.table)
-    )
+    other = next(found for found in (growth(seed, POINTS) for seed in range(1, 999)) if len(found) == len(made))
     with BlockFile(path) as file:
         file.append({0: made})
         end = path.stat().st_size
         file.append({0: growth(0, MORE, made)})
     later = path.read_bytes()[end:]
-    assert len(read(tmp_path)[0].table) > len(other.table)
+    assert len(read(tmp_path)[0]) > len(other)
     path.unlink()
     with BlockFile(path) as file:
         file.append({0: other})
     path.write_bytes(path.read_bytes() + later)
-    assert same(read(tmp_path)[0].table, other.table)
+    assert same(read(tmp_path)[0], other)
 
 
 def test_whatever_a_block_holds_is_read_or_left_out(tmp_path: Path, blocks: tuple[bytes, list[int]]) -> None:
@@ -180,10 +178,10 @@ def test_two_files_fit_together_whichever_is_read_first(tmp_path: Path) -> None:
         file.append({0: made})
     with BlockFile(tmp_path / "nodes-w0.bin") as file:
         file.append({0: growth(0, MORE, made)})
-    assert same(read(tmp_path)[0].table, made.table)
+    assert same(read(tmp_path)[0], made)
     with BlockFile(tmp_path / "nodes-w2.bin") as file:  # grew the same example from its root at the same time
         file.append({0: growth(0, POINTS)})
-    assert same(read(tmp_path)[0].table, made.table)
+    assert same(read(tmp_path)[0], made)
 
 
 def test_a_file_has_one_writer(tmp_path: Path) -> None:
@@ -252,7 +250,7 @@ def test_killed_growths_end_with_the_tree_of_one_that_was_not(mother: Zygote, tm
     whole, torn = open_tree(tmp_path / "whole"), open_tree(tmp_path / "killed")
     assert len(whole.examples) == EXAMPLES
     for a, b in zip(whole.examples, torn.examples, strict=True):
-        assert same(a.table, b.table)
+        assert same(a, b)
     names = {file.relative_to(tmp_path / "whole") for file in (tmp_path / "whole").rglob("*") if file.is_file()}
     assert names == {
         file.relative_to(tmp_path / "killed") for file in (tmp_path / "killed").rglob("*") if file.is_file()

@@ -48,16 +48,16 @@ def grown(world: World, points: list[Setting], max_length: int, table: NodeTable
     """A tree that these points can be replayed on."""
     table = table or NodeTable(START)
     growing = Growing(table, group(points), eos=EOS, max_length=max_length)
-    small, large = growing.wants_small()
+    small, large = growing.wants("small")
     while small or large:
         for node in [*small, *large]:
             if table.small_choice[node] < 0:
                 table.hear_small(node, *world.small(table.path(node)))
-        more_small, more_large = growing.wants_small()
+        more_small, more_large = growing.wants("small")
         for node in large:
             if table.large_choice[node] < 0:
                 table.hear_large(node, *world.large(table.path(node)))
-        small, large = growing.wants_large()
+        small, large = growing.wants("large")
         small, large = small + more_small, large + more_large
     return table
 

@@ -9,6 +9,7 @@ from bild.report.figures.curves import ablation_sheet, early_exit_sheet, engagem
 from bild.report.figures.forecasts import predicted_sheet
 from bild.report.figures.front import front_sheet
 from bild.report.figures.heat import heat_sheet
+from bild.report.figures.methods import methods_sheet
 from bild.report.figures.rounds import agreement_sheet, drafts_sheet
 from bild.report.figures.times import latency_sheet, phases_sheet, work_sheet
 from bild.report.sections import Section
@@ -29,5 +30,6 @@ def sheets_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> tup
         early_exit_sheet(section),
         engagement_sheet(section, predicted),
         predicted_sheet(section, predicted),
+        methods_sheet(section),
     )
     return [each for each in found if isinstance(each, Sheet)], [each for each in found if isinstance(each, Missing)]

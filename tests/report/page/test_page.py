@@ -21,7 +21,7 @@ from bild.report.page.points import grids_of
 from bild.report.predictions import Sweeps
 from bild.report.sections import make_section
 from bild.report.table import Table
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from bild.results.prices import PRICES, PassPrice, PriceError, Prices
 from bild.tree import Tree, open_tree
 from tests.records import make_sweep

@@ -16,7 +16,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import Draft, Drafted, Verified, policy_for
 from bild.errors import BildError
 from bild.tree import Nodes, store
-from bild.tree.blocks import BlockFile, Growth
+from bild.tree.blocks import BlockFile
 from bild.tree.family import Setting
 from bild.tree.nodes import NAMES, TYPES, NodeTable
 from tests.decoding.tables import EOS, START, Tables
@@ -173,13 +173,8 @@ def write_tree(folder: Path, grown: Sequence[Walker], data: str, metric: str = "
     path = folder / store.folder_name(identity)
     path.mkdir(parents=True)
     store.create(path, identity, more, examples, tokenizer())
-    growths = {}
-    for i, walker in enumerate(grown):
-        growths[i] = Growth(START)
-        growths[i].table = NodeTable.of(walker.columns())
-        growths[i].heard = []
     with BlockFile(path / "nodes.bin") as blocks:
-        blocks.append(growths)
+        blocks.append({i: NodeTable.of(walker.columns()) for i, walker in enumerate(grown)})
     return path
 
 

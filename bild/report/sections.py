@@ -16,7 +16,7 @@ from bild.report.doubts import Together, looks_of
 from bild.report.format import drawn, label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import Interval, Point, Record, Sample, Skipped, comparable, find_records, identity
 from bild.results.pareto import ANCHORS, Picks, front, picks
-from bild.results.samples_log import read_samples, read_traces
+from bild.results.sample import read_samples, read_traces
 
 if TYPE_CHECKING:
     from bild.metrics.claims import Verdict

@@ -138,17 +138,6 @@ def test_the_notes_tell_what_the_numbers_hide() -> None:
     assert "stopped after 3 whole repeats" in "\n".join(notes(result(repeats=3, interrupted=True)))
 
 
-def test_the_table_fits_a_hundred_columns() -> None:
-    from rich.console import Console
-
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    for table in bench_tables(result()):
-        console.print(table.rich())
-    text = console.export_text()
-    assert "…" not in text
-    assert "12.0 (10.8–14.4)" in text
-
-
 def test_bars_from_the_slowest_to_the_fastest_with_the_roofline_as_a_line() -> None:
     figure = bench_sheet(result()).draw()
     bars, widths = figure.axes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bild.config import METHODS
-from bild.report.confirmed import key_of
+from bild.report.doubts import key_of
 from bild.report.figure import Sheet
 from bild.report.figures.common import MARKERS, handle, long_speedup_axis, plain
 from bild.report.format import DASH, interval_name, label, metric_name, spread, switches

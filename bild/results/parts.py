@@ -45,6 +45,9 @@ class Difference(Interval):
     sd: float
 
 
+_DATA = {"hash": str, "revision": str | None, "total": int, "samples": int | None, "seed": int | None}
+
+
 @dataclass(frozen=True)
 class Task:
     """The task: limits in tokens, where the data came from, and the languages of sources and references, if known.
@@ -60,11 +63,7 @@ class Task:
     source_limit: int
     target_limit: int
     prompt: str
-    data: dict[str, Any] = field(
-        metadata={
-            "shape": {"hash": str, "revision": str | None, "total": int, "samples": int | None, "seed": int | None}
-        }
-    )
+    data: dict[str, Any] = field(metadata={"shape": _DATA})
     languages: list[str] | None = None
 
 
@@ -244,10 +243,7 @@ class EqualTexts:
         return f"{self.equal:,} of {self.examples:,}"
 
     def warning(self, whose: str, dtype: str) -> str | None:
-        """Return a sentence about texts that differ, or None where all is well.
-
-        In half precision rounding parts texts, too; there only a gap that no rounding makes is told.
-        """
+        """Return a sentence about texts that differ by more than rounding in half precision; None where all is well."""
         other, gap = self.examples - self.equal, abs(self.gap or 0.0)
         if not other or (dtype != "fp32" and gap < BEYOND_ROUNDING):
             return None
@@ -255,15 +251,12 @@ class EqualTexts:
         if self.gap is None:
             return f"{told}: measure again to learn how near they came."
         told += f"; where a text first differs, the large model tells the two tokens apart by up to {gap:.2g} nats"
-        if gap < _A_TIE:
-            return f"{told}: a tie, which rounding decides."
-        return f"{told}, which is no tie: one of the two is not the model of this checkpoint; compare engine=hf."
+        no_tie = ", which is no tie: one of the two is not the model of this checkpoint; compare engine=hf."
+        return told + (": a tie, which rounding decides." if gap < _A_TIE else no_tie)
 
 
-BEYOND_ROUNDING = 1.0
-"""Nats between two tokens that no rounding swaps, whatever the dtype: one is e times as probable as the other."""
-_A_TIE = 1e-3
-"""Nats that an fp32 engine's rounding may decide."""
+BEYOND_ROUNDING = 1.0  # nats between two tokens that no rounding swaps: one is e times as probable as the other
+_A_TIE = 1e-3  # nats that an fp32 engine's rounding may decide
 
 
 @dataclass(frozen=True)

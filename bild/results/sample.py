@@ -65,11 +65,11 @@ class Sample:
     `index` is the example's place in its task, `session` the number of the process that decoded it, `source_tokens`
     the length of its source and `truncated` whether that was cut to the source limit. `large_widths` counts large
     passes by their new positions; the other counts are those of `Counts`. For CALM, `layers` has the decoder layers
-    that each token took, of `depth`. `library` is null where the library was not asked. `*_passes_run` count the passes
-    that an engine ran for those that were asked for, `captures` what it compiled or captured meanwhile.
-    The work of the passes follows from `small_sums`, `large_sums` and, for layers that both share, `exit_sums`.
-    `gap` is by how many nats the large model prefers vanilla's token where the text of an exact method first differs
-    (null: nowhere), `library_gap` the same of the library's text.
+    that each token took, of `depth`. `library` is null where it was not asked. `*_passes_run` count the passes that an
+    engine ran for those that were asked for, `captures` what it compiled or captured meanwhile. The work of the passes
+    follows from `small_sums` and `large_sums`; where both models share an engine's first layers, `exit_sums` has the
+    passes through these, whichever asked. `gap` is by how many nats the large model prefers vanilla's token where the
+    text of an exact method first differs (null: nowhere), `library_gap` the same of the library's text.
     """
 
     id: str

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bild.config import MethodConfig, ShapeConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.engines import CalmEngine, Engine, FusedEngine, build_engine
+from bild.engines.compiled import CompiledDecoder
 from bild.engines.early_exit import FusedSharedLayers
 from bild.measure.live import engines_of, run_live
 from bild.measure.processes import describe_pair
@@ -144,6 +145,7 @@ def test_passes_through_shared_layers_are_those_of_the_engine(method: str, monke
     watch(monkeypatch, FusedSharedLayers, "_lower", lambda _, n, tokens: lowered.append((n, len(tokens), 0)))
     watch(monkeypatch, FusedEngine, "run_layers", lambda _, x, n, a, b: ran.update({at: len(x) for at in range(a, b)}))
     watch(monkeypatch, FusedEngine, "logits", lambda _, x: heads.append(len(x)))
+    watch(monkeypatch, CompiledDecoder, "summary_of", lambda _, x, tokens: heads.append(len(x)))
     watch(monkeypatch, CalmEngine, "_fill", lambda e, at: filled.update({at: e.length - e._filled[at]}))
     calm = method in ("state", "softmax")
     switches = MethodConfig("calm", confidence=method, decay=0) if calm else MethodConfig(method)

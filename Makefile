@@ -108,7 +108,9 @@ embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS
 	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
 		align.start=finetuned align.batch=64 align.loss=kl train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small-aligned \
-		align.start=finetuned align.bridge=true align.batch=64 align.loss=kl train=embedded-bridge out=$(TRAINED)/small-bridge $(ARGS)
+		align.start=finetuned align.bridge=true align.batch=64 align.loss=kl train=embedded-bridge out=$(TRAINED)/small-bridge-start $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small-bridge-start \
+		align.start=finetuned align.bridge=true align.batch=64 align.loss=kl align.augment=1 train=embedded-bridge-on out=$(TRAINED)/small-bridge $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
 
 gpu-check: $(READY)  ## ten minutes on a GPU: right, and as fast as it should be? a table, and one file to send

@@ -14,8 +14,9 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 
@@ -69,6 +70,8 @@ _SHORT = re.compile(
     "can't start new thread|Thread creation failed"
 )
 """Words of torch, safetensors, the loader of libraries and Python where memory, or room for a thread, is short."""
+_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|[(]os error (28|122|27)[)]")
+"""Words of libraries in Rust, which raise no OSError."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
 """The options that help a measurement whose models do not fit."""
 
@@ -118,6 +121,8 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
     Where memory was short its sentence says that `helps`. A signal to end (Ctrl-C, SIGTERM, SIGHUP) is told by the
     words that it was raised with, else by the line `stopped`. What an encoding cannot show stands there escaped.
     """
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -186,6 +191,8 @@ def _ending_in_order() -> Iterator[None]:
 
 def refused(error: BaseException) -> BildError | None:
     """Return the sentence for what the system refused (a file, the disk, a name that it does not know); else None."""
+    if isinstance(error, Exception) and not isinstance(error, OSError) and _NO_ROOM.search(str(error)):
+        return BildError("The disk is full: free some space and run again; what was finished before is kept.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
     which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
@@ -210,3 +217,19 @@ def _forget(stream: TextIO) -> None:
     """Send to nowhere what a stream still holds and is told."""
     with suppress(OSError, ValueError, AttributeError):  # it is no stream of the system's, or closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _leave(number: int, frame: object) -> None:
+    os._exit(130)
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    """Tell whether a process of these words is the command `bild`, or one of its verbs by `python -m`."""
+    module = words[words.index("-m") + 1] if "-m" in words[1:-1] else ""
+    named = Path(words[1]).stem == "bild" if len(words) > 1 else False
+    return named or (module.partition(".")[0] == "bild" and module.count(".") <= 1)
+
+
+# Ctrl-C while a command is still imported: nothing is open, and there is nothing to tell. `guard` takes it from there.
+if _is_command(sys.orig_argv) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _leave)

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bild.errors import BildError, guard
+from bild.errors import BildError, guard, shown
 from bild.options import check_fields, device, number
 
 
@@ -28,6 +28,8 @@ class CheckConfig:
         check_fields("", self)
         if not self.out.strip():
             raise BildError("out= is empty: name the file to write, such as out=gpu-check.json.")
+        if Path(self.out).exists() and not Path(self.out).is_file():
+            raise BildError(f"out={shown(self.out)} is there, and no plain file: name the file to write.")
 
 
 def _options(arguments: list[str]) -> CheckConfig:
@@ -55,8 +57,9 @@ def main() -> int:
         from bild.config import ModelConfig
         from bild.report.check import show_check
         from bild.results.bench import OK
-        from bild.results.files import write_json
+        from bild.results.codec import write_json
 
+        Path(given.out).parent.mkdir(parents=True, exist_ok=True)  # now, and not after ten minutes
         asked = " ".join(["bild gpu-check", *sys.argv[1:]])
         embedded = typed(ModelConfig, load("model", "embedded"))
         result = check(given.device, given.minutes, asked, shapes(), embedded)

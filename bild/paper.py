@@ -79,6 +79,9 @@ class Paper:
             else:
                 shared.append(argument)
         one_of("plan", own["plan"], ("show", "only"))
+        for key in ("results", "out"):
+            if not own[key].strip():
+                raise BildError(f"{key} is empty: name a folder, or leave it out.")
         known = typed(Exhibits, load("", "paper")).exhibits
         wanted = [name for name in own["only"].strip("[]").split(",") if name] or list(known)
         for name in wanted:

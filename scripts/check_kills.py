@@ -3,9 +3,12 @@ same results at the end as without: tokens, texts, rounds, scores, counts, trees
 
     python -m scripts.check_kills --minutes 30
     python -m scripts.check_kills --minutes 5 --only run report
+    python -m scripts.check_kills --every --only train
+    sudo python -m scripts.check_kills --disks 20          each on file systems of 20 sizes, to be mounted
 
 Of every command first one is left in peace; then deaths that chance chose come in turn over the commands until the time
-is over. A death that changes anything is told with its number, the exit code is 1, and its folder is kept.
+is over, or each of their calls is the last one once. A death that changes anything is told with its number, the exit
+code is 1, and its folder is kept.
 """
 
 from __future__ import annotations
@@ -16,17 +19,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cli.commands import REPOSITORY
-from tests.killing import Lab, measured, trained, written
+from tests.killing import EXAMPLE, PAGE, Lab, measured, trained, written
 from tests.sweep.test_sweep import OPTIONS, SWEEP
 from tests.training.test_kills import JOB, prepare
 from tests.zygote import Zygote, zygote
 
 QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
-COMMANDS = ("run", "multirun", "sweep", "train", "align", "report")
+COMMANDS = ("run", "multirun", "sweep", "train", "align", "export", "report")
 DEATHS = ("call", "size", "full", "time")
+DISK = "disk"
 
 
 def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
@@ -40,9 +44,34 @@ def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
     if name == "sweep":
         return Lab(mother, place, measured, SWEEP, *OPTIONS)
     if name == "report":
-        example = str(REPOSITORY / "results" / "example")
-        return Lab(mother, place, written, "bild.report.__main__:main", example, "--out", "out")
+        return Lab(mother, place, written, "bild.report.__main__:main", str(EXAMPLE), "--out", "out")
+    if name == "export":
+        return Lab(mother, place, written, "tests.killing:export")
     return Lab(mother, place, trained, JOB, name, str(folder))
+
+
+def by_chance(labs: dict[str, Lab], took: dict[str, float], dice: random.Random) -> Iterator[tuple[str, str, int]]:
+    """Yield command, death and its number without end, the commands in turn."""
+    while True:
+        for name, lab in labs.items():
+            death = dice.choice(DEATHS)
+            most = {"call": lab.calls, "time": int(1000 * took[name])}.get(death, 0)
+            yield name, death, dice.randint(1, most) if most else dice.choice(lab.sizes)
+
+
+def every(labs: dict[str, Lab]) -> Iterator[tuple[str, str, int]]:
+    """Yield each call of each command once, and each half of a file."""
+    for name, lab in labs.items():
+        yield from ((name, "call", number) for number in range(1, lab.calls + 1))
+        yield from ((name, death, size) for death in ("size", "full") for size in lab.sizes)
+
+
+def disks(labs: dict[str, Lab], count: int) -> Iterator[tuple[str, str, int]]:
+    """Yield file systems of sizes from a page to what a command leaves."""
+    for name, lab in labs.items():
+        yield from (
+            (name, DISK, PAGE * pages) for pages in sorted({1 + lab.bytes // PAGE * i // count for i in range(count)})
+        )
 
 
 def main() -> int:
@@ -52,8 +81,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--every", action="store_true", help="die once at each call, however long that takes")
+    parser.add_argument("--disks", type=int, default=0, help="in the place of kills: disks of so many sizes (root)")
     given = parser.parse_args()
-    dice, folder = random.Random(given.seed), Path(tempfile.mkdtemp(prefix="bild-kills-"))
+    folder = Path(tempfile.mkdtemp(prefix="bild-kills-"))
     tried: Counter[tuple[str, str]] = Counter()
     died: Counter[tuple[str, str]] = Counter()
     lost: list[str] = []
@@ -67,19 +98,19 @@ def main() -> int:
             took[name] = time.monotonic() - began
             print(f"{name}: {labs[name].calls} calls, {took[name]:.1f} s in peace", flush=True)
         until = time.monotonic() + 60 * given.minutes
-        while time.monotonic() < until:
-            for name, lab in labs.items():
-                death = dice.choice(DEATHS)
-                most = {"call": lab.calls, "time": int(1000 * took[name])}.get(death, 0)
-                number = dice.randint(1, most) if most else dice.choice(lab.sizes)
-                tried[name, death] += 1
-                try:
-                    died[name, death] += lab.holds(death, number)
-                except (AssertionError, ValueError) as error:
-                    lost.append(f"{name} {death} {number}: {str(error)[-600:]}")
-                    print(lost[-1], flush=True)
+        whole = given.every or given.disks
+        chosen = disks(labs, given.disks) if given.disks else every(labs)
+        for name, death, number in chosen if whole else by_chance(labs, took, random.Random(given.seed)):
+            if not whole and time.monotonic() > until:
+                break
+            tried[name, death] += 1
+            try:
+                died[name, death] += labs[name].holds(death, number)
+            except (AssertionError, ValueError) as error:
+                lost.append(f"{name} {death} {number}: {str(error)[-600:]}")
+                print(lost[-1], flush=True)
     for name in given.only:
-        print(name, ", ".join(f"{death} {died[name, death]} of {tried[name, death]}" for death in DEATHS))
+        print(name, ", ".join(f"{death} {died[name, death]} of {tried[name, death]}" for death in (*DEATHS, DISK)))
     print(f"{sum(died.values())} deaths in {sum(tried.values())} trials; {len(lost)} ended otherwise; in {folder}")
     return int(bool(lost))
 

@@ -137,12 +137,15 @@ The scores are of the weights as they lie here (fp16 on disk, greedy decoding in
   chose the epoch that was kept, and the test split had no say.
 - **Recipe**: from scratch with Adafactor (`scale_parameter=True, relative_step=False`), peak rate 2e-2, 200 warm-up
   steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over fp32
-  weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. *large* and *exit* were trained in
-  two goes each, the second from the end of the first (`embedded-large-on`, `embedded-exit-on`). *small-aligned* is
+  weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. *large*, *exit* and
+  *small-bridge* were trained in two goes each, the second from the end of the first (`embedded-large-on`,
+  `embedded-exit-on`, `embedded-bridge-on`). *small-aligned* is
   *small* trained on to have the distribution of *large* (KL divergence) at each token of *large*'s greedy outputs,
   without label smoothing or dropout. *small-bridge* is the decoder of *small-aligned*, whose encoder is replaced by a
   bias-free map of *large*'s states, fitted by least squares; both are trained on as *small-aligned* was, in fp32 with
-  dropout 0.05 (`embedded-bridge`; the epoch kept is the one that agrees most with *large* on the validation split).
+  dropout 0.05 (`embedded-bridge`), and then once more with as many recombined captions beside the real ones
+  (`embedded-bridge-on`, `align.augment=1`; the epoch kept is the one with the most tokens per large pass on the
+  validation split).
   *exit* minimises (L_1 + L_last)/2.
 - **Weaknesses**: outside captions they write nonsense. *small* was kept weak on purpose, so that there is a trade-off
   to show: one layer a side, and few epochs.

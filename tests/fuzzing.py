@@ -24,7 +24,7 @@ from bild.errors import BildError
 from bild.report.points import points_table
 from bild.report.sections import find_sections
 from bild.results import find_records, read_samples, read_traces, to_frame
-from bild.results.files import append_lines, read_lines
+from bild.results.codec import append_lines, read_lines
 from bild.results.predicted import LedgerEntry, read_predicted
 from bild.results.prices import read_prices
 from bild.results.reading import EXAMPLE

@@ -7,12 +7,14 @@ limit on the size of files ends a write in its middle, by a signal or as a full 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -20,13 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import guard
+from bild.export import main as export_main
 from bild.results import find_records, read_samples, read_traces
 from bild.results.predicted import find_predicted
+from bild.results.reading import EXAMPLE as NAME
 from bild.tree import open_tree
+from tests.cli.commands import REPOSITORY
 from tests.training.tiny import timeless
 from tests.zygote import Zygote
 
+EXAMPLE = REPOSITORY / "results" / NAME
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "shutil.copyfile"}
+PAGE = 4096
 LOG = 4000
 """Bytes that what a command says stays within."""
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
@@ -66,6 +73,13 @@ def main() -> int:
             print("calls", seen)
 
     return guard(work) or codes[-1]
+
+
+def export() -> int:
+    """Write what the first point of the example wrote into a file, as a shell's `>` does."""
+    point = min(path.parent for path in EXAMPLE.rglob("samples.jsonl"))
+    with Path("out.jsonl").open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        return export_main([str(point)])
 
 
 def writes(told: tuple[Any, ...]) -> bool:
@@ -119,6 +133,7 @@ class Lab:
         self.whole = state(folder / "whole")
         self.calls = int(self.log("whole").split("calls ")[1].split()[0])
         files = [path for path in (folder / "whole").rglob("*") if path.is_file() and path.name != "log"]
+        self.bytes = sum(-(-path.stat().st_size // PAGE) * PAGE for path in files)
         self.sizes = sorted({path.stat().st_size // 2 for path in files if path.stat().st_size > 1})
 
     def run(self, name: str, death: str = "whole", number: int = 0) -> int:
@@ -131,8 +146,30 @@ class Lab:
         """Return what was said in a folder."""
         return (self.folder / name / "log").read_text()
 
+    def fills(self, size: int) -> bool:
+        """Run on a disk of so many bytes, then with room, to the same end; return whether it was full. Needs root."""
+        place = self.folder / f"disk{size}"
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], check=True)
+        try:
+            (place / "log").symlink_to(self.folder / f"{place.name}.log")  # what is said finds room
+            code = self.run(place.name)
+            said = self.log(place.name)
+            assert code in (0, 2), said
+            assert "Traceback" not in said
+            assert code == 0 or "disk is full" in said or "free some space" in said, said
+            assert not list(place.rglob("*.tmp"))
+            subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
+            assert self.run(place.name) == 0, self.log(place.name)
+            assert self.state(place) == self.whole, ("disk", size)
+        finally:
+            subprocess.run(["umount", place], check=True)
+        return code != 0
+
     def holds(self, death: str, number: int) -> bool:
         """Let one die and go on to the same end; return whether it died at all."""
+        if death == "disk":
+            return self.fills(number)
         name = f"{death}{number}"
         shutil.rmtree(self.folder / name, ignore_errors=True)
         code = self.run(name, death, number)

@@ -23,8 +23,8 @@ ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py")
 MAY_USE: dict[str, set[str]] = {
     "decoding": set(),
     "engines": set(),
-    "models": {"engines"},
-    "tasks": set(),
+    "models": {"engines", "results"},
+    "tasks": {"results"},
     "metrics": {"results"},
     "results": set(),
     "report": {"results", "decoding", "metrics", "tree"},

@@ -15,7 +15,7 @@ from nbclient.exceptions import CellExecutionError
 from bild.config import MethodConfig
 from bild.errors import BildError
 from bild.report.predictions import fastest, halves, threshold_table
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from bild.results.prices import PRICES
 from bild.results.reading import find_results, find_tree
 from bild.tree import open_tree

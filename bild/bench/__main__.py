@@ -27,7 +27,7 @@ def job(config: BenchConfig) -> None:
     from bild.models import resolve_device
     from bild.report.bench import bench_tables, save_bench
     from bild.report.table import show_tables
-    from bild.results.files import write_json
+    from bild.results.codec import write_json
     from bild.results.locking import device_lock
 
     def announce(line: str) -> None:

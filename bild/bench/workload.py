@@ -24,7 +24,7 @@ from bild.bench.backends import (
 )
 from bild.bench.config import BenchConfig
 from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
-from bild.engines import DTYPES, FusedEngine, build_engine
+from bild.engines import DTYPES, Engine, FusedEngine, build_engine
 from bild.engines.graph import GraphEngine
 from bild.errors import BildError, told
 from bild.models import Pair, PairSpec, load
@@ -51,6 +51,8 @@ class Workload:
     words: str
     """A name of the sources for people."""
     details: dict[str, Any]
+    engine: Callable[[str, str], Engine]
+    """Builds the engine of a role ("large" or "small") by its name; its end token is none that a model writes."""
 
     @property
     def model_bytes(self) -> int:
@@ -68,6 +70,7 @@ def make_workload(config: BenchConfig, device: torch.device) -> Workload:
 
 def _from_shape(config: BenchConfig, shape: ShapeConfig, device: torch.device) -> Workload:
     module = random_model(shape, DTYPES[config.dtype], device, config.seed)
+    options: dict[str, Any] = {"dtype": config.dtype, "eos": _NO_ID, "vocabulary": shape.rows}
     return Workload(
         name=config.name,
         title=f"{shape.name} (random weights)",
@@ -78,6 +81,7 @@ def _from_shape(config: BenchConfig, shape: ShapeConfig, device: torch.device) -
         sources={at: _random_sources(config, length, shape.rows) for at, length in _lengths(config)},
         words="random tokens",
         details={"is": "shape", "parameters": _parameters(module), **dataclasses.asdict(shape)},
+        engine=lambda _, name: build_engine(name, module, **options),
     )
 
 
@@ -109,6 +113,7 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Workload:
             "large": pair.large.describe(),
             "small": pair.small.describe(),
         },
+        engine=dataclasses.replace(pair, eos=_NO_ID).engine,
     )
 
 
@@ -144,6 +149,8 @@ def _parameters(module: Any) -> int:
 
 
 SMALL = ", small model"
+_NO_ID = -1
+"""An end token that ends nothing."""
 _MEANINGLESS = "random weights accept no draft: it needs a pair (model=...)"
 _ROOM = {"hf": 0.0, "ctranslate2": 1.3, "ctranslate2-int8": 1.3}
 """Memory in sizes of the model while a backend is built, peaks included; other engines lay out their own weights."""
@@ -174,6 +181,9 @@ def build_backends(config: BenchConfig, workload: Workload, device: torch.device
     made = Backends()
     conversions = Conversions(workload.large, workload.start)
 
+    def engine(role: str, name: str) -> Backend:
+        return EngineBackend(workload.engine(role, name), workload.start, workload.vocabulary)
+
     def enter(name: str, kind: str, build: Callable[[], Backend], precision: str = config.dtype) -> None:
         made.kinds[name], made.precisions[name] = kind, precision
         short = _lacking(_ROOM.get(name, _ROOM_ENGINE if kind == "engine" else 0.0) * workload.model_bytes, device)
@@ -187,7 +197,7 @@ def build_backends(config: BenchConfig, workload: Workload, device: torch.device
 
     try:
         for name in config.engines:
-            enter(name, "engine", partial(_engine, name, workload.large, config, workload))
+            enter(name, "engine", partial(engine, "large", name))
         for name in config.peers:
             reason = _not_possible(name, workload)
             if reason is not None:
@@ -200,19 +210,13 @@ def build_backends(config: BenchConfig, workload: Workload, device: torch.device
                 enter(name, "peer", partial(_library, name, config, workload))
         if workload.small is not None:
             for name in config.engines:
-                enter(f"{name}{SMALL}", "small", partial(_engine, name, workload.small, config, workload))
+                enter(f"{name}{SMALL}", "small", partial(engine, "small", name))
     finally:
         conversions.close()
     for name, backend in made.built.items():
         if isinstance(backend, CTranslateBackend):
             made.notes[name] = backend.name
     return made
-
-
-def _engine(name: str, module: torch.nn.Module, config: BenchConfig, workload: Workload) -> Backend:
-    # No id is -1, so the end token ends nothing.
-    engine = build_engine(name, module, dtype=config.dtype, eos=-1, vocabulary=workload.vocabulary)
-    return EngineBackend(engine, workload.start, workload.vocabulary)
 
 
 def _library(name: str, config: BenchConfig, workload: Workload) -> Backend:

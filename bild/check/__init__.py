@@ -22,12 +22,12 @@ from bild.results.locking import device_lock
 
 Step = Callable[[Scale], Iterator[Checked]]
 STEPS: dict[str, tuple[Step, str]] = {
-    "machine": (machine.machine, "driver, architecture, clocks, what slows it, who else uses it, precision switches"),
+    "machine": (machine.machine, "driver, clocks, what slows it, who else uses it, precision switches"),
     "tests": (machine.tests, "pytest -m gpu"),
     "cases": (right.cases, "an overflow, two engines that grow, a dropped pair, cuda:1"),
     "agreement": (right.agreement, "graph = fused = hf on 200 texts, fp32 and fp16, twice"),
     "programs": (machine.programs, "kernels, captures and memory of a step"),
-    "bench": (machine.benches, "engines, peers and roofline at t5-small, t5-large and mt5-large, fp32 and fp16"),
+    "bench": (machine.benches, "engines, peers, roofline at t5-small, t5-large, mt5-large, two dtypes"),
     "run": (right.run, "vanilla and BiLD on the embedded pair, clocks before, during and after"),
     "tree": (right.tree, "a tree that runs out of memory on the way"),
     "training": (right.training, "training steps in fp32, fp16 and bf16"),
@@ -45,7 +45,10 @@ def check(
     place = resolve_device(device)
     if place.type == "cpu" and device != "cpu":
         steps = "".join(f"\n  {name:<10} {about}" for name, (_, about) in STEPS.items())
-        raise BildError(f"There is no GPU here. On one, in ten minutes, this would look at:{steps}")
+        raise BildError(
+            f"There is no GPU here. On one, in ten minutes, this would look at:{steps}\n"
+            "Here, device=cpu takes the same steps at tiny sizes."
+        )
     torch.set_num_threads(1)
     tell_device(place)
     scale = Scale.of(place, minutes, known, model)

@@ -6,6 +6,7 @@ import difflib
 import re
 import typing
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override, QuotedString
@@ -51,6 +52,8 @@ def check_options(overrides: Sequence[Override], schema: type) -> None:
                 if value == "" and option.free and "empty" not in option.metadata:
                     raise BildError(f"{key} is empty: give {option}, or leave it out.")
                 option.checked(key, value, typed)
+                if key in ("results", "out") and (path := Path(str(value))).exists() and not path.is_dir():
+                    raise BildError(f"{key}={shown(value)} is there, and no folder: name a folder, or a new one.")
 
 
 def _given(override: Override) -> Iterator[tuple[Any, str]]:

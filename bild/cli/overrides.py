@@ -19,6 +19,8 @@ from bild.options import Option, options_of
 
 MOST_JOBS = 100_000
 _OPTION = re.compile(r"(?P<sign>\+{0,2}|~)(?P<key>[A-Za-z_][\w/.-]*)=(?P<value>.*)", re.DOTALL)
+_PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|([\[{])|([\]}])|(?<=[{,])\s*([\w.-]+)\s*(?=:)""")
+"""A quoted text, the begin and the end of a list or a mapping, or a key of the latter."""
 _INFINITE = re.compile(r"(?<=[\[{:=,+\-\s])\.(inf|nan)\b", re.IGNORECASE)
 
 
@@ -128,8 +130,25 @@ def parse(overrides: Iterable[str]) -> list[Override]:
         if key in parsed and values(parsed[key]) != values(override):
             both = " and ".join(shown(",".join(values(each))) for each in (parsed[key], override))
             raise BildError(f"{key} is given twice, as {both}: leave one of them out.")
+        if (name := _twice(text)) is not None:
+            raise BildError(f"{key} has {name} twice in one mapping: leave one of them out.")
         parsed[key] = override
     return list(parsed.values())
+
+
+def _twice(text: str) -> str | None:
+    """Return a key that a mapping in this text has twice, of which Hydra would take the last."""
+    known: list[set[str]] = []
+    for opens, closes, key in _PART.findall(text):
+        if opens:
+            known.append(set())
+        elif closes:
+            known = known[:-1]
+        elif key and known:
+            if key in known[-1]:
+                return str(key)
+            known[-1].add(key)
+    return None
 
 
 def values(override: Override) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from bild.engines import t5
 from bild.engines.base import DTYPES, Engine, PassPlan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
@@ -16,7 +15,7 @@ from bild.engines.graph import GraphEngine
 from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
 from bild.engines.graph_programs import Operations
 from bild.engines.hf import HfEngine
-from bild.engines.kernels import Kernels, kernels_for
+from bild.engines.kernels import Kernels, kernels_for, sizes_of
 from bild.errors import BildError
 
 __all__ = [
@@ -84,7 +83,7 @@ def build_operations(name: str, device: torch.device) -> Operations:
 
 def kernels_of(module: Any, dtype: str, vocabulary: int) -> Kernels:
     """Return the fastest kinds of product for a loaded model, measured on its device."""
-    return kernels_for(module.device, DTYPES[dtype], t5.sizes(module.config, vocabulary))
+    return kernels_for(module.device, DTYPES[dtype], sizes_of(module.config, vocabulary))
 
 
 def build_exit_engines(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bild.config import DecodeConfig
 from bild.engines import t5
-from bild.engines.base import Engine, Summary, check_finite, summarise
+from bild.engines.base import Engine, Summary, check_finite
 from bild.engines.early_exit import ViewEngine
 from bild.engines.fused import FusedEngine
 from bild.errors import BildError
@@ -63,7 +63,7 @@ class CalmEngine(Engine):
         x = self._run(self.engine.embed(tokens), 0, self.layers)
         self.length += len(tokens)
         self.passes += 1
-        return summarise(self.engine.logits(x[-want:]), tokens, ranks)
+        return self.engine.summary(x[-want:], tokens, ranks, self.length)
 
     @torch.inference_mode()
     def write(
@@ -114,7 +114,7 @@ class CalmEngine(Engine):
             if used < self.layers and _cosine(before, x, size_before * size) >= threshold:
                 self._leave(x)
                 break
-        choice, nll, *_ = summarise(self.engine.logits(x), [token])
+        choice, nll, *_ = self.engine.summary(x, [token], False, self.length + 1)
         return CalmToken(choice[0], nll[0], used)
 
     def _by_softmax(self, token: int, threshold: float, first_exit: int) -> CalmToken:

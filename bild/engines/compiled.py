@@ -169,12 +169,20 @@ class CompiledDecoder:
 
     def logits(self, x: Tensor) -> Tensor:
         """See `t5.logits`. The next call writes to the same memory."""
+        self._score(x, ())
+        return self._scored(x.shape[0])
+
+    def summary_of(self, x: Tensor, tokens: Sequence[int]) -> Summary:
+        """Return what `summarise` makes of the logits of residuals x [want, D], after the last of `tokens`."""
+        self._score(x, tokens[len(tokens) - x.shape[0] + 1 :])
+        return self._summary(x.shape[0])
+
+    def _score(self, x: Tensor, given: Sequence[int]) -> None:
         passes, rows = self._passes, x.shape[0]
         passes.fit(rows, 1)
         passes.x[:rows, : passes.width] = x
-        passes.ids[:] = 0
+        passes.ids[:rows] = (*given, *[0] * (rows - len(given)))
         passes.code.score(passes.model, passes.room, passes.x.data_ptr(), rows, passes.ids_at, passes.told_at)
-        return self._scored(rows)
 
     def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
         """See `t5.decode`. The next call writes to the same memory."""
@@ -184,7 +192,10 @@ class CompiledDecoder:
     def summary(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Summary:
         """Return what `summarise` makes of `decode`, of greedy choices without ranks."""
         self._decode(state, tokens, n, want)
-        told = self._passes.told[:want].tolist()
+        return self._summary(want)
+
+    def _summary(self, rows: int) -> Summary:
+        told = self._passes.told[:rows].tolist()
         nlls = _nlls(told)
         given = [nll + below for nll, (_, _, below, _) in zip(nlls[:-1], told, strict=False)]
         return Summary([int(place) for place, *_ in told], nlls, given)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from bild.config import DecodeConfig
-from bild.engines.base import Engine, PassPlan, Summary, check_rewind, common_prefix, summarise
+from bild.engines.base import Engine, PassPlan, Summary, check_rewind, common_prefix
 from bild.engines.fused import FusedEngine
 
 View = Literal["exit", "full"]
@@ -112,8 +112,7 @@ class FusedSharedLayers(SharedLayers):
         self.engine.passes += 1
         if view == "full":
             x = self.engine.run_layers(x, n, self.exit, len(self.engine.weights.decoder))
-        logits = self.engine.logits(x[-want:])
-        return summarise(logits, tokens, ranks, self.engine.sampler, n + len(tokens))
+        return self.engine.summary(x[-want:], tokens, ranks, n + len(tokens))
 
 
 class ViewEngine(Engine):

@@ -17,10 +17,6 @@ from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.sampling import Sampler
 from bild.engines.t5_host import HostDecoder
 
-_SOURCE_BIASES = 64
-"""Source lengths that keep their bias matrix; captions repeat a few dozen lengths, articles none."""
-_SOURCE_BIAS_MAX = 256
-
 
 class TensorDecoder:
     """The functions of `bild.engines.t5` over token ids on the host. `HostDecoder` has the same methods."""
@@ -66,7 +62,6 @@ class FusedEngine(Engine):
         self.dtype = dtype
         self.eos = eos
         self.length = 0
-        self._source_biases: dict[int, Tensor] = {}
         on_host = self.device.type == "cpu" and dtype == torch.float32
         decoder = CompiledDecoder if compilable(self.weights) else HostDecoder if on_host else TensorDecoder
         self.decoder: CompiledDecoder | HostDecoder | TensorDecoder = decoder(self.weights)
@@ -95,22 +90,13 @@ class FusedEngine(Engine):
         self.cache[:, :, :, : self.length] = cached
         self.state = replace(self.state, cache=self.cache, bias=self.bias)
 
-    def _source_bias(self, length: int) -> Tensor:
-        bias = self._source_biases.get(length)
-        if bias is None:
-            bias = self.weights.encoder.position_bias(length, self.dtype)
-            if length <= _SOURCE_BIAS_MAX:
-                if len(self._source_biases) == _SOURCE_BIASES:
-                    self._source_biases.pop(next(iter(self._source_biases)))
-                self._source_biases[length] = bias
-        return bias
-
     @torch.inference_mode()
     def encode(self, source: Sequence[int]) -> Tensor:
         """See `Engine.encode`: [S, D]."""
+        encoder = self.weights.encoder
         if self.encoder and len(source) <= COMPILED_SOURCE:
-            return self.encoder.encode(source, self._source_bias(len(source)))
-        return t5.encode(self.weights.encoder, torch.tensor(source, device=self.device), self._source_bias(len(source)))
+            return self.encoder.encode(source, encoder.position_bias(len(source), self.dtype))
+        return encoder.states(source, self.dtype)
 
     @torch.inference_mode()
     def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
@@ -169,6 +155,12 @@ class FusedEngine(Engine):
     def logits(self, x: Tensor) -> Tensor:
         """Take residuals x [k, D] through the final norm and the head: [k, V]; the next step may reuse the memory."""
         return self.decoder.logits(x)
+
+    def summary(self, x: Tensor, tokens: Sequence[int], ranks: bool, length: int) -> Summary:
+        """Summarise residuals x [want, D], after the last of `tokens`, the last of which is the `length`-th of all."""
+        if isinstance(self.decoder, CompiledDecoder) and self.sampler is None and not ranks:
+            return self.decoder.summary_of(x, tokens)
+        return summarise(self.logits(x), tokens, ranks, self.sampler, length)
 
     def states(self, kept: Tensor | None = None) -> Tensor:
         """Make room for one state of each position that fits, [capacity, D]; the first rows are those of `kept`."""

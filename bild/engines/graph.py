@@ -111,9 +111,7 @@ class GraphEngine(GraphPrograms, Engine):
     @torch.inference_mode()
     def encode(self, source: Sequence[int]) -> Tensor:
         """See `Engine.encode`: [S, D]."""
-        encoder = self.weights.encoder
-        bias = encoder.position_bias(len(source), self.dtype)
-        return t5.encode(encoder, torch.tensor(source, device=self.device), bias)
+        return self.weights.encoder.states(source, self.dtype)
 
     @torch.inference_mode()
     def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:

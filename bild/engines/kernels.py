@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from threadpoolctl import ThreadpoolController
 
+from bild.engines.bridge import source_width
 from bild.engines.layouts import COMPILED, NUMPY_KINDS, PACKS, PLAIN, WIDTHS, Block, Matrix, layout_of
 from bild.engines.strips import compiled
 
@@ -63,6 +64,15 @@ class Kernels:
 
 
 UNMEASURED = Kernels("the kind that every device has")
+
+
+def sizes_of(config: Any, vocabulary: int) -> Sizes:
+    """Return [in, out] of the matrices of a checkpoint as `t5.prepare` lays them out, equal ones repeated."""
+    width, inner, dense = int(config.d_model), int(config.num_heads * config.d_kv), int(config.d_ff)
+    layer = [(width, 3 * inner), (inner, width), (width, (1 + config.is_gated_act) * dense), (dense, width)]
+    cross, decoders = [(width, inner), (inner, width)], config.num_decoder_layers
+    once = [(source_width(config), 2 * decoders * inner), (width, vocabulary)]
+    return [*(layer * config.num_layers), *((layer + cross) * decoders), *once]
 
 
 def kernels_for(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Kernels:

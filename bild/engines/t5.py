@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bild.engines.bridge import BRIDGE, source_width
+from bild.engines.bridge import BRIDGE
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.layouts import Matrix
 from bild.errors import BildError
@@ -92,10 +92,19 @@ class Encoder:
     layers: tuple[Layer, ...]
     gain: Tensor  # [D]
     bias: Tensor  # [buckets, H]
+    kept: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict, compare=False)
 
     def position_bias(self, length: int, dtype: torch.dtype) -> Tensor:
-        """Make the biases of a source's positions, [H, length, length]."""
-        return position_bias(self.bias, length, self.shape, bidirectional=True).to(dtype)
+        """Return the biases of a source's positions, [H, length, length]; those of short sources are kept."""
+        if (bias := self.kept.get((length, dtype))) is None:
+            bias = position_bias(self.bias, length, self.shape, bidirectional=True).to(dtype)
+            if length <= 256 and len(self.kept) < 64:  # captions repeat a few dozen lengths, articles none
+                self.kept[length, dtype] = bias
+        return bias
+
+    def states(self, source: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Encode token ids: [S, D]."""
+        return encode(self, torch.tensor(source, device=self.embed.device), self.position_bias(len(source), dtype))
 
 
 @dataclass(frozen=True)
@@ -116,15 +125,6 @@ class Weights:
     def device(self) -> torch.device:
         """The device that the weights are on."""
         return self.embed.device
-
-
-def sizes(config: Any, vocabulary: int) -> list[tuple[int, int]]:
-    """Return [in, out] of the matrices of a checkpoint as `prepare` lays them out, equal ones repeated."""
-    width, inner, dense = int(config.d_model), int(config.num_heads * config.d_kv), int(config.d_ff)
-    layer = [(width, 3 * inner), (inner, width), (width, (1 + config.is_gated_act) * dense), (dense, width)]
-    cross, decoders = [(width, inner), (inner, width)], config.num_decoder_layers
-    once = [(source_width(config), 2 * decoders * inner), (width, vocabulary)]
-    return [*(layer * config.num_layers), *((layer + cross) * decoders), *once]
 
 
 def prepare(

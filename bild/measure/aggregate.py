@@ -22,7 +22,7 @@ from bild.metrics.speedup import percentiles
 from bild.results import parts
 from bild.results.codec import hints
 from bild.results.sample import Sample
-from bild.results.work import Passes, Work, texts_work
+from bild.results.work import Fed, Passes, Work, texts_work
 
 DRIFT_LIMIT = 0.1
 """Relative change of the baseline between the halves of a run from which the record carries a warning."""
@@ -168,14 +168,13 @@ def counts_of(samples: Sequence[Sample]) -> parts.Counts:
 def work_of(samples: Sequence[Sample], pair: parts.Pair, dtype: str) -> Work | None:
     """Count the work of the timed examples beside vanilla's, exactly, from the shapes of all passes.
 
-    None where layers are shared or left out (early exit, CALM), and where a sample does not tell its passes.
+    None in older records, where a sample does not tell its passes or a model its sizes.
     """
     small, large = pair.small.sizes, pair.large.sizes
-    told = all(sample.large_sums or sample.small_sums for sample in samples)
-    if small is None or large is None or not told or any(sample.layers for sample in samples):
+    if small is None or large is None or not all(sample.large_sums or sample.small_sums for sample in samples):
         return None
-    own = [(sample.source_tokens, sample.small_sums, sample.large_sums) for sample in samples]
-    base = [(sample.source_tokens, None, Passes.one_by_one(sample.baseline.written)) for sample in samples]
+    own = [Fed(s.source_tokens, s.small_sums, s.large_sums, s.exit_sums, s.layers) for s in samples]
+    base = [Fed(s.source_tokens, None, Passes.one_by_one(s.baseline.written)) for s in samples]
     return Work(texts_work(own, small, large, dtype), texts_work(base, small, large, dtype))
 
 

@@ -35,16 +35,40 @@ class Run:
     ran: dict[str, int] = field(default_factory=dict)
     """Per model: the passes that its engine ran for these, those that nobody asked for included."""
     sums: dict[str, Passes] = field(default_factory=dict)
-    """Per model: what the work of its passes follows from."""
+    """Per model, and "exit" for layers that they share: what the work of the passes follows from."""
     captures: int = 0
     """What the engines compiled or captured meanwhile, which no timed run should."""
+
+
+class SharedPasses:
+    """The passes of an early-exit pair to its exit, which one model goes through for both (`SharedLayers.read`)."""
+
+    def __init__(self) -> None:
+        self.text: list[int] = []
+        self.shapes: list[tuple[int, int, int]] = []
+
+    def note(self, text: list[int], steps: int) -> None:
+        """Note what of a text was not there yet: one pass over its beginning, and `steps` of one token behind it."""
+        n, begun = common_prefix(self.text, text), len(text) - steps
+        if n < begun:
+            self.shapes.append((n, begun - n, 0))
+        self.shapes += [(at, 1, 0) for at in range(max(n, begun), len(text))]
+        if n < len(text):
+            self.text = text
 
 
 class CachedModel:
     """One engine, the tokens that its cache holds, and the time and passes it used."""
 
-    def __init__(self, engine: Engine, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        source: Sequence[int],
+        decode: DecodeConfig | None = None,
+        lower: SharedPasses | None = None,
+    ) -> None:
+        """`lower`: the passes of the first layers, where the models share these."""
+        self.engine, self.lower = engine, lower
         self.source = source
         self.decode = decode
         self.started = False
@@ -73,6 +97,8 @@ class CachedModel:
 
     def _note(self, prefix: list[int], missing: list[int], steps: int, tokens: Sequence[int] = ()) -> None:
         """Note a pass over what lacked of a prefix, and `tokens`, and so many steps of one token behind it."""
+        if self.lower is not None:
+            self.lower.note(self.fed, steps)
         width, cached = len(missing) + len(tokens), len(prefix) - len(missing)
         self.shapes.append((cached, width, len(tokens) + 1))
         self.shapes += [(len(prefix) + step, 1, 1) for step in range(steps)]
@@ -105,6 +131,10 @@ class CachedModel:
         self.fed = ask.prefix + tokens[:-1]
         self._note(ask.prefix, feed, len(tokens) - 1)
         self.ns += perf_counter_ns() - began
+        if ask.confidence == "softmax":  # the head gave logits behind every layer from the first exit on
+            early = zip(self.shapes, written, ask.thresholds, strict=False)
+            first = ask.first_exit
+            self.shapes = [(n, new, one.layers - first + 1 if at < 1 else 1) for (n, new, _), one, at in early]
         probs, layers = [exp(-one.nll) for one in written], [one.layers for one in written]
         return Written(tokens, probs, stop, layers, engine.layers)  # type: ignore[arg-type]
 
@@ -176,7 +206,9 @@ def run_live(
     """
     began = perf_counter_ns()
     engines = {"large": large, "small": small}
-    models = {name: CachedModel(engine, source, decode) for name, engine in engines.items() if engine is not None}
+    shared = small is not None and small.starts_together and small.reads is None
+    lower = SharedPasses() if shared else None
+    models = {n: CachedModel(engine, source, decode, lower) for n, engine in engines.items() if engine is not None}
     if any(model.engine.starts_together for model in models.values()):
         for model in models.values():
             model.start()
@@ -200,6 +232,7 @@ def run_live(
     ran = {name: model.engine.passes - model.before[0] for name, model in models.items()}
     captures = max(model.engine.captured - model.before[1] for model in models.values())
     sums = {name: Passes.of(model.shapes) for name, model in models.items()}
+    sums |= {"exit": Passes.of(lower.shapes)} if lower is not None else {}
     return Run(decoded, total, phases, passes.get("small", []), passes.get("large", []), ran, sums, captures)
 
 

@@ -199,9 +199,8 @@ def next_session(points: Sequence[OpenPoint]) -> int:
 def describe_pair(pair: Pair) -> PairRecord:
     """Describe a pair for a record."""
     wide = not t5.narrow_wo(pair.device)
-    alone = pair.exit is None
     large, small = (
-        Model(**model.describe(), sizes=Sizes.of(model.config, pair.vocabulary, wide_wo=wide) if alone else None)
+        Model(**model.describe(), sizes=Sizes.of(model.config, pair.vocabulary, wide_wo=wide))
         for model in (pair.large, pair.small)
     )
     return PairRecord(pair.name, large, small, pair.tokenizer_name or "")

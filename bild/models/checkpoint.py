@@ -220,13 +220,29 @@ def _read_weights(source: Source) -> dict[str, Tensor]:
                 f"The weights of {source.name} are damaged: {name} in {file} holds NaN or infinity; fetch the file "
                 "again, or train it again with a lower rate."
             )
+        if (name := next((name for name, weight in loaded.items() if not _is_plain(weight)), None)) is not None:
+            raise BildError(
+                f"The weights of {source.name} are quantised: {name} in {file} is {str(loaded[name].dtype)[6:]}; save "
+                "them in fp32, fp16 or bf16."
+            )
+        twice = (name for name in loaded.keys() & state.keys() if not torch.equal(loaded[name], state[name]))
+        if (name := min(twice, default=None)) is not None:
+            raise BildError(
+                f"The weights of {source.name} are of two checkpoints: {name} in {file} is another than in a shard "
+                "before it; fetch all shards again."
+            )
         state |= loaded
     return state
 
 
 def _is_finite(weight: Tensor) -> bool:
     """Tell whether all of a weight is finite, in one pass and without another tensor of its size."""
-    return not weight.is_floating_point() or not weight.numel() or all(map(math.isfinite, torch.aminmax(weight)))
+    return not _is_plain(weight) or not weight.numel() or all(map(math.isfinite, torch.aminmax(weight)))
+
+
+def _is_plain(weight: Tensor) -> bool:
+    """Tell whether a weight is a number by itself, without the scale that one of a byte or less stands for."""
+    return weight.is_floating_point() and weight.element_size() > 1
 
 
 def _fitting(state: dict[str, Tensor], wanted: dict[str, torch.Size], source: Source) -> dict[str, Tensor]:

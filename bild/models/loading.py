@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
-from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision
+from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision, sizes_of
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
@@ -85,7 +85,7 @@ class Pair:
     @property
     def _sizes(self) -> list[tuple[int, int]]:
         """Sizes of the matrices of both models."""
-        return [size for model in (self.large, self.small) for size in t5.sizes(model.config, self.vocabulary)]
+        return [size for model in (self.large, self.small) for size in sizes_of(model.config, self.vocabulary)]
 
     def use(self, kernels: Kernels) -> None:
         """Multiply with these kernels from now on; engines for others are forgotten."""

@@ -19,6 +19,7 @@ from bild.models.source import (
     plain_config,
     tokenizer_fingerprint,
 )
+from bild.results.files import read_file
 
 _PADDING = 128
 """Vocabularies are padded to multiples of this (T5: 32,100 to 32,128; mT5: 250,100 to 250,112 is below one)."""
@@ -125,7 +126,7 @@ def _same_file(a: Source, b: Source) -> bool:
     for name in ("tokenizer.json", "spiece.model"):
         one, two = a.folder / name, b.folder / name
         if one.is_file() and two.is_file():
-            return one.read_bytes() == two.read_bytes()
+            return read_file(one) == read_file(two)
     return False
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bild.errors import BildError, told
 from bild.hub import cached_snapshot, is_name, said
+from bild.results.files import parse, read_file
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 """The pair that ships."""
@@ -25,6 +26,7 @@ TOKENIZER_FILES = (
 )
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
 _SETTINGS = ("config.json", "generation_config.json", "adapter_config.json")
 _SAMPLE = 1 << 20
 
@@ -45,7 +47,7 @@ class Source:
         if any((self.folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "vocab.json")):
             return True
         config = self.folder / "tokenizer_config.json"
-        return config.is_file() and b"ByT5Tokenizer" in config.read_bytes()
+        return config.is_file() and b"ByT5Tokenizer" in read_file(config)
 
 
 def locate(name: str, *, revision: str | None = None, weights: bool = True, option: str = "model") -> Source:
@@ -67,9 +69,9 @@ def locate(name: str, *, revision: str | None = None, weights: bool = True, opti
         return source
     if not (source.folder / "config.json").is_file():
         raise BildError(f"{name} has no config.json: {option} needs a folder or hub id of a T5 or mT5 checkpoint.")
-    if (source.folder / "adapter_config.json").is_file():
+    if adapter := next((file for file in _ADAPTERS if (source.folder / file).is_file()), None):
         raise BildError(
-            f"{name} is an adapter (it has adapter_config.json): merge it into its base model first, with peft's "
+            f"{name} is an adapter (it has {adapter}): merge it into its base model first, with peft's "
             "merge_and_unload(), and save that."
         )
     weight_files(source.folder)
@@ -86,10 +88,8 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / whole]
         if (folder / index).is_file():
             try:
-                names = sorted(
-                    {Path(name).name for name in json.loads((folder / index).read_bytes())["weight_map"].values()}
-                )
-            except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+                names = sorted({Path(name).name for name in parse(read_file(folder / index))["weight_map"].values()})
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise BildError(f"{folder / index} is no index of shards ({error}): fetch it again.") from error
             for name in names:
                 if not (folder / name).is_file():
@@ -130,9 +130,10 @@ def read_config(source: Source) -> Any:
         setattr(config, name, value)
     end = config.eos_token_id
     if isinstance(end, list):
-        if len(end) != 1:
+        if len({*end}) != 1:
+            tokens = f"at any of the tokens {', '.join(map(str, end))}" if end else "nowhere (eos_token_id is [])"
             raise BildError(
-                f"{source.name} ends a text at any of the tokens {', '.join(map(str, end))}: BiLD knows one end token; "
+                f"{source.name} ends a text {tokens}: BiLD knows one end token; "
                 "set eos_token_id to one of them in its config.json or generation_config.json."
             )
         config.eos_token_id = end[0]
@@ -142,8 +143,8 @@ def read_config(source: Source) -> Any:
 def plain_config(source: Source) -> dict[str, Any]:
     """Read config.json without a check of its values. BildError where it is no JSON."""
     try:
-        plain = json.loads((source.folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        plain = parse(read_file(source.folder / "config.json"))
+    except ValueError as error:
         raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
     return plain if isinstance(plain, dict) else {}
 
@@ -157,14 +158,14 @@ def generation_ids(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_bytes())
+        found = parse(read_file(file))
         wanted = {name: found.get(name) for name in ("decoder_start_token_id", "eos_token_id")}
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise BildError(f"{file} cannot be read ({error}).") from error
     try:
-        plain = json.loads((folder / "config.json").read_bytes())
+        plain = parse(read_file(folder / "config.json"))
         return {name: value for name, value in wanted.items() if value is not None and value != plain.get(name)}
-    except (OSError, ValueError, RecursionError, AttributeError):  # told where the configuration is read
+    except (BildError, ValueError, AttributeError):  # told where the configuration is read
         return {}
 
 
@@ -239,5 +240,5 @@ def tokenizer_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
-            digest.update(name.encode() + (folder / name).read_bytes())
+            digest.update(name.encode() + read_file(folder / name))
     return digest.hexdigest()[:16]

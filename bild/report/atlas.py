@@ -27,6 +27,8 @@ SPEED = 10.0
 """Percent by which a speedup may differ: sessions of one machine differ by a few, machines by more."""
 _ATTAINED = 0.05
 """Points by which a score may lie below one of a curve and still count as good: curves were read to about 0.01."""
+TOP_P = 0.8
+"""The nucleus that the paper sampled from."""
 Shown = Sequence[tuple[Section, Sequence[PredictedPoint]]]
 """Sections, each with its predicted points."""
 
@@ -81,7 +83,10 @@ def not_run(exhibit: str) -> str:
 
 def atlas_table(shown: Shown) -> Table:
     """Return the atlas of everything that the paper shows."""
-    found = [*_table1(shown), *_fig2(shown), *_curves(shown), *_fig6(shown), *_fig10(shown), *_others(shown)]
+    greedy = [(section, points) for section, points in shown if section.first.decode is None]
+    sampled = [section for section, _ in shown if section.first.decode is not None]
+    found = [*_table1(greedy), *_fig2(greedy), *_curves(greedy), *_fig6(greedy), *_fig10(greedy), *_others(greedy)]
+    found += _sampling(sampled)
     columns = (
         Column("exhibit", "what"),
         Column("paper", "paper"),
@@ -149,16 +154,20 @@ def _fig10(shown: Shown) -> Iterator[Entry]:
             yield replace(entry, paper=f"{len(rows)} cells", ours=f"{count} cells")
 
 
+def _fastest(sections: Iterable[Section], fits: Callable[[Record], bool], loss: float) -> float | None:
+    """Return the speedup of the fastest of our points that lose no more; None where every one does."""
+    measured = ((section, record) for section in sections for record in section.records if fits(record))
+    good = [s.at(record)[0] for s, record in measured if s.difference(record).value >= loss - _ATTAINED]
+    return max(good, default=None)
+
+
 def _along(
     exhibit: str, what: str, theirs: Curve, sections: Sequence[Section], fits: Callable[[Record], bool]
 ) -> Entry:
     """Compare a curve of (speedup, loss) with the fastest of our points that lose no more."""
-    best: list[float | None] = []
-    measured = [(section, record) for section in sections for record in section.records if fits(record)]
-    for _, loss in theirs:
-        good = [s.at(record)[0] for s, record in measured if s.difference(record).value >= loss - _ATTAINED]
-        best.append(max(good, default=None))
-    partly = _partly(sections[0].first.task.name, (record for _, record in measured)) if measured else ""
+    best = [_fastest(sections, fits, loss) for _, loss in theirs]
+    measured = [record for section in sections for record in section.records if fits(record)]
+    partly = _partly(sections[0].first.task.name, measured) if measured else ""
     found = Entry.of(exhibit, what, [speed for speed, _ in theirs], best, Yardstick(SPEED, True, partly))
     if measured and None in best:
         lost = f"{best.count(None)} of the paper's {len(best)} losses are kept by none of our points"
@@ -191,13 +200,32 @@ def _curves(shown: Shown) -> Iterator[Entry]:
 
 
 def _fig6(shown: Shown) -> Iterator[Entry]:
-    """Compare early exit of mT5-small behind its first layer, by BiLD and by CALM."""
+    """Compare early exit of mT5-small behind its first layer by BiLD and by CALM, and the one with the other."""
     for task, found in paper()["fig6"].items():
         sections = [s for s, _ in shown if s.first.task.name == task]
         sections = [s for s in sections if split_exit(s.first.pair.name) == ("mt5-small", 1)]
-        for name, exhibit in (("bild", f"fig6-{task}"), ("calm", f"fig6-{task}-calm")):
-            theirs = tuple((1 / latency, score - found["vanilla"]) for latency, score in curve("fig6", task, name))
-            yield _along(exhibit, f"Fig. 6, {task}, {name}", theirs, sections, _method_is(name))
+        bild, calm = (
+            tuple((1 / latency, score - found["vanilla"]) for latency, score in curve("fig6", task, name))
+            for name in ("bild", "calm")
+        )
+        yield _along(f"fig6-{task}", f"Fig. 6 and 7, {task}: BiLD", bild, sections, _method_is("bild"))
+        yield _along(f"fig6-{task}-calm", f"Fig. 7, {task}: CALM", calm, sections, _method_is("calm"))
+        theirs = [max(own for own, lost in bild if lost >= loss - _ATTAINED) / speed for speed, loss in calm]
+        both = [[_fastest(sections, _method_is(name), loss) for name in ("bild", "calm")] for _, loss in calm]
+        ours = [own / other if own and other else None for own, other in both]
+        records = [r for s in sections for r in s.records if r.method.name in ("bild", "calm")]
+        lacks_bild = not any(record.method.name == "bild" for record in records)
+        judge = Yardstick(SPEED, True, _partly(task, records))
+        exhibit, what = f"fig6-{task}{'' if lacks_bild else '-calm'}", f"Fig. 7, {task}: BiLD over CALM at its losses"
+        yield Entry.of(exhibit, what, theirs, ours, judge)
+
+
+def _sampling(sections: Sequence[Section]) -> Iterator[Entry]:
+    """Compare nucleus sampling by the aligned pair; the losses are to vanilla decoding that samples, too."""
+    for task, found in paper()["sampling"].items():
+        theirs = tuple((speed, score - found["vanilla"]) for speed, score in found["points"])
+        own = [s for s in sections if _is_of(s, task, "aligned") and s.first.decode and s.first.decode.top_p == TOP_P]
+        yield _along(f"sampling-{task}", f"7.4, {task} aligned, sampled (p = {TOP_P:g})", theirs, own, _kind_is("BiLD"))
 
 
 def _fig2(shown: Shown) -> Iterator[Entry]:

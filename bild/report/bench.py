@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bild.errors import BildError
+from bild.errors import Arguments, BildError, guard
 from bild.report.figure import Sheet
-from bild.report.figures.common import handle, plain
+from bild.report.figures.common import handle, note, plain
 from bild.report.format import DASH, plural, significant
-from bild.report.layout import Words, open_frame, probe, text_inches
+from bild.report.layout import Words, open_frame, text_inches
 from bild.report.style import Theme
 from bild.report.table import Table
 from bild.results.bench import BackendRow, BenchResult, Spread, Verification, read_bench
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEADINGS = ("", "ms per token", "× generate()", "GB/s", "GFLOP\n/s", "× roof-\nline", "TTFT\nms", "same\ntokens")
+HEADINGS = ("", "ms per\ntoken", "×\ngenerate()", "GB/s", "GFLOP\n/s", "× roof-\nline", "TTFT\nms", "same\ntokens")
+RANKS = (0, 0, 0, 4, 5, 1, 2, 3)
+"""The columns that a narrow terminal leaves out first; of the widths, those between the first and the last."""
 _ENGINES = {
     "hf": ("#E69F00", "s"),
     "fused": ("#0072B2", "o"),
@@ -39,13 +41,16 @@ _LOG_FROM = 8.0
 
 def bench_tables(result: BenchResult) -> list[Table]:
     """Return decoding, large passes by their width where these were measured, and notes below the last."""
-    found = [Table("decode", title(result), HEADINGS, tuple(_decode_rows(result)), subtitle=conditions(result))]
+    found = [
+        Table("decode", title(result), HEADINGS, tuple(_decode_rows(result)), subtitle=conditions(result), ranks=RANKS)
+    ]
     if rows := _width_rows(result):
         headings = ("width", *map(str, sorted(result.rooflines)))
-        found.append(Table("widths", "ms of a pass, by new positions (× width 1)", headings, tuple(rows)))
+        ranks = (0, 0, *[1] * (len(headings) - 3), 0)[: len(headings)]
+        found.append(Table("widths", "ms of a pass, by new positions (× width 1)", headings, tuple(rows), ranks=ranks))
     if rows := _source_rows(result):
-        headings = ("source", "ms to the first token", "× generate()", "ms per token")
-        found.append(Table("sources", "Behind long sources", headings, tuple(rows)))
+        headings = ("source", "ms to the\nfirst token", "×\ngenerate()", "ms per\ntoken")
+        found.append(Table("sources", "Behind long sources", headings, tuple(rows), ranks=(0, 0, 1, 0)))
     found[-1] = dataclasses.replace(found[-1], notes=tuple(notes(result)))
     return found
 
@@ -179,7 +184,7 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, BackendRow]], theme: Th
         name: row.verification for name, row in result.rows.items() if row.verification and len(row.verification) > 1
     }
     looks = {name: _look(name, row, theme) for name, row in result.rows.items()}
-    rates, figure = result.rates, probe()
+    rates = result.rates
     words = (
         f"Medians, lines from least to most. Roofline: what a step must read at {rates.gb_per_s:.3g} GB/s "
         f"(best sum of {rates.read_mb:,.0f} MB), or compute at {rates.gflop_per_s:,.0f} GFLOP/s, whichever is longer."
@@ -194,7 +199,7 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, BackendRow]], theme: Th
         [handle(n, looks[n][0], linestyle="-", linewidth=1.2, marker=looks[n][1], markersize=4) for n in by_width],
         heights=(height, height) if by_width else (height,),
         shares=(1.5, 1) if by_width and width == "print" else (),
-        left=0.2 + max(text_inches(figure, name, 8.5) for name, _ in bars),
+        left=0.2 + max(text_inches(name, 8.5) for name, _ in bars),
         right=0.12,
         head=0.06,
     )
@@ -210,11 +215,12 @@ def _draw_bars(
     spreads = [row.ms_per_token for _, row in bars if row.ms_per_token]
     rooflines = {row.precision: row.roofline.ms for _, row in bars if row.roofline}
     line, own = theme.mark(_ROOFLINE), rooflines.get(result.dtype)
+    look = {"va": "center", "ha": "left", "annotation_clip": False, "path_effects": None}
     for at, ((name, row), spread) in enumerate(zip(bars, spreads, strict=True)):
         axes.barh(at, spread.median, height=0.66, color=colors[name], zorder=2)
         axes.plot([spread.low, spread.high], [at, at], color=theme.strong, linewidth=0.8, zorder=4)
         over = "" if row.over_roofline is None else f"  ({row.over_roofline:.1f}× roofline)"
-        _note(axes, f"{significant(spread.median)}{over}", (max(spread.high, spread.median), at), (4, 0), "left")
+        note(axes, f"{significant(spread.median)}{over}", (max(spread.high, spread.median), at), (4, 0), look, theme)
         if row.roofline and row.precision != result.dtype:  # its own: its weights are smaller
             axes.plot([row.roofline.ms] * 2, [at - 0.33, at + 0.33], color=line, linewidth=1.2, zorder=5)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
@@ -222,7 +228,8 @@ def _draw_bars(
     axes.tick_params(axis="y", length=0)
     if own is not None:
         axes.axvline(own, color=line, linewidth=1.2, zorder=5)
-        _note(axes, f"roofline {significant(own)}", (own, -0.6), (0, 6), "center", theme.text(_ROOFLINE))
+        named = look | {"ha": "center", "color": theme.text(_ROOFLINE)}
+        note(axes, f"roofline {significant(own)}", (own, -0.6), (0, 6), named, theme)
     least = min([*rooflines.values(), *(spread.low for spread in spreads)])
     most, medians = max(spread.high for spread in spreads), [spread.median for spread in spreads]
     log = max(medians) > _LOG_FROM * min(medians)
@@ -237,13 +244,6 @@ def _draw_bars(
         axes.set_xlim(0, most * 1.5)
     plain(axes, theme, "x")
     axes.set_xlabel(f"ms per token{' (logarithmic)' if log else ''}")
-
-
-def _note(
-    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], side: str, color: str | None = None
-) -> None:
-    look = {"fontsize": 7, "va": "center", "ha": side, "annotation_clip": False} | ({"color": color} if color else {})
-    axes.annotate(text, at, xytext=shift, textcoords="offset points", **look)  # type: ignore[arg-type]
 
 
 def _draw_widths(
@@ -268,19 +268,17 @@ def _draw_widths(
     axes.set_ylabel(f"time over width {widths[0]}")
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draw results beside themselves; returns the exit code."""
-    if not arguments or arguments[0].startswith("-"):
-        print("usage: python -m bild.report.bench bench/t5-small-fp32-cpu.json ...", file=sys.stderr)
-        return 2
-    try:
-        for name in arguments:
-            print(*save_bench(read_bench(Path(name)), Path(name).parent))
-    except BildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    parser = Arguments(prog="python -m bild.report.bench", description="Draw anew what bild bench measured.")
+    parser.add_argument("results", type=Path, nargs="+", metavar="bench/t5-small-fp32-cpu.json")
+
+    def draw() -> None:
+        for path in parser.parse_args(arguments).results:
+            print(*save_bench(read_bench(path), path.parent))
+
+    return guard(draw)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,15 +1,21 @@
-"""Why a point is marked: what its own record says against it."""
+"""Why a point is marked: what its own record says against it, and what confirmed it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from bild.report.format import plural
-from bild.results import Record
+from bild.decoding import settings, thresholds_of
+from bild.report.format import plural, setting_of
+from bild.results import Record, config_hash
+from bild.results.codec import read_lines
+from bild.results.predicted import LEDGER, LedgerEntry
 from bild.results.record import overrun
 
 MARK = "†"
+Together = tuple[str, ...]
+"""The hashes of the records that one confirmation looked at."""
 
 
 def doubts(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
@@ -57,3 +63,21 @@ def _reasons(record: Record, commit: str | None) -> list[str]:
         found.append(f"resumed: {plural(record.sessions, 'session')}, which its interval does not hold")
     found += [f"session {each.number}: {each.note}" for each in record.latency.sessions if each.note]
     return found
+
+
+def looks_of(records: Sequence[Record], folders: Mapping[str, Path]) -> tuple[Together, ...]:
+    """Return the looks at records of these, in the order of the ledgers beside their folders."""
+    ledgers = dict.fromkeys(path.parent / LEDGER for path in folders.values())
+    looks = [look for ledger in ledgers for look in read_lines(LedgerEntry, ledger)]
+    looks = [look for look in looks if look.judged == records[0].quality.data]
+    keys = {key_of(record): record.hash for record in records} if looks else {}
+    found = [tuple(keys[key] for key in look.points if key in keys) for look in looks]
+    return tuple(filter(None, found))
+
+
+def key_of(record: Record) -> str | None:
+    """Return the key of a record's setting; None for a method or a rule that is not in the tables."""
+    setting = setting_of(record)
+    if setting is None:
+        return None
+    return config_hash({"method": settings(*setting), "threshold": thresholds_of(*setting)})

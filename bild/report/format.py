@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def legend(point: Named) -> str:
 
 def switches(point: Named) -> str:
     """Write all that differs from the preset, `first=small, rules=authors`, and how tokens were drawn; else nothing."""
-    told = _written(names.differing(point.method, point.threshold))
+    told = switches_words(point.method, point.threshold)
     return ", ".join(filter(None, [told, *(drawn(point) if isinstance(point, Record) else [])]))
 
 
@@ -184,13 +184,14 @@ def group_name(method: MethodConfig | Method, threshold: ThresholdConfig | Thres
     thresholds = "/".join(name for name in ("fb", own) if name in values)
     cap = f"top={values['top']}" if "top" in values and own != "top" else ""
     limit = "by measured costs" if method.max_draft == "auto" else f"of up to {method.max_draft}"
-    differing = _written(names.differing(method, threshold))
+    differing = switches_words(method, threshold)
     title = f"{METHODS[method.name].title} {thresholds}".strip()
     return ", ".join(filter(None, [title, cap, differing, f"drafts {limit}"]))
 
 
-def _written(differing: Mapping[str, Any]) -> str:
-    words = {True: "yes", False: "no"}
+def switches_words(method: MethodConfig | Method, threshold: ThresholdConfig | Threshold) -> str:
+    """Write the switches that differ from the method's preset: `first=small, rules=authors`; else nothing."""
+    words, differing = {True: "yes", False: "no"}, names.differing(method, threshold)
     return ", ".join(f"{name}={words.get(value, value)}" for name, value in sorted(differing.items()))
 
 
@@ -207,7 +208,7 @@ def switches_note(points: Iterable[Named]) -> str:
     """Return a sentence on the switches that differ from their presets among these points; empty without any."""
     groups: dict[str, list[str]] = {}
     for point in points:
-        if given := _written(names.differing(point.method, point.threshold)):
+        if given := switches_words(point.method, point.threshold):
             groups.setdefault(given, []).append(label(point))
     told = [f"{given}: {some(list(dict.fromkeys(found)), 5)}" for given, found in groups.items()]
     return f"Switches that differ from the preset: {'; '.join(told)}." if told else ""

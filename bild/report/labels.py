@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patheffects import AbstractPathEffect
     from matplotlib.text import Annotation, Text
+    from numpy.typing import NDArray
 
 _GAPS = (3.5, 6.0, 9.0, 13.0, 18.0, 24.0, 32.0, 42.0)  # points between a point's middle and the text's edge
 # Where the text goes: the direction of its nearest edge, and which part of it lies there (in half widths and heights).
@@ -52,14 +53,6 @@ class Box(NamedTuple):
     x1: float
     y1: float
 
-    def overlaps(self, other: Box) -> bool:
-        """Return whether the two share any area."""
-        return self.x0 < other.x1 and other.x0 < self.x1 and self.y0 < other.y1 and other.y0 < self.y1
-
-    def holds(self, other: Box) -> bool:
-        """Return whether the other lies wholly within."""
-        return self.x0 <= other.x0 and self.y0 <= other.y0 and self.x1 >= other.x1 and self.y1 >= other.y1
-
 
 class Label(NamedTuple):
     """A text for the point (x, y), in data coordinates."""
@@ -77,9 +70,8 @@ class Place(NamedTuple):
 
     dx: float
     dy: float
-    box: Box
+    boxes: list[Box]
     start: tuple[float, float]  # of the leader, as a share of the box's width and height
-    leader: tuple[Box, ...]
 
 
 def halo(paper: str = "#ffffff") -> list[AbstractPathEffect]:
@@ -110,16 +102,15 @@ def place(
     Text covers no obstacle and no other text; it covers `soft` boxes and the `line` through these pixels only where it
     must. The axes' limits and position must be final.
     """
-    taken = list(obstacles)
-    soft = [*soft, *_pieces(line)]
+    taken, soft_ = list(obstacles), _array([*soft, *_pieces(line)])
     written: list[Annotation] = []
     unplaced: list[Label] = []
     for label in labels:
-        found = _find(axes, label, taken, soft, size)
+        found = _find(axes, label, _array(taken), soft_, size)
         if found is None:
             unplaced.append(label)
             continue
-        taken += [found.box, *found.leader]
+        taken += found.boxes
         note = axes.annotate(
             label.text,
             (label.x, label.y),
@@ -130,65 +121,61 @@ def place(
             fontsize=size,
             color=label.color,
             zorder=6,
-            arrowprops=_arrow(found, label) if found.leader else None,
+            arrowprops=_arrow(found, label) if len(found.boxes) > 1 else None,
             path_effects=halo(paper),
         )
         written.append(note)
     return written, unplaced
 
 
-def _find(axes: Axes, label: Label, taken: Sequence[Box], soft: Sequence[Box], size: float) -> Place | None:
+def _find(axes: Axes, label: Label, taken: NDArray[Any], soft: NDArray[Any], size: float) -> Place | None:
     """Return the best free place of one label: near, and clear of the soft boxes."""
+    import numpy as np
+
     scale = axes.figure.dpi / 72
     probe = axes.text(label.x, label.y, label.text, fontsize=size)
     measured = extent(probe)
     probe.remove()
     width = (measured.x1 - measured.x0) / scale + 2 * _MARGIN
     height = (measured.y1 - measured.y0) / scale
-    x, y = axes.transData.transform((label.x, label.y))
-    frame = Box(*axes.get_window_extent().extents)
-    best: Place | None = None
-    least = math.inf
-    for gap, dx, dy in _offsets(width, height, label.radius - _RADIUS):
-        box = Box(
-            x + (dx - width / 2) * scale,
-            y + (dy - height / 2) * scale,
-            x + (dx + width / 2) * scale,
-            y + (dy + height / 2) * scale,
-        )
-        if not frame.holds(box) or any(box.overlaps(other) for other in taken):
-            continue
-        near = min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1)
-        leader = (
-            tuple(_pieces([(x, y), near], (label.radius + 1) * scale))
-            if gap - max(0.0, label.radius - _RADIUS) >= _LEADER_FROM
-            else ()
-        )
-        if any(piece.overlaps(other) for piece in leader for other in taken):
-            continue
-        # A clear place a little further off beats one on a bar, but one far away does not.
-        cost = sum(box.overlaps(other) for other in soft) + gap / 6 + bool(leader) / 2
-        if cost < least:
-            start = (near[0] - box.x0) / (box.x1 - box.x0), (near[1] - box.y0) / (box.y1 - box.y0)
-            best, least = Place(dx, dy, box, start, leader), cost
-    return best
+    point = axes.transData.transform((label.x, label.y))
+    frame = axes.get_window_extent().extents
+    more = max(0.0, label.radius - _RADIUS)  # what the mark is larger than usual
+    usual, (right, up, half_widths, half_heights) = np.repeat(_GAPS, len(_SIDES)), np.tile(_SIDES, (len(_GAPS), 1)).T
+    gaps, far = usual + more, usual >= _LEADER_FROM
+    shifts = np.stack([gaps * right + half_widths * width / 2, gaps * up + half_heights * height / 2], axis=1)
+    lower, upper = (point + (shifts + side * np.array([width, height]) / 2) * scale for side in (-1, 1))
+    boxes = np.hstack([lower, upper])
+    free = (lower >= frame[:2]).all(1) & (upper <= frame[2:]).all(1) & ~_overlaps(boxes, taken).any(1)
+    # A clear place a little further off beats one on a bar, but one far away does not.
+    costs = _overlaps(boxes, soft).sum(1) + gaps / 6 + far / 2
+    for place in sorted(np.flatnonzero(free), key=costs.__getitem__):
+        near = np.clip(point, lower[place], upper[place])
+        leader = list(_pieces([point.tolist(), near.tolist()], (label.radius + 1) * scale)) if far[place] else []
+        if not _overlaps(_array(leader), taken).any():
+            start = (near - lower[place]) / (upper[place] - lower[place])
+            dx, dy = shifts[place].tolist()
+            return Place(dx, dy, [Box(*boxes[place].tolist()), *leader], tuple(start.tolist()))
+    return None
+
+
+def _array(boxes: Iterable[Box]) -> NDArray[Any]:
+    import numpy as np
+
+    return np.array(list(boxes), dtype=np.float64).reshape(-1, 4)
+
+
+def _overlaps(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """Tell of each pair of boxes whether the two share any area."""
+    (x0, y0, x1, y1), (a0, b0, a1, b1) = some.T[:, :, None], others.T
+    found: NDArray[Any] = (x0 < a1) & (a0 < x1) & (y0 < b1) & (b0 < y1)
+    return found
 
 
 def _arrow(place: Place, label: Label) -> dict[str, Any]:
     """Return the leader from the text's nearest edge to just outside the point."""
     look = {"arrowstyle": "-", "color": label.color, "linewidth": 0.5, "alpha": 0.6}
     return {**look, "relpos": place.start, "shrinkA": 0, "shrinkB": label.radius}
-
-
-def _offsets(width: float, height: float, more: float = 0.0) -> Iterator[tuple[float, float, float]]:
-    """Yield the gap in points, and the shift of the text's middle that leaves it between the point and the text's edge.
-
-    `more` is what a mark is larger than usual.
-    """
-    for usual in _GAPS:
-        gap = usual + max(0.0, more)
-        for right, up, half_widths, half_heights in _SIDES:
-            yield gap, gap * right + half_widths * width / 2, gap * up + half_heights * height / 2
 
 
 def _pieces(line: Sequence[Sequence[float]], spare: float = 0.0) -> Iterator[Box]:

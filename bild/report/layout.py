@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.report.sections import Section
 from bild.report.style import Theme
@@ -70,15 +71,15 @@ def open_frame(
     wide, phone = WIDTHS[width], width == "phone"
     room = 0.965 * (wide - 2 * _SIDE)  # a line's width differs a little from one resolution to another
     figure = Figure(figsize=(wide, 10), dpi=DPI)
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     # Each text: size in points, inches from line to line, weight, colour, lines.
     big, plain, small, row = (9.5, 7.0, 6.5, 7.0) if phone else (10.5, 8.0, 7.0, 7.5)
     above = [
-        (big, 0.17 if phone else 0.185, "bold", theme.ink, wrap(figure, words.title, big, room, bold=True)),
-        (plain, 0.14 if phone else 0.155, "normal", theme.soft, wrap(figure, words.conditions, plain, room)),
+        (big, 0.17 if phone else 0.185, "bold", theme.ink, wrap(words.title, big, room, bold=True)),
+        (plain, 0.14 if phone else 0.155, "normal", theme.soft, wrap(words.conditions, plain, room)),
     ]
-    notes, note = wrap(figure, words.notes, small, room), 0.125 if phone else 0.135
-    columns, rows = _legend_shape(figure, legend, room, row)
+    notes, note = wrap(words.notes, small, room), 0.125 if phone else 0.135
+    columns, rows = _legend_shape(legend, room, row)
     top = 0.3 + sum(step * len(lines) for _, step, _, _, lines in above) + 0.0176 * row * rows + head
     bottom = 0.08 + note * len(notes)
     stacked = phone and len(heights) > 1
@@ -116,7 +117,6 @@ def open_frame(
         panels.append(figure.add_axes((x / wide, at / height, part / wide, panel / height)))
         at -= foot + 0.2
         x += 0 if stacked else part + _GAP
-    canvas.draw_idle()
     return Frame(figure, panels, theme, phone)
 
 
@@ -132,55 +132,47 @@ def span(intervals: Iterable[Interval], least: float) -> tuple[float, float]:
     return min(low, *(each.value for each in found)), max(high, *(each.value for each in found))
 
 
-def wrap(figure: Figure, text: str, size: float, inches: float, bold: bool = False) -> list[str]:
+def wrap(text: str, size: float, inches: float, bold: bool = False) -> list[str]:
     """Return lines of at most so many inches; a word alone may be longer. Newlines stay."""
     lines: list[str] = []
+    space = text_inches(" ", size, bold)
     for paragraph in text.split("\n"):
-        line = ""
+        line, long = "", 0.0
         for word in paragraph.split(" "):
-            longer = f"{line} {word}" if line else word
-            if line and text_inches(figure, longer, size, bold) > inches:
+            wide = text_inches(word, size, bold)
+            if line and long + space + wide > inches:
                 lines.append(line)
-                line = word
+                line, long = word, wide
             else:
-                line = longer
+                line, long = (f"{line} {word}", long + space + wide) if line else (word, wide)
         if line:
             lines.append(line)
-    return [_cut(figure, line, size, inches, bold) for line in lines]
+    return [_cut(line, size, inches, bold) for line in lines]
 
 
-def _cut(figure: Figure, line: str, size: float, inches: float, bold: bool) -> str:
+def _cut(line: str, size: float, inches: float, bold: bool) -> str:
     """Cut the end off a single word that is too long."""
-    if text_inches(figure, line, size, bold) <= inches:
+    if text_inches(line, size, bold) <= inches:
         return line
-    while len(line) > 1 and text_inches(figure, f"{line}…", size, bold) > inches:
+    while len(line) > 1 and text_inches(f"{line}…", size, bold) > inches:
         line = line[:-1]
     return f"{line}…"
 
 
-def probe() -> Figure:
-    """Return an empty figure to measure texts with."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def text_inches(figure: Figure, text: str, size: float, bold: bool = False) -> float:
+@lru_cache(maxsize=10_000)
+def text_inches(text: str, size: float, bold: bool = False) -> float:
     """Return the width of a line of text in inches."""
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.font_manager import FontProperties
 
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
-    pixels = renderer.get_text_width_height_descent(text, font, ismath=False)[0]
-    return float(pixels) / figure.dpi
+    renderer: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+    return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) / DPI
 
 
-def _legend_shape(figure: Figure, legend: Sequence[Artist], inches: float, size: float) -> tuple[int, int]:
+def _legend_shape(legend: Sequence[Artist], inches: float, size: float) -> tuple[int, int]:
     """Return how many columns fit, and how many rows that makes."""
-    widths = [text_inches(figure, str(handle.get_label()), size) + 0.5 for handle in legend]
+    widths = [text_inches(str(handle.get_label()), size) + 0.5 for handle in legend]
     for columns in range(len(legend), 1, -1):
         rows, fullest = -(-len(legend) // columns), len(legend) % columns or columns
         # matplotlib fills columns from top to bottom, the first ones fullest

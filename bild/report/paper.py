@@ -124,7 +124,7 @@ class Overlay:
 def overlay(record: Record) -> Overlay | None:
     """Return the overlay for the task, pair and metric of a record, or None."""
     kind, task, headline = kind_of_pair(record.pair.name), record.task.name, record.quality.headline
-    if kind is None or headline not in ("bleu", "rougeLsum"):
+    if kind is None or headline not in ("bleu", "rougeLsum") or record.decode is not None:
         return None
     rows = [row for row in table1(task) if row.pair == kind]
     if not rows:
@@ -192,10 +192,10 @@ def paper_table(sections: Sequence[Section]) -> Table | None:
 def ours_of(section: Section, row: PaperRow) -> Record | None:
     """Return the record of a row: its task, pair and thresholds, by the authors' rules or else by the paper's.
 
-    BiLD with any other switch or draft limit is not the paper's row.
+    BiLD with any other switch or draft limit is not the paper's row, nor is a text that was sampled.
     """
     kind = kind_of_pair(section.first.pair.name)
-    if section.first.task.name != row.task or kind is None:
+    if section.first.task.name != row.task or kind is None or section.first.decode is not None:
         return None
     if row.pick == "vanilla":
         return section.vanilla()

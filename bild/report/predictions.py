@@ -140,24 +140,15 @@ def threshold_table(tree: Tree, fb: Sequence[float] = FB, rb: Sequence[float] = 
     base = None if vanilla.seconds is None else float(vanilla.seconds.sum())
     rows = []
     for (_, threshold), replay in zip(points, replays, strict=True):
-        counts, seconds, difference = replay.counts, replay.seconds, replay.difference(vanilla)
-        rows.append(
-            {
-                "fb": threshold.fb,
-                "rb": threshold.rb,
-                "quality": replay.quality.value,
-                "low": replay.quality.low,
-                "high": replay.quality.high,
-                "difference": difference.value,
-                "lower": difference.lower,
-                "upper": difference.upper,
-                "fallback_rate": counts.fallback_rate,
-                "rollback_rate": counts.rollback_rate,
-                "tokens_per_large_pass": counts.tokens_per_large_pass,
-                "ms_per_example": None if seconds is None else 1e3 * float(seconds.mean()),
-                "speedup": None if seconds is None or base is None else base / float(seconds.sum()),
-            }
-        )
+        row: dict[str, Any] = {"fb": threshold.fb, "rb": threshold.rb}
+        quality, difference, seconds = replay.quality, replay.difference(vanilla), replay.seconds
+        row |= {"quality": quality.value, "low": quality.low, "high": quality.high}
+        row |= {"difference": difference.value, "lower": difference.lower, "upper": difference.upper}
+        rates = ("fallback_rate", "rollback_rate", "tokens_per_large_pass")
+        row |= {name: getattr(replay.counts, name) for name in rates}
+        row["ms_per_example"] = None if seconds is None else 1e3 * float(seconds.mean())
+        row["speedup"] = None if seconds is None or base is None else base / float(seconds.sum())
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

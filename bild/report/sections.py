@@ -12,21 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
 from bild.progress import say
-from bild.report.confirmed import Together, looks_of
+from bild.report.doubts import Together, looks_of
 from bild.report.format import drawn, label, labels, machine_name, metric_name, plural, plus_minus, significant, where
-from bild.results import (
-    Interval,
-    Point,
-    Record,
-    Sample,
-    Skipped,
-    comparable,
-    find_records,
-    identity,
-    read_samples,
-    read_traces,
-)
+from bild.results import Interval, Point, Record, Sample, Skipped, comparable, find_records, identity
 from bild.results.pareto import ANCHORS, Picks, front, picks
+from bild.results.sample import read_samples, read_traces
 
 if TYPE_CHECKING:
     from bild.metrics.claims import Verdict
@@ -215,16 +205,25 @@ class Section:
         except OSError:
             return None
 
-    def run_command(self, *options: str, multirun: bool = False) -> str:
-        """Return a `python -m bild.run` on the section's task, pair, split, samples and engine, with these options."""
+    def command(self, verb: str, *options: str) -> str:
+        """Return a `python -m bild.<verb>` on the section's examples, pair and engine, with these options.
+
+        It goes by the command that made a point; the record of an older point has none, and its fields have to do.
+        """
         first = self.first
-        name, layers = split_exit(first.pair.name)
-        words = [f"task={first.task.name}", f"model={name}", *([f"model.exit={layers}"] if layers else [])]
-        if first.task.data.get("samples") is not None:
-            words.append(f"task.samples={first.task.data['samples']}")
-        words += [f"task.split={first.task.split}", f"engine={first.engine.name}", f"engine.dtype={first.engine.dtype}"]
-        words += drawn(first)
-        return " ".join(["python -m bild.run", *(["-m"] if multirun else []), *map(shlex.quote, (*words, *options))])
+        told = dict(word.partition("=")[::2] for word in shlex.split(first.command or "")[3:])
+        words: dict[str, object] = {
+            name: value for name, value in told.items() if name.partition(".")[0] in ("task", "model", "engine")
+        }
+        if "task" not in words:
+            name, layers = split_exit(first.pair.name)
+            words = {"task": first.task.name, "model": name, "model.exit": layers, "task.split": first.task.split}
+            words |= {"task.samples": first.task.data.get("samples"), "engine": first.engine.name}
+            words |= {"engine.dtype": first.engine.dtype}
+        if verb == "sweep" and words.get("task.samples") is not None:
+            words["task.samples"] = first.quality.examples  # those of its tree
+        given = [f"{name}={value}" for name, value in words.items() if value is not None]
+        return " ".join([f"python -m bild.{verb}", *map(shlex.quote, (*given, *drawn(first), *options))])
 
 
 def make_section(

@@ -124,7 +124,7 @@ class Table:
             shown = shown._without(last)
         if not gone:
             return self
-        note = f"No room for: {', '.join(reversed(gone))}. --wide shows them, and so does a pipe."
+        note = f"No room for: {', '.join(reversed(gone))}. A wider terminal shows them, and so does a pipe (| cat)."
         return dataclasses.replace(shown, notes=(*shown.notes, note))
 
     def _columns(self) -> Iterable[tuple[str, ...]]:
@@ -210,16 +210,18 @@ class Table:
     def html(self) -> str:
         """Write safe markup: title, a table that scrolls by itself, notes."""
         sides = [' class="words"' if self._is_words(index) else "" for index in range(len(self.headings))]
-        headings = zip(sides, self.headings, strict=True)
-        head = "".join(f'<th scope="col"{side}>{escape(_one_line(heading))}</th>' for side, heading in headings)
+        lines: list[tuple[str, ...]] = [tuple(map(_one_line, self.headings)), *self.rows]
+        if not self.headings[0]:  # a row is headed by its name, not by its sign
+            sides, lines = sides[1:], [(f"{name} {sign}".strip(), *rest) for sign, name, *rest in lines]
+        head = "".join(f'<th scope="col"{side}>{escape(text)}</th>' for side, text in zip(sides, lines[0], strict=True))
         rows = ""
-        for first, *others in self.rows:
+        for first, *others in lines[1:]:
             cells = zip(sides[1:], others, strict=True)
             rows += f'<tr><th scope="row">{escape(first)}</th>'
             rows += "".join(f"<td{side}>{escape(text)}</td>" for side, text in cells) + "</tr>"
         notes = "".join(f'<p class="quiet">{escape(note)}</p>' for note in self.notes)
         return (
-            f'<div class="table-block"><h3>{escape(self.title)}</h3>'
+            f'<div class="table-block" data-stem="{escape(self.stem)}"><h3>{escape(self.title)}</h3>'
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.title)}">'
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{notes}</div>"
         )

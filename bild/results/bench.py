@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bild.results.files import read_json
+from bild.results.codec import read_json
 
 BENCH_VERSION = 2
 

@@ -1,4 +1,5 @@
-"""Dataclasses to strict JSON and back, and their JSON Schema: one walk over the type hints for all three.
+"""Dataclasses to strict JSON and back, in whole files or line by line, and their JSON Schema: one walk over the type
+hints for all three.
 
 Field metadata understood here: `infinite=True` (an infinite float is written as the string "inf") and
 `shape={...}` (keys that an otherwise free mapping must have, with their types; a nested dict is a nested shape).
@@ -10,21 +11,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from bild.errors import BildError
+from bild.progress import say
+from bild.results.files import open_plain, parse, read_file, write_atomically, write_error
+
+T = TypeVar("T")
 INFINITE = {"infinite": True}
 _HUGE = 1 << 63
-_NAMES = {
-    str: "a string",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    dict: "an object",
-    list: "a list",
-}
+_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+_NAMES |= {dict: "an object", list: "a list"}
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
 
 
@@ -159,11 +161,10 @@ def _expect(value: Any, kind: type, where: str) -> None:
     if kind in (int, float) and type(value) is int and not -_HUGE <= value < _HUGE:
         raise FieldError(f"{place} has more digits than a machine's numbers")
     if not fits:
-        raise FieldError(f"{place} must be {_NAMES[kind]}, but it is {brief(value)}")
+        raise FieldError(f"{place} must be {_NAMES[kind]}, but it is {_short(value)}")
 
 
-def brief(value: Any) -> str:
-    """Return a value as a sentence quotes it, not at length."""
+def _short(value: Any) -> str:
     text = "null" if value is None else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -177,6 +178,67 @@ def _check_shape(shape: Mapping[str, Any], value: Mapping[str, Any], where: str)
             _check_shape(kind, value[name], _inside(where, name))
         else:
             decode(kind, value[name], _inside(where, name))
+
+
+def read_json(
+    kind: type[T],
+    path: Path,
+    what: str,
+    mend: str,
+    version: int | None = None,
+    upgrade: Callable[[Any], Any] | None = None,
+) -> T:
+    """Read the dataclass in a JSON file, whose `schema` must be `version`; `upgrade` takes older ones' plain JSON.
+
+    BildError where it cannot be read or is something else: "<path> <what> (<why>): <mend>."
+    """
+    try:
+        plain = parse(read_file(path))
+        plain = upgrade(plain) if upgrade is not None else plain
+        schema = plain.get("schema", "missing") if isinstance(plain, dict) else version
+        if version is not None and schema != version:
+            raise FieldError(f"the field schema must be {version}, but it is {_short(schema)}")
+        return cast(T, decode(kind, plain))
+    except ValueError as error:
+        raise BildError(f"{path} {what} ({error}): {mend}.") from None
+
+
+def write_json(path: Path, value: Any, indent: int = 2) -> None:
+    """Write a dataclass, or what it holds, as strict JSON, whole or not at all; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, dumps(encode(value), indent=indent) + "\n")
+
+
+def append_lines(path: Path, items: Iterable[Any]) -> None:
+    """Append dataclasses, on the disk when this returns. BildError where the disk does not take them.
+
+    A line that a kill tore is passed over, and the next one begins a line of its own.
+    """
+    data = "".join(dumps(encode(item)) + "\n" for item in items).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(open_plain(path, flags=os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else b"\n" + data
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise write_error(path.parent, error, "what is in it is kept") from None
+
+
+def read_lines(kind: type[T], path: Path) -> list[T]:
+    """Read what was appended, as dataclasses of this kind; none where there is no file. Damaged lines are told."""
+    found, damaged = [], 0
+    for line in read_file(path).splitlines(keepends=True) if path.is_file() else ():
+        try:
+            found.append(decode(kind, parse(line)))
+        except ValueError:  # no JSON, or FieldError: other fields
+            damaged += line.endswith(b"\n") and line.startswith(b"{")
+    if damaged:
+        say(f"{path}: {damaged} of {len(found) + damaged} lines are damaged and passed over")
+    return found
 
 
 def json_schema(kind: type) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""The files of a run: opened through no link, written whole or not at all, read with a limit to what they unpack to.
-
-Files of JSON lines are only appended to, an object each: a line that a kill tore is passed over, and the next one
-begins a line of its own.
-"""
+"""The files of a run: opened through no link, written whole or not at all, read with a limit to what they unpack to."""
 
 from __future__ import annotations
 
@@ -16,19 +12,17 @@ import os
 import secrets
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO
 
 from filelock import lock_descriptor
 
 from bild.errors import FULL, BildError
-from bild.progress import say
-from bild.results.codec import FieldError, brief, decode, dumps, encode
 
-T = TypeVar("T")
 MOST = 1 << 32
-"""Bytes that a compressed file of ours may hold: more than any has, less than what fills a machine."""
+"""Bytes that a file of ours may hold, unpacked if it is compressed: more than any has, less than fills a machine."""
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _PART = 1 << 20
 
 
@@ -41,7 +35,18 @@ def write_error(path: Path, error: OSError, kept: str) -> BildError:
 
 def open_plain(path: Path, mode: int = 0o644, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """Open or make a file. OSError where that fails, and where it is a link or no plain file: others may plant them."""
-    file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), mode)
+    return _plain(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | _NO_WAIT, mode))
+
+
+def open_readable(path: Path) -> int:
+    """Open a file to read it, through links too. OSError where it is no plain file: a pipe waits, a device never ends.
+
+    `os.fdopen` takes it.
+    """
+    return _plain(os.open(path, os.O_RDONLY | _NO_WAIT | getattr(os, "O_BINARY", 0)))
+
+
+def _plain(file: int) -> int:
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "it is no plain file")
@@ -83,6 +88,8 @@ def _draft(path: Path) -> tuple[Path, int]:
     Its name cannot be guessed, so nothing lies there to be written through, and two processes have one each.
     """
     clear_drafts(path.parent, path.name)
+    if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):  # root could rename over it
+        raise OSError(errno.EINVAL, "it is there, and no plain file")
     while True:
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         file = open_plain(draft, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -152,9 +159,12 @@ class GrowingFile:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file whole. BildError where it cannot be read."""
+    """Read a file whole. BildError where it cannot be read, is no plain file, or holds more than `MOST` bytes."""
     try:
-        return path.read_bytes()
+        with os.fdopen(open_readable(path), "rb") as file:
+            if os.fstat(file.fileno()).st_size > MOST:
+                raise OSError(errno.EFBIG, f"it holds more than {MOST:,} bytes")
+            return file.read()
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", None) or "it does not fit into memory"
         raise BildError(f"{path} could not be read ({why}): make it readable and run again.") from None
@@ -190,65 +200,4 @@ def unpack_lines(data: bytes) -> Sequence[Any]:
             found.append(parse(line))
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
-    return found
-
-
-def read_json(
-    kind: type[T],
-    path: Path,
-    what: str,
-    mend: str,
-    version: int | None = None,
-    upgrade: Callable[[Any], Any] | None = None,
-) -> T:
-    """Read the dataclass in a JSON file, whose `schema` must be `version`; `upgrade` takes older ones' plain JSON.
-
-    BildError where it cannot be read or is something else: "<path> <what> (<why>): <mend>."
-    """
-    data = read_file(path)
-    try:
-        plain = parse(data)
-        plain = upgrade(plain) if upgrade is not None else plain
-        schema = plain.get("schema", "missing") if isinstance(plain, dict) else version
-        if version is not None and schema != version:
-            raise FieldError(f"the field schema must be {version}, but it is {brief(schema)}")
-        found = cast(T, decode(kind, plain))
-    except ValueError as error:
-        raise BildError(f"{path} {what} ({error}): {mend}.") from None
-    return found
-
-
-def write_json(path: Path, value: Any, indent: int = 2) -> None:
-    """Write a dataclass, or what it holds, as strict JSON, whole or not at all; folders are made."""
-    text = dumps(encode(value), indent=indent) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
-
-
-def append_lines(path: Path, items: Iterable[Any]) -> None:
-    """Append dataclasses, on the disk when this returns. BildError where the disk does not take them."""
-    data = "".join(dumps(encode(item)) + "\n" for item in items).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(open_plain(path, flags=os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                data = data if file.read(1) == b"\n" else b"\n" + data
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise write_error(path.parent, error, "what is in it is kept") from None
-
-
-def read_lines(kind: type[T], path: Path) -> list[T]:
-    """Read what was appended, as dataclasses of this kind; none where there is no file. Damaged lines are told."""
-    found, damaged = [], 0
-    for line in read_file(path).splitlines(keepends=True) if path.is_file() else ():
-        try:
-            found.append(decode(kind, parse(line)))
-        except ValueError:  # no JSON, or FieldError: other fields
-            damaged += line.endswith(b"\n") and line.startswith(b"{")
-    if damaged:
-        say(f"{path}: {damaged} of {len(found) + damaged} lines are damaged and passed over")
     return found

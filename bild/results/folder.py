@@ -19,7 +19,8 @@ from typing import Any, Self, TypeVar
 import yaml
 
 from bild.errors import BildError
-from bild.results.files import read_file, read_json, write_atomically, write_error, write_json
+from bild.results.codec import read_json, write_json
+from bild.results.files import read_file, write_atomically, write_error
 from bild.results.locking import take, waiting_lock
 from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json

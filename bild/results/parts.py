@@ -71,7 +71,7 @@ class Task:
 @dataclass(frozen=True)
 class Model:
     """One checkpoint: where it came from, a fingerprint of its weights, the number of its parameters, and its sizes
-    (null where it shares its layers with another, and in older records)."""
+    (null in older records)."""
 
     source: str
     revision: str | None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
-from bild.results.files import read_json
+from bild.results.codec import read_json
 from bild.results.parts import Counts, Decode, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.reading import Skipped

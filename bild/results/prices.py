@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.results.files import read_json
+from bild.results.codec import read_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args
 
-from bild.errors import BildError
+from bild.errors import BildError, plain
 from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
 from bild.results.record import Record
@@ -116,7 +116,8 @@ def to_frame(records: Iterable[Record | Point]) -> pd.DataFrame:
     """Return the table of `frame` for records at hand; `path` is empty where only a record is."""
     import pandas as pd  # takes most of a second, and few readers need it
 
-    return pd.DataFrame([to_row(record) for record in records])
+    rows = [to_row(record).items() for record in records]
+    return pd.DataFrame([{k: plain(v) if isinstance(v, str) else v for k, v in row} for row in rows])
 
 
 def to_row(item: Record | Point) -> dict[str, Any]:

@@ -49,8 +49,8 @@ class Record:
     a result; what changes by itself (clocks, load) goes beside them. `joint` and `command`, which makes the point
     again, are null in older records, `draft_costs` where the draft limit is a number. `texts` compares
     the texts of a method that is exact by its rules to vanilla's; null for others, and in older records. `work` counts
-    FLOPs and bytes of the timed examples; null where models share layers or leave some out, and in older records.
-    `seal` is null in records of before seals, `decode` where tokens were chosen greedily.
+    FLOPs and bytes of the timed examples; null in older records. `seal` is null in records of before
+    seals, `decode` where tokens were chosen greedily.
     """
 
     schema: int
@@ -171,6 +171,7 @@ def _upgrade(plain: dict[str, Any]) -> dict[str, Any]:
         judged["data"] = _part(_part(plain, "task"), "data").get("hash")
         confidence = _part(plain, "intervals").get("confidence")
         if isinstance(quality.get("difference"), dict) and isinstance(confidence, float):
+            _check_confidence(confidence)
             judged["difference"] = {name: with_ends(each, confidence) for name, each in quality["difference"].items()}
         latency = {"sessions": [], "between": None, "percentiles": None} | latency
         plain = plain | {"quality": quality | judged, "latency": latency}
@@ -227,6 +228,12 @@ def _check(record: Record) -> None:
         raise FieldError(
             f"the field quality.headline names {record.quality.headline}, but quality.scores has no such score"
         )
+    _check_confidence(record.intervals.confidence)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.5 <= confidence < 1.0:
+        raise FieldError(f"the field intervals.confidence must be from 0.5 to below 1, but it is {confidence:g}")
 
 
 def overrun(counts: parts.Counts) -> str | None:

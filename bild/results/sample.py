@@ -67,7 +67,7 @@ class Sample:
     passes by their new positions; the other counts are those of `Counts`. For CALM, `layers` has the decoder layers
     that each token took, of `depth`. `library` is null where the library was not asked. `*_passes_run` count the passes
     that an engine ran for those that were asked for, `captures` what it compiled or captured meanwhile.
-    `small_sums` and `large_sums` are what the work of the passes follows from.
+    The work of the passes follows from `small_sums`, `large_sums` and, for layers that both share, `exit_sums`.
     `gap` is by how many nats the large model prefers vanilla's token where the text of an exact method first differs
     (null: nowhere), `library_gap` the same of the library's text.
     """
@@ -104,6 +104,7 @@ class Sample:
     library_gap: float | None = None
     small_sums: Passes | None = None
     large_sums: Passes | None = None
+    exit_sums: Passes | None = None
 
     @property
     def written(self) -> int:

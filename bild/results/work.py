@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import pairwise
 from typing import Any
 
 ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
@@ -53,6 +54,12 @@ class Passes:
         """Return the passes that write so many tokens one after another behind the start token."""
         return Passes(tokens, tokens, tokens, tokens * (tokens - 1) // 2, tokens * (tokens + 1) // 2)
 
+    @staticmethod
+    def total(passes: Iterable[Passes]) -> Passes:
+        """Return the sums over all of them."""
+        found = [astuple(each) for each in passes]
+        return Passes(*map(sum, zip(*found, strict=True))) if found else Passes(0, 0, 0, 0, 0)
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -69,6 +76,8 @@ class Sizes:
     wide_wo: bool = False
     """Whether fp16 leaves the second feed-forward matrix in fp32."""
     encoder_layers: int = 0
+    reads: int | None = None
+    """The width of the large model's encoder states, which it reads through a bridge in the place of an encoder."""
 
     @staticmethod
     def of(config: Any, vocabulary: int, *, wide_wo: bool = False) -> Sizes:
@@ -82,6 +91,7 @@ class Sizes:
             vocabulary=vocabulary,
             wide_wo=wide_wo,
             encoder_layers=config.num_layers,
+            reads=(getattr(config, "bild_bridge", None) or {}).get("width"),
         )
 
     @property
@@ -90,18 +100,22 @@ class Sizes:
         return self.vocabulary * self.width
 
     @property
-    def matrices(self) -> int:
-        """Return the number of weights that every pass multiplies by: the layers' and the head's.
+    def layer(self) -> int:
+        """Return the number of weights of a decoder layer that every pass multiplies by.
 
         Self-attention has q, k, v and o; cross-attention q and o, since the source's keys and values are made once.
         """
-        layer = 6 * self.width * self.inner + (self.matrices_in + 1) * self.width * self.feed_forward
-        return self.layers * layer + self.head
+        return 6 * self.width * self.inner + (self.matrices_in + 1) * self.width * self.feed_forward
+
+    @property
+    def matrices(self) -> int:
+        """Return the number of weights that every pass multiplies by: the layers' and the head's."""
+        return self.layers * self.layer + self.head
 
     @property
     def source_matrices(self) -> int:
-        """Return the number of weights that make a source's keys and values in the decoder's cross-attention."""
-        return 2 * self.layers * self.width * self.inner
+        """Return the number of weights that make a source's keys and values; they have a bridge within."""
+        return 2 * self.layers * (self.reads or self.width) * self.inner
 
     @property
     def encoder(self) -> int:
@@ -119,18 +133,55 @@ class Sizes:
 
     def work_of(self, passes: Passes, source: int, *, weights: str, states: str) -> PassWork:
         """Return the work of passes on one source; see `work`."""
-        read = passes.count * self._bytes(self.matrices, self.layers, weights)
-        memory = 2 * self.layers * self.inner * (passes.count * source + passes.cached)
-        read += (memory + passes.positions * self.width) * ELEMENT_BYTES[states]
-        products = passes.positions * (self.matrices - self.head) + passes.asked * self.head
-        attended = 2 * self.layers * self.inner * (passes.positions * source + passes.seen)
-        return PassWork(read, 2 * (products + attended))
+        through = self.through(self.layers, passes, source, weights=weights, states=states)
+        head = self.head_work(passes.count, passes.asked, weights)
+        return PassWork.total([through, head, self.embedding(passes.positions, states)])
+
+    def through(self, layers: int, passes: Passes, source: int, *, weights: str, states: str) -> PassWork:
+        """Return the work of taking passes through so many decoder layers."""
+        read = passes.count * self._bytes(layers * self.layer, layers, weights)
+        read += 2 * layers * self.inner * (passes.count * source + passes.cached) * ELEMENT_BYTES[states]
+        attended = 2 * self.inner * (passes.positions * source + passes.seen)
+        return PassWork(read, 2 * layers * (passes.positions * self.layer + attended))
+
+    def head_work(self, count: int, asked: int, weights: str) -> PassWork:
+        """Return the work of the head, read `count` times, for the logits of `asked` positions in all."""
+        return PassWork(count * self.head * ELEMENT_BYTES[weights], 2 * asked * self.head)
+
+    def embedding(self, positions: int, states: str) -> PassWork:
+        """Return the work of looking tokens up."""
+        return PassWork(positions * self.width * ELEMENT_BYTES[states], 0)
 
     def encoding(self, source: int, *, weights: str, states: str) -> PassWork:
         """Return the work of encoding a source, its keys and values for the decoder included."""
-        matrices = self.encoder + self.source_matrices
-        read = self._bytes(matrices, self.encoder_layers, weights) + source * self.width * ELEMENT_BYTES[states]
-        return PassWork(read, 2 * source * (matrices + 2 * self.encoder_layers * self.inner * source))
+        keys = PassWork(self._bytes(self.source_matrices, 0, weights), 2 * source * self.source_matrices)
+        return PassWork.total(
+            [keys] if self.reads else [keys, self.encoder_work(source, weights=weights, states=states)]
+        )
+
+    def encoder_work(self, source: int, *, weights: str, states: str) -> PassWork:
+        """Return the work of the encoder alone."""
+        read = self._bytes(self.encoder, self.encoder_layers, weights) + self.embedding(source, states).bytes
+        return PassWork(read, 2 * source * (self.encoder + 2 * self.encoder_layers * self.inner * source))
+
+    def early(self, layers: Sequence[int], asked: int, source: int, *, weights: str, states: str) -> PassWork:
+        """Return the work of writing a text one token after another, of which each took so many layers (CALM).
+
+        The head gave logits `asked` times. Where a token goes deeper than some before it, the keys and values of these
+        are made first, in one product.
+        """
+        passed, made, products = list[Passes](), 0, 0
+        for layer in range(self.layers):
+            deep = [at for at, used in enumerate(layers) if used > layer]
+            passed.append(Passes.of((at, 1, 0) for at in deep))
+            gaps = [at - before - 1 for before, at in pairwise([-1, *deep])]
+            made, products = made + sum(gaps), products + sum(gap > 0 for gap in gaps)
+        pair = 2 * self.width * self.inner
+        fill = PassWork(products * pair * ELEMENT_BYTES[weights], 2 * made * pair)
+        through = self.through(1, Passes.total(passed), source, weights=weights, states=states)
+        return PassWork.total(
+            [through, fill, self.head_work(asked, asked, weights), self.embedding(len(layers), states)]
+        )
 
     def _bytes(self, matrices: int, layers: int, dtype: str) -> int:
         wider = layers * self.width * self.feed_forward if self.wide_wo and dtype == "fp16" else 0
@@ -165,17 +216,48 @@ class Work:
         return own.flops / base.flops, own.bytes / base.bytes
 
 
-Fed = tuple[int, Passes | None, Passes | None]
-"""A text's (source tokens, passes of the small model, passes of the large one); None for a model that was not asked."""
+@dataclass(frozen=True)
+class Fed:
+    """One text: its source's tokens, and the passes of both models; None for one that was not asked."""
+
+    source: int
+    small: Passes | None
+    large: Passes | None
+    exit: Passes | None = None
+    """Those to an early-exit pair's exit, for either model; `small` then has the head alone, `large` the rest."""
+    layers: Sequence[int] | None = None
+    """Those that each token took, where some may be left out (CALM)."""
 
 
-def texts_work(texts: Sequence[Fed], small: Sizes, large: Sizes, dtype: str) -> TextsWork:
+def texts_work(texts: Iterable[Fed], small: Sizes, large: Sizes, dtype: str) -> TextsWork:
     """Return the work of texts by two models whose weights and states are of one dtype."""
-    kinds = {"weights": dtype, "states": dtype}
-    encoders, decoders = list[PassWork](), {"small": list[PassWork](), "large": list[PassWork]()}
-    for source, *both in texts:
-        for works, sizes, passes in zip(decoders.values(), (small, large), both, strict=True):
-            if passes is not None and passes.count:
-                encoders.append(sizes.encoding(source, **kinds))
-                works.append(sizes.work_of(passes, source, **kinds))
-    return TextsWork(*map(PassWork.total, (encoders, *decoders.values())))
+    works = [_text_work(text, small, large, {"weights": dtype, "states": dtype}) for text in texts]
+    parts = ((work.encoders, work.small, work.large) for work in works)
+    return TextsWork(*map(PassWork.total, zip(*parts, strict=True)))
+
+
+def _text_work(text: Fed, small: Sizes, large: Sizes, kinds: dict[str, str]) -> TextsWork:
+    """Return the work of one text. Models with one encoder start together, before either is asked for a pass."""
+    none, dtype = PassWork(0, 0), kinds["weights"]
+    if text.exit is not None and text.small is not None:
+        above = text.large or Passes.total([])
+        below = [large.through(small.layers, text.exit, text.source, **kinds)]
+        below += [
+            large.embedding(text.exit.positions, dtype),
+            small.head_work(text.small.count, text.small.asked, dtype),
+        ]
+        rest = [large.through(large.layers - small.layers, above, text.source, **kinds)]
+        rest += [large.head_work(above.count, above.asked, dtype)]
+        return TextsWork(large.encoding(text.source, **kinds), PassWork.total(below), PassWork.total(rest))
+    if text.layers is not None and text.large is not None:
+        early = large.early(text.layers, text.large.asked, text.source, **kinds)
+        return TextsWork(large.encoding(text.source, **kinds), none, early)
+    bridged = small.reads is not None and text.small is not None
+    encoders, decoders = list[PassWork](), list[PassWork]()
+    for sizes, passes in ((small, text.small), (large, text.large)):
+        asked = passes is not None and (passes.count > 0 or bridged)
+        encoders.append(sizes.encoding(text.source, **kinds) if asked else none)
+        decoders.append(sizes.work_of(passes, text.source, **kinds) if passes is not None else none)
+    if bridged and text.large is None:
+        encoders.append(large.encoder_work(text.source, **kinds))
+    return TextsWork(PassWork.total(encoders), *decoders)

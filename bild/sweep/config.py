@@ -175,6 +175,11 @@ class GridConfig:
         ):
             if value is not None and self.find != wanted:
                 raise BildError(f"sweep.{name} has no effect here: leave it out, or search with sweep.find={wanted}.")
+        given = [name for name in THRESHOLDS if getattr(self, name)]
+        if self.find is not None and given:
+            raise BildError(
+                f"sweep.{given[0]} has no effect beside sweep.find={self.find}, which tries all of them: leave it out."
+            )
         if self.choose is not None and self.find is None:
             raise BildError("sweep.choose has no effect here: leave it out, or search with sweep.find=speedup.")
         if self.find == "quality" and self.at_least is None:

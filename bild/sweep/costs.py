@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bild.config import Checkpoints, MethodConfig, ShapeConfig, ThresholdConfig
 from bild.sweep.config import SweepConfig
+from bild.sweep.context import results_folder
 from bild.sweep.grid import GRID, SweptPoint
 from bild.sweep.plan import make_plan
 from bild.sweep.show_plan import amount, told
@@ -20,6 +21,15 @@ _WEIGHT, _TRAINED = 14, 16
 
 
 @dataclass(frozen=True)
+class TreeCost:
+    """The part of a sweep's cost that its tree takes; sweeps of one `key` share the tree."""
+
+    key: str
+    seconds: Span
+    disk: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """Seconds, and bytes on disk and on the device (None where they are not known), and what is done already."""
 
@@ -27,6 +37,7 @@ class Cost:
     disk: float
     memory: float | None
     done: str = "to do"
+    tree: TreeCost | None = None
 
     @property
     def most(self) -> float:
@@ -40,7 +51,22 @@ def sweep_cost(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mappin
     need, stored = plan.needs.get(config.engine.dtype), plan.stored
     done = f"{stored.measured} points of this pair are measured" if stored.measured else "to do"
     seconds = in_all(plan.stages) if plan.stages else None
-    return Cost(seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, done)
+    key = f"{results_folder(config)} {config.task} {config.engine} {config.decode}"
+    tree = TreeCost(key, plan.stages.get("tree", Span.of(0.0)), plan.tree_bytes)
+    return Cost(seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, done, tree)
+
+
+def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
+    """Return the costs with a tree that several share counted once, for the cheapest of them."""
+    owners, found = dict[str, str](), dict[str, Cost]()
+    for name in sorted(costs, key=lambda name: costs[name].most):
+        cost, tree = costs[name], costs[name].tree
+        found[name] = cost
+        if tree is not None and owners.setdefault(tree.key, name) != name:
+            rest = cost.seconds and cost.seconds.plus(tree.seconds.times(-1))
+            done = f"{cost.done}; its tree is that of {owners[tree.key]}"
+            found[name] = replace(cost, seconds=rest, disk=cost.disk - tree.disk, done=done)
+    return found
 
 
 def run_cost(
@@ -67,7 +93,8 @@ def training_cost(
 
 
 def cost_lines(costs: Mapping[str, Cost], about: Mapping[str, str]) -> Iterator[str]:
-    """Tell the cost of each exhibit, cheapest first, and of all."""
+    """Tell the cost of each exhibit, cheapest first, and of all; a tree that several share counts once."""
+    costs = shared_trees(costs)
     for name in sorted(costs, key=lambda name: costs[name].most):
         cost = costs[name]
         time = "hours unknown" if cost.seconds is None else told(cost.seconds)

@@ -15,7 +15,7 @@ from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import Point, config_hash
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from bild.results.folder import SHORT
 from bild.results.parts import Decode, Engine
 from bild.results.predicted import (

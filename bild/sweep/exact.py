@@ -17,7 +17,7 @@ from bild.metrics.scorer import quality_of
 from bild.metrics.statistics import KnownTexts, headline_of
 from bild.progress import track
 from bild.results import config_hash
-from bild.results.files import append_lines, read_lines
+from bild.results.codec import append_lines, read_lines
 from bild.results.parts import Joint, Quality
 from bild.results.record import Record
 from bild.results.sample import Sample

@@ -21,7 +21,8 @@ from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
 from bild.progress import collector_off
 from bild.results import Point
-from bild.results.files import append_lines, read_lines
+from bild.results.codec import append_lines, read_lines
+from bild.results.files import read_file
 from bild.results.predicted import LEDGER, LedgerEntry, MethodChoice
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
@@ -200,8 +201,8 @@ def _first(data: Dataset, share: float) -> set[str]:
 
 def _listed(path: Path, data: Dataset) -> set[str]:
     try:
-        names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
+        names = {line.strip() for line in read_file(path).decode().splitlines() if line.strip()}
+    except UnicodeDecodeError as error:
         raise BildError(f"sweep.choose={path} could not be read ({error}): give a file with one id a line.") from None
     if unknown := sorted(names - {example.id for example in data.examples}):
         raise BildError(f"sweep.choose={path} has the id {unknown[0]}, which no example of the task has.")

@@ -23,7 +23,7 @@ from bild.measure.live import prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off, say
 from bild.results import config_hash
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from bild.results.locking import device_lock
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import widest_draft

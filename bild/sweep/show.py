@@ -9,12 +9,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bild.config import METHODS
-from bild.decoding.names import differing
 from bild.measure.session import command_of
 from bild.metrics.claims import verdict
 from bild.metrics.speedup import width_of
 from bild.report.figures.methods import methods_table
-from bild.report.format import half, own_switches, setting_of, switches
+from bild.report.format import half, own_switches, setting_of, switches, switches_words
 from bild.report.sections import make_section
 from bild.report.table import Table, show_tables
 from bild.results.parts import Interval
@@ -38,12 +37,13 @@ def show_swept(swept: Swept, margin: float, more: Sequence[str] = ()) -> None:
 def front_table(predicted: Predicted, margin: float) -> Table:
     """Return measured points and the predicted front, from slow to fast, each with its verdict at a margin."""
     title = f"{predicted.task}, {predicted.pair}, {predicted.engine.name} {predicted.engine.dtype}"
-    quality = (f"{predicted.metric.name} ({predicted.examples:,})", "Δ to vanilla", f"within {margin:g}")
+    quality = (f"{predicted.metric.name}\nn={predicted.examples:,}", "Δ to\nvanilla", f"within\n{margin:g}")
     headings = ("", "method", "switches", *quality, "predicted", "measured", "timed")
     points = [point for point in predicted.points if point.front or point.chosen]
     rows = tuple(_row(p, margin, predicted.examples) for p in sorted(points, key=lambda point: point.speedup.value))
     # Predicted figures are never written as measured ones are.
-    return Table("sweep", title, headings, rows, names=3, styles=("", "", "", "", "", "", "dim italic", "bold"))
+    styles = ("", "", "", "", "", "", "dim italic", "bold")
+    return Table("sweep", title, headings, rows, names=3, styles=styles, ranks=(0, 0, 5, 3, 0, 2, 1, 0, 4))
 
 
 def _row(point: PredictedPoint, margin: float, examples: int) -> tuple[str, ...]:
@@ -238,8 +238,7 @@ def run_command(outcome: Outcome, point: SweptPoint) -> str:
 
 def _name(point: SweptPoint) -> str:
     """Return the label of a setting, and the switches that are not its preset's."""
-    other = differing(*point.setting)
-    return ", ".join([point.label, *(f"{name}={value}" for name, value in sorted(other.items()))])
+    return ", ".join(filter(None, [point.label, switches_words(*point.setting)]))
 
 
 def _methods(confirmation: Confirmation) -> Iterator[Table]:
@@ -255,10 +254,12 @@ def _chosen(outcome: Outcome) -> Table:
     """Return the settings that were chosen, as they were predicted there: a front, or the methods by margins."""
     answer = outcome.answer
     methods = answer.goal.wanted == "methods"
-    headings = ("setting", answer.metric, "Δ to vanilla", "lower end", "speedup", *(("within",) if methods else ()))
+    quality = (answer.metric, "Δ to\nvanilla", "lower\nend", "speedup")
+    headings = ("setting", "switches", *quality, *(("within",) if methods else ()))
     rows = tuple(
         (
-            _name(found.point),
+            found.point.label,
+            switches_words(*found.point.setting),
             f"{found.estimate.score:.2f}",
             f"{found.estimate.difference.value:+.2f}",
             f"{found.estimate.difference.lower:+.2f}",
@@ -267,6 +268,7 @@ def _chosen(outcome: Outcome) -> Table:
         )
         for found in answer.chosen
     )
-    rows += tuple((METHODS[name].title, *("–" * 4), f"{margin:g}") for name, margin in answer.none)
+    rows += tuple((METHODS[name].title, "", *("–" * 4), f"{margin:g}") for name, margin in answer.none)
     title = f"{'The fastest of each method' if methods else 'The front'} on {outcome.split}, predicted"
-    return Table("chosen", title, headings, rows)
+    ranks = (0, 2, 1, 0, 0, 0, 0)[: len(headings)]
+    return Table("chosen", title, headings, rows, names=2, ranks=ranks)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bild.results.files import append_lines, read_lines
+from bild.results.codec import append_lines, read_lines
 from bild.sweep.config import SweepConfig, widest_draft
 from bild.sweep.pricing import BESIDE, calibration_texts
 

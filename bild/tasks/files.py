@@ -112,7 +112,8 @@ def locate_file(task: TaskConfig) -> Located:
     if path.is_file():
         return Located("local file", (path,), (path.name,))
     if not path.is_dir():
-        raise BildError(f"task.path={task.path} does not exist: give a data file ({kinds}) or a folder of such files.")
+        what = "is neither a plain file nor a folder" if path.exists() else "does not exist"
+        raise BildError(f"task.path={task.path} {what}: give a data file ({kinds}) or a folder of such files.")
     names = names_under(path)
     chosen = files_of(names, task.config, task.files, task.split)
     if not chosen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError, told
+from bild.results.files import open_readable, parse
 
 _BATCH = 1000
-_LONGEST_CELL = 2**31 - 1  # characters; the module's default of 131,072 is shorter than some documents
+_LONGEST = 2**26  # characters of a line or a cell; csv's own limit of 131,072 is shorter than some documents
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,23 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise BildError(f"{path} has no rows: give a data file with at least one example.")
 
 
+def _lines(path: Path, newline: str | None = None) -> Iterator[str]:
+    """Yield the lines of a text, none of them longer than fits into memory."""
+    with os.fdopen(open_readable(path), encoding="utf-8-sig", newline=newline) as file:
+        number = 0
+        while line := file.readline(_LONGEST):
+            number += 1
+            if len(line) == _LONGEST:
+                raise BildError(f"line {number} of {path} has {_LONGEST:,} characters or more: split the file.")
+            yield line
+
+
 def _json_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
             try:
-                fields = json.loads(line)
-            except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+                fields = parse(line)
+            except ValueError as error:  # also a number of thousands of digits
                 why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else told(error)
                 raise BildError(
                     f"line {number} of {path} is not JSON ({why}): write one JSON object on each line."
@@ -66,24 +77,21 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
     """Read rows under a header line; line numbers are those where the row ends."""
-    csv.field_size_limit(_LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-        try:
-            header = next(reader, [])
-            if twice := [name for name in header if name and header.count(name) > 1]:
-                raise BildError(f"line 1 of {path} names the column {twice[0]} twice: rename or remove one.")
-            for cells in reader:
-                if not cells:
-                    continue
-                place = f"line {reader.line_num} of {path}"
-                if len(cells) != len(header):
-                    raise BildError(
-                        f"{place} has {len(cells)} fields where the header has {len(header)}: mend the line."
-                    )
-                yield Row(place, dict(zip(header, cells, strict=True)))
-        except csv.Error as error:
-            raise BildError(f"line {reader.line_num} of {path} is malformed ({error}): mend the line.") from error
+    csv.field_size_limit(_LONGEST)
+    reader = csv.reader(_lines(path, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        header = next(reader, [])
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise BildError(f"line 1 of {path} names the column {twice[0]} twice: rename or remove one.")
+        for cells in reader:
+            if not cells:
+                continue
+            place = f"line {reader.line_num} of {path}"
+            if len(cells) != len(header):
+                raise BildError(f"{place} has {len(cells)} fields where the header has {len(header)}: mend the line.")
+            yield Row(place, dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise BildError(f"line {reader.line_num} of {path} is malformed ({error}): mend the line.") from error
 
 
 def _parquet(path: Path) -> Iterator[Row]:

@@ -1,19 +1,14 @@
-"""Alignment (paper 3.5.1): the large model writes outputs for the training inputs, the small one learns them.
-
-The outputs are stored batch by batch, so a kill loses one batch at most.
-"""
+"""Alignment (paper 3.5.1): the large model writes outputs for the training inputs, the small one learns them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,18 +16,16 @@ from bild.engines.bridge import BridgedEncoder, cut_encoder
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results import config_hash
-from bild.results.codec import decode
-from bild.results.files import GrowingFile, parse, read_file, read_json, write_atomically, write_error
 from bild.tasks import Dataset
-from bild.training.config import AlignConfig, TokenizerSettings
-from bild.training.corpus import Batch, Corpus, by_length, make_batch
-from bild.training.folder import HEAD, LINES, training_folder
+from bild.training.config import FOLLOWED, AlignConfig, TokenizerSettings
+from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch, recombined
+from bild.training.folder import training_folder
 from bild.training.job import Job, encode, load_split
-from bild.training.judge import greedy_batch
 from bild.training.lessons import Lessons
 from bild.training.loop import Loss
-from bild.training.optimization import divergence_from, divergence_loss, likelihood_loss, logits_at
+from bild.training.optimization import divergence_from, divergence_loss, likelihood_loss, logits_at, logits_behind
 from bild.training.start import Start, from_checkpoint, from_scratch, identify
+from bild.training.targets import TargetFile, write_targets
 
 _FITTED = 2048
 """Sources that a bridge is fitted to."""
@@ -53,8 +46,9 @@ def align(config: AlignConfig) -> Path:
         teacher = from_checkpoint(config, "large", "finetuned", None)
         teacher.module.eval().requires_grad_(False)
         student = _student(config, data, teacher)
-        targets = _targets(config, folder, teacher, data)
-        corpus = Corpus(encode(config.task, data, student).sources, targets.read())
+        sources = _sources(config, encode(config.task, data, teacher).sources)
+        targets = _targets(config, folder, teacher, student, data, sources)
+        corpus = Corpus(sources, targets.read())
         lessons = None
         if isinstance(student.module.encoder, BridgedEncoder) and config.align.loss != "sequence":
             vocabulary = min(teacher.vocabulary, student.vocabulary)
@@ -64,7 +58,7 @@ def align(config: AlignConfig) -> Path:
             "teacher": identify(teacher),
             "targets": targets.digest(),
         }
-        judged = teacher.module if config.train.select == "agreement" else None
+        judged = teacher.module if config.train.select in FOLLOWED else None
         loss = _loss(config, teacher, student, lessons)
         Job(config, folder, student, data, corpus, loss, extra=extra, teacher=judged).run()
         if lessons is not None:
@@ -102,28 +96,89 @@ def least_squares_bridge(large: Any, small: Any, sources: Sequence[list[int]]) -
     return solution.T
 
 
-def _targets(config: AlignConfig, folder: Path, teacher: Start, data: Dataset) -> TargetFile:
+def _sources(config: AlignConfig, real: list[list[int]]) -> list[list[int]]:
+    """Return all sources that are learnt from: those of the corpus, their recombinations, and once more themselves."""
+    dice = np.random.Generator(np.random.PCG64([config.train.seed, 2]))
+    made = [source for _ in range(config.align.augment) for source in recombined(real, dice)]
+    return [*real, *made, *(real if config.align.on_policy else [])]
+
+
+def _targets(
+    config: AlignConfig, folder: Path, teacher: Start, student: Start, data: Dataset, sources: list[list[int]]
+) -> TargetFile:
     """Return the large model's outputs, complete: missing ones are decoded now."""
-    task = config.task
-    sources = encode(task, data, teacher).sources
-    identity = config_hash(
-        {
-            "teacher": identify(teacher),
-            "data": data.provenance["hash"],
-            "limits": [task.prompt, task.source_limit, task.target_limit],
-            "torch": torch.__version__,
-        }
-    )
-    ids = [example.id for example in data]
-    file = TargetFile(folder, identity, ids, [len(source) for source in sources], config.align.batch)
+    task, settings = config.task, config.align
+    limits = [task.prompt, task.source_limit, task.target_limit]
+    known = {
+        "teacher": identify(teacher),
+        "data": data.provenance["hash"],
+        "limits": limits,
+        "torch": torch.__version__,
+    }
+    if settings.augment or settings.on_policy:
+        known["made"] = [settings.augment, config.train.seed, identify(student) if settings.on_policy else None]
+    ids = [f"{example.id}{f'+{copy}' if copy else ''}" for copy in range(len(sources) // len(data)) for example in data]
+    batches = [
+        [first + i for i in chosen]
+        for first in range(0, len(sources), len(data))
+        for chosen in by_length(len(data), [len(source) for source in sources[first:]].__getitem__, settings.batch)
+    ]
+    file = TargetFile(folder, config_hash(known), ids, batches)
     missing = sum(map(len, file.batches[file.done :]))
     if file.done:
-        say(f"{file.path} has {len(data) - missing} of {len(data)} outputs; going on from there")
-    written = write_targets(file, teacher.module, sources, vocabulary=teacher.vocabulary, max_length=task.target_limit)
-    for _ in track(written, missing, "outputs of the large model"):
+        say(f"{file.path} has {len(ids) - missing} of {len(ids)} outputs; going on from there")
+    for _ in track(_written(file, config, teacher, student, sources, len(data)), missing, "outputs of the large model"):
         pass
     file.close()
     return file
+
+
+def _written(
+    file: TargetFile, config: AlignConfig, teacher: Start, student: Start, sources: list[list[int]], real: int
+) -> Iterator[int]:
+    """Write what is missing; those on the small model's tokens last, since they begin as the first `real` outputs."""
+    limits = {"vocabulary": teacher.vocabulary, "max_length": config.task.target_limit}
+    last = len(file.batches)
+    drafts = last // (len(sources) // real) if config.align.on_policy else 0
+    yield from write_targets(file, teacher.module, sources, {}, until=last - drafts, **limits)
+    if file.done < last:
+        dice = np.random.Generator(np.random.PCG64([config.train.seed, 3]))
+        texts, vocabulary = (sources[:real], file.read(real)), min(teacher.vocabulary, student.vocabulary)
+        prefixes = drafted_prefixes(teacher.module, student.module, *texts, vocabulary, dice)
+        begun = dict(enumerate(prefixes, len(sources) - real))
+        yield from write_targets(file, teacher.module, sources, begun, until=last, **limits)
+
+
+@torch.inference_mode()
+def drafted_prefixes(
+    large: Any,
+    small: Any,
+    sources: list[list[int]],
+    outputs: list[list[int]],
+    vocabulary: int,
+    dice: np.random.Generator,
+) -> list[list[int]]:
+    """Return a text for each output of the large module that BiLD could have reached in its place.
+
+    It is the output up to a token where the small module's choice is another one, and that choice; the more likely
+    one is to the large module, the more often it is taken. Where they agree throughout, it is the output.
+    """
+    prefixes, mode = list(outputs), small.training
+    small.eval()
+    for chosen in by_length(len(sources), lambda i: len(sources[i]), _FITTED // 32):
+        rows = [sources[i] for i in chosen], [outputs[i] for i in chosen]
+        batch = make_batch(*rows, large.config.pad_token_id, large.device)
+        theirs, own = (logits_at(module, batch, [])[0][..., :vocabulary] for module in (large, small))
+        choice = own.argmax(-1)
+        share = theirs.softmax(-1).gather(-1, choice[..., None])[..., 0]
+        share[(choice == batch.targets) | (batch.targets == IGNORED)] = 0.0
+        for row, i in enumerate(chosen):
+            weights = share[row].double().cpu().numpy()
+            if weights.sum() > 0:
+                at = int(dice.choice(len(weights), p=weights / weights.sum()))
+                prefixes[i] = [*outputs[i][:at], int(choice[row, at])]
+    small.train(mode)
+    return prefixes
 
 
 def _loss(config: AlignConfig, teacher: Start, student: Start, lessons: Lessons | None) -> Loss:
@@ -139,125 +194,4 @@ def _loss(config: AlignConfig, teacher: Start, student: Start, lessons: Lessons 
 def lesson_loss(kind: str, lessons: Lessons, module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return what `divergence_loss` does, of a module that reads the large model's states through its bridge."""
     states, given = lessons(batch)
-    return divergence_from(kind, logits_at(module, batch, [], module.encoder.bridge(states))[0], given, batch)
-
-
-@dataclass(frozen=True)
-class TargetHead:
-    """`targets.json`: what the outputs are outputs of."""
-
-    schema: int
-    identity: str
-    examples: int
-    batch: int
-
-
-@dataclass(frozen=True)
-class Target:
-    """A line of `targets.jsonl`."""
-
-    batch: int
-    id: str
-    tokens: list[int]
-
-
-class TargetFile:
-    """`targets.jsonl`: one line per example, whole batches only.
-
-    The batches are those of an uninterrupted run, so a resumed one writes the same lines: an output may hang on what it
-    is padded beside, in the last bits.
-    """
-
-    def __init__(self, folder: Path, identity: str, ids: Sequence[str], lengths: Sequence[int], batch: int) -> None:
-        """Open the file, cut off what a kill left behind; BildError where it belongs to other outputs."""
-        self.path = folder / LINES
-        self.ids = ids
-        self.batches = by_length(len(ids), lambda i: lengths[i], batch)
-        head = TargetHead(1, identity, len(ids), batch)
-        if not (folder / HEAD).exists():
-            self.path.unlink(missing_ok=True)
-            write_atomically(folder / HEAD, json.dumps(asdict(head)) + "\n")
-        elif read_json(TargetHead, folder / HEAD, "cannot be read", "start anew with resume=false", 1) != head:
-            raise BildError(
-                f"{folder} holds the outputs of another model, or for other sources: choose another folder with "
-                "out=..., or start anew with resume=false."
-            )
-        try:
-            self._file = GrowingFile(self.path)
-            self.targets = self._whole_batches()
-            self._file.cut(sum(len(_line(target)) for target in self.targets))
-        except OSError as error:
-            raise write_error(self.path, error, "the batches before are kept") from None
-
-    def _whole_batches(self) -> list[Target]:
-        """Read the targets of the batches that are there as a whole, up to the first that is not."""
-        found: list[Target] = []
-        rows = iter(read_file(self.path).splitlines(keepends=True))
-        for number, chosen in enumerate(self.batches):
-            batch = [_target(row) for row in islice(rows, len(chosen))]
-            if [target and (target.batch, target.id) for target in batch] != [(number, self.ids[i]) for i in chosen]:
-                break
-            found += (target for target in batch if target is not None)
-        return found
-
-    @property
-    def done(self) -> int:
-        """The batches that are there."""
-        return self.targets[-1].batch + 1 if self.targets else 0
-
-    def append(self, number: int, outputs: Sequence[list[int]]) -> None:
-        """Add the outputs of one batch. BildError where the disk does not take them; what was there is kept."""
-        batch = zip(self.batches[number], outputs, strict=True)
-        made = [Target(number, self.ids[i], tokens) for i, tokens in batch]
-        try:
-            self._file.append(b"".join(map(_line, made)))
-        except OSError as error:
-            raise write_error(self.path, error, f"the {number} batches before are kept") from None
-        self.targets += made
-
-    def close(self) -> None:
-        """Let go of the file; what was read of it stays."""
-        self._file.close()
-
-    def read(self) -> list[list[int]]:
-        """Return the outputs in the order of the data. BildError while some are missing."""
-        by_id = {target.id: target.tokens for target in self.targets}
-        if len(by_id) != len(self.ids):
-            raise BildError(f"{self.path} has {len(by_id)} of {len(self.ids)} outputs: run the command again.")
-        return [by_id[name] for name in self.ids]
-
-    def digest(self) -> str:
-        """Return a hash that changes with any of the outputs."""
-        return hashlib.sha256(b"".join(map(_line, self.targets))).hexdigest()
-
-
-def _line(target: Target) -> bytes:
-    return (json.dumps(asdict(target)) + "\n").encode()
-
-
-def _target(row: bytes) -> Target | None:
-    """Read a line; None where it is torn, or not as it was written."""
-    try:
-        found: Target = decode(Target, parse(row))
-    except ValueError:
-        return None
-    return found if _line(found) == row else None
-
-
-def write_targets(
-    file: TargetFile, module: Any, sources: Sequence[list[int]], *, vocabulary: int, max_length: int
-) -> Iterator[int]:
-    """Decode the missing outputs batch by batch; yield the index of each example that is written."""
-    config = module.config
-    for number in range(file.done, len(file.batches)):
-        chosen = [sources[i] for i in file.batches[number]]
-        outputs = greedy_batch(
-            module,
-            chosen,
-            vocabulary=vocabulary,
-            start=config.decoder_start_token_id,
-            eos=config.eos_token_id,
-            max_length=max_length,
-        )
-        file.append(number, outputs)
-        yield from file.batches[number]
+    return divergence_from(kind, logits_behind(module, batch, module.encoder.bridge(states)), given, batch)

@@ -12,7 +12,9 @@ from bild.options import MANY, SEED, check_fields, device, number, word
 OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
 PRECISIONS = ("fp32", "bf16", "fp16")
-SELECTIONS = ("score", "loss", "agreement", "last")
+FOLLOWED = {"agreement": "agreement", "tokens-per-pass": "tokens_per_pass_10"}
+"""Of an alignment: the figure that tells how well the small model follows the large one (`bild.training.judge`)."""
+SELECTIONS = ("score", "loss", "last", *FOLLOWED)
 TOKENIZERS = ("bpe", "unigram")
 ROLES = ("large", "small")
 STARTS = ("pretrained", "finetuned", "scratch")
@@ -60,7 +62,8 @@ class TrainSettings:
     validate_samples: int | None = number(None, 1, MANY)
     select: str = word("score", SELECTIONS)
     """The measure by which an epoch's weights are kept: the validation score, its loss, the last epoch; in an alignment
-    also the share of the large model's tokens that are the small one's choice."""
+    also the share of the large model's tokens that are the small one's choice, or the tokens per large pass of exact
+    speculation with drafts of 10 (`method=speculative`)."""
     patience: int | None = number(None, 1, 10**6)
     """Epochs without a better one after which training ends."""
     checkpoint_minutes: float = number(5.0, 0, 1440)
@@ -150,8 +153,8 @@ class TrainConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.train.select == "agreement":
-            raise BildError("train.select=agreement is measured against a large model: it is for bild align.")
+        if self.train.select in FOLLOWED:
+            raise BildError(f"train.select={self.train.select} asks for a large model to follow: it is for bild align.")
         if (self.model is None) == (self.shape is None):
             raise BildError(
                 "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
@@ -178,6 +181,10 @@ class AlignSettings:
     """Sources that the large model decodes together."""
     bridge: bool = False
     """The small model gives up its encoder, and reads the large one's states through a linear map."""
+    augment: int = number(0, 0, 1000)
+    """Times that the sources are recombined into as many new ones, whose outputs are learnt, too."""
+    on_policy: bool = False
+    """Outputs that go on from the small model's own tokens are learnt, too: one more of each source."""
 
     def __post_init__(self) -> None:
         check_fields("align", self)

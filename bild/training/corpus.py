@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from bild.tasks import Dataset
 IGNORED = -100
 _POOL = 50
 """Batches that are sorted by length together: enough to save padding, few enough to stay mixed."""
+_ENDINGS = 4
+"""Endings that are looked at for each beginning of a recombined source."""
 
 
 class Batch(NamedTuple):
@@ -140,3 +144,25 @@ def by_length(count: int, length: Callable[[int], int], size: int) -> list[list[
     """Return indices in batches of similar length, the longest first: what does not fit in memory fails at once."""
     order = sorted(range(count), key=length, reverse=True)
     return [order[i : i + size] for i in range(0, count, size)]
+
+
+def recombined(sources: Sequence[list[int]], dice: np.random.Generator) -> list[list[int]]:
+    """Return as many new sources: each begins as one of them and, from a token that both have, ends as another.
+
+    Any two neighbours in it are neighbours in the corpus, so it reads like a text of that kind; the ending is the one,
+    of some that are drawn, that keeps its length nearest to the first one's. A prompt stays whole.
+    """
+    prompt = sum(1 for _ in takewhile(lambda same: len(set(same)) == 1, zip(*sources, strict=False)))
+    places = defaultdict(list)
+    for i, source in enumerate(sources):
+        for at in range(prompt, len(source) - 1):
+            places[source[at]].append((i, at))
+    made = []
+    for source in sources:
+        cut = int(dice.integers(prompt, max(prompt + 1, len(source) - 1)))
+        found = places[source[cut]] if cut < len(source) - 1 else []
+        drawn = [found[i] for i in dice.integers(len(found), size=_ENDINGS)] if found else []
+        endings = [sources[i][at:] for i, at in drawn if sources[i] != source] or [source[cut:]]
+        nearest = min(endings, key=lambda ending: abs(len(ending) - len(source) + cut))
+        made.append([*source[:cut], *nearest])
+    return made

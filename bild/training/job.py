@@ -17,6 +17,7 @@ from bild.errors import BildError
 from bild.measure.environment import describe, state
 from bild.progress import say
 from bild.results import config_hash
+from bild.results.files import read_file
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig, TrainConfig
 from bild.training.corpus import Corpus, SubwordDropout, encode_corpus
@@ -61,7 +62,7 @@ def _subwords(config: TrainConfig, data: Dataset, start: Start, corpus: Corpus) 
     file = start.tokenizer_folder / "tokenizer.json"
     if not file.is_file():
         raise BildError("train.subword_dropout needs a tokenizer.json with BPE merges: set it to 0.")
-    subwords = SubwordDropout(file.read_text(encoding="utf-8"), config.train.subword_dropout)
+    subwords = SubwordDropout(read_file(file).decode(), config.train.subword_dropout)
     corpus.words = [subwords.words(config.task.prompt + example.source) for example in data]
     return subwords
 
@@ -80,7 +81,7 @@ class Job:
     extra: dict[str, Any] = field(default_factory=dict)
     """All else that can change a step: of an alignment, the large model and its outputs."""
     teacher: Any = None
-    """The large model's module, for train.select=agreement."""
+    """The large model's module, whose choices the small one is to follow, where that is judged."""
 
     def run(self) -> None:
         """Train from the folder's last state, or from the start."""
@@ -188,9 +189,7 @@ def encode(task: TaskConfig, data: Dataset, start: Start) -> Corpus:
 def _scores(judge: Judge, module: Any) -> dict[str, Any]:
     found = judge(module)
     others = {f"{judge.headline} at {name}": value for name, value in found.others.items()}
-    if found.agreement is not None:
-        others["agreement"] = found.agreement
-    return {"examples": len(judge.data), "loss": found.loss, judge.headline: found.score} | others
+    return {"examples": len(judge.data), "loss": found.loss, judge.headline: found.score} | others | found.followed
 
 
 def _describe(module: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bild.training.loop import Validation
 from bild.training.optimization import logits_at, token_losses
 
 _BATCH = 64
+_WINDOWS = (4, 10)
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Judge:
     def __call__(self, module: Any) -> Validation:
         """Judge a module, which must be in evaluation mode."""
         others = {f"exit{n}": self.score(truncated(module, n)) for n in self.exits}
-        agreement = None if self.teacher is None else self.agreement(module)
-        return Validation(self.loss(module), self.score(module), others, agreement)
+        followed = {} if self.teacher is None else self.followed(module)
+        return Validation(self.loss(module), self.score(module), others, followed)
 
     @torch.inference_mode()
     def loss(self, module: Any) -> float:
@@ -51,14 +52,20 @@ class Judge:
         return total / tokens
 
     @torch.inference_mode()
-    def agreement(self, module: Any) -> float:
-        """Return the share of the tokens of the large model's outputs that are the module's choice, too."""
-        same, tokens = 0, 0
+    def followed(self, module: Any) -> dict[str, float]:
+        """Return how well the module follows the large one on that one's outputs, with one pass over each.
+
+        "agreement" is the share of their tokens that are the module's choice, too; "tokens_per_pass_k" the tokens per
+        large pass of exact speculation with drafts of k, which are all decided by those choices.
+        """
+        same: list[list[bool]] = []
         for batch in self._batches(module, self._outputs):
             choice = logits_at(module, batch, [])[0][..., : self.vocabulary].argmax(-1)
-            same += int((choice == batch.targets).sum())
-            tokens += int((batch.targets != IGNORED).sum())
-        return same / tokens
+            lengths = (batch.targets != IGNORED).sum(-1).tolist()
+            same += [row[:n] for row, n in zip((choice == batch.targets).tolist(), lengths, strict=True)]
+        tokens = sum(map(len, same))
+        passes = {f"tokens_per_pass_{k}": sum(large_passes(text, k) for text in same) for k in _WINDOWS}
+        return {"agreement": sum(map(sum, same)) / tokens} | {name: tokens / count for name, count in passes.items()}
 
     def _batches(self, module: Any, targets: list[list[int]]) -> Iterator[Batch]:
         device = next(module.parameters()).device
@@ -110,6 +117,20 @@ class Judge:
         return [ids for _, ids in sorted(found)]
 
 
+def large_passes(same: Sequence[bool], window: int) -> int:
+    """Count the large passes of exact speculation, where `same` says of each token whether the small model chooses it.
+
+    As in `method=speculative` the large model writes the first token; of each draft the tokens before the first other
+    one stand, and the large model writes the next.
+    """
+    at = passes = 1
+    while at < len(same):
+        drafted = same[at : at + window]
+        at += (drafted.index(False) if False in drafted else len(drafted)) + 1
+        passes += 1
+    return passes
+
+
 def greedy_outputs(
     module: Any, sources: Sequence[list[int]], *, vocabulary: int, start: int, eos: int, max_length: int, batch: int
 ) -> Iterator[tuple[int, list[int]]]:
@@ -127,9 +148,16 @@ def greedy_outputs(
 
 @torch.inference_mode()
 def greedy_batch(
-    module: Any, sources: Sequence[list[int]], *, vocabulary: int, start: int, eos: int, max_length: int
+    module: Any,
+    sources: Sequence[list[int]],
+    prefixes: Sequence[list[int]] = (),
+    *,
+    vocabulary: int,
+    start: int,
+    eos: int,
+    max_length: int,
 ) -> list[list[int]]:
-    """Decode one batch greedily. A sequence that has ended leaves the batch."""
+    """Decode one batch greedily, each output from its prefix on. A sequence that has ended leaves the batch."""
     from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
     device = next(module.parameters()).device
@@ -140,8 +168,11 @@ def greedy_batch(
     outputs: list[list[int]] = [[] for _ in sources]
     active = list(range(len(sources)))
     fed = torch.full((len(sources), 1), start, device=device)
-    for _ in range(max_length - 1):
+    for at in range(max_length - 1):
         choice = _step(module, fed, states, mask, cache, vocabulary)
+        for place, row in enumerate(active if prefixes else []):
+            if at < len(prefixes[row]):
+                choice[place] = prefixes[row][at]
         tokens = choice.tolist()
         for row, token in zip(active, tokens, strict=True):
             outputs[row].append(token)

@@ -48,7 +48,7 @@ class Lessons:
             say(f"{folder} has no room for {size / 1e9:.1f} GB: the large model is run in every step")
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the states [b, S, D] of a batch, and logits (or log-probabilities) [n, V] at its n target tokens."""
+        """Return the states [b, S, D] of a batch, and the log-probabilities [n, V] at its n target tokens."""
         if self.kept is None:
             return self._computed(batch)
         states, logp = self.kept
@@ -68,7 +68,7 @@ class Lessons:
     def _computed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         encoded = self.module.encoder(input_ids=batch.sources, attention_mask=batch.source_mask).last_hidden_state
         logits = logits_at(self.module, batch, [], encoded)[0]
-        return encoded.float(), logits[batch.targets != IGNORED][:, : self.vocabulary]
+        return encoded.float(), F.log_softmax(logits[batch.targets != IGNORED][:, : self.vocabulary], dim=-1)
 
     def _mapped(self, path: Path, mode: Any) -> tuple[np.ndarray, np.ndarray]:
         sources, targets = self.at_source[-1] * self.width, self.at_target[-1] * self.vocabulary
@@ -93,9 +93,8 @@ class Lessons:
     def _write(self, tables: tuple[np.ndarray, np.ndarray], chosen: Sequence[int], device: torch.device) -> None:
         sources, targets = ([table[i] for i in chosen] for table in (self.corpus.sources, self.corpus.targets))
         batch = make_batch(sources, targets, self.module.config.pad_token_id, device)
-        states, logits = self._computed(batch)
-        logp = F.log_softmax(logits, dim=-1).half().cpu().numpy()
-        encoded, at = states.half().cpu().numpy(), 0
+        states, given = self._computed(batch)
+        logp, encoded, at = given.half().cpu().numpy(), states.half().cpu().numpy(), 0
         for row, i in enumerate(chosen):
             tables[0][self.at_source[i] : self.at_source[i + 1]] = encoded[row, : len(sources[row])]
             tables[1][self.at_target[i] : self.at_target[i + 1]] = logp[at : at + len(targets[row])]

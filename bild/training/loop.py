@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bild.errors import BildError
 from bild.progress import clock
-from bild.training.config import TrainSettings
+from bild.training.config import FOLLOWED, TrainSettings
 from bild.training.corpus import IGNORED, Batch, Corpus, SubwordDropout, epoch_order, epoch_sources, make_batch
 from bild.training.folder import Progress, load_state, save_state
 from bild.training.optimization import clip, make_optimizer, rate_at, set_rate
@@ -36,8 +36,9 @@ class Validation:
     score: float
     """The task's metric on greedy outputs."""
     others: dict[str, float]
-    agreement: float | None = None
-    """The share of the large model's tokens that are its own choice, too, where it learns from a large model."""
+    """The scores of its exits, by name."""
+    followed: dict[str, float] = field(default_factory=dict)
+    """Where it learns from a large model: how well it follows that one."""
 
 
 class Trainer:
@@ -199,17 +200,17 @@ class Trainer:
         progress.history.append(
             {"step": progress.step, "epoch": progress.epoch, "validation_loss": found.loss, "score": found.score}
             | found.others
-            | ({} if found.agreement is None else {"agreement": found.agreement})
+            | found.followed
             | {"seconds": round(self.seconds(), 1)}
         )
-        worth = {"loss": -found.loss, "agreement": found.agreement}.get(self.settings.select, found.score)
-        assert worth is not None  # select=agreement has a large model to agree with
+        select = self.settings.select
+        worth = ({"loss": -found.loss} | found.followed).get(FOLLOWED.get(select, select), found.score)
         better = progress.best is None or worth > progress.best
-        if better or self.settings.select == "last":
+        if better or select == "last":
             progress.best, progress.best_epoch = worth, progress.epoch
             self.best = self._weights()
         others = "".join(f", {name} {value:.2f}" for name, value in found.others.items())
-        others += "" if found.agreement is None else f", agreement {found.agreement:.3f}"
+        others += "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in found.followed.items())
         self.announce(
             f"epoch {progress.epoch}: validation loss {found.loss:.3f}, score {found.score:.2f}{others}"
             f"{' (best)' if better else ''}, {clock(self.seconds())}"

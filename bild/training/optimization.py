@@ -41,11 +41,23 @@ def logits_at(module: Any, batch: Batch, exits: Sequence[int], states: Tensor | 
 
 
 def _head(module: Any, states: Tensor) -> Tensor:
-    states = module.decoder.dropout(module.decoder.final_layer_norm(states))
+    return _project(module, module.decoder.dropout(module.decoder.final_layer_norm(states)))
+
+
+def _project(module: Any, states: Tensor) -> Tensor:
     if getattr(module.config, "scale_decoder_outputs", False):
         states = states * module.config.d_model**-0.5
     logits: Tensor = module.lm_head(states)
     return logits
+
+
+def logits_behind(module: Any, batch: Batch, states: Tensor) -> Tensor:
+    """Compute what `logits_at` does behind the last layer at the n target tokens alone, [n, V], without the padding."""
+    fed = module.prepare_decoder_input_ids_from_labels(batch.targets)
+    out = module.decoder(
+        input_ids=fed, encoder_hidden_states=states, encoder_attention_mask=batch.source_mask, use_cache=False
+    )
+    return _project(module, out.last_hidden_state[batch.targets != IGNORED]).float()
 
 
 def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
@@ -92,22 +104,23 @@ def divergence(kind: str, q: Tensor, p: Tensor) -> Tensor:
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
-    return (p.exp() * (p - q)).sum()
+    weight = p.exp().flatten()  # two dot products: the tables are large, and each pass over them counts
+    return torch.dot(weight, p.flatten()) - torch.dot(weight, q.flatten())
 
 
 def divergence_loss(kind: str, module: Any, teacher: Any, batch: Batch, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Return (divergence, plain nll of the targets), summed over the target tokens, over the ids that both have."""
+    real = batch.targets != IGNORED
     with torch.no_grad():
-        given = logits_at(teacher, batch, [])[0][batch.targets != IGNORED]
-    return divergence_from(kind, logits_at(module, batch, [])[0], given[:, :vocabulary], batch)
+        given = F.log_softmax(logits_at(teacher, batch, [])[0][real][:, :vocabulary], dim=-1)
+    return divergence_from(kind, logits_at(module, batch, [])[0][real], given, batch)
 
 
 def divergence_from(kind: str, logits: Tensor, given: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return what `divergence_loss` does, from logits [b, T, V] and those given at the n target tokens, [n, V]."""
-    real = batch.targets != IGNORED
-    q = F.log_softmax(logits[real][:, : given.shape[1]], dim=-1)
-    nll = -q.detach().gather(1, batch.targets[real][:, None]).sum()
-    return divergence(kind, q, F.log_softmax(given, dim=-1)), nll
+    """Return what `divergence_loss` does, from logits and the teacher's ln p at the n target tokens, both [n, V]."""
+    q = F.log_softmax(logits[:, : given.shape[1]], dim=-1)
+    nll = -q.detach().gather(1, batch.targets[batch.targets != IGNORED][:, None]).sum()
+    return divergence(kind, q, given), nll
 
 
 def make_optimizer(module: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

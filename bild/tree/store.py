@@ -13,8 +13,8 @@ from typing import Any
 
 from bild.config import DecodeConfig
 from bild.errors import BildError
-from bild.results.codec import decode, dumps
-from bild.results.files import read_file, read_json, unpack_lines, write_atomically, write_json
+from bild.results.codec import decode, dumps, read_json, write_json
+from bild.results.files import read_file, unpack_lines, write_atomically
 from bild.results.folder import SHORT, config_hash
 from bild.tree.blocks import read_nodes
 from bild.tree.nodes import TreeExample

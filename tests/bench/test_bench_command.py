@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jsonschema
 import pytest
+import torch
 
 from bild.bench import backends, engine_bench, roofline, workload
 from bild.bench.backends import Backend, Conversions, LibraryBackend, Timed, ctranslate_installed
@@ -245,8 +247,6 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(not ctranslate_installed(), reason="an extra")
 def test_ctranslate2_leaves_the_model_as_it_was(tmp_path: Path) -> None:
-    import torch
-
     from bild.models.shapes import random_model
 
     shape = compose(list(TINY[:8]), "bench", BenchConfig).shape
@@ -273,6 +273,24 @@ def test_a_peer_that_fails_says_why_and_the_rest_goes_on(tmp_path: Path, monkeyp
     row = result.rows["generate-static"]
     assert (row.status, row.note, row.ms_per_token) == (FAILED, "list index out of range", None)
     assert result.rows["generate"].status == MEASURED
+
+
+def test_a_small_model_without_an_encoder_reads_the_large_ones_states() -> None:
+    options = ["model=embedded-bridge", "engine=[hf,fused,graph]", "peers=[]", "long_sources=[]", "source_length=9"]
+    config = compose(options, "bench", BenchConfig)
+    made = workload.make_workload(config, torch.device("cpu"))
+    found = workload.build_backends(config, made, torch.device("cpu"))
+    assert found.missing == {}
+    small = {name: backend for name, backend in found.built.items() if name.endswith(workload.SMALL)}
+    texts = [backend.decode(made.sources[None][0], 4) for backend in small.values()]
+    assert len(texts) == 3
+    assert [text.tokens for text in texts] == [texts[0].tokens] * 3
+    engine = small["fused, small model"].engine
+    assert engine.reads is found.built["fused"].engine
+    encoded, real = list[int](), engine.encode
+    with mock.patch.object(engine, "encode", lambda source: encoded.append(len(source)) or real(source)):
+        small["fused, small model"].decode(made.sources[None][0], 1)  # its first token takes the large model's encoder
+    assert encoded == [9]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import shlex
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,7 +42,8 @@ def refused(verb: str, arguments: list[str], cwd: Path) -> str:
         begun.append(config)
 
     job.__module__ = name
-    with mock.patch.object(module, "job", job, create=True):
+    checked_before = verb in VERBS and VERBS[verb].schema is not None  # else the job itself reads its options
+    with mock.patch.object(module, "job", job) if checked_before else nullcontext():
         done: Finished = call(name, *arguments, cwd=cwd)
     if begun:
         return "accepted"
@@ -64,7 +66,7 @@ def test_every_bad_input_is_told_in_one_sentence(verb: str, tmp_path: Path) -> N
 
 
 def test_the_table_is_long() -> None:
-    assert sum(map(len, table().values())) >= 400
+    assert sum(map(len, table().values())) >= 480
 
 
 BAD = {

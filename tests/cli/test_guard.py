@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bild.errors import BildError, guard
+from bild.errors import BildError, _is_command, guard
 from tests.cli.commands import REPOSITORY, call, environment
 
 LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u2264' * 99)))"
@@ -31,6 +31,7 @@ LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "error: The memory of this machine is full"),
         (ImportError("libx.so: failed to map segment from shared object"), 2, "error: The memory of this machine"),
         (RuntimeError("can't start new thread"), 2, "error: The memory of this machine"),
+        (Exception("No space left on device (os error 28)"), 2, "error: The disk is full: free some space"),
         (KeyboardInterrupt(), 130, "stopped; go on"),
         (KeyboardInterrupt("nothing was measured"), 130, "nothing was measured"),
         (RecursionError("maximum recursion depth"), 1, "error: This is a defect of bild .RecursionError: maximum"),
@@ -104,3 +105,27 @@ def test_a_signal_to_end_ends_in_order(number: int, tmp_path: Path, capsys: pyte
     before = signal.getsignal(number)
     assert guard(command, "stopped; go on") == 128 + number
     assert (capsys.readouterr().err, closed, signal.getsignal(number)) == ("stopped; go on\n", [True], before)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_one"),
+    [
+        (["python", "-m", "bild.run", "threshold.fb=0.3"], True),
+        (["python", "-X", "utf8", "-m", "bild.report", "results"], True),
+        (["python", "/venv/bin/bild", "run"], True),
+        (["python", "-m", "bild.measure.processes"], False),
+        (["python", "-m", "pytest", "bild"], False),
+        (["python", "mine.py", "bild"], False),
+        (["python"], False),
+    ],
+)
+def test_a_command_is_told_from_what_imports_the_package(words: list[str], is_one: bool) -> None:
+    assert _is_command(words) is is_one
+
+
+def test_an_interrupt_while_a_command_is_imported_ends_it_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "hydra.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    env = environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    command = [sys.executable, "-m", "bild.run", "task.samples=1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from bild.cli import compose, options
-from bild.paper import Paper
+from bild.paper import Paper, cost_of
 from bild.report.atlas import atlas_table
 from bild.report.figure import Sheet
 from bild.results import find_records
+from bild.sweep.costs import Cost, TreeCost, cost_lines, shared_trees
+from bild.sweep.stages import Span
 from tests import hubcache
 from tests.cli.commands import QUICK, call
 
@@ -146,7 +149,7 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     lines = (report / "tables" / "atlas.md").read_text().splitlines()
     atlas = {line.split(" | ")[0].strip("| "): line.replace("\\", "") for line in lines}
     assert "run: exact, by replay" in atlas["Fig. 2, iwslt2017: quality by share of the large model's tokens"]
-    assert "partly run (3 of 888 examples)" in atlas["Fig. 6, iwslt2017, calm"]
+    assert "partly run (3 of 888 examples)" in atlas["Fig. 7, iwslt2017: CALM"]
     assert "not run: bild paper only=fig10-xsum" in atlas["Fig. 10, xsum aligned: score"]
     assert (report / "report.md").read_text().index("Atlas") < 200
 
@@ -173,6 +176,26 @@ def test_an_exhibit_is_a_command_and_has_its_line_in_the_atlas(name: str) -> Non
     assert name in named or exhibit.verb == "train"
     assert named <= set(Paper.read([]).exhibits)
     assert all(before in paper.exhibits for before in exhibit.after)
+
+
+def test_a_tree_that_exhibits_share_is_planned_once() -> None:
+    own = TreeCost("a", Span(10.0, 40.0), 6e9)
+    costs = {
+        "grid": Cost(Span(100.0, 200.0), 8e9, None, tree=own),
+        "curve": Cost(Span(30.0, 60.0), 7e9, None, tree=own),
+        "other": Cost(Span(30.0, 70.0), 7e9, None, tree=TreeCost("b", Span(10.0, 40.0), 6e9)),
+        "run": Cost(Span(1.0, 1.0), 1e9, None),
+    }
+    found = shared_trees(costs)
+    assert (found["grid"].seconds, found["grid"].disk) == (Span(90.0, 160.0), 2e9)
+    assert {name: found[name] for name in ("curve", "other", "run")} == {n: costs[n] for n in ("curve", "other", "run")}
+    lines = list(cost_lines(costs, dict.fromkeys(costs, "it")))
+    assert lines[-1].startswith("In all: 2.5 min to 4.8 min, disk 17.0 GB")
+    assert "its tree is that of curve" in lines[-2]
+    paper = Paper.read(["only=xsum-aligned,fig10-xsum,fig5-xsum-no-rollback,xsum-unaligned", "task.samples=5"])
+    with mock.patch("bild.sweep.sizes._PROBE_SECONDS", 0.0):
+        planned = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
+    assert len({cost.tree.key for cost in planned.values() if cost.tree}) == 2  # one for each pair
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from bild.config import TaskConfig
 from bild.decoding import Draft, Drafted, Policy, Verified, Verify
 from bild.decoding.methods import setting
 from bild.decoding.policies import policy_for
-from bild.engines import t5
 from bild.engines.base import rank_of, stop_of
 from bild.engines.bridge import BRIDGE, cut_encoder
 from bild.engines.early_exit import truncated
+from bild.engines.kernels import sizes_of
 from bild.errors import BildError
 from bild.measure.live import engines_of, run_live
 from bild.models import EMBEDDED, Pair, load_pair
@@ -143,7 +143,7 @@ def test_a_draft_of_another_width_and_make_is_the_same_on_all_engines(tmp_path: 
     weights, config = made.weights("small"), made.small.config
     assert weights.encoder is made.weights("large").encoder
     laid = [m for layer in weights.decoder for m in vars(layer).values()] + [weights.cross_kv, weights.head]
-    assert sorted((m.inner, m.out) for m in laid) == sorted(t5.sizes(config, ROWS))
+    assert sorted((m.inner, m.out) for m in laid) == sorted(sizes_of(config, ROWS))
     gains = weights.decoder_gain.numel() + weights.decoder_bias.numel()
     held = sum(m.inner * m.out for m in laid) + weights.embed.numel() + gains
     assert layout_bytes(config, torch.float32) == 4 * held

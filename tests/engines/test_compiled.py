@@ -14,7 +14,7 @@ from bild.engines import t5
 from bild.engines.base import Engine, summarise
 from bild.engines.compiled import CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.fused import FusedEngine, TensorDecoder
-from bild.engines.kernels import COLUMNS, Kernels
+from bild.engines.kernels import COLUMNS, Kernels, sizes_of
 from bild.engines.layouts import COMPILED, PLAIN
 from bild.engines.strips import compiled
 from bild.errors import BildError
@@ -26,7 +26,7 @@ every_make = pytest.mark.parametrize("make", [make for make in MAKES if model(ma
 
 def made(make: str, module: Any = None) -> FusedEngine:
     module = module or model(make)
-    sizes = t5.sizes(module.config, module.config.vocab_size)
+    sizes = sizes_of(module.config, module.config.vocab_size)
     kinds = {f"{inner}x{out}": dict.fromkeys(COLUMNS, COMPILED) for inner, out in sizes}
     found = engine("fused", module, kernels=Kernels("told so", kinds))
     assert isinstance(found, FusedEngine)
@@ -60,6 +60,9 @@ def test_a_pass_is_that_over_tensors(make: str) -> None:
             x = one.run_layers(x, n, i, i + 1)
         close(x, plain.run_layers(other.state, plain.embed(text), n, 0, layers))
         close(one.logits(x)[-1:], expected[-1:])
+        last, told = one.summary(x[-2:], text, False, end), summarise(expected[-2:], text)
+        assert last.choice == told.choice
+        assert [*last.choice_nll, *last.token_nll] == pytest.approx([*told.choice_nll, *told.token_nll], 1e-5, 1e-6)
     close(one.cache[:, :, :, :31], other.cache[:, :, :, :31])
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from threadpoolctl import ThreadpoolController
 
-from bild.engines import build_engine, t5
+from bild.engines import build_engine
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
-from bild.engines.kernels import COLUMNS, Kernels, chosen, kernels_for, kinds_on, pin_precision
+from bild.engines.kernels import COLUMNS, Kernels, chosen, kernels_for, kinds_on, pin_precision, sizes_of
 from bild.engines.layouts import COMPILED, NUMPY_KINDS, PLAIN
 from tests.engines.tiny import EOS, model
 
@@ -102,7 +102,7 @@ def test_the_sizes_are_those_of_the_matrices(make: str, name: str) -> None:
     weights = made.weights
     layers = [*weights.encoder.layers, *weights.decoder]
     found = [m for layer in layers for m in vars(layer).values()] + [weights.cross_kv, weights.head]
-    assert sorted((m.inner, m.out) for m in found) == sorted(t5.sizes(module.config, 40))
+    assert sorted((m.inner, m.out) for m in found) == sorted(sizes_of(module.config, 40))
     assert set(weights.kernels.kinds) == {f"{m.inner}x{m.out}" for m in found}
 
 

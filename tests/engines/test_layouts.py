@@ -12,7 +12,7 @@ from bild.engines import kernels, t5
 from bild.engines.compiled import CompiledDecoder
 from bild.engines.fused import FusedEngine, TensorDecoder
 from bild.engines.graph import GraphEngine
-from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels
+from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels, sizes_of
 from bild.engines.layouts import COMPILED, NUMPY_KINDS, PACKS, PLAIN, Block, Matrix, empty, width_class
 from bild.engines.strips import STRIP, Strips, compiled
 from bild.engines.t5_host import HostDecoder
@@ -105,7 +105,7 @@ def test_all_kinds_of_kernels_say_the_same(make: str, kind: str) -> None:
     """As the plain functions over tensors do."""
     told = []
     module = model(make)
-    sizes = t5.sizes(module.config, module.config.vocab_size)
+    sizes = sizes_of(module.config, module.config.vocab_size)
     for way in (PLAIN, kind):
         kernels = Kernels("told so", {f"{inner}x{out}": dict.fromkeys(COLUMNS, way) for inner, out in sizes})
         made = engine("fused", module, kernels=kernels)

@@ -13,8 +13,7 @@ import pytest
 import bild
 from bild.cli import compose
 from bild.config import MeasureConfig, MethodConfig, RunConfig, TaskConfig, ThresholdConfig
-from bild.engines import t5
-from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels
+from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels, sizes_of
 from bild.engines.layouts import PLAIN
 from bild.measure import session
 from bild.measure.interleave import Measurement, OpenPoint, by_kernels, placed
@@ -29,7 +28,7 @@ from bild.tree.forward import Branches
 def all_of(kind: str) -> Kernels:
     """One kind for the matrices of both embedded models, as if it had been measured."""
     models = (embedded().large, embedded().small)
-    sizes = [size for model in models for size in t5.sizes(model.config, embedded().vocabulary)]
+    sizes = [size for model in models for size in sizes_of(model.config, embedded().vocabulary)]
     return Kernels("measured, somewhere", {f"{inner}x{out}": dict.fromkeys(COLUMNS, kind) for inner, out in sizes})
 
 

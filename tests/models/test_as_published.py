@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 import bild
@@ -188,20 +190,23 @@ def test_old_keys_and_wishes_change_nothing(tmp_path: Path, good: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
-@pytest.mark.parametrize(("ends", "told"), [([1, 60], "1, 60"), ([], "")])
+@pytest.mark.parametrize(
+    ("ends", "told"), [([1, 60], "at any of the tokens 1, 60"), ([], "nowhere (eos_token_id is [])")]
+)
 def test_several_end_tokens_are_refused(tmp_path: Path, good: Path, file: str, ends: list[int], told: str) -> None:
     options: dict[str, Any] = {"files": {"generation_config.json": to_json({"eos_token_id": ends})}}
     if file == "config.json":
         options = {"files": {"generation_config.json": b"{}"}, "config": {"eos_token_id": ends}}
     bad = write_checkpoint(tmp_path / "bad", **options)
     assert refusal(bad, good) == (
-        f"{bad} ends a text at any of the tokens {told}: BiLD knows one end token; set eos_token_id to one of them in "
+        f"{bad} ends a text {told}: BiLD knows one end token; set eos_token_id to one of them in "
         "its config.json or generation_config.json."
     )
 
 
-def test_a_list_of_one_end_token_is_that_token(tmp_path: Path, good: Path) -> None:
-    one = write_checkpoint(tmp_path / "one", config={"eos_token_id": [1]}, files={"generation_config.json": b"{}"})
+@pytest.mark.parametrize("ends", [[1], [1, 1]])
+def test_a_list_of_one_end_token_is_that_token(tmp_path: Path, good: Path, ends: list[int]) -> None:
+    one = write_checkpoint(tmp_path / "one", config={"eos_token_id": ends}, files={"generation_config.json": b"{}"})
     assert load(one, good).eos == 1
 
 
@@ -253,6 +258,21 @@ def test_an_adapter_is_refused_alike_with_and_without_peft(
         f"{bad} is an adapter (it has adapter_config.json): merge it into its base model first, with peft's "
         "merge_and_unload(), and save that."
     )
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin"])
+def test_the_weights_of_an_adapter_beside_a_model_are_refused(tmp_path: Path, good: Path, file: str) -> None:
+    bad = write_checkpoint(tmp_path / "bad", files={file: b"..."})
+    assert refusal(bad, good).startswith(f"{bad} is an adapter (it has {file}): merge it")
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn, torch.uint8])
+def test_weights_of_a_byte_are_refused(tmp_path: Path, good: Path, kind: torch.dtype) -> None:
+    bad = write_checkpoint(tmp_path / "bad")
+    weights = load_file(bad / "model.safetensors")
+    name = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    save_file(weights | {name: weights[name].to(kind)}, bad / "model.safetensors")
+    assert f"are quantised: {name} in {bad}/model.safetensors is {str(kind)[6:]}; save them" in refusal(bad, good)
 
 
 def test_an_adapter_on_the_hub_is_refused(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:

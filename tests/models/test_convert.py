@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bild.errors import BildError
 from bild.models import Pair, PairSpec, checkpoint, load_pair
@@ -212,6 +213,17 @@ def test_a_missing_shard_and_a_missing_index_are_named(tmp_path: Path, good: Pat
     (tmp_path / "away").rename(shard)
     index.unlink()
     assert "and no index of its shards" in refusal(bad, good)
+
+
+def test_a_weight_in_two_shards_is_one_weight_or_refused(tmp_path: Path, good: Path) -> None:
+    bad = published(tmp_path / "bad", "sharded-safetensors")
+    first, second = sorted(bad.glob("model-*"))
+    name, weight = sorted(load_file(first).items())[0]
+    before = load_pair(str(bad), str(good)).large.state[name]
+    save_file(load_file(second) | {name: weight}, second)
+    assert torch.equal(load_pair(str(bad), str(good)).large.state[name], before)
+    save_file(load_file(second) | {name: weight + 1}, second)
+    assert f"are of two checkpoints: {name} in {second} is another" in refusal(bad, good)
 
 
 def test_shards_and_their_index_are_in_the_fingerprint(tmp_path: Path, good: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.names import label
 from bild.results import Interval, Threshold
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from bild.results.folder import SHORT
 from bild.results.predicted import (
     PREDICTED,

@@ -13,7 +13,7 @@ from bild.report.atlas import Yardstick, atlas_table
 from bild.report.figures.curves import engagement, engagement_sheet
 from bild.report.sections import make_section
 from bild.results import Record
-from bild.results.parts import Threshold
+from bild.results.parts import Decode, Threshold
 from tests.records import made_method, make_point
 from tests.report.sweeps import guess
 
@@ -46,7 +46,7 @@ def test_what_was_not_run_has_its_command() -> None:
     found = verdicts(point(0.9, 3.0, 1.7, 40.2))
     assert found["Table 1, xsum aligned: score"] == "not run: bild paper only=xsum-aligned"
     assert found["Fig. 5, xsum, no rollback"] == "not run: bild paper only=fig5-xsum-no-rollback"
-    assert found["Fig. 6, wmt14, calm"] == "not run: bild paper only=fig6-wmt14-calm"
+    assert found["Fig. 7, wmt14: CALM"] == "not run: bild paper only=fig6-wmt14-calm"
     assert found["Table 1, iwslt2017 aligned: score"].startswith("partly run (2 of 3 figures)")
 
 
@@ -65,6 +65,29 @@ def test_a_curve_is_compared_at_the_papers_losses() -> None:
     assert found["Fig. 4, iwslt2017 aligned"] == "differs by 11 %"
     worse = verdicts(point(0.6, 2.0, 1.6, 39.0))
     assert "of the paper's 7 losses are kept by none of our points" in worse["Fig. 4, iwslt2017 aligned"]
+
+
+def test_early_exit_is_compared_with_calm_at_calms_losses() -> None:
+    exits = {"pair__name": "mt5-small-exit1"}
+    calm = make_point("calm", None, None, None, 1.10, 39.9, 0, 0, **exits)
+    found = verdicts(point(0.6, 1.0, 1.65, 40.30, **exits), calm, **exits)
+    # The paper's CALM loses 0.08 to 2.43, ours 0.43: BiLD is 1.5 times as fast at four of its five losses.
+    assert found["Fig. 7, iwslt2017: BiLD over CALM at its losses"].startswith("partly run (4 of 5 figures): differs")
+    assert "1 of the paper's 5 losses" in found["Fig. 7, iwslt2017: CALM"]
+    alone = verdicts(calm, **exits)
+    assert alone["Fig. 7, iwslt2017: BiLD over CALM at its losses"] == "not run: bild paper only=fig6-iwslt2017"
+
+
+def test_what_was_sampled_is_compared_with_what_was_sampled() -> None:
+    sampled = {"decode": Decode(0.8, 1.0, 0)}
+    name = "7.4, iwslt2017 aligned, sampled (p = 0.8)"
+    assert verdicts(point(0.9, 3.0, 1.7, 40.2))[name] == "not run: bild paper only=sampling-iwslt2017"
+    best = [point(0.6, 2.0, 1.55, 40.85, **sampled), point(0.9, 3.0, 1.90, 40.33, **sampled)]
+    found = verdicts(*best, **sampled)
+    assert found[name] == "differs by 17 %"  # 1.55, 1.90 and 1.90 beside 1.51, 1.63 and 1.80
+    assert found["Table 1, iwslt2017 aligned: score"].startswith("not run")
+    other = verdicts(point(0.9, 3.0, 1.70, 40.20, decode=Decode(0.9, 1.0, 0)), decode=Decode(0.9, 1.0, 0))
+    assert other[name].startswith("not run")
 
 
 @pytest.mark.parametrize(("gap", "words"), [(0.1, "reproduced within 0.10 points"), (-0.2, "differs by 0.20 points")])

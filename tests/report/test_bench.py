@@ -29,7 +29,7 @@ from bild.results.bench import (
     Verification,
     read_bench,
 )
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from tests.cli.commands import REPOSITORY
 
 FLOOR, SMALL_FLOOR = Roofline(155_000_000, 77_000_000, 5.0, "read"), Roofline(40_000_000, 77_000_000, 1.3, "read")
@@ -136,17 +136,6 @@ def test_the_notes_tell_what_the_numbers_hide() -> None:
     ):
         assert needed in text
     assert "stopped after 3 whole repeats" in "\n".join(notes(result(repeats=3, interrupted=True)))
-
-
-def test_the_table_fits_a_hundred_columns() -> None:
-    from rich.console import Console
-
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    for table in bench_tables(result()):
-        console.print(table.rich())
-    text = console.export_text()
-    assert "…" not in text
-    assert "12.0 (10.8–14.4)" in text
 
 
 def test_bars_from_the_slowest_to_the_fastest_with_the_roofline_as_a_line() -> None:

@@ -45,7 +45,7 @@ def test_seeds_are_sections_of_their_own_and_one_row_of_a_table(tmp_path: Path) 
     half = 4.302653 / math.sqrt(3)  # Student's t of two degrees of freedom, and the scores' deviation of 1
     assert (row["seeds"], row["score"], row["score_low"]) == (3, pytest.approx(31), pytest.approx(31 - half, abs=1e-4))
     assert row["speedup"] == pytest.approx((1.5 * 1.6 * 1.7) ** (1 / 3))
-    command = next(part.section for part in found.parts if part.section.first.decode).run_command()
+    command = next(part.section for part in found.parts if part.section.first.decode).command("run")
     assert "decode.sample=true decode.top_p=0.8 decode.temperature=1.0 decode.seed=" in command
 
 

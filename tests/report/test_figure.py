@@ -21,6 +21,7 @@ from bild.report.labels import Box, extent
 from bild.results import Interval, Record
 from bild.results.parts import Library
 from tests.records import SWEEP, VANILLA_QUALITY, make_point, make_record, make_sweep
+from tests.report.test_labels import holds, overlaps
 
 REPOSITORY = Path(__file__).parents[2]
 SAVE = """
@@ -149,12 +150,12 @@ def test_no_label_overlaps_another_or_a_point(records: list[Record]) -> None:
     boxes, section = [extent_of_text(note) for note in labels(figure)], make_section(records)
     assert len(boxes) >= (13 if len(records) < 40 else 8)  # of many, only the front and the picks are named
     for one, other in itertools.combinations(boxes, 2):
-        assert not one.overlaps(other)
+        assert not overlaps(one, other)
     for record in records:
         x, y = axes.transData.transform(section.at(record))
-        assert not any(box.overlaps(Box(x - 4, y - 4, x + 4, y + 4)) for box in boxes)
+        assert not any(overlaps(box, Box(x - 4, y - 4, x + 4, y + 4)) for box in boxes)
     frame = Box(*axes.get_window_extent().extents)
-    assert all(frame.holds(box) for box in boxes)
+    assert all(holds(frame, box) for box in boxes)
 
 
 def test_a_long_name_at_the_edge_stays_within_the_frame() -> None:
@@ -163,8 +164,8 @@ def test_a_long_name_at_the_edge_stays_within_the_frame() -> None:
     figure.draw_without_rendering()
     frame = Box(*figure.axes[0].get_window_extent().extents)
     names = {note.get_text(): extent_of_text(note) for note in labels(figure)}
-    assert frame.holds(names["some-method-with-a-long-name"])
-    assert frame.holds(names["vanilla"])
+    assert holds(frame, names["some-method-with-a-long-name"])
+    assert holds(frame, names["vanilla"])
 
 
 def extent_of_text(note: Annotation) -> Box:

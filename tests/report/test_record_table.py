@@ -2,21 +2,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from bild.report import make_section, markdown, points_table
+from bild.claims import claims_of
+from bild.claims import table as claims_table
+from bild.report import Table, make_section, markdown, points_table
+from bild.report.bench import bench_tables
 from bild.results import Interval, Record, Threshold
 from bild.results.parts import Difference, Library, SessionPace, Stationarity
+from bild.results.predicted import Agreement, Metric
+from bild.sweep.show import front_table
 from tests.records import SIGNATURE, SWEEP, made_difference, made_method, make_point, make_record, make_sweep
+from tests.report.sweeps import LIKE, guess
+from tests.report.test_bench import result as bench
 
 
 def printed(records: list[Record], width: int | None = None, margin: float = 0.5) -> str:
     """The table as a pipe has it, or as a terminal of this width."""
     table = points_table(make_section(records, margin=margin), brief=True)
-    table = table if width is None else table.within(width)
-    console = Console(width=width or table.width, force_terminal=False)
+    return rendered(table, table.width) if width is None else rendered(table.within(width), width)
+
+
+def rendered(table: Table, width: int) -> str:
+    """A table as a terminal of this width has it."""
+    console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
         console.print(table.rich())
     return capture.get()
@@ -106,8 +118,27 @@ def test_a_terminal_shows_a_line_a_point_and_says_what_has_no_room(records: list
     assert "…" not in text
     assert names(text) == make_section(records).names()
     assert "No room for: " in text
-    assert "--wide shows" in text
+    assert "so does a pipe (| cat)" in " ".join(text.split())
     assert "No room for" not in printed(records)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_every_printed_table_has_a_line_a_row(width: int) -> None:
+    section = make_section(make_sweep())
+    points = [
+        guess(0.1 * fb, rb, method__first="small", method__rules="authors") for fb in (2, 8) for rb in (1.0, 10.0)
+    ]
+    measured = Agreement(32, 1.5, Interval(1.2, 1.1, 1.3), 0.2, 0.2, False)
+    points[0] = dataclasses.replace(points[0], agreement=measured, dropped="it took too long")
+    sweep = SimpleNamespace(points=points, task="embedded", pair="embedded-aligned", engine=LIKE.engine, examples=1000)
+    sweep.metric = Metric("rougeLsum", "")
+    tables = [front_table(sweep, 0.5), *bench_tables(bench()), claims_table(section, claims_of(section, 0.5), 0.5)]  # type: ignore[arg-type]
+    for table in tables:
+        shown = table.within(width)
+        lines = rendered(shown, width).partition("─")[2].splitlines()[1:]
+        assert shown.width <= width, table.stem
+        for row, line in zip(shown.rows, lines, strict=False):
+            assert all(cell in line for cell in row), table.stem
 
 
 def test_sixty_columns_hold_what_a_claim_needs() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.report import Contents, contents
-from bild.report.confirmed import key_of
+from bild.report.doubts import key_of
 from bild.report.figures.front import front_sheet
 from bild.report.figures.methods import methods_sheet, methods_table
 from bild.report.page import page_data

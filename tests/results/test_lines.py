@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bild.errors import BildError
-from bild.results.files import append_lines, read_lines
+from bild.results.codec import append_lines, read_lines
 
 
 @dataclass(frozen=True)

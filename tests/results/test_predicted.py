@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from bild.errors import BildError
-from bild.results.codec import encode
-from bild.results.files import write_json
+from bild.results.codec import encode, write_json
 from bild.results.parts import Interval, Threshold
 from bild.results.predicted import (
     PREDICTED,

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.errors import BildError
-from bild.results.codec import dumps, encode
-from bild.results.files import write_json
+from bild.results.codec import dumps, encode, write_json
 from bild.results.prices import PassPrice, PriceError, Prices, interpolate, read_prices
 
 PRICES = Prices(

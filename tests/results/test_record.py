@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bild.errors import BildError
 from bild.results import SCHEMA_VERSION, Record, Threshold
+from bild.results.parts import Intervals
 from bild.results.record import SCHEMA_PATH, from_json, schema_text, to_json
 from tests.records import make_record, make_sweep
 
@@ -59,6 +60,8 @@ def _shape(shape: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 def _instances(kind: Any) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(kind)
+    if kind is Intervals:
+        return st.builds(Intervals, st.floats(0.5, 1.0, exclude_max=True))
     return st.builds(
         kind, **{field.name: _strategy(hints[field.name], field.metadata) for field in dataclasses.fields(kind)}
     )

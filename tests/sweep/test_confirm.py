@@ -13,7 +13,7 @@ from bild.cli import compose
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError
 from bild.measure.session import command_of
-from bild.results.files import read_lines
+from bild.results.codec import read_lines
 from bild.results.predicted import LEDGER, LedgerEntry
 from bild.sweep.config import SweepConfig
 from bild.sweep.find import divide, enter

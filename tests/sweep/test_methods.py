@@ -106,7 +106,7 @@ def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str], mon
 def test_a_found_point_is_told_with_the_command_that_runs_it(swept: tuple[Path, str]) -> None:
     cwd, _ = swept
     methods = ["sweep.methods=[cascade]", "sweep.find=speedup", "sweep.margin=100", "sweep.confirm=false"]
-    options = [o for o in OPTIONS if not o.startswith(("sweep.methods", "sweep.rb"))]
+    options = [o for o in OPTIONS if not o.startswith(("sweep.methods", "sweep.fb", "sweep.rb", "sweep.alpha"))]
     done = call("bild.sweep.__main__", *options, *methods, cwd=cwd)
     assert done.code == 0, done.err
     command = next(line for line in done.out.splitlines() if "bild.run" in line).strip()

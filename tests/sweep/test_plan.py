@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from bild.bench import roofline as rates
 from bild.cli import compose
 from bild.cli.compose import shapes
 from bild.config import Checkpoints
-from bild.sweep import plan, sizes
+from bild.sweep import plan, sizes, stages
 from bild.sweep.config import SweepConfig
 from bild.sweep.grid import grid_points
 from bild.sweep.plan import Plan, SessionWidth, Stored
@@ -30,6 +31,15 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(sizes, "_PROBE_SECONDS", 0.0)
     monkeypatch.setattr(rates, "_LONG_ENOUGH_NS", {"cpu": 0})
+
+
+def test_no_span_of_a_plan_stands_upside_down() -> None:
+    config = compose(["sweep.minutes=0.01", "sweep.least=500"], "sweep", SweepConfig)
+    slow = Taken("live", "", "", config.model.pair_name, "", 9.0, 1.0, 1.0)
+    for minutes, examples, known in itertools.product((0.0, 0.5, 60.0), (1, 40, 9000), ([], [slow])):
+        config.sweep.minutes = minutes
+        for span in stages.planned(config, Span(0.1, 0.2), known, examples=examples, measured=9).values():
+            assert span.low <= span.high
 
 
 @pytest.mark.spread(1)

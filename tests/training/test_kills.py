@@ -18,12 +18,10 @@ from bild.config import ModelConfig
 from bild.training.alignment import align
 from bild.training.config import AlignConfig, AlignSettings, SplitSettings, TrainSettings
 from bild.training.job import train
-from tests.cli.commands import REPOSITORY
-from tests.killing import Lab, measured, trained, written
+from tests.killing import EXAMPLE, Lab, measured, trained, written
 from tests.training.tiny import tiny_config, tiny_task, write_corpus
 from tests.zygote import Zygote
 
-EXAMPLE = REPOSITORY / "results" / "example"
 JOB = "tests.training.test_kills:job"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from bild.config import ModelConfig
 from bild.engines.bridge import BridgedEncoder
 from bild.errors import BildError
 from bild.models import load_pair
-from bild.training.alignment import align, least_squares_bridge
+from bild.training.alignment import align, drafted_prefixes, least_squares_bridge
 from bild.training.config import AlignConfig, AlignSettings, SplitSettings, TrainSettings
 from bild.training.corpus import Corpus, make_batch
 from bild.training.job import train
@@ -37,16 +38,27 @@ def test_what_is_kept_is_what_the_large_model_says(tmp_path: Path, monkeypatch: 
     batch = make_batch(sources, targets, 0, CPU)._replace(indices=indices)
     computed = lessons(tmp_path, monkeypatch, free=1000)
     assert computed.kept is None
-    states, logits = computed(batch)
+    states, given = computed(batch)
     with torch.no_grad():
         output = computed.module(input_ids=batch.sources, attention_mask=batch.source_mask, labels=batch.targets)
-    assert torch.allclose(output.logits[batch.targets >= 0][:, :150], logits)
+    assert torch.allclose(output.logits[batch.targets >= 0][:, :150].log_softmax(-1), given, atol=1e-5)
     for kept in (lessons(tmp_path, monkeypatch), lessons(tmp_path, monkeypatch)):  # the second one finds the file
         found, logp = kept(batch)
         assert torch.allclose(found, states * batch.source_mask[..., None], rtol=1e-3, atol=1e-3)
-        assert torch.allclose(logp.exp(), logits.softmax(-1), rtol=1e-2, atol=1e-5)
+        assert torch.allclose(logp.exp(), given.exp(), rtol=1e-2, atol=1e-5)
     kept.forget()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_text_goes_on_from_the_small_models_own_token() -> None:
+    large, small = tiny_module(4).eval(), tiny_module(5).eval()
+    found = drafted_prefixes(large, small, CORPUS.sources, CORPUS.targets, 160, np.random.default_rng(0))
+    for source, output, prefix in zip(CORPUS.sources, CORPUS.targets, found, strict=True):
+        *same, token = prefix
+        with torch.no_grad():
+            logits = small(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([[0, *same]])).logits
+        assert output[: len(same)] == same
+        assert token == logits[0, -1].argmax() != output[len(same)]
 
 
 def test_a_bridge_is_fitted_to_the_encoder_that_it_replaces() -> None:
@@ -72,7 +84,13 @@ def test_an_alignment_leaves_a_draft_that_loads_behind_its_large_model(tmp_path:
 
     scratch = align(aligned("scratch", shape=SHAPE, align=AlignSettings("scratch", "kl", 12, True)))
     copied = align(aligned("copied"))
-    again = align(aligned("again", model=ModelConfig("folders", large=large, small=str(copied))))
+    options = {"train": TrainSettings(rate=5e-3, batch=4, select="tokens-per-pass"), "shape": None}
+    options["align"] = AlignSettings("finetuned", "kl", 12, True, augment=1, on_policy=True)
+    again = align(aligned("again", model=ModelConfig("folders", large=large, small=str(copied)), **options))
+    assert len((again / "targets.jsonl").read_text().splitlines()) == 3 * len(
+        (corpus / "train.jsonl").read_text().splitlines()
+    )
+    assert record(again)["scores"]["validation"]["tokens_per_pass_10"] >= 1.0
     for folder in (scratch, copied, again):
         assert not list(folder.glob("lessons*"))
         assert "decoder behind the encoder of its large model" in (folder / "README.md").read_text()

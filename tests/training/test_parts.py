@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.config import ModelConfig
+from bild.decoding.actions import Draft, Drafted, Verified
+from bild.decoding.loop import big_little
+from bild.decoding.rules import Rules
 from bild.errors import BildError
 from bild.training.config import AlignConfig, AlignSettings, TrainConfig, TrainSettings
-from bild.training.corpus import epoch_order
+from bild.training.corpus import epoch_order, recombined
+from bild.training.judge import large_passes
 from bild.training.optimization import ByteDropout, quicken_dropout, rate_at
 from tests.training.tiny import SHAPE, tiny_module
 
@@ -101,3 +108,39 @@ def test_what_is_trained_must_be_named() -> None:
         AlignConfig(model=ModelConfig(), align=AlignSettings(start="scratch"))
     with pytest.raises(BildError, match="takes the large model's distribution"):
         AlignConfig(model=ModelConfig(), align=AlignSettings(loss="js"), train=TrainSettings(label_smoothing=0.1))
+
+
+def test_a_recombined_source_has_the_neighbours_of_the_corpus() -> None:
+    dice = np.random.default_rng(0)
+    sources = [[9, 8, *dice.integers(10, 20, size=dice.integers(0, 12)).tolist(), 1] for _ in range(60)]
+    made = recombined(sources, np.random.default_rng(1))
+    known = {pair for source in sources for pair in pairwise(source)}
+    assert len(made) == 60
+    assert all(source[:2] == [9, 8] and source[-1] == 1 for source in made)
+    assert known >= {pair for source in made for pair in pairwise(source)}
+    assert sum(source in sources for source in made) < 20
+    assert made == recombined(sources, np.random.default_rng(1)) != recombined(sources, np.random.default_rng(2))
+
+
+def test_large_passes_are_those_of_exact_speculation() -> None:
+    """Over scripted models: the small one writes the large one's text, or 99 where they differ."""
+    dice = np.random.default_rng(0)
+    for length in range(1, 40):
+        text, same = [*range(10, 9 + length), 1], (dice.random(length) < 0.7).tolist()
+        small = [token if agrees else 99 for token, agrees in zip(text, same, strict=True)]
+        for window in (1, 4, 10):
+            rules = Rules(keep="exact", fb=0.0, max_draft=window)
+            policy, told, done = big_little(rules, start=0, eos=1, max_length=length + 1), None, None
+            while done is None:
+                try:
+                    ask = policy.send(told)
+                except StopIteration as end:
+                    done = end.value
+                    continue
+                at = len(ask.prefix) - 1
+                drafted = small[at : at + ask.limit] if isinstance(ask, Draft) else ask.tokens
+                choice, none = [*text[at : at + len(drafted) + 1], 1], [0.0] * (len(drafted) + 1)
+                verified = Verified(choice, none, none, [])
+                told = Drafted(drafted, [1.0] * len(drafted), "limit") if isinstance(ask, Draft) else verified
+            assert done.tokens == [0, *text]
+            assert len(done.rounds) == large_passes(same, window)

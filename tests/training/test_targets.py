@@ -13,17 +13,18 @@ import torch
 
 from bild.engines import build_engine
 from bild.errors import BildError
-from bild.training.alignment import TargetFile
-from bild.training.judge import greedy_outputs
+from bild.training.corpus import by_length
+from bild.training.judge import greedy_batch, greedy_outputs
+from bild.training.targets import TargetFile
 from tests.training.tiny import tiny_module
 
 IDS = [f"line-{i}" for i in range(40)]
-LENGTHS = [1 + (7 * i) % 11 for i in range(40)]
+BATCHES = by_length(40, lambda i: 1 + (7 * i) % 11, 4)
 
 
 def open_file(folder: Path, identity: str = "a") -> TargetFile:
     folder.mkdir(exist_ok=True)
-    return TargetFile(folder, identity, IDS, LENGTHS, 4)
+    return TargetFile(folder, identity, IDS, BATCHES)
 
 
 def fill(file: TargetFile, until: int | None = None) -> None:
@@ -43,6 +44,11 @@ def test_batched_outputs_are_those_of_the_engine() -> None:
         engine.start(source)
         tokens, _, _ = engine.draft([0], 11, 0.0)
         assert found[i] == tokens, i
+    begun = [found[i][: i % 4] + [7] * (i % 3) for i in found]
+    options = {"vocabulary": 150, "start": 0, "eos": 1, "max_length": 12}
+    for start, source, text in zip(begun, sources, greedy_batch(module, sources, begun, **options), strict=True):
+        engine.start(source)
+        assert text == start + engine.draft([0, *start], 11 - len(start), 0.0)[0]
 
 
 @pytest.mark.slow

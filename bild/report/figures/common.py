@@ -16,6 +16,7 @@ from bild.results.pareto import ONE_POINT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
+    from matplotlib.text import Annotation
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 FAINT = 0.6
@@ -143,6 +144,14 @@ def speedup_axis(axes: Axes, label: str = "speedup over vanilla") -> None:
 def long_speedup_axis(frame: Frame) -> None:
     """Show speedups across the first panel and say over what, where there is room."""
     speedup_axis(frame.panels[0], "speedup over vanilla" + ("" if frame.phone else " (large model, same engine)"))
+
+
+def note(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], look: Mapping[str, Any], theme: Theme
+) -> Annotation:
+    """Write words beside a place, so many points from it; a halo keeps them readable on a line."""
+    usual: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "path_effects": halo(theme.paper)}
+    return axes.annotate(text, at, xytext=shift, **(usual | {**look}))
 
 
 def plain(axes: Axes, theme: Theme, axis: Literal["both", "x", "y"] = "both") -> None:

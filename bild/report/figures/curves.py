@@ -51,7 +51,7 @@ def ablation_sheet(section: Section) -> Sheet | Missing:
             groups[name].append(record)
     lacking = [name for name, records in groups.items() if not records]
     if not any(groups[name] for name in PAPERS):
-        command = section.run_command("threshold=rollback-only,fallback-only", multirun=True)
+        command = section.command("run", "-m", "threshold=rollback-only,fallback-only")
         return Missing(ABLATION, "no point without fallback (fb=0) or without rollback (rb=inf)", command)
     words = ", ".join(f"{name}: {plural(len(records), 'point')}" for name, records in groups.items())
     words += f" (without {', '.join(lacking)})." if lacking else "."
@@ -129,7 +129,7 @@ def early_exit_sheet(section: Section) -> Sheet | Missing | None:
     if split_exit(section.first.pair.name)[1] is None and "calm" not in kinds:
         return None
     if lacks := sorted(set(CALMS) - kinds, reverse=True):
-        return Missing(EXIT, f"no point of method={lacks[0]}", section.run_command(f"method={lacks[0]}"))
+        return Missing(EXIT, f"no point of method={lacks[0]}", section.command("run", f"method={lacks[0]}"))
     counts = {legend(record): sum(legend(other) == legend(record) for other in records) for record in records}
     words = ", ".join(f"{name}: {plural(count, 'point')}" for name, count in sorted(counts.items()))
     return Sheet("early-exit", EXIT, f"{words}.", lambda theme, width: _draw_exit(section, records, theme, width))

@@ -35,10 +35,8 @@ def predicted_sheet(section: Section, predicted: Sequence[PredictedPoint]) -> Sh
         if record.method.name != "vanilla" and (guess := guesses.get(setting(record)))
     ]
     if not both:
-        first = section.first
-        command = f"python -m bild.sweep task={first.task.name} model={first.pair.name}"
         why = "no predicted point was measured" if predicted else "no sweep of just these examples has predicted points"
-        return Missing(PREDICTED, why, command)
+        return Missing(PREDICTED, why, section.command("sweep"))
     words = judged(both)
     return Sheet(
         "predicted", PREDICTED, words, lambda theme, width: _draw_predicted(section, both, words, theme, width)

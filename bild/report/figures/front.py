@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bild.report.figure import Sheet
-from bild.report.figures.common import FAINT, cross, dots, long_speedup_axis, open_differences, plain, quiet_curve
+from bild.report.figures.common import (
+    FAINT,
+    cross,
+    dots,
+    long_speedup_axis,
+    note,
+    open_differences,
+    plain,
+    quiet_curve,
+)
 from bild.report.figures.front_text import (
     PICKS,
     QUIET_MARKS,
@@ -23,7 +32,7 @@ from bild.report.figures.front_text import (
     front_words,
 )
 from bild.report.format import label, legend
-from bild.report.labels import Box, extent, halo
+from bild.report.labels import Box, extent
 from bild.report.layout import Frame, open_frame, span
 from bild.report.paper import Overlay, overlay
 from bild.report.predictions import difference_of, not_measured
@@ -178,18 +187,9 @@ def _draw_far(axes: Axes, section: Section, record: Record, look: Look, theme: T
     x, y = min(speedup, right), min(max(lost, low), high)
     axes.plot([x], [y], marker=">" if speedup > right else "v", markersize=6, color=look.color, clip_on=False, zorder=5)
     lift = 8 if y < (low + high) / 2 else -8
-    note = axes.annotate(
-        f"{label(record)}: {speedup:.2f}×, {lost:+.2f}".replace("-", "−"),
-        (x, y),
-        xytext=(-4, lift),
-        textcoords="offset points",
-        ha="right",
-        va="bottom" if lift > 0 else "top",
-        fontsize=7,
-        color=look.ink,
-        path_effects=halo(theme.paper),
-    )
-    return [extent(note)]
+    words = f"{label(record)}: {speedup:.2f}×, {lost:+.2f}".replace("-", "−")
+    side = {"ha": "right", "va": "bottom" if lift > 0 else "top", "color": look.ink}
+    return [extent(note(axes, words, (x, y), (-4, lift), side, theme))]
 
 
 def _with_region(section: Section) -> list[Record]:
@@ -267,16 +267,6 @@ def _draw_library(axes: Axes, records: Sequence[Record], theme: Theme) -> list[B
     foot = axes.get_xaxis_transform()
     axes.plot([x], [0], transform=foot, marker=marker, markersize=5, color=theme.quiet, clip_on=False, zorder=5)
     on_left = x < (left + right) / 2
-    note = axes.annotate(
-        f"library generate(): {position:.2f}×",
-        (x, 0),
-        xycoords=foot,
-        xytext=(7 if on_left else -7, 5),
-        textcoords="offset points",
-        ha="left" if on_left else "right",
-        va="bottom",
-        fontsize=7,
-        color=theme.quiet,
-        path_effects=halo(theme.paper),
-    )
-    return [extent(note)]
+    side = {"xycoords": foot, "ha": "left" if on_left else "right", "va": "bottom", "color": theme.quiet}
+    words = f"library generate(): {position:.2f}×"
+    return [extent(note(axes, words, (x, 0), (7 if on_left else -7, 5), side, theme))]

@@ -67,7 +67,7 @@ def heat_sheet(section: Section, predicted: Sequence[PredictedPoint] = ()) -> Sh
     grids = grids_of(section, predicted)
     grid = max(grids, key=lambda grid: (grid.spans, grid.measured, len(grid.cells)), default=None)
     if grid is None or not grid.spans:
-        command = section.run_command("threshold.fb=0.3,0.6,0.9", "threshold.rb=1,2,4", multirun=True)
+        command = section.command("run", "-m", "threshold.fb=0.3,0.6,0.9", "threshold.rb=1,2,4")
         return Missing(TITLE, "fewer than two values of each threshold", command)
     cells, settings = grid.cells, sum(len(each.cells) for each in grids)
 

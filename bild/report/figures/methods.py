@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bild.config import METHODS
-from bild.report.confirmed import key_of
+from bild.report.doubts import key_of
 from bild.report.figure import Sheet
 from bild.report.figures.common import MARKERS, handle, long_speedup_axis, plain
 from bild.report.format import DASH, interval_name, label, metric_name, spread, switches
@@ -19,7 +19,7 @@ from bild.report.sections import Section
 from bild.report.style import SERIES, Theme
 from bild.report.table import Column, Table
 from bild.results import Record
-from bild.results.files import read_lines
+from bild.results.codec import read_lines
 from bild.results.predicted import LEDGER, LedgerEntry, MethodChoice
 
 if TYPE_CHECKING:

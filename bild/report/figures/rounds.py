@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bild.decoding.rules import KEEPS
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.common import axis_names, draw_line, series, series_handles
-from bild.report.format import label, plural, significant, switches_note
+from bild.report.format import keep_words, label, plural, significant, switches_note
 from bild.report.layout import Frame, open_frame, words_of
 from bild.report.sections import Rounds, Section
 from bild.report.style import Theme
@@ -35,7 +35,7 @@ def drafts_sheet(section: Section) -> Sheet | Missing:
         if (found := section.rounds(record))
     ]
     if not shown:
-        return Missing(DRAFTS, "no point that drafts has its trace", section.run_command("method=bild"))
+        return Missing(DRAFTS, "no point that drafts has its trace", section.command("run", "method=bild"))
     record = shown[0][0]
     words = (
         f"Draft lengths and tokens a large pass adds, for {plural(len(shown), 'point')}. {label(record)}: "
@@ -123,7 +123,7 @@ def agreement_sheet(section: Section) -> Sheet | Missing:
     shown = [(record, *by_place(found)) for record in wanted if (found := section.rounds(record))]
     shown = [row for row in shown if row[1]]
     if not shown:
-        return Missing(AGREEMENT, "no point that drafts has its trace", section.run_command("method=speculative"))
+        return Missing(AGREEMENT, "no point that drafts has its trace", section.command("run", "method=speculative"))
     record, places, _ = shown[0]
     first = f": the first token of a draft stands in {places[1].value:.0f} %" if 1 in places else ""
     words = f"{label(record)}{first}."
@@ -165,10 +165,8 @@ def wilson(hits: int, total: int) -> Share:
 def _rules(records: Sequence[Record]) -> str:
     """Say by which other rules a token stands."""
     keeps = dict.fromkeys(record.method.keep for record in records if record.method.keep != "exact")
-    words = [
-        KEEPS[keep].words.partition(" (")[0].replace("<=", "≤").replace(">=", "≥") for keep in keeps if keep in KEEPS
-    ]
-    return f", or where {' or '.join(words)}".replace("-ln", "−ln") if words else ""
+    words = [keep_words(keep).partition(" (")[0] for keep in keeps if keep in KEEPS]
+    return f", or where {' or '.join(words)}" if words else ""
 
 
 def _draw_agreement(

@@ -6,21 +6,21 @@ Shares and ratios to the paired vanilla, since points may have been timed in dif
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bild.report.figure import Missing, Sheet
 from bild.report.figures.common import (
     Series,
     axis_names,
     draw_line,
+    note,
     plain,
     series,
     series_handles,
     speedup_axis,
 )
 from bild.report.format import labels, plural, significant, switches_note
-from bild.report.labels import halo
-from bild.report.layout import open_frame, probe, text_inches, words_of
+from bild.report.layout import Frame, Words, open_frame, text_inches, words_of
 from bild.report.sections import Section
 from bild.report.style import Theme
 from bild.results import Record
@@ -64,9 +64,6 @@ def shares(record: Record) -> list[float]:
 
 
 def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:
-    from matplotlib.patches import Patch
-
-    figure, names = probe(), labels(records)
     left_out = len(section.records) - len(records)
     notes = [
         f"n = {section.size}, batch size 1. Total times over those of vanilla on the same engine and examples, paired. "
@@ -74,16 +71,8 @@ def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, widt
         f"{plural(left_out, 'slower point')} off the front not shown." if left_out else "",
         switches_note(records),
     ]
-    frame = open_frame(
-        theme,
-        width,
-        words_of(section, PHASES, " ".join(filter(None, notes))),
-        [Patch(facecolor=theme.mark(color), label=name) for name, color in PARTS],
-        heights=(0.2 * len(records) + 0.15,),
-        left=min(1.9, 0.12 + max(text_inches(figure, name, 7.0) for name in names)) + 0.05,
-        right=0.15,
-        foot=0.42,
-    )
+    words = words_of(section, PHASES, " ".join(filter(None, notes)))
+    frame = _open_bars(words, PARTS, records, 0.2, "time over that of vanilla", theme, width, right=0.15)
     axes = frame.panels[0]
     longest = max(1 / record.latency.speedup.total.value for record in records)
     for at, record in enumerate(records):
@@ -92,24 +81,48 @@ def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, widt
             part = share * whole
             axes.barh(at, part, left=begin, height=0.7, color=theme.mark(color), edgecolor=theme.paper, linewidth=0.4)
             begin += part
-        axes.annotate(
-            f"{whole:.2f} ({significant(record.latency.ms_per_token)})",
-            (begin, at),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=6.5,
-            color=theme.soft,
-            path_effects=halo(theme.paper),  # the line at vanilla's time may be behind
-        )
+        _beside(axes, f"{whole:.2f} ({significant(record.latency.ms_per_token)})", (begin, at), theme)
+    axes.set_xlim(0, longest * (1.4 if frame.phone else 1.15))
+    return frame.figure
+
+
+def _open_bars(
+    words: Words,
+    parts: Sequence[tuple[str, str]],
+    records: Sequence[Record],
+    tall: float,
+    across: str,
+    theme: Theme,
+    width: str,
+    right: float,
+) -> Frame:
+    """Open a panel of bars with the name of a record before each, and a line at vanilla's."""
+    from matplotlib.patches import Patch
+
+    names = labels(records)
+    frame = open_frame(
+        theme,
+        width,
+        words,
+        [Patch(facecolor=theme.mark(color), label=name) for name, color in parts],
+        heights=(tall * len(records) + 0.15,),
+        left=min(1.9, 0.12 + max(text_inches(name, 7.0) for name in names)) + 0.05,
+        right=right,
+        foot=0.42,
+    )
+    axes = frame.panels[0]
     axes.set_yticks(range(len(records)), names, fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(records) - 0.45, -0.55)
-    axes.set_xlim(0, longest * (1.4 if frame.phone else 1.15))
     plain(axes, theme, "x")
-    axes.axvline(1.0, color=theme.edge, linewidth=0.7, zorder=1)
-    axes.set_xlabel("time over that of vanilla")
-    return frame.figure
+    axes.axvline(1.0, color=theme.edge, linewidth=0.7, zorder=1.5)  # over the bars
+    axes.set_xlabel(across)
+    return frame
+
+
+def _beside(axes: Axes, text: str, end: tuple[float, float], theme: Theme) -> None:
+    """Write a number behind the end of a bar."""
+    note(axes, text, end, (3, 0), {"va": "center", "fontsize": 6.5, "color": theme.soft}, theme)
 
 
 class Times(NamedTuple):
@@ -134,7 +147,7 @@ def latency_sheet(section: Section) -> Sheet | Missing:
     """Return cumulative distributions of at most four points and vanilla; Missing where no examples can be read."""
     shown = [times for record in section.telling(MOST_LINES) if (times := times_of(section, record))]
     if not shown:
-        return Missing(LATENCY, "no point but the anchors has its examples", section.run_command("method=bild"))
+        return Missing(LATENCY, "no point but the anchors has its examples", section.command("run", "method=bild"))
     names = labels([times.record for times in shown])
     told = "; ".join(
         f"{name}: slower than vanilla in {100 * times.slower:.0f} %" for name, times in zip(names, shown, strict=True)
@@ -154,13 +167,18 @@ def times_of(section: Section, record: Record) -> Times | None:
 def _draw_latency(section: Section, shown: list[Times], theme: Theme, width: str) -> Figure:
     records = [times.record for times in shown]
     found, vanilla = series(records, theme), Series("vanilla", theme.strong, "-", "*")
-    note = (
+    words = (
         f"n = {section.size}, end to end, batch size 1. Vanilla's times are those paired with {found[0].name}. "
         "Speedups are paired; points timed in different runs compare by them. Left of 1×: slower. "
         f"{switches_note(records)}"
     )
     frame = open_frame(
-        theme, width, words_of(section, LATENCY, note), series_handles([vanilla, *found]), heights=(2.3, 2.3), foot=0.45
+        theme,
+        width,
+        words_of(section, LATENCY, words),
+        series_handles([vanilla, *found]),
+        heights=(2.3, 2.3),
+        foot=0.45,
     )
     left, right = frame.panels
     _steps(left, shown[0].base, vanilla)
@@ -196,7 +214,7 @@ def work_sheet(section: Section) -> Sheet | Missing:
     """Return bars of FLOPs, bytes and time over vanilla's, as the paper's Fig. 8; Missing where nothing was counted."""
     shown = section.telling(MOST_WORKS, lambda record: record.work is not None and record.method.name != "vanilla")
     if not shown:
-        return Missing(WORK, "no point has its passes counted", section.run_command("method=bild"))
+        return Missing(WORK, "no point has its passes counted", section.command("run", "method=bild"))
     told = "; ".join(
         f"{name}: " + ", ".join(f"{part} {value:.2f}" for value, (part, _) in zip(over(record), WORKS, strict=True))
         for name, record in list(zip(labels(shown), shown, strict=True))[:3]
@@ -213,35 +231,16 @@ def over(record: Record) -> tuple[float, float, float]:
 
 
 def _draw_work(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:
-    from matplotlib.patches import Patch
-
-    figure, names = probe(), labels(records)
-    note = (
+    words = (
         f"n = {section.size}. Counted from the shapes of all passes, encoders included; multiplying and adding "
         f"are two operations, and weights, keys and values are read once a pass. {switches_note(records)}"
     )
-    frame = open_frame(
-        theme,
-        width,
-        words_of(section, WORK, note),
-        [Patch(facecolor=theme.mark(color), label=name) for name, color in WORKS],
-        heights=(0.46 * len(records) + 0.15,),
-        left=min(1.9, 0.12 + max(text_inches(figure, name, 7.0) for name in names)) + 0.05,
-        right=0.3,
-        foot=0.42,
-    )
+    text = words_of(section, WORK, words)
+    frame = _open_bars(text, WORKS, records, 0.46, "over vanilla's", theme, width, right=0.3)
     axes = frame.panels[0]
     for at, record in enumerate(records):
         for place, (value, (_, color)) in enumerate(zip(over(record), WORKS, strict=True)):
             y = at + 0.27 * (place - 1)
             axes.barh(y, value, height=0.25, color=theme.mark(color), edgecolor=theme.paper, linewidth=0.4)
-            look: dict[str, Any] = {"fontsize": 6.5, "color": theme.soft, "va": "center"}
-            look |= {"xytext": (3, 0), "textcoords": "offset points", "path_effects": halo(theme.paper)}
-            axes.annotate(f"{value:.2f}", (value, y), **look)
-    axes.set_yticks(range(len(records)), names, fontsize=7)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(records) - 0.45, -0.55)
-    plain(axes, theme, "x")
-    axes.axvline(1.0, color=theme.edge, linewidth=0.7, zorder=1)
-    axes.set_xlabel("over vanilla's")
+            _beside(axes, f"{value:.2f}", (value, y), theme)
     return frame.figure

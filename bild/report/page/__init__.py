@@ -53,7 +53,11 @@ def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
     section = part.section
     sample, grids, missing = _sample(part, bytes_)
     points = section_points(section, part.sweeps.points, grids)
-    hollow = " Hollow marks are predicted and have no bars here." if any(not p["measured"] for p in points) else ""
+    hollow = (
+        " Hollow marks are predicted and have no bars here; dashed: their front."
+        if any(not p["measured"] for p in points)
+        else ""
+    )
     return {
         "index": index,
         "name": f"{section.first.task.name}, {section.first.pair.name}, {section.first.engine.dtype}",
@@ -79,8 +83,8 @@ def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, list[Grid],
     record = part.section.first
     folder, predicted = _tree_folder(part)
     if folder is None:
-        why = "no decision tree lies beside these results. "
-        return None, [], f"{NOTHING}: {why}python -m bild.sweep task={record.task.name} grows one."
+        why = "no decision tree lies beside these results. One is grown by"
+        return None, [], f"{NOTHING}: {why} {part.section.command('sweep')}"
     from bild.tree import open_tree
 
     try:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 VENDOR = ("d3.min.js", "plot.umd.min.js")
-SCRIPTS = ("dom", "tree", "policy", "score", "prices", "replays", "tokens", "front", "explore", "examples", "main")
+SCRIPTS = (
+    *("dom", "share", "tree", "policy", "score", "prices"),
+    *("replays", "tokens", "front", "explore", "examples", "main"),
+)
 """In the order they need each other."""
 POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; "

@@ -19,7 +19,7 @@ from bild.report.format import switches as switches_words
 from bild.report.points import between_words
 from bild.report.predictions import difference_of, ms_of, not_measured, quality_of, within
 from bild.report.sections import Section
-from bild.results import Record
+from bild.results import Interval, Record
 from bild.results.predicted import PredictedPoint
 
 if TYPE_CHECKING:
@@ -108,16 +108,13 @@ def section_points(
         (papers.one_point, "the fastest BiLD at a loss of one point at most, by point estimate, as the paper chose"),
     )
     points = [
-        {
-            **_point(section, record, name, grids),
-            **_spread("speedup", record.latency.speedup.total),
-            **_spread("quality", record.headline),
-            **_spread("difference", section.difference(record)),
-            **_verdict(section.verdict(record)),
+        _point(section, record, name, grids)
+        | _told(section, record.latency.speedup.total, record.headline, section.difference(record))
+        | _verdict(section.verdict(record))
+        | {
             "confirmed": section.confirmed(record),
             "measured": True,
             "ms": record.latency.ms_per_example.value,
-            "examples": record.quality.examples,
             "timed": record.latency.examples,
             "sessions": between_words(record),
             "library": section.over_library(record),
@@ -127,22 +124,15 @@ def section_points(
         }
         for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True))
     ]
+    unknown = {"confirmed": False, "measured": False, "timed": 0, "sessions": None, "library": None, "pick": None}
     points += [
-        {
-            **_point(section, point, label(point), grids),
-            **_spread("speedup", point.speedup),
-            **_spread("quality", quality_of(point)),
-            **_spread("difference", difference_of(section, point)),
-            **_verdict(within(section, point)),
-            "confirmed": False,
-            "measured": False,
+        _point(section, point, label(point), grids)
+        | _told(section, point.speedup, quality_of(point), difference_of(section, point))
+        | _verdict(within(section, point))
+        | unknown
+        | {
             "ms": ms_of(point).value,
-            "examples": section.first.quality.examples,
-            "timed": 0,
-            "sessions": None,
-            "library": None,
             "front": point.front,
-            "pick": None,
             "marks": [] if point.dropped is None else [f"Its measurement was given up: {point.dropped}."],
         }
         for point in not_measured(section, predicted)
@@ -174,7 +164,7 @@ def command_of(section: Section, point: Named) -> str | None:
     options = [f"method={point.method.name}"]
     options += [f"method.{name}={_option(value)}" for name, value in own_switches(point).items()]
     options += [f"threshold.{name}={names.number(value)}" for name, value in thresholds_of(*setting).items()]
-    return section.run_command(*options)
+    return section.command("run", *options)
 
 
 def _option(value: Any) -> str:
@@ -186,5 +176,8 @@ def _verdict(found: Verdict | None) -> dict[str, Any]:
     return {"kind": found and found.kind, "verdict": found and str(found)}
 
 
-def _spread(name: str, interval: Any) -> dict[str, float]:
-    return {name: interval.value, f"{name}Low": interval.low, f"{name}High": interval.high}
+def _told(section: Section, speedup: Interval, quality: Interval, difference: Interval) -> dict[str, Any]:
+    found: dict[str, Any] = {"examples": section.first.quality.examples}
+    for name, interval in (("speedup", speedup), ("quality", quality), ("difference", difference)):
+        found |= {name: interval.value, f"{name}Low": interval.low, f"{name}High": interval.high}
+    return found

@@ -21,7 +21,7 @@ from bild.report.page.points import grids_of
 from bild.report.predictions import Sweeps
 from bild.report.sections import make_section
 from bild.report.table import Table
-from bild.results.files import write_json
+from bild.results.codec import write_json
 from bild.results.prices import PRICES, PassPrice, PriceError, Prices
 from bild.tree import Tree, open_tree
 from tests.records import make_sweep
@@ -170,7 +170,7 @@ def test_every_setting_that_the_tree_was_grown_for_is_replayed(browser: Browser)
 
 
 def test_every_method_of_a_sweep_replays_with_the_sliders_that_its_rules_heed(browser: Browser, made: Made) -> None:
-    names = browser.js("[...document.querySelectorAll('#rules option')].map((option) => option.textContent)")
+    names = browser.js("[...document.querySelectorAll('#rules label')].map((label) => label.textContent)")
     assert names == [grid.told()["name"] for grid in grids_of([(MethodConfig("bild"), ThresholdConfig()), *OTHERS])]
     for method, threshold in OTHERS:
         point = next(each for each in browser.js(POINTS) if each["name"] == label(recorded(method, threshold)))
@@ -194,6 +194,39 @@ def test_every_method_of_a_sweep_replays_with_the_sliders_that_its_rules_heed(br
     browser.js("bild.explorer.goTo({grid: 0, fb: 0, value: 0})")
     browser.until(lambda: browser.js("document.documentElement.dataset.replayed") == "all", "it is replayed")
     assert browser.errors == []
+
+
+def test_a_link_holds_the_sliders(browser: Browser, made: Made) -> None:
+    browser.js("bild.explorer.goTo({grid: 0, fb: 0, value: 0})")
+    fb, rb = browser.js("[bild.explorer.grid.fbs.indexOf(0.3), bild.explorer.grid.values.indexOf('inf')]")
+    browser.js(f"bild.explorer.goTo({{grid: 0, fb: {fb}, value: {rb}}})")
+    browser.until(lambda: "rb=inf" in browser.js("location.hash"), "the address has the setting")
+    link, words = browser.js("location.href"), browser.js("document.getElementById('here').textContent")
+    assert "0.3/∞" in words
+    assert "threshold.rb=inf" in words
+    place = "[bild.explorer.sample.grids.indexOf(bild.explorer.grid), bild.explorer.fb, bild.explorer.value]"
+    browser.js("bild.explorer.goTo({grid: 0, fb: 0, value: 0})")
+    browser.until(lambda: "rb=inf" not in browser.js("location.hash"), "the address follows")
+    browser.js(f"location.hash = {json.dumps(link.partition('#')[2])}")
+    browser.until(lambda: browser.js(place) == [0, fb, rb], "an opened link turns the sliders")
+    browser.js("location.hash = 'rules=nothing&fb=0.3'")
+    browser.until(lambda: "not in it" in browser.js("document.getElementById('explore-lead').textContent"), "told")
+    browser.js("bild.explorer.goTo({grid: 0, fb: 0, value: 0})")
+
+
+def test_commands_are_copied_and_tables_downloaded(browser: Browser) -> None:
+    browser.js("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    browser.js("document.querySelector('#figures .note button').click()")
+    assert browser.js("window.copied") == "make x"
+    browser.js("URL.createObjectURL = (blob) => { window.file = blob; return '#'; }")
+    browser.js("HTMLAnchorElement.prototype.click = function () { window.named = this.download; }")
+    browser.js("document.querySelector('.table-block button').click()")
+    assert browser.js("window.named") == "odd.csv"
+    assert browser.js("window.file.text()") == f"a,b\n{EVIL},1 & 2\n"
+    browser.js("document.querySelector('#front-csv button').click()")
+    names, first = browser.js("window.file.text()").splitlines()[:2]
+    point = browser.js(POINTS)[0]
+    assert dict(zip(names.split(","), first.split(","), strict=False))["speedup"] == f"{point['speedup']:g}"
 
 
 def test_markup_in_a_text_is_shown_as_text(browser: Browser) -> None:

@@ -22,6 +22,18 @@ from bild.report.page.sample import COLUMNS, column
 from tests.decoding.tables import EOS, START
 from tests.report.page.trees import FBS, LIMIT, RBS, Walker, usual_points, walkers
 
+SHARE = """
+const grids = [{name: "speculative, k 4", threshold: null, fbs: [null], values: [null]},
+  {name: "BiLD fb/rb, 100 % & more", threshold: "rb", fbs: [0.3, 0.6], values: [2, "inf"]}];
+const last = (values) => values.length - 1;
+const read = (link) => bild.readLink(link) && bild.placeOf(grids, bild.readLink(link));
+const places = grids.map(({ fbs, values }, grid) => ({ grid, fb: last(fbs), value: last(values) }));
+const links = places.map((place) => bild.linkOf({ section: "a, b", ...bild.fieldsOf(grids, place) }));
+const rows = [["a", "b,c", 'say "x"'], [1.5, null, "-0.3"], ["=1+1", "-x", true]];
+const OUTPUT = JSON.stringify({
+  links, csv: bild.csvOf(rows), back: links.map(read), none: ["#main", "", "#rules=%", "#rules=BiLD&fb=0.3"].map(read),
+});
+"""
 METHODS = [
     MethodConfig("bild"),
     MethodConfig("bild", rules="authors", max_draft=3),
@@ -39,7 +51,7 @@ METHODS = [
     MethodConfig("cascade", rule="v2"),
 ]
 SCRIPTS = "\n".join(
-    (HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in ("tree", "policy", "score", "prices")
+    (HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in ("share", "tree", "policy", "score", "prices")
 )
 DRIVER = """
 const job = JSON.parse(INPUT);
@@ -80,6 +92,14 @@ def packed(grown: Sequence[Walker]) -> dict[str, Any]:
         "columns": {own: column([getattr(each, theirs) for each in nodes]) for theirs, own in COLUMNS.items()},
         "limits": {"start": START, "eos": EOS, "maxLength": LIMIT},
     }
+
+
+def test_links_hold_the_sliders_and_a_csv_holds_any_text() -> None:
+    found = run_js(SHARE, None)
+    assert found["links"][1] == "#section=a%2C+b&rules=BiLD+fb%2Frb%2C+100+%25+%26+more&fb=0.6&rb=inf"
+    assert found["back"] == [{"grid": 0, "fb": 0, "value": 0}, {"grid": 1, "fb": 1, "value": 1}]
+    assert found["none"] == [None] * 4
+    assert found["csv"] == 'a,"b,c","say ""x"""\n1.5,,-0.3\n\'=1+1,\'-x,true\n'
 
 
 def test_the_page_decodes_as_the_policy_does() -> None:

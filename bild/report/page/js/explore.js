@@ -27,7 +27,7 @@
   }
 
   class Explorer {
-    /** `onTurn(found, setting)` is told of every setting that is shown. */
+    /** `onTurn(found, setting, place)` is told of every setting that is shown; `found` is null off the grown tree. */
     constructor(replays, onTurn) {
       this.replays = replays;
       this.sample = replays.sample;
@@ -47,12 +47,10 @@
     }
 
     showControls() {
-      fill($("rules"), this.grids.map(([i, grid]) => [i, grid.name]), "0");
+      // Radio buttons: a closed menu would cut the names, on a phone to their first words.
+      $("rules").replaceChildren(...this.grids.map(([i, grid]) => el("label", {},
+        el("input", { type: "radio", name: "rules", value: i, onchange: () => this.change(Number(i)) }), grid.name)));
       $("rules-picker").hidden = this.grids.length < 2;
-      $("rules").onchange = () => {
-        const { fb, value } = this.setting, grid = Number($("rules").value), next = this.sample.grids[grid];
-        this.goTo({ grid, fb: nearest(next.fbs, fb), value: nearest(next.values, value) });
-      };
       for (const name of ["fb", "value"]) {
         $(name).oninput = () => {
           this[name] = Number($(name).value);
@@ -64,6 +62,12 @@
       $("explore-lead").textContent = this.sample.words;
     }
 
+    /** Turn to other rules, at the thresholds next to the present ones. */
+    change(grid) {
+      const { fb, value } = this.setting, next = this.sample.grids[grid];
+      this.goTo({ grid, fb: nearest(next.fbs, fb), value: nearest(next.values, value) });
+    }
+
     /** Whether a place {grid, fb, value} lies on a grid that the page can replay. */
     has(place) {
       return Boolean(place) && this.grids.some(([i]) => Number(i) === place.grid);
@@ -73,7 +77,7 @@
     goTo(place) {
       const other = this.sample.grids[place.grid] !== this.grid;
       Object.assign(this, { grid: this.sample.grids[place.grid], fb: place.fb, value: place.value });
-      $("rules").value = String(place.grid);
+      $("rules").querySelector(`[value="${place.grid}"]`).checked = true;
       $("rule").textContent = this.grid.rule;
       $("explore-charts").hidden = this.grid.fbs.length * this.grid.values.length < 2;
       this.turn();
@@ -95,7 +99,7 @@
       this.showTiles(found);
       this.redrawCloud?.();
       this.redrawHeat?.();
-      if (found) this.onTurn(found, this.setting);
+      this.onTurn(found, this.setting, { grid: this.sample.grids.indexOf(this.grid), fb: this.fb, value: this.value });
     }
 
     showTiles(found) {

@@ -1,7 +1,7 @@
 // The front: speedup against quality of one section, measured points filled, predicted ones hollow.
 "use strict";
 ((bild) => {
-  const { $, el, list, rove, drawnIn, fixed, signed, percent } = bild;
+  const { $, el, list, rove, drawnIn, fixed, signed, percent, copyButton, csvButton } = bild;
 
   // As bild/report/style.py. Colours are variables of the style sheet, so that a change of theme needs no drawing.
   const KNOWN = {
@@ -163,7 +163,7 @@
     if (point.pick) parts.push(el("p", {}, `It is ${point.pick}.`));
     for (const mark of point.marks) parts.push(el("p", { class: "note" }, mark));
     if (point.command) {
-      parts.push(el("details", {}, el("summary", {}, point.measured ? "Measure it again" : "Measure it"), el("code", {}, point.command)));
+      parts.push(el("details", {}, el("summary", {}, point.measured ? "Measure it again" : "Measure it"), el("code", {}, point.command), copyButton("Copy the command", () => point.command)));
     }
     if (onTry?.can(point)) {
       parts.push(el("button", { type: "button", class: "plain", onclick: () => onTry.go(point) }, "Turn the sliders to this point"));
@@ -171,9 +171,16 @@
     holder.replaceChildren(...parts);
   }
 
+  /** All points with whole numbers, a name for each column first. */
+  function rowsOf({ points }) {
+    const names = Object.keys(points[0]).filter((name) => !["id", "key", "rounds", "at"].includes(name));
+    const plain = (value) => (Array.isArray(value) ? value.join("; ") : value);
+    return [names, ...points.map((point) => names.map((name) => plain(point[name])))];
+  }
+
   function table(holder, section) {
     const head = ["Point", "Switches", "", "Speedup", section.metric, "Against vanilla", "Verdict", "Examples", "Timed", "Tokens per large pass", "Fallbacks", "Rollbacks"];
-    const side = (i) => (i < 3 ? { class: "words" } : {});
+    const side = (i) => (i < 3 || head[i] === "Verdict" ? { class: "words" } : {});
     const rows = section.points.map((point) => el("tr", {}, ...[
       point.name, point.switches || "–", point.measured ? "measured" : "predicted",
       `${fixed(point.speedup, 2)}×${between(point.speedupLow, point.speedupHigh, 2)}`,
@@ -193,6 +200,7 @@
     $("front-conditions").textContent = section.conditions;
     $("front-caption").textContent = section.caption;
     table($("front-table"), section);
+    $("front-csv").replaceChildren(csvButton("points", () => rowsOf(section)));
     const again = (width) => draw($("front-chart"), width, section, state.chosen, {
       onShow: show,
       onChoose: (point) => {

@@ -212,7 +212,9 @@ class CompiledDecoder:
             *(passes.model, state_at, passes.room, self._layers, passes.ids_at, len(tokens), n),
             *(min(limit, _FEW_ROWS), stop_below, eos, passes.out_at, passes.told_at),
         )
-        return passes.out[:made].tolist(), [math.exp(-nll) for nll in _nlls(passes.told[:made].tolist())]
+        told = passes.told[:made].tolist()
+        _nlls(told)
+        return passes.out[:made].tolist(), [1 / total for _, total, _, _ in told]
 
     def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> None:
         passes, state_at = self._passes, self._feed(state, tokens)

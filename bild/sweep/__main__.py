@@ -6,7 +6,7 @@ live. `plan=only` says what that would take. Stopped, the same command goes on.
     bild sweep task=xsum method=cascade 'sweep.alpha=[0.05,0.1,0.2]'
     bild sweep task=xsum 'sweep.methods=[bild,cascade,dynamic]'
     bild sweep task=iwslt2017 sweep.find=speedup   # confirmed once
-    bild sweep task=iwslt2017 sweep.find=methods 'sweep.methods=[bild,cascade,speculative]'   # which one pays
+    bild sweep task=iwslt2017 sweep.find=methods 'sweep.methods=[bild,cascade]'
 """
 
 from __future__ import annotations

@@ -66,9 +66,8 @@ def claims_of(section: Section) -> list[MethodClaim]:
         return []
     records = {key: record for record in section.records if (key := key_of(record)) is not None}
     newest = max(looks, key=lambda look: look.created)
-    choices = sorted((each for each in newest.choices if each.method in METHODS), key=lambda each: each.margin)
-    order = dict.fromkeys(each.method for each in choices)
-    found = [(each, records.get(each.point or "")) for name in order for each in choices if each.method == name]
+    choices = sorted(newest.choices, key=lambda each: each.margin)
+    found = [(each, records.get(each.point or "")) for name in METHODS for each in choices if each.method == name]
     judged = {
         choice: verdict(record.headline_difference, choice.margin, record.quality.examples)
         for choice, record in found

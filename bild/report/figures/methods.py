@@ -45,12 +45,18 @@ class MethodClaim:
         return METHODS[self.choice.method].title
 
     @property
+    def equal(self) -> bool:
+        """Tell whether the method is exact by its rules, and all its texts were vanilla's."""
+        if not self.choice.exact or self.verdict is None:
+            return False
+        return (self.verdict.difference.value, self.verdict.difference.sd) == (0.0, 0.0)
+
+    @property
     def told(self) -> str:
         """Write the verdict; of a method that is exact by its rules, how many texts are vanilla's."""
         if self.record is None or self.verdict is None:
             return "no setting keeps it"
-        found = self.verdict.difference
-        if self.choice.exact and (found.value, found.sd) == (0.0, 0.0):
+        if self.equal:
             return f"exact: {self.record.quality.examples:,} texts equal"
         return f"undecided (+{self.verdict.more_words})" if self.verdict.kind == "undecided" else self.verdict.kind
 
@@ -177,7 +183,7 @@ def _mark(axes: Axes, claim: MethodClaim, up: float, color: str, marker: str, th
     speed = claim.record.latency.speedup.total
     kind = claim.verdict.kind if claim.verdict is not None else "undecided"
     axes.plot([speed.low, speed.high], [up, up], color=color, linewidth=1.0, alpha=0.6)
-    face = color if kind == "shown" else theme.paper
+    face = color if kind == "shown" or claim.equal else theme.paper
     size = 8.0 if marker == "*" else 5.0
     axes.plot([speed.value], [up], marker=marker, markersize=size, markerfacecolor=face, color=color, linestyle="none")
     if kind == "refuted":

@@ -60,7 +60,7 @@ def grid() -> dict[str, list[SweptPoint]]:
 
 
 @dataclass
-class Replayed:
+class ReplayedPair:
     """A pair's texts at every setting of the grid."""
 
     kind: str
@@ -74,7 +74,7 @@ class Replayed:
     """Quality of each point less vanilla's."""
 
     @staticmethod
-    def of(config: SweepConfig, kind: str) -> Replayed:
+    def of(config: SweepConfig, kind: str) -> ReplayedPair:
         """Grow what the grid needs of a pair's trees, replay it, and time the passes."""
         own = [("", vanilla_point()), *((family, point) for family, some in grid().items() for point in some)]
         points = [point for _, point in own]
@@ -82,7 +82,7 @@ class Replayed:
         replays = grown.replays(points)
         here = Pricing(grown.work, grown.tree.path).prices()
         scores = [replay.quality.value for replay in replays]
-        return Replayed(kind, points, [family for family, _ in own], replays, here, np.array(scores) - scores[0])
+        return ReplayedPair(kind, points, [family for family, _ in own], replays, here, np.array(scores) - scores[0])
 
     @property
     def ratio(self) -> float:
@@ -175,7 +175,7 @@ def front(speeds: Floats, differences: Floats) -> list[tuple[float, float]]:
     return found[::-1]
 
 
-def draw(pairs: Sequence[Replayed], title: str, path: Path) -> None:
+def draw(pairs: Sequence[ReplayedPair], title: str, path: Path) -> None:
     """Draw the four panels."""
     import matplotlib
 
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = []
     for name in own.pairs:
         config = compose([*overrides, f"model={name}", "sweep=quick"], "sweep", SweepConfig)
-        pairs.append(Replayed.of(config, KINDS[name]))
+        pairs.append(ReplayedPair.of(config, KINDS[name]))
     examples = len(pairs[0].replays[0].walks)
     title = f"{config.task.name}, split {config.task.split}, {examples:,} texts: replay, priced"
     draw(pairs, title, own.out)

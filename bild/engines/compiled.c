@@ -110,16 +110,6 @@ static inline lanes exp_of(lanes x)
     return y * (lanes)(((bits)shifted << 23) + (127 << 23));
 }
 
-static inline float squares(const float *x, long n)
-{
-    lanes sums = {0};
-    long i = 0;
-    for (; i + LANES <= n; i += LANES) sums += *(const lanes *)(x + i) * *(const lanes *)(x + i);
-    float sum = sum_of(sums);
-    for (; i < n; i++) sum += x[i] * x[i];
-    return sum;
-}
-
 static inline float dot(const float *x, const float *y, long n)
 {
     lanes sums = {0};
@@ -227,7 +217,7 @@ static void normalise(const float *x, long rows, long n, float eps, float *y)
 {
     const long step = step_of(n);
     for (long r = 0; r < rows; r++, x += step, y += step) {
-        const float scale = 1.0f / __builtin_sqrtf(squares(x, n) / n + eps);
+        const float scale = 1.0f / __builtin_sqrtf(dot(x, x, n) / n + eps);
         for (long i = 0; i < n; i++) y[i] = x[i] * scale;
     }
 }
@@ -336,7 +326,7 @@ void score(const model *m, const room *room, const float *x, long rows, const lo
         told[0] = place;
         told[1] = sum_of_exp(logits, m->out, most, NULL);
         told[2] = most - logits[ids[r]];
-        told[3] = squares(x + r * width, m->width);
+        told[3] = dot(x + r * width, x + r * width, m->width);
     }
 }
 

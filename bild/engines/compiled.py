@@ -67,11 +67,8 @@ def compilable(model: t5.Weights | t5.Encoder) -> bool:
     """Return whether a decoder or an encoder can run here: its matrices are multiplied by compiled strips."""
     if model.shape.activation not in _known():
         return False
-    matrices = (
-        [value for layer in model.decoder for value in vars(layer).values()] + [model.head]
-        if isinstance(model, t5.Weights)
-        else [value for layer in model.layers for value in vars(layer).values()]
-    )
+    layers, more = (model.decoder, [model.head]) if isinstance(model, t5.Weights) else (model.layers, [])
+    matrices = [value for layer in layers for value in vars(layer).values()] + more
     return bool(matrices) and all({*matrix.kinds[:2]} == {COMPILED} for matrix in matrices)
 
 
@@ -155,13 +152,13 @@ class CompiledDecoder:
 
     def __init__(self, weights: t5.Weights) -> None:
         self._passes = _Passes(weights.shape, weights.decoder, weights.head, weights.embed, weights.decoder_gain)
-        self._layers, self._vocabulary, self._embed = len(weights.decoder), weights.head.out, weights.embed
+        self.weights = weights
         self._state: t5.State | None = None
         self._passes.fit(_FEW_ROWS, 1)
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """See `t5.embed`."""
-        return self._embed[torch.tensor(tokens)]
+        return t5.embed(self.weights, torch.tensor(tokens))
 
     def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
         """See `t5.run_layers`."""
@@ -195,8 +192,8 @@ class CompiledDecoder:
         return self._summary(want)
 
     def _summary(self, rows: int) -> Summary:
-        told = self._passes.told[:rows].tolist()
-        nlls = _nlls(told)
+        told = self._told(rows)
+        nlls = [math.log(total) for _, total, _, _ in told]
         given = [nll + below for nll, (_, _, below, _) in zip(nlls[:-1], told, strict=False)]
         return Summary([int(place) for place, *_ in told], nlls, given)
 
@@ -209,31 +206,46 @@ class CompiledDecoder:
         """
         passes, state_at = self._passes, self._feed(state, tokens)
         made = passes.code.draft(
-            *(passes.model, state_at, passes.room, self._layers, passes.ids_at, len(tokens), n),
+            *(passes.model, state_at, passes.room, len(self.weights.decoder), passes.ids_at, len(tokens), n),
             *(min(limit, _FEW_ROWS), stop_below, eos, passes.out_at, passes.told_at),
         )
-        told = passes.told[:made].tolist()
-        _nlls(told)
-        return passes.out[:made].tolist(), [1 / total for _, total, _, _ in told]
+        return passes.out[:made].tolist(), [1 / total for _, total, _, _ in self._told(made)]
 
     def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> None:
         passes, state_at = self._passes, self._feed(state, tokens)
         passes.code.decode(
-            *(passes.model, state_at, passes.room, self._layers, passes.ids_at, len(tokens), n, want, passes.told_at)
+            *(
+                passes.model,
+                state_at,
+                passes.room,
+                len(self.weights.decoder),
+                passes.ids_at,
+                len(tokens),
+                n,
+                want,
+                passes.told_at,
+            )
         )
 
     def _feed(self, state: t5.State, tokens: Sequence[int]) -> int:
         """Put tokens where compiled code finds them, and return the address of the state."""
-        if not 0 <= min(tokens) <= max(tokens) < len(self._embed):
-            raise IndexError(f"token ids {min(tokens)} to {max(tokens)} of a vocabulary of {len(self._embed)}")
+        rows = len(self.weights.embed)
+        if not 0 <= min(tokens) <= max(tokens) < rows:
+            raise IndexError(f"token ids {min(tokens)} to {max(tokens)} of a vocabulary of {rows}")
         at = ctypes.addressof(self._see(state, len(tokens)))
         self._passes.ids[: len(tokens)] = tokens
         return at
 
     def _scored(self, rows: int) -> Tensor:
+        self._told(rows)
+        return self._passes.logits[:rows, : self.weights.head.out]
+
+    def _told(self, rows: int) -> list[list[float]]:
+        """Return what `score` in `compiled.c` tells of rows; BildError where it is not finite."""
+        told: list[list[float]] = self._passes.told[:rows].tolist()
         # Infinite squares make a norm of 0, which would hide that anything is wrong.
-        check_finite(self._passes.told[:rows, 3].tolist())
-        return self._passes.logits[:rows, : self._vocabulary]
+        check_finite([value for _, total, _, squares in told for value in (total, squares)])
+        return told
 
     def _see(self, state: t5.State, rows: int) -> _State:
         """Return a state as compiled code sees it, and make room for passes over it."""
@@ -249,13 +261,6 @@ class CompiledDecoder:
         return self._seen
 
 
-def _nlls(told: list[list[float]]) -> list[float]:
-    """Return -ln p of the choices from what `compiled.c` tells of rows; BildError where they are not finite."""
-    nlls = [math.log(total) for _, total, _, _ in told]
-    check_finite(nlls + [squares for *_, squares in told])
-    return nlls
-
-
 class CompiledEncoder:
     """`t5.encode`, of one source."""
 
@@ -269,6 +274,6 @@ class CompiledEncoder:
         self._passes.fit(rows, rows)
         keys_values = torch.empty((2, shape.heads, rows, shape.key_size))  # of one layer at a time
         state = _State(keys_values.data_ptr(), None, bias.data_ptr(), rows, rows)
-        x = self.encoder.embed[torch.tensor(source)]
+        x = t5.embed(self.encoder, torch.tensor(source))
         x = self._passes.run_layers(state, x, 0, 0, len(self.encoder.layers))
         return t5.rms_norm(x, shape.eps) * self.encoder.gain

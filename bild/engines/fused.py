@@ -112,29 +112,34 @@ class FusedEngine(Engine):
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
             self.grow(end)
-        if isinstance(self.decoder, CompiledDecoder) and self.sampler is None and not ranks:
-            summary = self.decoder.summary(self.state, tokens, n, want)
-            self.length = end
-            self.passes += 1
-            return summary
-        logits = self.decoder.decode(self.state, tokens, n, want)
+        if decoder := self._summing(ranks):
+            summary = decoder.summary(self.state, tokens, n, want)
+        else:
+            logits = self.decoder.decode(self.state, tokens, n, want)
+            summary = summarise(logits, tokens, ranks, self.sampler, end)
         self.length = end
         self.passes += 1
-        return summarise(logits, tokens, ranks, self.sampler, end)
+        return summary
+
+    def _summing(self, ranks: bool = False) -> CompiledDecoder | None:
+        """Return the decoder if it makes the summary itself, which it does of greedy choices without ranks."""
+        return self.decoder if isinstance(self.decoder, CompiledDecoder) and not (self.sampler or ranks) else None
 
     @torch.inference_mode()
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
         """See `Engine.draft`."""
-        if not isinstance(self.decoder, CompiledDecoder) or self.sampler is not None:
+        decoder = self._summing()
+        if decoder is None:
             return super().draft(tokens, limit, stop_below)
-        if self.length + len(tokens) + limit > self.cache.shape[3]:
-            self.grow(self.length + len(tokens) + limit)
+        end = self.length + len(tokens) + limit - 1
+        if end > self.cache.shape[3]:
+            self.grow(end)
         out: list[int] = []
         probs: list[float] = []
         stop = None
         while stop is None:
             feed = out[-1:] or tokens
-            more, sure = self.decoder.draft(self.state, feed, self.length, limit - len(out), stop_below, self.eos)
+            more, sure = decoder.draft(self.state, feed, self.length, limit - len(out), stop_below, self.eos)
             self.length += len(feed) + len(more) - 1
             self.passes += len(more)
             out += more
@@ -158,8 +163,8 @@ class FusedEngine(Engine):
 
     def summary(self, x: Tensor, tokens: Sequence[int], ranks: bool, length: int) -> Summary:
         """Summarise residuals x [want, D], after the last of `tokens`, the last of which is the `length`-th of all."""
-        if isinstance(self.decoder, CompiledDecoder) and self.sampler is None and not ranks:
-            return self.decoder.summary_of(x, tokens)
+        if decoder := self._summing(ranks):
+            return decoder.summary_of(x, tokens)
         return summarise(self.logits(x), tokens, ranks, self.sampler, length)
 
     def states(self, kept: Tensor | None = None) -> Tensor:

@@ -26,17 +26,22 @@ from torch import Tensor
 STRIP = 16
 """Columns of a strip: 64 bytes, a cache line of most processors."""
 _SOURCE = Path(__file__).with_name("compiled.c")
-_OPTIONS = ("-O3", "-funroll-loops", "-fno-math-errno", "-shared", "-fPIC")
+_OPTIONS = ("-O3", "-fno-math-errno", "-shared", "-fPIC")
 _FLAGS = ("-march=native", "-mcpu=native", "")
 """What compilers call the processor at hand: the first that is taken."""
 _SECONDS = 60
-_ARGUMENTS = {"product": "pllpllpl", "run_layers": "pppllll", "score": "ppplpp", "decode": "ppplplllp"}
-_ARGUMENTS["draft"] = "ppplpllldlpp"
+_ARGUMENTS = {
+    "product": "pllpllpl",
+    "run_layers": "pppllll",
+    "score": "ppplpp",
+    "decode": "ppplplllp",
+    "draft": "ppplpllldlpp",
+}
 """Of the functions in C: pointers, whole numbers and others."""
 _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "d": ctypes.c_double}
 
 CompiledProduct = Callable[[int, int, int, int, int, int, int, int], None]
-"""x, its step, rows, weights, in, strips, y, its step: addresses and numbers of floats, as in strips.c."""
+"""x, its step, rows, weights, in, strips, y, its step: addresses and numbers of floats, as in compiled.c."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,7 @@ def compiled() -> ctypes.CDLL | None:
         for flag in _FLAGS:
             try:
                 made = subprocess.run(
-                    [
-                        *command,
-                        "-O3",
-                        "-fno-math-errno",
-                        "-shared",
-                        "-fPIC",
-                        *filter(None, [flag]),
-                        "-o",
-                        library,
-                        _SOURCE,
-                    ],
+                    [*command, *_OPTIONS, *filter(None, [flag]), "-o", library, _SOURCE],
                     capture_output=True,
                     timeout=_SECONDS,
                     check=False,

@@ -29,6 +29,8 @@ from bild.training.targets import TargetFile, write_targets
 
 _FITTED = 2048
 """Sources that a bridge is fitted to."""
+_AT_ONCE = 64
+"""Sources that pass through both models together."""
 
 
 def align(config: AlignConfig) -> Path:
@@ -85,8 +87,8 @@ def _student(config: AlignConfig, data: Dataset, teacher: Start) -> Start:
 def least_squares_bridge(large: Any, small: Any, sources: Sequence[list[int]]) -> Tensor:
     """Return the map [d_small, d_large] that comes nearest to the small module's encoder, from some of the sources."""
     found: list[tuple[Tensor, Tensor]] = []
-    for at in range(0, min(len(sources), _FITTED), _FITTED // 32):
-        chosen = sources[at : at + _FITTED // 32]
+    for at in range(0, min(len(sources), _FITTED), _AT_ONCE):
+        chosen = sources[at : at + _AT_ONCE]
         batch = make_batch(chosen, [[0]] * len(chosen), large.config.pad_token_id, large.device)
         asked = {"input_ids": batch.sources, "attention_mask": batch.source_mask}
         both = (module.encoder(**asked).last_hidden_state[batch.source_mask > 0].float() for module in (large, small))
@@ -165,7 +167,7 @@ def drafted_prefixes(
     """
     prefixes, mode = list(outputs), small.training
     small.eval()
-    for chosen in by_length(len(sources), lambda i: len(sources[i]), _FITTED // 32):
+    for chosen in by_length(len(sources), lambda i: len(sources[i]), _AT_ONCE):
         rows = [sources[i] for i in chosen], [outputs[i] for i in chosen]
         batch = make_batch(*rows, large.config.pad_token_id, large.device)
         theirs, own = (logits_at(module, batch, [])[0][..., :vocabulary] for module in (large, small))

@@ -101,7 +101,8 @@ TRAINED ?= trained/embedded
 
 embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS=folder (hours on a CPU; goes on where it was stopped)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-large train=embedded-large out=$(TRAINED)/large-start $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-start train=embedded-large-on out=$(TRAINED)/large $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-start train=embedded-large-on out=$(TRAINED)/large-shallow $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-shallow train=embedded-large-deep out=$(TRAINED)/large $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-small train=embedded-small tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/small $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-exit train=embedded-exit tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/exit-start $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/exit-start train=embedded-exit-on out=$(TRAINED)/exit $(ARGS)

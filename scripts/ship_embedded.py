@@ -19,7 +19,7 @@ from bild.training.folder import RECORD
 MODELS = ("large", "small", "small-aligned", "small-bridge", "exit")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 FILES = ("config.json", "generation_config.json", "model.safetensors")
-LARGEST = 32 * 1024 * 1024
+LARGEST = 48 * 1024 * 1024
 PAIRS = """\
 | option | large model | small model |
 | --- | --- | --- |
@@ -138,8 +138,10 @@ The scores are of the weights as they lie here (fp16 on disk, greedy decoding in
 - **Recipe**: from scratch with Adafactor (`scale_parameter=True, relative_step=False`), peak rate 2e-2, 200 warm-up
   steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over fp32
   weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. *large*, *exit* and
-  *small-bridge* were trained in two goes each, the second from the end of the first (`embedded-large-on`,
-  `embedded-exit-on`, `embedded-bridge-on`). *small-aligned* is
+  *small-bridge* were trained in several goes, each from the end of the one before (`embedded-large-on`,
+  `embedded-exit-on`, `embedded-bridge-on`). Before the third and last go of *large* (`embedded-large-deep`, in fp32)
+  its decoder was grown: each of its 4 layers is followed by a copy, whose outputs were a tenth of its own to begin
+  with. *small-aligned* is
   *small* trained on to have the distribution of *large* (KL divergence) at each token of *large*'s greedy outputs,
   without label smoothing or dropout. *small-bridge* is the decoder of *small-aligned*, whose encoder is replaced by a
   bias-free map of *large*'s states, fitted by least squares; both are trained on as *small-aligned* was, in fp32 with

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bild.decoding import Decoded, MethodConfig, ThresholdConfig
-from bild.decoding.names import label
-from bild.decoding.policies import rules_for
+from bild.decoding.policies import label, rules_for
 from bild.errors import BildError
 from bild.metrics.claims import Floats, difference, score_interval
 from bild.metrics.scorer import Scorer

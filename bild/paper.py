@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bild.cli.checks import check_options
 from bild.cli.compose import compose, published_settings, shapes, typed
-from bild.cli.groups import load
-from bild.cli.overrides import parse
+from bild.cli.overrides import load, parse
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean, guard, one_of, out_of_memory, told
 from bild.progress import say

@@ -162,7 +162,7 @@ class GrownTree:
     @cached_property
     def predictor(self) -> Predictor:
         """The predictor of points over the tree's examples, scored against their references."""
-        return Predictor(self.tree.shared.scorer, len(self.tree.examples), self.work.config.measure.confidence)
+        return Predictor(self.tree.scorer, len(self.tree.examples), self.work.config.measure.confidence)
 
     def replays(self, points: Sequence[SweptPoint]) -> list[Replay]:
         """Replay points on every example, after growing what is missing. BildError where a method has no replay."""

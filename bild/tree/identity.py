@@ -1,4 +1,4 @@
-"""A tree beside the pair it is of: its identity, the folder of a new one, and how far live engines' numbers lie from it.
+"""A tree and the pair it is of: its identity, the folder of a new one, and how far live numbers lie from its own.
 
 That difference is its rounding. It is measured on a few examples when a tree is made; what it leaves open in a replayed
 point the live driver settles.

@@ -30,8 +30,8 @@ from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from bild.sweep.costs import Cost
     from bild.sweep.grid import SweptPoint
+    from bild.sweep.show_plan import Cost
 
 SCHEMAS: dict[str, Any] = {"sweep": SweepConfig, "run": RunConfig, "train": TrainConfig}
 _OWN = {"plan": "show", "only": "", "results": "results/paper", "out": "report/paper"}
@@ -145,7 +145,7 @@ def _fits(option: str, schema: Any) -> bool:
 
 def cost_of(paper: Paper, exhibit: Exhibit) -> Cost:
     """Estimate what an exhibit takes, before anything is loaded or measured."""
-    from bild.sweep.costs import run_cost, sweep_cost, training_cost
+    from bild.sweep.show_plan import run_cost, sweep_cost, training_cost
 
     if exhibit.verb == "sweep":
         config = paper.config(exhibit)
@@ -194,7 +194,7 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
     else:
         from bild.sweep.context import SweepWork
         from bild.sweep.drive import sweep
-        from bild.sweep.stages import keep
+        from bild.sweep.estimates import keep
 
         config = paper.config(exhibit)
         swept = sweep(SweepWork.open(config), points_of(config))
@@ -252,7 +252,7 @@ class Reproduction:
 
 def job(arguments: Sequence[str]) -> None:
     """Plan, run what can be run, and report."""
-    from bild.sweep.costs import cost_lines  # torch, after the options are known to be good
+    from bild.sweep.show_plan import cost_lines  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
     costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}

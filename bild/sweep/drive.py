@@ -30,11 +30,11 @@ from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.cost_model import with_measured_error
+from bild.sweep.estimates import Taken, texts_of
 from bild.sweep.grid import GRID, SweptPoint, once, vanilla_point
 from bild.sweep.measure_front import MeasuredFront, Reached, choose, open_folders
 from bild.sweep.predict import Candidate, Priced, agreement
 from bild.sweep.pricing import Pricing
-from bild.sweep.stages import Taken, texts_of
 
 
 @dataclass

@@ -149,18 +149,10 @@ def write_targets(
 
     An output begins with the tokens that `prefixes` has for its example.
     """
-    config = module.config
     for number in range(file.done, until):
         chosen = file.batches[number]
-        outputs = greedy_batch(
-            module,
-            [sources[i] for i in chosen],
-            [prefixes.get(i, []) for i in chosen],
-            vocabulary=vocabulary,
-            start=config.decoder_start_token_id,
-            eos=config.eos_token_id,
-            max_length=max_length,
-        )
+        asked = [sources[i] for i in chosen], [prefixes.get(i, []) for i in chosen]
+        outputs = greedy_batch(module, *asked, vocabulary=vocabulary, max_length=max_length)
         file.append(number, outputs)
         yield from chosen
 

@@ -176,7 +176,7 @@ def grow(paper: Paper, exhibit: Exhibit) -> None:
     from bild.sweep.context import GrownTree, SweepWork
 
     config = paper.config(exhibit)
-    work = SweepWork.open(config)
+    work = SweepWork(config)
     with work.locked():
         GrownTree(work).replays(points_of(config))
 
@@ -197,7 +197,7 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
         from bild.sweep.estimates import keep
 
         config = paper.config(exhibit)
-        swept = sweep(SweepWork.open(config), points_of(config))
+        swept = sweep(SweepWork(config), points_of(config))
         keep(config.results, swept.taken, {})
         if swept.failed:
             raise BildError(f"Not everything was measured: {'; '.join(swept.failed)}.")

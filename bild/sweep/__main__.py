@@ -44,7 +44,7 @@ def job(config: SweepConfig) -> None:
         show_plan(plan)
         if config.plan == "only":
             return
-        swept = sweep(SweepWork.open(config), points)
+        swept = sweep(SweepWork(config), points)
         keep(config.results, swept.taken, plan.stages)
         show_swept(swept, config.measure.margin, planned_and_taken(plan.stages, swept.taken))
         failed = swept.failed

@@ -21,13 +21,14 @@ from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
+from bild.models.pair_spec import checkpoints_of
 from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.sample import SAMPLES
 from bild.sweep.config import Goal, SweepConfig
-from bild.sweep.context import SweepWork, checkpoints_of, results_folder
+from bild.sweep.context import SweepWork, results_folder
 from bild.sweep.estimates import Span, examples_of, lengths_of, model_sizes, needs_of, planned, probe, taken_before
 from bild.sweep.grid import GRID, SweptPoint, vanilla_point
 
@@ -206,7 +207,7 @@ def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None
     files = list(folder.glob("*.safetensors"))
     if not files or sum(file.stat().st_size for file in files) > _PROBE_BYTES or config.task.data == "hub":
         return None
-    work = SweepWork.open(config)
+    work = SweepWork(config)
     texts = work.queue[:_PROBE_TEXTS]
     measurement = Measurement(work.pair, config.engine.name, config.task, config.measure, config.decode)
     make = policy_for(*vanilla_point().setting)

@@ -117,7 +117,8 @@ def measure_rounding(pair: Pair, engine: str, sources: Sequence[Sequence[int]], 
                 token, parent = choice[0], len(fed) - 1
                 if token == pair.eos:
                     break
-        told = branches.feed(*zip(*fed, strict=True), [-1] * len(fed))
+        examples, parents, tokens = zip(*fed, strict=True)
+        told = branches.feed(examples, parents, tokens, [-1] * len(fed))
         live_then = zip(nlls, told.choice_nll, told.gap, strict=True)
         worst = max(worst, *(abs(a - b) for a, b, gap in live_then if gap > 1e-3), 0.0)
     nll = max(SAFETY * worst, _LEAST[pair.dtype])

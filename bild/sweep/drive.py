@@ -18,14 +18,7 @@ from bild.results import Point, config_hash
 from bild.results.codec import write_json
 from bild.results.folder import SHORT
 from bild.results.parts import Decode, Engine
-from bild.results.predicted import (
-    PREDICTED,
-    PREDICTED_SCHEMA,
-    Forecast,
-    Metric,
-    Predicted,
-    read_predicted,
-)
+from bild.results.predicted import PREDICTED, PREDICTED_SCHEMA, Forecast, Metric, Predicted, read_predicted
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import GrownTree, SweepWork

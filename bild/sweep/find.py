@@ -169,10 +169,7 @@ def divide(config: SweepConfig) -> tuple[SweepWork, SweepWork]:
 
 
 def _parts(config: SweepConfig, pick: Callable[[Dataset], set[str]]) -> tuple[SweepWork, SweepWork]:
-    here, there = (
-        SweepWork(config, pick),
-        SweepWork(config, lambda data: {e.id for e in data.examples} - pick(data)),
-    )
+    here, there = (SweepWork(config, pick), SweepWork(config, lambda data: {e.id for e in data.examples} - pick(data)))
     if not (len(here.data) and len(there.data)):
         raise BildError(
             f"sweep.choose={config.sweep.choose or 0.5} leaves one side without examples: choose on some of them only."

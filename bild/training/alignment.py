@@ -54,11 +54,7 @@ def align(config: AlignConfig) -> Path:
         if isinstance(student.module.encoder, BridgedEncoder) and config.align.loss != "sequence":
             vocabulary = min(teacher.vocabulary, student.vocabulary)
             lessons = Lessons(teacher.module, corpus, vocabulary, folder, config.align.batch)
-        extra = {
-            "align": asdict(config.align),
-            "teacher": identify(teacher),
-            "targets": targets.digest(),
-        }
+        extra = {"align": asdict(config.align), "teacher": identify(teacher), "targets": targets.digest()}
         judged = teacher.module if config.train.select in FOLLOWED else None
         loss = _loss(config, teacher, student, lessons)
         Job(config, folder, student, data, corpus, loss, extra=extra, teacher=judged).run()

@@ -169,11 +169,7 @@ def greedy_batch(
 def _step(module: Any, fed: Tensor, states: Tensor, mask: Tensor, cache: Any, vocabulary: int) -> Tensor:
     """Return the greedy choices [b] after the last tokens `fed` [b, 1]."""
     out = module(
-        encoder_outputs=(states,),
-        attention_mask=mask,
-        decoder_input_ids=fed,
-        past_key_values=cache,
-        use_cache=True,
+        encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=fed, past_key_values=cache, use_cache=True
     )
     logits: Tensor = out.logits[:, -1, :vocabulary]
     best, choice = logits.max(dim=-1)

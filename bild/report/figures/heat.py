@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bild.decoding import names
+from bild.decoding import policies as names
 from bild.report.figure import Missing, Sheet
 from bild.report.format import Named, group_name, metric_name, number, plural
 from bild.report.layout import open_frame, words_of

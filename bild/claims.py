@@ -23,8 +23,8 @@ from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
 from bild.results import Record, read_samples
 from bild.results.codec import read_lines
-from bild.results.pareto import ANCHORS
 from bild.results.parts import Latency, Percentile
+from bild.results.reading import ANCHORS
 
 HEADINGS = ("method", "verdict", "Δ to vanilla\n[one-sided]", "judged / timed\nin sessions", "speedup", "over\nlibrary")
 RANKS = (0, 0, 1, 3, 0, 2)

@@ -25,7 +25,7 @@ from bild.errors import BildError
 from bild.metrics.claims import holm, verdict
 from bild.options import MANY, number
 from bild.results import Point, Record
-from bild.results.pareto import ANCHORS
+from bild.results.reading import ANCHORS
 
 
 @dataclass

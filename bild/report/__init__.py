@@ -8,7 +8,7 @@ from bild.report.points import points_table, show
 from bild.report.report import Contents, Part, ReportFiles, contents, markdown, write_report, write_sections
 from bild.report.sections import Section, find_sections, make_section
 from bild.report.table import Table
-from bild.results.pareto import Picks, front, picks
+from bild.results.reading import Picks, front, picks
 
 __all__ = [
     "Contents",

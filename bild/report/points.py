@@ -26,10 +26,9 @@ from bild.report.predictions import ms_of, not_measured, quality_of, within
 from bild.report.sections import Section
 from bild.report.table import Column, Table, show_tables
 from bild.results import Interval, Record
-from bild.results.pareto import ANCHORS
 from bild.results.parts import Percentile
 from bild.results.predicted import PredictedPoint
-from bild.results.reading import to_row
+from bild.results.reading import ANCHORS, to_row
 
 if TYPE_CHECKING:
     from bild.metrics.claims import Verdict

@@ -16,9 +16,9 @@ from bild.report.format import Named
 from bild.report.sections import MARGIN, Section
 from bild.results import Interval
 from bild.results.folder import SHORT
-from bild.results.pareto import front
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import Predicted, PredictedPoint
+from bild.results.reading import front
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from bild.progress import say
 from bild.report.doubts import Together, looks_of
 from bild.report.format import drawn, label, labels, machine_name, metric_name, plural, plus_minus, significant, where
 from bild.results import Interval, Point, Record, Sample, Skipped, comparable, find_records, identity
-from bild.results.pareto import ANCHORS, Picks, front, picks
+from bild.results.reading import ANCHORS, Picks, front, picks
 from bild.results.sample import read_samples, read_traces
 
 if TYPE_CHECKING:

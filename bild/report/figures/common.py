@@ -11,7 +11,7 @@ from bild.report.layout import Frame
 from bild.report.sections import Section
 from bild.report.style import DASHES, FRONT_COLOR, SERIES, Look, Theme
 from bild.results import Interval, Record
-from bild.results.pareto import ONE_POINT
+from bild.results.reading import ONE_POINT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

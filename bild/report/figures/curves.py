@@ -25,8 +25,8 @@ from bild.report.paper import Curve, curve, kind_of_pair, overlay_note, paper, t
 from bild.report.sections import Section, split_exit
 from bild.report.style import Theme, looks
 from bild.results import Interval, Record
-from bild.results.pareto import front
 from bild.results.predicted import PredictedPoint
+from bild.results.reading import front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

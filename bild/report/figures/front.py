@@ -39,8 +39,8 @@ from bild.report.predictions import difference_of, not_measured
 from bild.report.sections import Section, make_section
 from bild.report.style import FRONT_COLOR, Look, Theme, looks
 from bild.results import Interval, Record
-from bild.results.pareto import ONE_POINT
 from bild.results.predicted import PredictedPoint
+from bild.results.reading import ONE_POINT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,7 +24,7 @@ from bild.report.layout import Frame, Words, open_frame, text_inches, words_of
 from bild.report.sections import Section
 from bild.report.style import Theme
 from bild.results import Record
-from bild.results.pareto import ANCHORS
+from bild.results.reading import ANCHORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bild.errors import Arguments, BildError, guard
-from bild.report.figure import Sheet
-from bild.report.figures.common import handle, note, plain
+from bild.report.figure import Sheet, Theme
 from bild.report.format import DASH, plural, significant
-from bild.report.layout import Words, open_frame, text_inches
-from bild.report.style import Theme
+from bild.report.labels import text_inches
+from bild.report.layout import Words, handle, note, open_frame, plain
 from bild.report.table import Table
 from bild.results.bench import BackendRow, BenchResult, Spread, Verification, read_bench
 

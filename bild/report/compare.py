@@ -10,17 +10,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from bild.errors import BildError
-from bild.report.figure import Sheet
-from bild.report.figures.common import (
-    FAINT,
-    cross,
-    dots,
-    front_handle,
-    look_handles,
-    open_differences,
-    plain,
-    speedup_axis,
-)
+from bild.report.figure import FRONT_COLOR, Look, Sheet, Theme, looks
 from bild.report.format import (
     decimals,
     half,
@@ -33,10 +23,20 @@ from bild.report.format import (
     spread,
     where,
 )
-from bild.report.layout import Words, open_frame
+from bild.report.layout import (
+    FAINT,
+    Words,
+    cross,
+    dots,
+    front_handle,
+    look_handles,
+    open_differences,
+    open_frame,
+    plain,
+    speedup_axis,
+)
 from bild.report.predictions import setting
 from bild.report.sections import Section, find_sections
-from bild.report.style import FRONT_COLOR, Look, Theme, looks
 from bild.report.table import Column, Table
 from bild.results import Interval, Record, identity
 

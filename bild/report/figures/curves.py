@@ -7,23 +7,24 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import (
+from bild.report.figure import Missing, Sheet, Theme, looks
+from bild.report.format import interval_name, legend, metric_name, plural, switches_note
+from bild.report.layout import (
+    Frame,
     cross,
     dots,
     handle,
     long_speedup_axis,
     look_handles,
     open_differences,
+    open_frame,
     plain,
     quiet_curve,
     quiet_handle,
+    words_of,
 )
-from bild.report.format import interval_name, legend, metric_name, plural, switches_note
-from bild.report.layout import Frame, open_frame, words_of
 from bild.report.paper import Curve, curve, kind_of_pair, overlay_note, paper, table1
 from bild.report.sections import Section, split_exit
-from bild.report.style import Theme, looks
 from bild.results import Interval, Record
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import front

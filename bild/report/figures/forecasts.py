@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import axis_names, cross, dots, handle, look_handles, speedup_axis
+from bild.report.figure import Missing, Sheet, Theme, looks
 from bild.report.format import legend, plural, switches_note
 from bild.report.labels import halo
-from bild.report.layout import open_frame, span, words_of
+from bild.report.layout import axis_names, cross, dots, handle, look_handles, open_frame, span, speedup_axis, words_of
 from bild.report.predictions import setting
 from bild.report.sections import Section
-from bild.report.style import Theme, looks
 from bild.results import Interval, Record
 from bild.results.predicted import Agreement, Forecast, Judgement, PredictedPoint
 

@@ -11,17 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.report.figure import Sheet
-from bild.report.figures.common import (
-    FAINT,
-    cross,
-    dots,
-    long_speedup_axis,
-    note,
-    open_differences,
-    plain,
-    quiet_curve,
-)
+from bild.report.figure import FRONT_COLOR, Look, Sheet, Theme, looks
 from bild.report.figures.front_text import (
     PICKS,
     QUIET_MARKS,
@@ -33,11 +23,22 @@ from bild.report.figures.front_text import (
 )
 from bild.report.format import label, legend
 from bild.report.labels import Box, extent
-from bild.report.layout import Frame, open_frame, span
+from bild.report.layout import (
+    FAINT,
+    Frame,
+    cross,
+    dots,
+    long_speedup_axis,
+    note,
+    open_differences,
+    open_frame,
+    plain,
+    quiet_curve,
+    span,
+)
 from bild.report.paper import Overlay, overlay
 from bild.report.predictions import difference_of, not_measured
 from bild.report.sections import Section, make_section
-from bild.report.style import FRONT_COLOR, Look, Theme, looks
 from bild.results import Interval, Record
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import ONE_POINT

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.config import MAX_DRAFT
 from bild.report.doubts import MARK, doubts, doubts_note
-from bild.report.figures.common import front_handle, handle
+from bild.report.figure import Look, Theme
 from bild.report.format import interval_name, label, legend, metric_name, plural, switches_note
 from bild.report.labels import Box, Label, place
-from bild.report.layout import Frame, Words, words_of
+from bild.report.layout import Frame, Words, front_handle, handle, words_of
 from bild.report.paper import Overlay, overlay_note
 from bild.report.points import session_note
 from bild.report.sections import Section
-from bild.report.style import Look, Theme
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
 

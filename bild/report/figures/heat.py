@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.decoding import names
-from bild.report.figure import Missing, Sheet
+from bild.report.figure import Missing, Sheet, Theme
 from bild.report.format import Named, group_name, metric_name, number, plural
 from bild.report.layout import open_frame, words_of
 from bild.report.sections import Section
-from bild.report.style import Theme
 from bild.results import Record
 from bild.results.parts import Threshold
 from bild.results.predicted import PredictedPoint

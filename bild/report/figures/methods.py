@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 from bild.config import METHODS
 from bild.report.doubts import key_of
-from bild.report.figure import Sheet
-from bild.report.figures.common import MARKERS, handle, long_speedup_axis, plain
+from bild.report.figure import SERIES, Sheet, Theme
 from bild.report.format import DASH, interval_name, label, metric_name, spread, switches
-from bild.report.layout import open_frame, span, words_of
+from bild.report.layout import MARKERS, handle, long_speedup_axis, open_frame, plain, span, words_of
 from bild.report.sections import Section
-from bild.report.style import SERIES, Theme
 from bild.report.table import Column, Table
 from bild.results import Record
 from bild.results.codec import read_lines

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.decoding.rules import KEEPS
-from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import axis_names, draw_line, series, series_handles
+from bild.report.figure import Missing, Sheet, Theme
 from bild.report.format import keep_words, label, plural, significant, switches_note
-from bild.report.layout import Frame, open_frame, words_of
+from bild.report.layout import Frame, axis_names, draw_line, open_frame, series, series_handles, words_of
 from bild.report.sections import Rounds, Section
-from bild.report.style import Theme
 from bild.results import Record
 
 if TYPE_CHECKING:

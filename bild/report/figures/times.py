@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import (
+from bild.report.figure import Missing, Sheet, Theme
+from bild.report.format import labels, plural, significant, switches_note
+from bild.report.layout import (
+    Frame,
     Series,
+    Words,
     axis_names,
     draw_line,
     note,
+    open_frame,
     plain,
     series,
     series_handles,
     speedup_axis,
+    text_inches,
+    words_of,
 )
-from bild.report.format import labels, plural, significant, switches_note
-from bild.report.layout import Frame, Words, open_frame, text_inches, words_of
 from bild.report.sections import Section
-from bild.report.style import Theme
 from bild.results import Record
 from bild.results.reading import ANCHORS
 

@@ -43,7 +43,7 @@ class Claim:
 
 def claims_of(section: Section, margin: float) -> list[Claim]:
     """Judge all points of a section but the two models alone, from fast to slow."""
-    names = section.names_by_hash()
+    names = section.names
     judged = [
         (names[record.hash], record, verdict(record.headline_difference, margin, record.quality.examples))
         for record in section.records

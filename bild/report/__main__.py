@@ -9,11 +9,13 @@ from pathlib import Path
 
 from bild.config import folder, margin_of
 from bild.errors import Arguments, guard
-from bild.report.check import show_check
+from bild.report.bench import check_table
 from bild.report.format import plural
 from bild.report.points import show
 from bild.report.report import write_report
 from bild.report.sections import MARGIN
+from bild.report.table import show_tables
+from bild.results.bench import read_check
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def report() -> None:
         given = parser.parse_args(argv)
         if given.results.suffix == ".json" and given.results.is_file():  # of bild gpu-check
-            show_check(given.results)
+            show_tables([check_table(read_check(given.results))])
         else:
             _report(given)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from bild.errors import BildError
+from bild.report import layout
 from bild.report.figure import FRONT_COLOR, Look, Sheet, Theme, looks
 from bild.report.format import (
     decimals,
@@ -22,18 +24,6 @@ from bild.report.format import (
     significant,
     spread,
     where,
-)
-from bild.report.layout import (
-    FAINT,
-    Words,
-    cross,
-    dots,
-    front_handle,
-    look_handles,
-    open_differences,
-    open_frame,
-    plain,
-    speedup_axis,
 )
 from bild.report.predictions import setting
 from bild.report.sections import Section, find_sections
@@ -202,12 +192,12 @@ def _side(left: Section, right: Section, index: int) -> Side:
     tables = [_ratio_table(left, right, stem), *([apart] if apart else [])]
     both = [f"{plural(len(section.records), 'point')} on {section.conditions}" for section in (left, right)]
     title = f"Side by side: {left.title}"
-    sheet = Sheet(stem, title, f"{'; '.join(both)}.", lambda theme, width: _draw(left, right, title, theme, width))
+    sheet = Sheet(stem, title, f"{'; '.join(both)}.", partial(_draw, left, right, title))
     return Side(left, right, sheet, tuple(tables))
 
 
 def _ratio_table(left: Section, right: Section, stem: str) -> Table:
-    names, metric, values = left.names_by_hash(), metric_name(left.first), []
+    names, metric, values = left.names, metric_name(left.first), []
     for one, two in like_points(left, right):
         speeds = one.latency.speedup.total, two.latency.speedup.total
         places = decimals(half(one.headline)) + 1
@@ -269,8 +259,10 @@ def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -
         f"n = {left.size} on both. Each speedup is over vanilla on its own side. "
         f"Bars: {interval_name(left.first)}. Same axes, separate fronts."
     )
-    handles = [*look_handles(shown), front_handle(theme)]
-    frame = open_frame(theme, width, Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.55)
+    handles = [*layout.look_handles(shown), layout.front_handle(theme)]
+    frame = layout.open_frame(
+        theme, width, layout.Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.55
+    )
     for axes, section in zip(frame.panels, (left, right), strict=True):
         _panel(axes, section, shown, theme)
     one, two = frame.panels
@@ -278,17 +270,17 @@ def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -
         axes.set_xlim(min(one.get_xlim()[0], two.get_xlim()[0]), max(one.get_xlim()[1], two.get_xlim()[1]))
         axes.set_ylim(min(one.get_ylim()[0], two.get_ylim()[0]), max(one.get_ylim()[1], two.get_ylim()[1]))
     for axes, section in zip(frame.panels, (left, right), strict=True):
-        open_differences(axes, section, theme)
+        layout.open_differences(axes, section, theme)
     return frame.figure
 
 
 def _panel(axes: Axes, section: Section, shown: dict[str, Look], theme: Theme) -> None:
     for record in section.records:
         look = shown[legend(record)]
-        cross(axes, record.latency.speedup.total, section.difference(record), look.color)
-        dots(axes, [section.at(record)], look.color, look.marker, 0.9 * look.size, theme)
-    front: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": FAINT, "linewidth": 1.4, "zorder": 2}
+        layout.cross(axes, record.latency.speedup.total, section.difference(record), look.color)
+        layout.dots(axes, [section.at(record)], look.color, look.marker, 0.9 * look.size, theme)
+    front: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": layout.FAINT, "linewidth": 1.4, "zorder": 2}
     axes.plot(*zip(*section.front_line(), strict=True), **front)
-    plain(axes, theme, "x")
+    layout.plain(axes, theme, "x")
     axes.locator_params(axis="x", nbins=5)
-    speedup_axis(axes)
+    layout.speedup_axis(axes)

@@ -36,11 +36,6 @@ class Words(NamedTuple):
     notes: str
 
 
-def words_of(section: Section, title: str, notes: str) -> Words:
-    """Return the texts of a figure of one section."""
-    return Words(title, f"{section.title}; {section.conditions}", notes)
-
-
 class Frame(NamedTuple):
     """A figure with empty panels in place."""
 
@@ -121,6 +116,16 @@ def open_frame(
         at -= foot + 0.2
         x += 0 if stacked else part + _GAP
     return Frame(figure, panels, theme, phone)
+
+
+def open_section(
+    section: Section, title: str, notes: Iterable[str], legend: Sequence[Artist], theme: Theme, width: str, **sizes: Any
+) -> Frame:
+    """Open the figure of a section, with the notes that are not empty; on a phone left is upper and right lower."""
+    text = " ".join(filter(None, notes))
+    text = text.replace("Left:", "Upper:").replace("Right:", "Lower:") if width == "phone" else text
+    words = Words(title, f"{section.title}; {section.conditions}", text)
+    return open_frame(theme, width, words, legend, **sizes)
 
 
 def span(intervals: Iterable[Interval], least: float) -> tuple[float, float]:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bild.report.doubts import MARK, doubts
 from bild.report.format import (
     DASH,
     common_decimals,
@@ -23,6 +22,7 @@ from bild.report.format import (
     switches_note,
 )
 from bild.report.predictions import ms_of, not_measured, quality_of, within
+from bild.report.provenance import MARK, doubts
 from bild.report.sections import Section
 from bild.report.table import Column, Table, show_tables
 from bild.results import Interval, Record
@@ -45,7 +45,8 @@ def points_table(section: Section, brief: bool = False) -> Table:
     on_front, marked = section.on_front(), doubts(section.records)
     values: list[Values] = []
     data: list[Values] = []
-    for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True)):
+    for index, record in enumerate(section.records):
+        name, found = section.names[record.hash], section.verdicts.get(record.hash)
         marks, own = "; ".join(marked[record.hash]), switches(record)
         sign = (FRONT if index in on_front else "") + (CONFIRMED if section.confirmed(record) else "")
         sign += MARK if marks and not brief else ""
@@ -54,7 +55,6 @@ def points_table(section: Section, brief: bool = False) -> Table:
         )
         data.append({**to_row(record), "label": name, "switches": own, "front": index in on_front})
         data[-1] |= {"marks": marks or None, "confirmed": section.confirmed(record), "margin": section.margin}
-        found = section.verdict(record)
         data[-1] |= {"verdict": found and found.kind, "more": found and found.more}
     notes = footer(section)
     columns = _columns(section, values, plus_minus if brief else spread)
@@ -83,7 +83,7 @@ def _values(section: Section, record: Record) -> Values:
     return {
         "score": record.headline,
         "difference": None if vanilla else section.difference(record),
-        "verdict": section.verdict(record),
+        "verdict": section.verdicts.get(record.hash),
         "speedup": Interval(1.0, 1.0, 1.0) if vanilla else latency.speedup.total,
         "timed": latency.examples,
         "between": None if vanilla else record,
@@ -224,7 +224,8 @@ def session_note(section: Section) -> str:
 
 def _warnings(section: Section) -> list[str]:
     told: dict[str, list[str]] = {}  # points that were measured side by side share their warnings
-    for name, record in zip(section.names(), section.records, strict=True):
+    for record in section.records:
+        name = section.names[record.hash]
         for warning in record.warnings:
             told.setdefault(f"Warning: {warning}", []).append(name)
         if count := record.counts.truncated_sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,11 @@ def slugs(sections: Sequence[Section]) -> list[str]:
     """Return names of folders that tell sections apart: empty for a single one, numbered where they look alike."""
     if len(sections) == 1:
         return [""]
-    found = [section.slug for section in sections]
+    names = (
+        (s.task.name, s.pair.name, s.engine.name, s.engine.dtype, s.engine.device)
+        for s in (each.first for each in sections)
+    )
+    found = [re.sub(r"[^\w.]+", "-", "-".join(parts)).strip("-.") for parts in names]
     return [
         slug if found.count(slug) == 1 else f"{slug}-{found[: index + 1].count(slug)}"
         for index, slug in enumerate(found)

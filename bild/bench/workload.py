@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from bild.bench.backends import (
     COMPUTE,
     CTRANSLATE_ABSENT,
     Backend,
-    Conversions,
     CTranslateBackend,
     EngineBackend,
     LibraryBackend,
+    convert,
     ctranslate_installed,
     prepare_assistant,
 )
@@ -179,10 +180,15 @@ class Backends:
 def build_backends(config: BenchConfig, workload: Workload, device: torch.device) -> Backends:
     """Build what was asked for. A builder that fails becomes a missing row."""
     made = Backends()
-    conversions = Conversions(workload.large, workload.start)
+    folder = tempfile.TemporaryDirectory(prefix="bild-ctranslate2-")
+    converted = cache(partial(convert, workload.large, workload.start, folder.name))
 
     def engine(role: str, name: str) -> Backend:
         return EngineBackend(workload.engine(role, name), workload.start, workload.vocabulary)
+
+    def ctranslate(compute: str) -> Backend:
+        converted()
+        return CTranslateBackend(folder.name, compute, device, config.threads)
 
     def enter(name: str, kind: str, build: Callable[[], Backend], precision: str = config.dtype) -> None:
         made.kinds[name], made.precisions[name] = kind, precision
@@ -195,7 +201,7 @@ def build_backends(config: BenchConfig, workload: Workload, device: torch.device
         except Exception as error:  # whatever a library raises; the others go on
             made.missing[name] = (FAILED, told(error))
 
-    try:
+    with folder:  # what was loaded stays
         for name in config.engines:
             enter(name, "engine", partial(engine, "large", name))
         for name in config.peers:
@@ -204,15 +210,12 @@ def build_backends(config: BenchConfig, workload: Workload, device: torch.device
                 made.kinds[name], made.precisions[name], made.missing[name] = "peer", config.dtype, reason
             elif name.startswith("ctranslate2"):
                 compute = "int8" if name.endswith("int8") else COMPUTE[config.dtype]
-                build = partial(conversions.backend, compute, device, config.threads)
-                enter(name, "peer", build, "int8" if compute == "int8" else config.dtype)
+                enter(name, "peer", partial(ctranslate, compute), "int8" if compute == "int8" else config.dtype)
             else:
                 enter(name, "peer", partial(_library, name, config, workload))
         if workload.small is not None:
             for name in config.engines:
                 enter(f"{name}{SMALL}", "small", partial(engine, "small", name))
-    finally:
-        conversions.close()
     for name, backend in made.built.items():
         if isinstance(backend, CTranslateBackend):
             made.notes[name] = backend.name

@@ -52,12 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(given: argparse.Namespace) -> None:
     files = write_report(given.results, given.out, given.compare, given.margin, given.only)
-    notes = [f"Left out: {line}" for line in files.left_out]
-    notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in files.missing]
+    notes = [f"Left out: {line}" for line in files.shown.left_out]
+    missing = (*files.shown.missing, *(each for part in files.shown.parts for each in part.missing))
+    notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in missing]
     counts = f"{plural(len(files.figures), 'figure file')} and {plural(len(files.tables), 'table file')}"
     whole = ", ".join(str(path) for path in (files.page, files.text) if path)
     notes.append(f"Written: {', '.join(filter(None, (whole, counts)))} in {given.out}")
-    show(files.sections, notes, given.wide)
+    show(files.shown.sections, notes, given.wide)
 
 
 if __name__ == "__main__":

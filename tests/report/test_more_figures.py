@@ -185,4 +185,4 @@ def test_hundreds_of_points_do_not_take_minutes(tmp_path: Path, monkeypatch: pyt
     found = contents(root)
     files = write_contents(found, tmp_path / "out")
     assert time.process_time() - began < 40
-    assert sum(len(section.records) for section in files.sections) == 195
+    assert sum(len(section.records) for section in files.shown.sections) == 195

@@ -258,7 +258,6 @@ def test_ctranslate2_leaves_the_model_as_it_was(tmp_path: Path) -> None:
         timed = CTranslateBackend(str(tmp_path), compute, torch.device("cpu"), 1).decode([5, 6, 1], 4)
         assert len(timed.tokens) == 5
         assert timed.rest == 4
-    conversions.close()
     assert all(torch.equal(weight, before[name]) for name, weight in module.state_dict().items())
 
 

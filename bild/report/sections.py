@@ -11,19 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
 from bild.progress import say
-from bild.report.format import (
-    drawn,
-    key_of,
-    label,
-    labels,
-    machine_name,
-    metric_name,
-    plural,
-    plus_minus,
-    significant,
-    split_exit,
-    where,
-)
+from bild.report import format as words
 from bild.results import Interval, Point, Record, Sample, Skipped, comparable, find_records, identity
 from bild.results.predicted import ledger_of
 from bild.results.reading import ANCHORS, Picks, front, picks
@@ -62,18 +50,19 @@ class Section:
     def title(self) -> str:
         """Name task, pair and metric."""
         first = self.first
-        return f"{first.task.name} ({first.task.split}), pair {first.pair.name}, {metric_name(first)}"
+        return f"{first.task.name} ({first.task.split}), pair {first.pair.name}, {words.metric_name(first)}"
 
     @property
     def conditions(self) -> str:
         """Name engine and machine."""
-        return f"{where(self.first)}; {machine_name(self.first)}"
+        return f"{words.where(self.first)}; {words.machine_name(self.first)}"
 
     @property
     def size(self) -> str:
         """Write `quality: 24 examples, speed: 6`, or `60 examples` where both are of the same."""
         judged, timed = self.first.quality.examples, self.timed
-        return plural(judged, "example") if timed == f"{judged:,}" else f"{plural(judged, 'example')}, {timed} timed"
+        examples = words.plural(judged, "example")
+        return examples if timed == f"{judged:,}" else f"{examples}, {timed} timed"
 
     @property
     def timed(self) -> str:
@@ -156,10 +145,10 @@ class Section:
         if record is None:
             return "none"
         speed, library = record.latency.speedup.total, self.over_library(record)
-        found = [f"{plus_minus(speed)}×", *(["confirmed"] if self.confirmed(record) else [])]
+        found = [f"{words.plus_minus(speed)}×", *(["confirmed"] if self.confirmed(record) else [])]
         found += ["not shown to be faster than vanilla"] if speed.low <= 1 else []
         if library is not None and library < 1:
-            found.append(f"slower than the library's generate(): {significant(library, 2)}× its speed")
+            found.append(f"slower than the library's generate(): {words.significant(library, 2)}× its speed")
         return f"{self.names[record.hash]} ({', '.join(found)})"
 
     def over_library(self, record: Record) -> float | None:
@@ -184,7 +173,7 @@ class Section:
     @cached_property
     def names(self) -> dict[str, str]:
         """The label of each record by its hash, which tells those apart that share one."""
-        return dict(zip((record.hash for record in self.records), labels(self.records), strict=True))
+        return dict(zip((record.hash for record in self.records), words.labels(self.records), strict=True))
 
     def telling(self, most: int, fits: Callable[[Record], bool] | None = None) -> list[Record]:
         """Return at most so many points that stand for the section: the picks, then the front, then the rest.
@@ -219,18 +208,18 @@ class Section:
         """
         first = self.first
         told = dict(word.partition("=")[::2] for word in shlex.split(first.command or "")[3:])
-        words: dict[str, object] = {
+        fields: dict[str, object] = {
             name: value for name, value in told.items() if name.partition(".")[0] in ("task", "model", "engine")
         }
-        if "task" not in words:
-            name, layers = split_exit(first.pair.name)
-            words = {"task": first.task.name, "model": name, "model.exit": layers, "task.split": first.task.split}
-            words |= {"task.samples": first.task.data.get("samples"), "engine": first.engine.name}
-            words |= {"engine.dtype": first.engine.dtype}
-        if verb == "sweep" and words.get("task.samples") is not None:
-            words["task.samples"] = first.quality.examples  # those of its tree
-        given = [f"{name}={value}" for name, value in words.items() if value is not None]
-        return " ".join([f"python -m bild.{verb}", *map(shlex.quote, (*given, *drawn(first), *options))])
+        if "task" not in fields:
+            name, layers = words.split_exit(first.pair.name)
+            fields = {"task": first.task.name, "model": name, "model.exit": layers, "task.split": first.task.split}
+            fields |= {"task.samples": first.task.data.get("samples"), "engine": first.engine.name}
+            fields |= {"engine.dtype": first.engine.dtype}
+        if verb == "sweep" and fields.get("task.samples") is not None:
+            fields["task.samples"] = first.quality.examples  # those of its tree
+        given = [f"{name}={value}" for name, value in fields.items() if value is not None]
+        return " ".join([f"python -m bild.{verb}", *map(shlex.quote, (*given, *words.drawn(first), *options))])
 
 
 def make_section(
@@ -247,7 +236,7 @@ def make_section(
             differing = ", ".join(f"{name} ({left.get(name)} and {right.get(name)})" for name in fields[:4])
             more = f" and {len(fields) - 4} more" if len(fields) > 4 else ""
             raise BildError(
-                f"{label(first)} and {label(other)} cannot stand in one comparison because they differ in "
+                f"{words.label(first)} and {words.label(other)} cannot stand in one comparison because they differ in "
                 f"{differing}{more}: report them apart, or run them under the same conditions."
             )
     folders = dict(folders or {})
@@ -257,7 +246,7 @@ def make_section(
 def looks_of(records: Sequence[Record], folders: Mapping[str, Path]) -> tuple[Together, ...]:
     """Return the looks at records of these, in the order of the ledgers beside their folders."""
     looks = ledger_of(folders.values(), records[0].quality.data)
-    keys = {key_of(record): record.hash for record in records} if looks else {}
+    keys = {words.key_of(record): record.hash for record in records} if looks else {}
     return tuple(filter(None, (tuple(keys[key] for key in look.points if key in keys) for look in looks)))
 
 
@@ -287,7 +276,7 @@ def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], li
 
 def _order(record: Record) -> tuple[int, float, str, str]:
     name = record.method.name
-    return (*ANCHORS, name).index(name), -record.latency.speedup.total.value, label(record), record.hash
+    return (*ANCHORS, name).index(name), -record.latency.speedup.total.value, words.label(record), record.hash
 
 
 @lru_cache(maxsize=64)

@@ -226,9 +226,9 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
         def __init__(self, folder: str, compute: str, *_: Any) -> None:
             asked.append(compute)
 
-    monkeypatch.setattr(workload, "ctranslate_installed", lambda: True)
-    monkeypatch.setattr(workload, "convert", lambda *_: None)
-    monkeypatch.setattr(workload, "CTranslateBackend", Loaded)
+    monkeypatch.setattr(backends, "ctranslate_installed", lambda: True)
+    monkeypatch.setattr(backends, "convert", lambda *_: None)
+    monkeypatch.setattr(backends, "CTranslateBackend", Loaded)
     done, result = bench(tmp_path, "engine=[hf]", "peers=[generate,ctranslate2,ctranslate2-int8]")
     assert asked == ["float32", "int8"]
     whole, small = result.rows["ctranslate2"], result.rows["ctranslate2-int8"]

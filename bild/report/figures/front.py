@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bild.report import layout
 from bild.report.figure import FRONT_COLOR, Look, Sheet, Theme, looks
-from bild.report.figures.front_text import (
-    PICKS,
-    QUIET_MARKS,
-    TITLE,
-    draw_labels,
-    front_caption,
-    front_legend,
-    front_notes,
-)
+from bild.report.figures import front_text
 from bild.report.format import label, legend
 from bild.report.labels import Box, extent
 from bild.report.paper import Overlay, overlay
@@ -61,17 +53,17 @@ def front_sheet(section: Section, predicted: Sequence[PredictedPoint] = (), stem
         # The words must know how many labels found no place, and the frame must know the words: draw twice if need be.
         unplaced = 0
         for _ in range(2):
-            notes = front_notes(section, predicted, behind, unplaced)
-            entries = front_legend(section, predicted, looks(shown, theme), behind, theme)
+            notes = front_text.front_notes(section, predicted, behind, unplaced)
+            entries = front_text.front_legend(section, predicted, looks(shown, theme), behind, theme)
             sizes: dict[str, Any] = {"heights": (3.4,), "left": 0.72, "right": 0.55}
-            frame = layout.open_section(section, TITLE, notes, entries, theme, width, **sizes)
+            frame = layout.open_section(section, front_text.TITLE, notes, entries, theme, width, **sizes)
             found = _fill(frame, section, predicted, looks(shown, theme), behind)
             if found == unplaced:
                 break
             unplaced = found
         return frame.figure
 
-    return Sheet(stem, TITLE, front_caption(section, predicted, behind), make)
+    return Sheet(stem, front_text.TITLE, front_text.front_caption(section, predicted, behind), make)
 
 
 def _fill(
@@ -98,7 +90,7 @@ def _fill(
     axes.plot(*zip(*section.front_line(), strict=True), label="Pareto front", **line)
     if behind is not None:
         _draw_overlay(axes, behind, theme)
-    for mark in PICKS:
+    for mark in front_text.PICKS:
         if (chosen := mark.of(section)) is not None:
             ring = mark.look(theme) | {"zorder": 4.5}
             layout.dots(axes, [section.at(chosen)], theme.strong, mark.marker, mark.size, theme, **ring)
@@ -106,7 +98,7 @@ def _fill(
     if (beyond := far_out(section, predicted, behind)) is not None:
         notes += _draw_far(axes, section, beyond, shown[legend(beyond)], theme)
     layout.long_speedup_axis(frame)
-    return draw_labels(frame, section, shown, notes, hairs)
+    return front_text.draw_labels(frame, section, shown, notes, hairs)
 
 
 def _draw_point(axes: Axes, record: Record, look: Look, theme: Theme, section: Section) -> None:
@@ -229,7 +221,7 @@ def _region(section: Section, record: Record, fill: bool, color: str) -> Polygon
 
 def _draw_overlay(axes: Axes, behind: Overlay, theme: Theme) -> None:
     """Draw the paper's curve and Table 1 and the reproduction, grey and thin: they are of another machine."""
-    (mark, size, _), (other, other_size, _) = QUIET_MARKS
+    (mark, size, _), (other, other_size, _) = front_text.QUIET_MARKS
     if behind.curve:
         layout.quiet_curve(axes, behind.curve, theme, mark, (0, (3, 2)))
     hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": theme.quiet, "markeredgewidth": 0.9}

@@ -182,7 +182,7 @@ def draw(pairs: Sequence[ReplayedPair], title: str, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from bild.report.style import LIGHT, SERIES, style
+    from bild.report.figure import LIGHT, SERIES, style
 
     with plt.rc_context(style(LIGHT)):
         figure, ((quality, stands), (wide, ratio)) = plt.subplots(2, 2, figsize=(9.0, 7.2), layout="constrained")

@@ -25,7 +25,7 @@ from bild.progress import track
 from bild.report.format import half
 from bild.results import Interval
 from bild.results.locking import device_lock
-from bild.results.pareto import ANCHORS, ONE_POINT
+from bild.results.reading import ANCHORS, ONE_POINT
 from bild.results.sample import Sample
 from bild.sweep.context import SweepWork
 from bild.sweep.exact import SettledTexts, joined

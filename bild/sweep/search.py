@@ -24,7 +24,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.policies import writes_vanilla
 from bild.metrics.claims import Floats, influences
 from bild.progress import say
-from bild.results.pareto import front
+from bild.results.reading import front
 from bild.sweep.config import Goal
 from bild.sweep.grid import STEPS, SweptPoint, begun, neighbours, searched
 from bild.sweep.predict import Candidate, Estimate, Predictor

@@ -63,7 +63,7 @@ class Tree:
     @property
     def rounding(self) -> Rounding:
         """Within how much of a threshold, or of a tie, a decision counts as marked."""
-        return Rounding(**self.head.rounding)
+        return Rounding(self.head.rounding["nll"], self.head.rounding["gap"])
 
     @cached_property
     def _tokenizer(self) -> Any:

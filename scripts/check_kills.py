@@ -81,9 +81,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument(
-        "--every", nargs="?", type=int, const=1, help="die once at each (n-th) call, however long it takes"
-    )
+    parser.add_argument("--every", nargs="?", type=int, const=1, help="die once at each (n-th) call")
     parser.add_argument("--disks", type=int, default=0, help="in the place of kills: disks of so many sizes (root)")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bild-kills-"))

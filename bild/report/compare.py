@@ -205,7 +205,11 @@ def _ratio_table(left: Section, right: Section, stem: str) -> Table:
                 "scores": [f"{score.value:.{places}f}" for score in (one.headline, two.headline)],
                 "gap": f"{gap:+.{places}f}" if abs(gap) > 1e-9 else "same",
             }
-            | ({"left_speedup": None, "right_speedup": None, "speedup_ratio": None} if _vanilla(one) else {})
+            | (
+                {"left_speedup": None, "right_speedup": None, "speedup_ratio": None}
+                if one.method.name == "vanilla"
+                else {}
+            )
         )
     columns = (
         Column("method", "method"),
@@ -234,10 +238,6 @@ def _times_as_fast(left: Record, right: Record) -> Interval | None:
     if left.task.data["hash"] != right.task.data["hash"]:
         return None
     return ratio(right.latency.ms_per_example, left.latency.ms_per_example)
-
-
-def _vanilla(record: Record) -> bool:
-    return record.method.name == "vanilla"
 
 
 def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -> Figure:

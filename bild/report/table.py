@@ -96,8 +96,7 @@ class Table:
     ) -> Table:
         """Build a table from rows of which each column takes its value, or which have them by the columns' names.
 
-        What no column shows of the latter is in the CSV alone. An interval becomes three numbers in the CSV, None an
-        empty field there and a dash in the text.
+        What no column shows of the latter is in the CSV alone, where an interval is three numbers and None is empty.
         """
         values = [row if isinstance(row, Mapping) else {c.name: c.of(row) for c in columns if c.of} for row in values]
         shown = [each for each in columns if each.heading is not None]
@@ -117,7 +116,8 @@ class Table:
     @property
     def width(self) -> int:
         """Return how many columns of a terminal hold the table with a line a row."""
-        return sum(max(map(len, (*heading.split("\n"), *cells))) + 2 for heading, *cells in self._columns()) - 2
+        columns = zip(self.headings, *self.rows, strict=True)
+        return sum(max(map(len, (*heading.split("\n"), *cells))) + 2 for heading, *cells in columns) - 2
 
     def within(self, width: int) -> Table:
         """Return the table without the columns that a terminal of this width has no room for, and a note on these."""
@@ -130,9 +130,6 @@ class Table:
             return self
         note = f"No room for: {', '.join(reversed(gone))}. A wider terminal shows them, and so does a pipe (| cat)."
         return dataclasses.replace(shown, notes=(*shown.notes, note))
-
-    def _columns(self) -> Iterable[tuple[str, ...]]:
-        return zip(self.headings, *self.rows, strict=True)
 
     def _without(self, index: int) -> Table:
         def cut(cells: tuple[Any, ...]) -> tuple[Any, ...]:

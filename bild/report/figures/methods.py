@@ -5,10 +5,10 @@ The ledger of confirmations says what was chosen; the records say what came of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bild.config import METHODS
 from bild.report.figure import SERIES, Sheet, Theme
@@ -84,16 +84,28 @@ def methods_table(section: Section) -> Table | None:
     if not claims:
         return None
     metric, record = metric_name(section.first), section.first
+
+    def chosen(claim: MethodClaim) -> str | None:
+        choice = claim.choice
+        return None if choice.lower is None else f"{choice.lower:+.2f}, ~{choice.speedup:.2f}x"
+
+    def difference(record: Record) -> str | None:
+        found = record.headline_difference
+        return found and f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
+
+    def measured(of: Callable[[Record], Any]) -> Callable[[MethodClaim], Any]:
+        return lambda claim: claim.record and of(claim.record)
+
     columns = (
-        Column("method", "method"),
-        Column("within", "within"),
-        Column("setting", "setting"),
-        Column("chosen:\nend, speed", "chosen"),
-        Column(f"{metric} less vanilla's\n[one-sided]", "difference"),
-        Column("confirmed", "verdict"),
-        Column("speedup", "speedup", spread),
-        Column("timed", "timed"),
-        Column("switches", "switches", rank=1),
+        Column("method", "method", of=lambda claim: claim.title),
+        Column("within", "within", of=lambda claim: "any" if claim.choice.exact else f"{claim.choice.margin:g}"),
+        Column("setting", "setting", of=measured(label)),
+        Column("chosen:\nend, speed", "chosen", of=chosen),
+        Column(f"{metric} less vanilla's\n[one-sided]", "difference", of=measured(difference)),
+        Column("confirmed", "verdict", of=lambda claim: claim.told),
+        Column("speedup", "speedup", spread, of=measured(lambda record: record.latency.speedup.total)),
+        Column("timed", "timed", of=measured(lambda record: f"{record.latency.examples} in {record.sessions}")),
+        Column("switches", "switches", rank=1, of=measured(lambda record: switches(record) or DASH)),
     )
     level = f"{100 * record.intervals.confidence:g} %"
     notes = (
@@ -102,23 +114,7 @@ def methods_table(section: Section) -> Table | None:
         f"One-sided {level} ends; verdicts of all together (Holm over {sum(c.verdict is not None for c in claims)}).",
         "Methods that write vanilla's text by their rules have one setting for every margin.",
     )
-    return Table.of("methods", TITLE, columns, map(_row, claims), notes, names=3, subtitle=section.title)
-
-
-def _row(claim: MethodClaim) -> dict[str, object]:
-    choice, record = claim.choice, claim.record
-    found = None if record is None else record.headline_difference
-    return {
-        "method": claim.title,
-        "within": "any" if choice.exact else f"{choice.margin:g}",
-        "setting": None if record is None else label(record),
-        "chosen": None if choice.lower is None else f"{choice.lower:+.2f}, ~{choice.speedup:.2f}x",
-        "difference": None if found is None else f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]",
-        "verdict": claim.told,
-        "speedup": None if record is None else record.latency.speedup.total,
-        "timed": None if record is None else f"{record.latency.examples} in {record.sessions}",
-        "switches": None if record is None else switches(record) or DASH,
-    }
+    return Table.of("methods", TITLE, columns, claims, notes, names=3, subtitle=section.title)
 
 
 def methods_sheet(section: Section) -> Sheet | None:

@@ -78,7 +78,7 @@ class ReplayedPair:
         """Grow what the grid needs of a pair's trees, replay it, and time the passes."""
         own = [("", vanilla_point()), *((family, point) for family, some in grid().items() for point in some)]
         points = [point for _, point in own]
-        grown = GrownTree(SweepWork.open(config))
+        grown = GrownTree(SweepWork(config))
         replays = grown.replays(points)
         here = Pricing(grown.work, grown.tree.path).prices()
         scores = [replay.quality.value for replay in replays]

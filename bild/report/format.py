@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bild.config import METHODS, MethodConfig, ThresholdConfig
-from bild.decoding import names, settings, thresholds_of
+from bild.decoding import policies as names
+from bild.decoding import settings, thresholds_of
 from bild.decoding.rules import KEEPS, STOPS
 from bild.results import Interval, Record, config_hash
 from bild.results.parts import Method, Threshold
@@ -134,7 +135,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-# Names of points: all that words say of a method's switches is made here, from `bild.decoding.names`.
+# Names of points: all that words say of a method's switches is made here, from `bild.decoding.policies`.
 def number(value: float) -> str:
     """Write a threshold as people do: 0.6, 2, ∞."""
     return names.number(value).replace("inf", "∞")

@@ -100,11 +100,7 @@ class MeasuredFront:
     """Measures candidates stage by stage, vanilla first among them."""
 
     def __init__(
-        self,
-        work: SweepWork,
-        candidates: Sequence[Candidate],
-        tree: Tree,
-        pricing: Pricing | None = None,
+        self, work: SweepWork, candidates: Sequence[Candidate], tree: Tree, pricing: Pricing | None = None
     ) -> None:
         """`pricing` gets texts that are decoded for prices after every example, next to the measurement."""
         self.work = work

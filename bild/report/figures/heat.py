@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bild.decoding import names
+from bild.decoding import policies as names
 from bild.report.figure import Missing, Sheet, Theme
 from bild.report.format import Named, group_name, metric_name, number, plural
 from bild.report.layout import open_section

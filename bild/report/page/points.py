@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bild.decoding import names, settings, thresholds_of
+from bild.decoding import policies as names
+from bild.decoding import settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS

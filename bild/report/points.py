@@ -238,12 +238,13 @@ def predicted_table(section: Section, predicted: Sequence[PredictedPoint]) -> Ta
         Column(None, "max_draft", of=lambda p: p.method.max_draft),
         Column(None, "fb", of=lambda p: p.threshold.fb),
         Column(None, "rb", of=lambda p: p.threshold.rb),
+        Column(None, "switches", of=lambda p: words.switches(p) or None),
         Column(f"{words.metric_name(section.first)} n={examples:,}", "quality", words.spread, of=quality_of),
         Column("Δ to vanilla", "difference", partial(words.spread, signed=True), of=lambda p: p.difference),
         Column(f"within {section.margin:g}", "within", verdict_words, in_csv=False, of=partial(within, section)),
         Column("speedup", "speedup", words.spread, of=lambda p: p.speedup),
         Column("ms per example", "ms_per_example", words.spread, of=ms_of),
-        Column("switches", "switches", of=lambda p: words.switches(p) or None),
+        Column("switches", "differing", in_csv=False, of=lambda p: words.switches(p) or None),
         Column("measured too", "measured", lambda measured: "yes" if measured else "no", of=lambda p: p not in hollow),
     )
     notes = (

@@ -143,10 +143,7 @@ def _set_limits(
 
 
 def spans_of(
-    section: Section,
-    predicted: Sequence[PredictedPoint],
-    behind: Overlay | None = None,
-    without: Record | None = None,
+    section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None = None, without: Record | None = None
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ends of speedups and of differences that the front shows, but for one point that it may leave out."""
     records = [record for record in section.records if record is not without]

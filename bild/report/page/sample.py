@@ -37,12 +37,7 @@ _ONE_UP = 1  # -1 (none) is stored as 0 where the type has no sign
 
 
 def sample_of(
-    tree: Tree,
-    points: Sequence[Setting],
-    metric: str,
-    prices: Prices | None,
-    *,
-    bytes_: int,
+    tree: Tree, points: Sequence[Setting], metric: str, prices: Prices | None, *, bytes_: int
 ) -> dict[str, Any]:
     """Return the bundled sample: evenly spaced examples of the tree, as many as fit into `bytes_` of JSON.
 

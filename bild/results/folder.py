@@ -38,15 +38,17 @@ SHORT = 10
 """Digits of a hash in the name of a folder."""
 
 
+@dataclasses.dataclass(eq=False)
 class PointFolder:
-    """`<root>/<task>/<pair>/<label>-<digest>/`, held by this process until `close()` or the end of a `with`."""
+    """`<root>/<task>/<pair>/<label>-<digest>/`, held by this process until `close()` or the end of a `with`.
 
-    def __init__(self, path: Path, digest: str, lock: int, log: SampleLog) -> None:
-        """Use `PointFolder.open`."""
-        self.path = path
-        self.digest = digest
-        self.lock = lock
-        self._log = log
+    Use `PointFolder.open`.
+    """
+
+    path: Path
+    digest: str
+    lock: int
+    _log: SampleLog
 
     @classmethod
     def open(cls, root: Path, task: str, pair: str, label: str, digest: str, config: Mapping[str, Any]) -> PointFolder:

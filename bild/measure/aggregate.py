@@ -87,7 +87,7 @@ def latency_of(
         library=_library(samples, kept, level),
         stationarity=stationarity(samples),
         sessions=sessions,
-        between=speed.between,
+        between=speed.spread.between,
         percentiles=parts.Percentiles(
             *(percentiles([1e3 * s for s in each], numbers, confidence=level) for each in times)
         ),

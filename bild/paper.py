@@ -44,11 +44,19 @@ class Exhibit:
     """A part of the paper: what it shows, and the command that makes it."""
 
     about: str
-    options: list[str]
+    of: dict[str, str]
+    """The model of each task that it is made for; in its name and its words {task} stands for one of them."""
+    options: list[str] = field(default_factory=list)
     verb: str = "sweep"
     values: dict[str, list[float]] = field(default_factory=dict)
     """Of a run: the values of one threshold, each a point; all are measured side by side."""
     after: list[str] = field(default_factory=list)
+
+    def on(self, task: str) -> Exhibit:
+        """Return the exhibit of one of its tasks."""
+        options = [f"task={task}", f"model={self.of[task]}", *(each.replace("{task}", task) for each in self.options)]
+        after = [each.replace("{task}", task) for each in self.after]
+        return replace(self, of={task: self.of[task]}, options=options, after=after)
 
 
 @dataclass
@@ -56,6 +64,12 @@ class Exhibits:
     """All of them, by name."""
 
     exhibits: dict[str, Exhibit]
+
+    @property
+    def by_task(self) -> dict[str, Exhibit]:
+        """Return each for each of its tasks."""
+        found = ((name, task, each) for name, each in self.exhibits.items() for task in each.of)
+        return {name.replace("{task}", task): each.on(task) for name, task, each in found}
 
 
 @dataclass
@@ -81,7 +95,7 @@ class Paper:
         for key in ("results", "out"):
             if not own[key].strip():
                 raise BildError(f"{key} is empty: name a folder, or leave it out.")
-        known = typed(Exhibits, load("", "paper")).exhibits
+        known = typed(Exhibits, load("", "paper")).by_task
         wanted = [name for name in own["only"].strip("[]").split(",") if name] or list(known)
         for name in wanted:
             if name not in known:

@@ -36,6 +36,12 @@ class Arguments(argparse.ArgumentParser):
         dashes = ", and options are written without dashes, as threshold.fb=0.6" if "=" in message else ""
         raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        super().exit(status, message)
+
 
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -201,7 +207,7 @@ class PutOff:
     def heard(self, told: Callable[[], None]) -> Iterator[None]:
         """Put the first one off and call `told`; a second one ends the process at once. Others keep what they do."""
 
-        def hear(number: int, frame: object) -> None:
+        def hear(number: int, frame: Any) -> None:
             does = before[signal.Signals(number)]
             if self.end or self._now:
                 does(number, frame)

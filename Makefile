@@ -101,16 +101,21 @@ TRAINED ?= trained/embedded
 
 embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS=folder (hours on a CPU; goes on where it was stopped)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-large train=embedded-large out=$(TRAINED)/large-start $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-start train=embedded-large-on out=$(TRAINED)/large $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-start train=embedded-large-on out=$(TRAINED)/large-shallow $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-shallow train=embedded-large-deep out=$(TRAINED)/large $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-small train=embedded-small tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/small $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) shape=embedded-exit train=embedded-exit tokenizer.path=$(TRAINED)/large-start out=$(TRAINED)/exit-start $(ARGS)
 	@cd $(ROOT) && $(PY) -m bild.train $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/exit-start train=embedded-exit-on out=$(TRAINED)/exit $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small \
-		align.start=finetuned align.batch=64 align.loss=kl train=embedded-aligned out=$(TRAINED)/small-aligned $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small-aligned \
-		align.start=finetuned align.bridge=true align.batch=64 align.loss=kl train=embedded-bridge out=$(TRAINED)/small-bridge-start $(ARGS)
-	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small-bridge-start \
-		align.start=finetuned align.bridge=true align.batch=64 align.loss=kl align.augment=1 train=embedded-bridge-on out=$(TRAINED)/small-bridge $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-shallow model.small=$(TRAINED)/small \
+		align.start=finetuned align.batch=64 align.loss=kl train=embedded-aligned out=$(TRAINED)/small-aligned-shallow $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-shallow model.small=$(TRAINED)/small-aligned-shallow \
+		align.start=finetuned align.batch=64 align.loss=kl align.bridge=true train=embedded-bridge out=$(TRAINED)/small-bridge-start $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large-shallow model.small=$(TRAINED)/small-bridge-start \
+		align.start=finetuned align.batch=64 align.loss=kl align.bridge=true align.augment=1 train=embedded-bridge-on out=$(TRAINED)/small-bridge-shallow $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small-aligned-shallow \
+		align.start=finetuned align.batch=64 align.loss=kl train=embedded-aligned-deep out=$(TRAINED)/small-aligned $(ARGS)
+	@cd $(ROOT) && $(PY) -m bild.align $(EMBEDDED_TASK) model=folders model.large=$(TRAINED)/large model.small=$(TRAINED)/small-bridge-shallow \
+		align.start=finetuned align.batch=64 align.loss=kl align.bridge=true train=embedded-bridge-deep out=$(TRAINED)/small-bridge $(ARGS)
 	@cd $(ROOT) && $(PY) scripts/ship_embedded.py $(TRAINED)
 
 gpu-check: $(READY)  ## ten minutes on a GPU: right, and as fast as it should be? a table, and one file to send

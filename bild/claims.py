@@ -23,8 +23,8 @@ from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
 from bild.results import Record, read_samples
 from bild.results.codec import read_lines
-from bild.results.pareto import ANCHORS
 from bild.results.parts import Latency, Percentile
+from bild.results.reading import ANCHORS
 
 HEADINGS = ("method", "verdict", "Δ to vanilla\n[one-sided]", "judged / timed\nin sessions", "speedup", "over\nlibrary")
 RANKS = (0, 0, 1, 3, 0, 2)
@@ -43,7 +43,7 @@ class Claim:
 
 def claims_of(section: Section, margin: float) -> list[Claim]:
     """Judge all points of a section but the two models alone, from fast to slow."""
-    names = section.names_by_hash()
+    names = section.names
     judged = [
         (names[record.hash], record, verdict(record.headline_difference, margin, record.quality.examples))
         for record in section.records

@@ -25,7 +25,7 @@ from bild.errors import BildError
 from bild.metrics.claims import holm, verdict
 from bild.options import MANY, number
 from bild.results import Point, Record
-from bild.results.pareto import ANCHORS
+from bild.results.reading import ANCHORS
 
 
 @dataclass
@@ -77,13 +77,16 @@ class DemoConfig(RunConfig):
 
 def job(config: DemoConfig) -> None:
     """Judge all points, then write the report; the last lines are the verdicts and the next command to type."""
-    from bild.report import make_section, show, write_sections
+    from bild.report import make_section, markdown, save, show
+    from bild.report.table import write_text
 
     records = [point.record for point in _measured(config)]
     section = make_section(records, margin=config.measure.margin)
-    files = write_sections([section], Path(config.out), Path(config.results), [])
-    written = f"Written: {', '.join(map(str, (files.text, *files.figures)))}"
-    show(files.sections, [written, *claims(records, config.measure.margin), following(config)])
+    out, picture = Path(config.out), f"![Speedup against quality: {section.title}](pareto.png)"
+    figures = save(section.records, out)
+    text = write_text(out / "table.md", f"# Speed against quality\n\n{markdown(section)}\n{picture}\n")
+    written = f"Written: {', '.join(map(str, (text, *figures)))}"
+    show([section], [written, *claims(records, config.measure.margin), following(config)])
 
 
 def _measured(config: DemoConfig) -> list[Point]:

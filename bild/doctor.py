@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bild.cli import load, options, typed
-from bild.cli.groups import in_brief
+from bild.cli.overrides import in_brief
 from bild.config import DTYPES, Checkpoints, ModelConfig, ShapeConfig, TaskConfig
 from bild.errors import BildError, guard
 

@@ -55,7 +55,8 @@ def main() -> int:
         from bild.cli import load, typed
         from bild.cli.compose import shapes
         from bild.config import ModelConfig
-        from bild.report.check import show_check
+        from bild.report.bench import check_table
+        from bild.report.table import show_tables
         from bild.results.bench import OK
         from bild.results.codec import write_json
 
@@ -64,7 +65,7 @@ def main() -> int:
         embedded = typed(ModelConfig, load("model", "embedded"))
         result = check(given.device, given.minutes, asked, shapes(), embedded)
         write_json(Path(given.out), result, indent=1)
-        show_check(Path(given.out))
+        show_tables([check_table(result)])
         code.append(int(result.worst != OK))
         print(f"Written: {given.out}")
 

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bild.cli.checks import check_options
 from bild.cli.compose import compose, published_settings, shapes, typed
-from bild.cli.groups import load
-from bild.cli.overrides import parse
+from bild.cli.overrides import load, parse
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean, explain, guard, one_of
 from bild.progress import say
@@ -30,8 +29,8 @@ from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from bild.sweep.costs import Cost
     from bild.sweep.grid import SweptPoint
+    from bild.sweep.show_plan import Cost
 
 SCHEMAS: dict[str, Any] = {"sweep": SweepConfig, "run": RunConfig, "train": TrainConfig}
 _OWN = {"plan": "show", "only": "", "results": "results/paper", "out": "report/paper"}
@@ -145,7 +144,7 @@ def _fits(option: str, schema: Any) -> bool:
 
 def cost_of(paper: Paper, exhibit: Exhibit) -> Cost:
     """Estimate what an exhibit takes, before anything is loaded or measured."""
-    from bild.sweep.costs import run_cost, sweep_cost, training_cost
+    from bild.sweep.show_plan import run_cost, sweep_cost, training_cost
 
     if exhibit.verb == "sweep":
         config = paper.config(exhibit)
@@ -176,7 +175,7 @@ def grow(paper: Paper, exhibit: Exhibit) -> None:
     from bild.sweep.context import GrownTree, SweepWork
 
     config = paper.config(exhibit)
-    work = SweepWork.open(config)
+    work = SweepWork(config)
     with work.locked():
         GrownTree(work).replays(points_of(config))
 
@@ -194,10 +193,10 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
     else:
         from bild.sweep.context import SweepWork
         from bild.sweep.drive import sweep
-        from bild.sweep.stages import keep
+        from bild.sweep.estimates import keep
 
         config = paper.config(exhibit)
-        swept = sweep(SweepWork.open(config), points_of(config))
+        swept = sweep(SweepWork(config), points_of(config))
         keep(config.results, swept.taken, {})
         if swept.failed:
             raise BildError(f"Not everything was measured: {'; '.join(swept.failed)}.")
@@ -251,7 +250,7 @@ class Reproduction:
 
 def job(arguments: Sequence[str]) -> None:
     """Plan, run what can be run, and report."""
-    from bild.sweep.costs import cost_lines  # torch, after the options are known to be good
+    from bild.sweep.show_plan import cost_lines  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
     costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}

@@ -26,7 +26,7 @@ from bild.decoding import setting
 from bild.models import Pair
 from bild.tasks import load_task
 from bild.tree.grow import grow
-from bild.tree.rounding import settle
+from bild.tree.identity import settle
 
 SETTINGS = [
     *(setting("bild", fb=fb, rb=rb) for fb, rb in ((0.3, 2.0), (0.6, 2.0), (0.6, 5.0), (0.9, 1.0))),

@@ -25,7 +25,7 @@ from bild.models import Pair, load_pair
 from bild.tasks import Dataset, load_task
 from bild.tree.family import Setting
 from bild.tree.grow import grow
-from bild.tree.rounding import settle
+from bild.tree.identity import settle
 
 FB = [0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
 RB = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0]

@@ -78,7 +78,7 @@ class ReplayedPair:
         """Grow what the grid needs of a pair's trees, replay it, and time the passes."""
         own = [("", vanilla_point()), *((family, point) for family, some in grid().items() for point in some)]
         points = [point for _, point in own]
-        grown = GrownTree(SweepWork.open(config))
+        grown = GrownTree(SweepWork(config))
         replays = grown.replays(points)
         here = Pricing(grown.work, grown.tree.path).prices()
         scores = [replay.quality.value for replay in replays]
@@ -182,7 +182,7 @@ def draw(pairs: Sequence[ReplayedPair], title: str, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from bild.report.style import LIGHT, SERIES, style
+    from bild.report.figure import LIGHT, SERIES, style
 
     with plt.rc_context(style(LIGHT)):
         figure, ((quality, stands), (wide, ratio)) = plt.subplots(2, 2, figsize=(9.0, 7.2), layout="constrained")

@@ -18,7 +18,7 @@ from pathlib import Path
 from bild.config import MethodConfig, ThresholdConfig
 from bild.tree import Tree
 from bild.tree.family import Setting, group
-from bild.tree.frontier import Growing
+from bild.tree.grow import Growing
 from bild.tree.nodes import NodeTable
 from bild.tree.tree import TreeExample
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import settings
-from bild.decoding.names import label
+from bild.decoding.policies import label
 from bild.results import SCHEMA_VERSION, Interval, Method, Record, Threshold
 from bild.results.parts import (
     Baseline,

@@ -242,7 +242,7 @@ def test_only_command_lines_read_the_configuration_folder() -> None:
     # A point's configuration is written as YAML, and the paper's figures are YAML: neither is an option.
     assert {module.parts[1] for module in MODULES if "yaml" in outside(module)} <= {"results", "report"}
     for module in MODULES:
-        if {"cli.conf_dir", "cli.groups.conf_dir"} & used(module):
+        if {"cli.conf_dir", "cli.overrides.conf_dir"} & used(module):
             assert module.parts[1] == "cli" or module.name == "__main__.py" or len(module.parts) == 2, module
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import random
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -183,7 +182,11 @@ def ctranslate_installed() -> bool:
 
 
 def convert(module: Any, start: int, folder: str) -> None:
-    """Write a T5 or mT5 in CTranslate2's format. No tokenizer is needed: its tokens are called t0, t1, ..."""
+    """Write a T5 or mT5 in CTranslate2's format. No tokenizer is needed: its tokens are called t0, t1, ...
+
+    In fp32, and other precisions are made when it is loaded: the converter's own int8 scales the weights in place, and
+    with them the model that it was given.
+    """
     from ctranslate2.converters.transformers import T5Loader
 
     spec = T5Loader().get_model_spec(module)
@@ -258,33 +261,3 @@ class CTranslateBackend(Backend):
         )
         taken = perf_counter_ns() - began
         return taken, [int(name[1:]) for name in found[0].hypotheses[0]]
-
-
-class Conversions:
-    """The converted model of one bench, on the disk as long as it is needed.
-
-    It is converted once, in fp32, and its other precisions are made when it is loaded: the converter's own int8 scales
-    the weights in place, and with them the model that it was given.
-    """
-
-    def __init__(self, module: Any, start: int) -> None:
-        self.module, self.start = module, start
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-
-    def backend(self, compute: str, device: torch.device, threads: int) -> CTranslateBackend:
-        """Return a backend of one precision; the first call converts."""
-        if self._folder is None:
-            folder = tempfile.TemporaryDirectory(prefix="bild-ctranslate2-")
-            try:
-                convert(self.module, self.start, folder.name)
-            except BaseException:
-                folder.cleanup()
-                raise
-            self._folder = folder
-        return CTranslateBackend(self._folder.name, compute, device, threads)
-
-    def close(self) -> None:
-        """Remove the files; what was loaded stays."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None

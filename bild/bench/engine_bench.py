@@ -21,26 +21,13 @@ from bild.measure.environment import busy_warning, describe, state
 from bild.models import resolve_device
 from bild.models.device import tell_device
 from bild.progress import say
-from bild.results.bench import (
-    BENCH_VERSION,
-    FAILED,
-    MEASURED,
-    SKIPPED,
-    BackendRow,
-    BenchResult,
-    Overhead,
-    Rates,
-    Roofline,
-    SameTokens,
-    Spread,
-    Verification,
-)
+from bild.results import bench
 from bild.results.work import PassWork, Sizes
 
 _FIRST_SECONDS, _FIRST_TIMINGS = 0.5, 5
 
 
-def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResult:
+def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> bench.BenchResult:
     """Measure; `announce` is told the roofline before anything is. Ctrl-C in the run keeps what was measured."""
     device = resolve_device(config.device)
     tell_device(device, config.dtype)
@@ -68,8 +55,8 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> BenchResu
     rooflines = Rooflines(config, decoder, _rates(first, measured.rates, read, multiply))
     inputs = RowInputs(workload, made, measured, rooflines)
     rows = {name: _row(inputs, name) for name in made.kinds}
-    return BenchResult(
-        schema=BENCH_VERSION,
+    return bench.BenchResult(
+        schema=bench.BENCH_VERSION,
         # Of its own, so that it does not take the place of a whole one.
         name=f"{workload.name}-{config.dtype}-{device.type}{'-partial' if measured.interrupted else ''}",
         title=workload.title,
@@ -101,7 +88,7 @@ def _timings(probe: Callable[[], float]) -> list[float]:
     return found
 
 
-def _overhead(rows: dict[str, BackendRow]) -> Overhead:
+def _overhead(rows: dict[str, bench.BackendRow]) -> bench.Overhead:
     """Return the Python of a round beside the passes of the fastest engine; a shape drafts for itself."""
     timed = {
         name: row.ms_per_token.median
@@ -118,16 +105,16 @@ def _overhead(rows: dict[str, BackendRow]) -> Overhead:
 
 def _rates(
     first: dict[str, list[float]], in_loop: dict[str, list[float]], read: ReadProbe, multiply: MatmulProbe
-) -> Rates:
+) -> bench.Rates:
     """Return the best of all timings: what is slower was disturbed, and a limit is not."""
     reads, products = in_loop.get("read", []), in_loop.get("multiply", [])
-    return Rates(
+    return bench.Rates(
         gb_per_s=max([*first["read"], *reads]),
         read_mb=read.bytes / 1e6,
         gflop_per_s=max([*first["multiply"], *products]),
         matrix=multiply.size,
-        gb_per_s_in_loop=Spread.of(reads) if reads else None,
-        gflop_per_s_in_loop=Spread.of(products) if products else None,
+        gb_per_s_in_loop=bench.Spread.of(reads) if reads else None,
+        gflop_per_s_in_loop=bench.Spread.of(products) if products else None,
     )
 
 
@@ -143,19 +130,19 @@ class Rooflines:
 
     config: BenchConfig
     decoder: Sizes
-    rates: Rates
+    rates: bench.Rates
 
-    def token(self, precision: str) -> Roofline:
+    def token(self, precision: str) -> bench.Roofline:
         """Return that of a step by the precision of the weights."""
         return self._of(_token_work(self.config, self.decoder, precision))
 
-    def verification(self, width: int) -> Roofline:
+    def verification(self, width: int) -> bench.Roofline:
         """Return that of a verification pass."""
         config, kinds = self.config, {"weights": self.config.dtype, "states": self.config.dtype}
         return self._of(self.decoder.work(width, config.source_length, config.cached, **kinds))
 
-    def _of(self, work: PassWork) -> Roofline:
-        return Roofline(work.bytes, work.flops, *roofline_ms(work, self.rates.gb_per_s, self.rates.gflop_per_s))
+    def _of(self, work: PassWork) -> bench.Roofline:
+        return bench.Roofline(work.bytes, work.flops, *roofline_ms(work, self.rates.gb_per_s, self.rates.gflop_per_s))
 
 
 def _roofline_lines(workload: Workload, rooflines: Rooflines) -> list[str]:
@@ -184,33 +171,33 @@ class RowInputs:
     rooflines: Rooflines
 
 
-def _row(inputs: RowInputs, name: str) -> BackendRow:
+def _row(inputs: RowInputs, name: str) -> bench.BackendRow:
     """Return the row of an engine or peer that was asked for, measured or not."""
     made, measured = inputs.made, inputs.measured
     kind, precision = made.kinds[name], made.precisions[name]
     if name in made.missing:
         status, why = made.missing[name]
-        return BackendRow(kind, status, why, precision)
+        return bench.BackendRow(kind, status, why, precision)
     decodes = measured.decodes.get(name, {})
     if name in measured.failures or not decodes:
         why = measured.failures.get(name, "stopped before its first repeat")
-        return BackendRow(kind, FAILED if name in measured.failures else SKIPPED, why, precision)
+        return bench.BackendRow(kind, bench.FAILED if name in measured.failures else bench.SKIPPED, why, precision)
     ms = {repeat: ms_of(timed) for repeat, timed in decodes.items()}
-    median = Spread.of(ms.values())
+    median = bench.Spread.of(ms.values())
     own = kind != "small"  # the roofline is the large model's
     roofline = inputs.rooflines.token(precision) if own else None
     baseline = {repeat: ms_of(timed) for repeat, timed in measured.decodes.get(BASELINE, {}).items()} if own else {}
     speedups = [baseline[repeat] / value for repeat, value in ms.items() if repeat in baseline]
     told = [made.notes[name]] if name in made.notes else []
     told += [f"width {width}: {why}" for width, why in measured.verification_failures.get(name, {}).items()]
-    return BackendRow(
+    return bench.BackendRow(
         kind=kind,
-        status=MEASURED,
+        status=bench.MEASURED,
         note="; ".join(told) or None,
         precision=precision,
         ms_per_token=median,
-        ttft_ms=Spread.of(timed.ttft_ns / 1e6 for timed in decodes.values()),
-        speedup=Spread.of(speedups) if speedups else None,
+        ttft_ms=bench.Spread.of(timed.ttft_ns / 1e6 for timed in decodes.values()),
+        speedup=bench.Spread.of(speedups) if speedups else None,
         gb_per_s=roofline.bytes / median.median / 1e6 if roofline else None,
         gflop_per_s=roofline.flops / median.median / 1e6 if roofline else None,
         roofline=roofline,
@@ -220,24 +207,24 @@ def _row(inputs: RowInputs, name: str) -> BackendRow:
         if kind == "engine"
         else None,
         repeats_ms=ms,
-        by_source=by_source(measured.long.get(name, {}), measured.long.get(BASELINE, {})) if own else None,
+        by_source=by_source(measured, name, BASELINE) if own else None,
     )
 
 
-def _verification(ns: Mapping[int, Mapping[int, int]], rooflines: Rooflines) -> dict[int, Verification] | None:
+def _verification(ns: Mapping[int, Mapping[int, int]], rooflines: Rooflines) -> dict[int, bench.Verification] | None:
     if not ns:
         return None
     narrowest = ns[min(ns)]
     found = {}
     for width, taken in sorted(ns.items()):
         ratios = [value / narrowest[repeat] for repeat, value in taken.items() if repeat in narrowest]
-        ms = Spread.of(value / 1e6 for value in taken.values())
+        ms = bench.Spread.of(value / 1e6 for value in taken.values())
         if ratios:
-            found[width] = Verification(ms, Spread.of(ratios), ms.median / rooflines.verification(width).ms)
+            found[width] = bench.Verification(ms, bench.Spread.of(ratios), ms.median / rooflines.verification(width).ms)
     return found
 
 
-def _agreement(inputs: RowInputs, name: str) -> SameTokens | None:
+def _agreement(inputs: RowInputs, name: str) -> bench.SameTokens | None:
     """Compare the tokens with those of `generate`, or of the first engine where it was not measured."""
     decodes = inputs.measured.decodes
     reference = BASELINE if BASELINE in decodes else next(iter(decodes))
@@ -247,14 +234,14 @@ def _agreement(inputs: RowInputs, name: str) -> SameTokens | None:
     pairs = [(repeat, decodes[reference][repeat].tokens, decodes[name][repeat].tokens) for repeat in common]
     parted = [(repeat, a, b) for repeat, a, b in pairs if a != b]
     if not parted:
-        return SameTokens(reference, len(pairs), len(pairs))
+        return bench.SameTokens(reference, len(pairs), len(pairs))
     repeat, a, b = parted[0]
     at = common_prefix(a, b)
     gap = None
     if at < min(len(a), len(b)):
         sources = inputs.workload.sources[None]
         gap = _gap(inputs.workload, sources[repeat % len(sources)], a[:at], a[at], b[at])
-    return SameTokens(reference, len(pairs) - len(parted), len(pairs), at, gap)
+    return bench.SameTokens(reference, len(pairs) - len(parted), len(pairs), at, gap)
 
 
 @torch.inference_mode()

@@ -38,8 +38,8 @@ class Measured:
     """All timings, by the backend's name and the repeat."""
 
     decodes: dict[str, dict[int, Timed]] = field(default_factory=dict)
-    long: dict[str, dict[int, dict[int, Timed]]] = field(default_factory=dict)
-    """By name, length of the source and repeat."""
+    long: dict[int, dict[str, dict[int, Timed]]] = field(default_factory=dict)
+    """By length of the source, name and repeat."""
     verification_ns: dict[str, dict[int, dict[int, int]]] = field(default_factory=dict)
     """By name, width and repeat: the median pass."""
     rates: dict[str, list[float]] = field(default_factory=dict)
@@ -131,9 +131,8 @@ class InterleavedRun:
             return
         if repeat < 0:
             return
-        by_length = measured.long.setdefault(job.name, {})
-        kept = measured.decodes.setdefault(job.name, {}) if job.length is None else by_length.setdefault(job.length, {})
-        kept[repeat] = timed
+        kept = measured.decodes if job.length is None else measured.long.setdefault(job.length, {})
+        kept.setdefault(job.name, {})[repeat] = timed
 
     def _verify(self, name: str, repeat: int) -> None:
         """Time a few rounds of one pass by each width, and the median by width; fewer rounds where passes take long."""
@@ -160,13 +159,13 @@ def ms_of(timed: Timed) -> float:
     return timed.rest_ns / 1e6 / max(1, timed.rest)
 
 
-def by_source(
-    found: Mapping[int, Mapping[int, Timed]], baseline: Mapping[int, Mapping[int, Timed]]
-) -> dict[int, LongSource] | None:
+def by_source(measured: Measured, name: str, baseline: str) -> dict[int, LongSource] | None:
     """Return the decodings behind long sources, the first token's speed beside the baseline's."""
     rows = {}
-    for length, decodes in sorted(found.items()):
-        beside = baseline.get(length, {})
+    for length, found in sorted(measured.long.items()):
+        decodes, beside = found.get(name), found.get(baseline, {})
+        if not decodes:
+            continue
         speedups = [beside[repeat].ttft_ns / timed.ttft_ns for repeat, timed in decodes.items() if repeat in beside]
         rows[length] = LongSource(
             Spread.of(timed.ttft_ns / 1e6 for timed in decodes.values()),

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 
-from bild.bench.backends import (
-    COMPUTE,
-    CTRANSLATE_ABSENT,
-    Backend,
-    Conversions,
-    CTranslateBackend,
-    EngineBackend,
-    LibraryBackend,
-    ctranslate_installed,
-    prepare_assistant,
-)
+from bild.bench import backends
 from bild.bench.config import BenchConfig
 from bild.config import Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
 from bild.engines import DTYPES, Engine, FusedEngine, build_engine
@@ -163,7 +154,7 @@ _SPARE = 1.5 * 2**30
 class Backends:
     """The backends by name in the order of the table; and what is not there, with its status and reason."""
 
-    built: dict[str, Backend] = field(default_factory=dict)
+    built: dict[str, backends.Backend] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     precisions: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -172,19 +163,24 @@ class Backends:
     @property
     def kernels(self) -> dict[str, Any] | None:
         """Return the kinds of product of the large model's engines, None where they have none to choose."""
-        engines = [backend.engine for backend in self.built.values() if isinstance(backend, EngineBackend)]
+        engines = [backend.engine for backend in self.built.values() if isinstance(backend, backends.EngineBackend)]
         return next((asdict(e.weights.kernels) for e in engines if isinstance(e, FusedEngine | GraphEngine)), None)
 
 
 def build_backends(config: BenchConfig, workload: Workload, device: torch.device) -> Backends:
     """Build what was asked for. A builder that fails becomes a missing row."""
     made = Backends()
-    conversions = Conversions(workload.large, workload.start)
+    folder = tempfile.TemporaryDirectory(prefix="bild-ctranslate2-")
+    converted = cache(partial(backends.convert, workload.large, workload.start, folder.name))
 
-    def engine(role: str, name: str) -> Backend:
-        return EngineBackend(workload.engine(role, name), workload.start, workload.vocabulary)
+    def engine(role: str, name: str) -> backends.Backend:
+        return backends.EngineBackend(workload.engine(role, name), workload.start, workload.vocabulary)
 
-    def enter(name: str, kind: str, build: Callable[[], Backend], precision: str = config.dtype) -> None:
+    def ctranslate(compute: str) -> backends.Backend:
+        converted()
+        return backends.CTranslateBackend(folder.name, compute, device, config.threads)
+
+    def enter(name: str, kind: str, build: Callable[[], backends.Backend], precision: str = config.dtype) -> None:
         made.kinds[name], made.precisions[name] = kind, precision
         short = _lacking(_ROOM.get(name, _ROOM_ENGINE if kind == "engine" else 0.0) * workload.model_bytes, device)
         if short is not None:
@@ -195,7 +191,7 @@ def build_backends(config: BenchConfig, workload: Workload, device: torch.device
         except Exception as error:  # whatever a library raises; the others go on
             made.missing[name] = (FAILED, told(error))
 
-    try:
+    with folder:  # what was loaded stays
         for name in config.engines:
             enter(name, "engine", partial(engine, "large", name))
         for name in config.peers:
@@ -203,37 +199,34 @@ def build_backends(config: BenchConfig, workload: Workload, device: torch.device
             if reason is not None:
                 made.kinds[name], made.precisions[name], made.missing[name] = "peer", config.dtype, reason
             elif name.startswith("ctranslate2"):
-                compute = "int8" if name.endswith("int8") else COMPUTE[config.dtype]
-                build = partial(conversions.backend, compute, device, config.threads)
-                enter(name, "peer", build, "int8" if compute == "int8" else config.dtype)
+                compute = "int8" if name.endswith("int8") else backends.COMPUTE[config.dtype]
+                enter(name, "peer", partial(ctranslate, compute), "int8" if compute == "int8" else config.dtype)
             else:
                 enter(name, "peer", partial(_library, name, config, workload))
         if workload.small is not None:
             for name in config.engines:
                 enter(f"{name}{SMALL}", "small", partial(engine, "small", name))
-    finally:
-        conversions.close()
     for name, backend in made.built.items():
-        if isinstance(backend, CTranslateBackend):
+        if isinstance(backend, backends.CTranslateBackend):
             made.notes[name] = backend.name
     return made
 
 
-def _library(name: str, config: BenchConfig, workload: Workload) -> Backend:
+def _library(name: str, config: BenchConfig, workload: Workload) -> backends.Backend:
     drafted = config.assistant_tokens
-    return LibraryBackend(
+    return backends.LibraryBackend(
         workload.large,
         workload.start,
         static=name == "generate-static",
         compiled=name == "generate-compiled",
-        assistant=prepare_assistant(workload.small, drafted) if name == "assisted" else None,
+        assistant=backends.prepare_assistant(workload.small, drafted) if name == "assisted" else None,
         lookup=drafted if name == "prompt-lookup" else None,
     )
 
 
 def _not_possible(name: str, workload: Workload) -> tuple[str, str] | None:
-    if name.startswith("ctranslate2") and not ctranslate_installed():
-        return ABSENT, CTRANSLATE_ABSENT
+    if name.startswith("ctranslate2") and not backends.ctranslate_installed():
+        return ABSENT, backends.CTRANSLATE_ABSENT
     random_weights = workload.details["is"] == "shape"
     if name == "generate-compiled" and workload.large.device.type != "cuda":
         return SKIPPED, "the library compiles on a GPU only"

@@ -5,7 +5,7 @@ append operators; and a task or a pair that was not named is chosen to fit the o
 """
 
 from bild.cli.compose import compose, pair_options, typed
-from bild.cli.groups import GROUPS, conf_dir, load, options
+from bild.cli.overrides import GROUPS, conf_dir, load, options
 from bild.cli.run import run_hydra
 
 __all__ = ["GROUPS", "compose", "conf_dir", "load", "options", "pair_options", "run_hydra", "typed"]

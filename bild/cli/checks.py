@@ -11,8 +11,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, QuotedString
 
-from bild.cli.groups import GROUPS, groups, load, options
-from bild.cli.overrides import all_options, option_at, values
+from bild.cli.overrides import GROUPS, all_options, groups, load, option_at, options, values
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
 from bild.errors import BildError, shown
 from bild.options import Option, options_of

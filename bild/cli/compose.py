@@ -15,8 +15,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bild.cli.checks import check_heeded, check_options
-from bild.cli.groups import GROUPS, conf_dir, groups, load, options, register
-from bild.cli.overrides import parse, refuse_several, sentence, to_fields, values
+from bild.cli.overrides import (
+    GROUPS,
+    conf_dir,
+    groups,
+    load,
+    options,
+    parse,
+    refuse_several,
+    register,
+    sentence,
+    to_fields,
+    values,
+)
 from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean
 from bild.options import options_of

@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from bild import __version__
-from bild.cli.groups import conf_dir, groups, options
-from bild.cli.overrides import all_options
+from bild.cli.overrides import all_options, conf_dir, groups, options
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, heeds
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError, did_you_mean, guard, shown

@@ -18,8 +18,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bild.cli.checks import check_options
 from bild.cli.compose import check_all, complete, to_config, to_yaml
-from bild.cli.groups import conf_dir, groups, in_brief, options, register
-from bild.cli.overrides import as_typed, option_at, parse, sentence, to_fields
+from bild.cli.overrides import (
+    as_typed,
+    conf_dir,
+    groups,
+    in_brief,
+    option_at,
+    options,
+    parse,
+    register,
+    sentence,
+    to_fields,
+)
 from bild.config import RunConfig
 from bild.errors import HELPS, Arguments, BildError, explain, guard, shown
 

@@ -9,10 +9,9 @@ import torch
 
 from bild.engines.base import DTYPES, Engine, PassPlan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
-from bild.engines.early_exit import FusedSharedLayers, early_exit, truncated
+from bild.engines.early_exit import FusedSharedLayers, GraphExitEngine, GraphSharedLayers, early_exit, truncated
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
-from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
 from bild.engines.graph_programs import Operations
 from bild.engines.hf import HfEngine
 from bild.engines.kernels import Kernels, kernels_for, sizes_of

@@ -14,8 +14,7 @@ import torch
 
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
-from bild.decoding.names import label, slug
-from bild.decoding.policies import paced, writes_vanilla
+from bild.decoding.policies import label, paced, slug, writes_vanilla
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint, texts_of, work_of
 from bild.measure.environment import busy_warning, describe, state, uuid_of
 from bild.measure.interleave import OpenPoint

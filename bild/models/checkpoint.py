@@ -11,6 +11,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ _MARGIN = 64 << 20
 _MAY_BE_TIED = re.compile(r"(encoder\.embed_tokens|decoder\.embed_tokens|lm_head)\.weight")
 
 
+@dataclass(eq=False, repr=False)
 class Model:
     """One checkpoint: its tensors, which engines lay out for themselves, and the library's module if it is asked for.
 
@@ -43,25 +45,18 @@ class Model:
     of the engines and nothing twice. `state_dict`, `config` and `device` are what an engine takes from it.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        fingerprint: str,
-        config: Any,
-        state: Mapping[str, Tensor],
-        dtype: torch.dtype,
-        device: torch.device,
-        whole: Model | None = None,
-        reads: Model | None = None,
-    ) -> None:
-        self.source, self.fingerprint, self.config = source, fingerprint, config
-        self.state, self.dtype, self.device = state, dtype, device
-        self.whole = whole
-        """The model whose first layers this is, of an early-exit pair."""
-        self.reads = reads
-        """The large model, where this one has a bridge to its encoder and none of its own."""
-        self._module: Any = None
-        self._weights: dict[Any, t5.Weights] = {}
+    source: Source
+    fingerprint: str
+    config: Any
+    state: Mapping[str, Tensor]
+    dtype: torch.dtype
+    device: torch.device
+    whole: Model | None = None
+    """The model whose first layers this is, of an early-exit pair."""
+    reads: Model | None = None
+    """The large model, where this one has a bridge to its encoder and none of its own."""
+    _module: Any = field(default=None, init=False)
+    _weights: dict[Any, t5.Weights] = field(default_factory=dict, init=False)
 
     @property
     def parameters(self) -> int:

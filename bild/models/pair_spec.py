@@ -70,10 +70,7 @@ class PairSpec:
     @classmethod
     def of_run(cls, config: RunConfig) -> PairSpec:
         """Return the spec of a run's pair. BildError where the pair was not made for the run's task."""
-        checkpoints = config.model.fit(config.task)
-        if checkpoints is None:
-            raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
-        return cls.of(config.model, checkpoints, config.engine)
+        return cls.of(config.model, checkpoints_of(config), config.engine)
 
     def sources(self) -> tuple[Source, Source]:
         """Find both checkpoints; with an exit the large one stands for both. BildError where one is missing."""
@@ -105,6 +102,14 @@ class PairSpec:
             "tokenizer": tokenizer_fingerprint(owners[0].folder) if owners else None,
             **bridged,
         }
+
+
+def checkpoints_of(config: RunConfig) -> Checkpoints:
+    """Return the checkpoints of a run's pair for its task. BildError where the pair was not made for it."""
+    found = config.model.fit(config.task)
+    if found is None:
+        raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
+    return found
 
 
 def shared_tokenizer(owners: Sequence[Source]) -> Any | None:

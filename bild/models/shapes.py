@@ -134,9 +134,8 @@ def need_of(
         return Need(0, sum(modules), sum(_state_bytes(c, kind, source_limit, capacity, "hf") for c in configs))
     weights = sum(layout_bytes(config, kind) for config in configs)
     if exit is not None:
-        weights += (
-            exit * 2 * configs[0].d_model * configs[0].num_heads * configs[0].d_kv * kind.itemsize
-        )  # its cross_kv
+        cross_kv = exit * 2 * configs[0].d_model * configs[0].num_heads * configs[0].d_kv
+        weights += cross_kv * kind.itemsize
     state = sum(_state_bytes(config, kind, source_limit, capacity, engine) for config in configs)
     return Need(weights, modules[0] if library else 0, state)
 

@@ -113,7 +113,7 @@ def _is_whole(folder: Path) -> bool:
 def read_config(source: Source) -> Any:
     """Read the configuration of a checkpoint, with the start and end tokens as the library's `generate()` heeds them.
 
-    Raises BildError for what is no T5 or mT5, and for texts that could end at several tokens.
+    Raises BildError for what is no T5 or mT5, for quantised weights, and for texts that could end at several tokens.
     """
     from transformers import AutoConfig
 
@@ -122,6 +122,11 @@ def read_config(source: Source) -> Any:
     if kind not in ("t5", "mt5"):
         what = f"is a {kind} checkpoint" if isinstance(kind, str) else "has a config.json without a model_type"
         raise BildError(f"{source.name} {what}: only T5 and mT5 encoder-decoders can be paired.")
+    if plain.get("quantization_config"):
+        raise BildError(
+            f"The weights of {source.name} are quantised, or would be as they are loaded (quantization_config in its "
+            "config.json): save them in fp32, fp16 or bf16."
+        )
     try:
         config = AutoConfig.from_pretrained(source.folder)
     except Exception as error:  # the library checks the values, and raises all kinds

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from bild.report.figure import Missing, Sheet
 from bild.report.figures.front import draw, save
 from bild.report.points import points_table, show
-from bild.report.report import Contents, Part, ReportFiles, contents, markdown, write_report, write_sections
+from bild.report.report import Contents, contents, markdown, write_report
 from bild.report.sections import Section, find_sections, make_section
 from bild.report.table import Table
-from bild.results.pareto import Picks, front, picks
+from bild.results.reading import front, picks
 
 __all__ = [
     "Contents",
-    "Missing",
-    "Part",
-    "Picks",
-    "ReportFiles",
     "Section",
-    "Sheet",
     "Table",
     "contents",
     "draw",
@@ -30,5 +24,4 @@ __all__ = [
     "save",
     "show",
     "write_report",
-    "write_sections",
 ]

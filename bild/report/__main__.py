@@ -9,11 +9,13 @@ from pathlib import Path
 
 from bild.config import folder, margin_of
 from bild.errors import Arguments, guard
-from bild.report.check import show_check
+from bild.report.bench import check_table
 from bild.report.format import plural
 from bild.report.points import show
 from bild.report.report import write_report
 from bild.report.sections import MARGIN
+from bild.report.table import show_tables
+from bild.results.bench import read_check
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def report() -> None:
         given = parser.parse_args(argv)
         if given.results.suffix == ".json" and given.results.is_file():  # of bild gpu-check
-            show_check(given.results)
+            show_tables([check_table(read_check(given.results))])
         else:
             _report(given)
 
@@ -50,12 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(given: argparse.Namespace) -> None:
     files = write_report(given.results, given.out, given.compare, given.margin, given.only)
-    notes = [f"Left out: {line}" for line in files.left_out]
-    notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in files.missing]
+    notes = [f"Left out: {line}" for line in files.shown.left_out]
+    missing = (*files.shown.missing, *(each for part in files.shown.parts for each in part.missing))
+    notes += [f"Not shown: {each.title}: {each.why}. Make it: {each.command}" for each in missing]
     counts = f"{plural(len(files.figures), 'figure file')} and {plural(len(files.tables), 'table file')}"
     whole = ", ".join(str(path) for path in (files.page, files.text) if path)
     notes.append(f"Written: {', '.join(filter(None, (whole, counts)))} in {given.out}")
-    show(files.sections, notes, given.wide)
+    show(files.shown.sections, notes, given.wide)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bild.report.figures.curves import PAPERS, engagement, kind
-from bild.report.format import DASH, machine_name
+from bild.report.format import DASH, machine_name, split_exit
 from bild.report.paper import (
     ROUNDING,
     Curve,
@@ -18,7 +18,7 @@ from bild.report.paper import (
     paper_examples,
     table1,
 )
-from bild.report.sections import Section, split_exit
+from bild.report.sections import Section
 from bild.report.table import Column, Table
 from bild.results import Record
 from bild.results.predicted import PredictedPoint

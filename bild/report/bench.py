@@ -1,4 +1,4 @@
-"""The table of an engine bench, and its figure: ms per token against the machine's roofline.
+"""The tables of an engine bench and of a GPU check, and the bench's figure: ms per token against the roofline.
 
 `python -m bild.report.bench bench/*.json` draws anew what was measured. The same result gives the same bytes.
 """
@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bild.errors import Arguments, BildError, guard
-from bild.report.figure import Sheet
-from bild.report.figures.common import handle, note, plain
+from bild.report.figure import Sheet, Theme
 from bild.report.format import DASH, plural, significant
-from bild.report.layout import Words, open_frame, text_inches
-from bild.report.style import Theme
+from bild.report.labels import text_inches
+from bild.report.layout import Words, handle, note, open_frame, plain
 from bild.report.table import Table
-from bild.results.bench import BackendRow, BenchResult, Spread, Verification, read_bench
+from bild.results.bench import BackendRow, BenchResult, CheckResult, Spread, Verification, read_bench
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,7 +167,7 @@ def bench_sheet(result: BenchResult) -> Sheet:
     if not rows:
         raise BildError(f"{result.name} has no measured row to draw.")
     rows.sort(key=lambda item: -item[1].ms_per_token.median if item[1].ms_per_token else 0.0)
-    return Sheet(result.name, title(result), conditions(result), lambda theme, width: _draw(result, rows, theme, width))
+    return Sheet(result.name, title(result), conditions(result), partial(_draw, result, rows))
 
 
 def save_bench(result: BenchResult, out: Path) -> list[Path]:
@@ -266,6 +267,19 @@ def _draw_widths(
     plain(axes, theme)
     axes.set_xlabel("new positions of a pass")
     axes.set_ylabel(f"time over width {widths[0]}")
+
+
+def check_table(result: CheckResult) -> Table:
+    """Return the table, with what was run on below its title and the sums as a note."""
+    rows = [(each.verdict, each.step, each.what, each.seen) for each in result.findings]
+    counts = Counter(each.verdict for each in result.findings)
+    sums = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    minutes = sum(result.seconds.values()) / 60
+    peak = max(result.peak_gb.values(), default=0.0)
+    memory = f", at most {peak:.1f} GB on the device" if peak else ""
+    note = f"{plural(len(rows), 'check')}: {sums}; {minutes:.1f} minutes{memory}"
+    what = f"GPU check: {result.environment['machine']['name']}, {result.device}"
+    return Table("gpu-check", what, ("", "step", "what", "seen"), tuple(rows), names=4, notes=(note,))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

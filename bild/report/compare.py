@@ -5,38 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from bild.errors import BildError
-from bild.report.figure import Sheet
-from bild.report.figures.common import (
-    FAINT,
-    cross,
-    dots,
-    front_handle,
-    look_handles,
-    open_differences,
-    plain,
-    speedup_axis,
-)
-from bild.report.format import (
-    decimals,
-    half,
-    interval_name,
-    label,
-    legend,
-    metric_name,
-    plural,
-    significant,
-    spread,
-    where,
-)
-from bild.report.layout import Words, open_frame
+from bild.report import format as words
+from bild.report import layout
+from bild.report.figure import FRONT_COLOR, Look, Sheet, Theme, looks
 from bild.report.predictions import setting
 from bild.report.sections import Section, find_sections
-from bild.report.style import FRONT_COLOR, Look, Theme, looks
 from bild.report.table import Column, Table
 from bild.results import Interval, Record, identity
 
@@ -159,8 +138,8 @@ def seeds_table(sections: Sequence[Section]) -> Table | None:
         speed = mean([math.log(record.latency.speedup.total.value) for _, record in found], level)
         rows.append(
             {
-                "conditions": f"{section.title}; {where(first).rpartition(', seed')[0]}",
-                "label": label(first),
+                "conditions": f"{section.title}; {words.where(first).rpartition(', seed')[0]}",
+                "label": words.label(first),
                 "seeds": len(seeds),
                 "score": mean([record.headline.value for _, record in found], level),
                 "difference": mean([section.difference(record).value for section, record in found], level),
@@ -173,9 +152,9 @@ def seeds_table(sections: Sequence[Section]) -> Table | None:
         Column("sampled", "conditions"),
         Column("method", "label"),
         Column("seeds", "seeds"),
-        Column("mean score", "score", spread),
-        Column("mean Δ to vanilla", "difference", lambda interval: spread(interval, signed=True)),
-        Column("mean speedup", "speedup", spread),
+        Column("mean score", "score", words.spread),
+        Column("mean Δ to vanilla", "difference", lambda interval: words.spread(interval, signed=True)),
+        Column("mean speedup", "speedup", words.spread),
     )
     notes = (
         "Intervals are of the mean over seeds (Student's t): they hold that of the noise, not of the examples. "
@@ -200,17 +179,17 @@ def _side(left: Section, right: Section, index: int) -> Side:
     stem = "side-by-side" if index == 0 else f"side-by-side-{index + 1}"
     apart = difference_table([left, right], ["left", "right"], f"{stem}-differences")
     tables = [_ratio_table(left, right, stem), *([apart] if apart else [])]
-    both = [f"{plural(len(section.records), 'point')} on {section.conditions}" for section in (left, right)]
+    both = [f"{words.plural(len(section.records), 'point')} on {section.conditions}" for section in (left, right)]
     title = f"Side by side: {left.title}"
-    sheet = Sheet(stem, title, f"{'; '.join(both)}.", lambda theme, width: _draw(left, right, title, theme, width))
+    sheet = Sheet(stem, title, f"{'; '.join(both)}.", partial(_draw, left, right, title))
     return Side(left, right, sheet, tuple(tables))
 
 
 def _ratio_table(left: Section, right: Section, stem: str) -> Table:
-    names, metric, values = left.names_by_hash(), metric_name(left.first), []
+    names, metric, values = left.names, words.metric_name(left.first), []
     for one, two in like_points(left, right):
         speeds = one.latency.speedup.total, two.latency.speedup.total
-        places = decimals(half(one.headline)) + 1
+        places = words.decimals(words.half(one.headline)) + 1
         gap = one.headline.value - two.headline.value
         values.append(
             {
@@ -233,12 +212,12 @@ def _ratio_table(left: Section, right: Section, stem: str) -> Table:
         Column(f"{metric}, left", "scores", lambda scores: str(scores[0]), in_csv=False),
         Column(f"{metric}, right", "scores", lambda scores: str(scores[1]), in_csv=False),
         Column("left − right", "gap", in_csv=False),
-        Column("ms per token, left", "left_ms_per_token", significant),
-        Column("right", "right_ms_per_token", significant),
-        Column("left is × as fast", "times_as_fast", spread),
-        Column("speedup, left", "left_speedup", spread),
-        Column("right", "right_speedup", spread),
-        Column("left / right", "speedup_ratio", spread),
+        Column("ms per token, left", "left_ms_per_token", words.significant),
+        Column("right", "right_ms_per_token", words.significant),
+        Column("left is × as fast", "times_as_fast", words.spread),
+        Column("speedup, left", "left_speedup", words.spread),
+        Column("right", "right_speedup", words.spread),
+        Column("left / right", "speedup_ratio", words.spread),
     )
     notes = [
         f"Left: {left.conditions}. Right: {right.conditions}.",
@@ -262,15 +241,17 @@ def _vanilla(record: Record) -> bool:
 
 
 def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -> Figure:
-    shown = looks([legend(record) for section in (left, right) for record in section.records], theme)
+    shown = looks([words.legend(record) for section in (left, right) for record in section.records], theme)
     names = ("Upper", "Lower") if width == "phone" else ("Left", "Right")
     conditions = f"{names[0]}: {left.conditions}\n{names[1]}: {right.conditions}"
     note = (
         f"n = {left.size} on both. Each speedup is over vanilla on its own side. "
-        f"Bars: {interval_name(left.first)}. Same axes, separate fronts."
+        f"Bars: {words.interval_name(left.first)}. Same axes, separate fronts."
     )
-    handles = [*look_handles(shown), front_handle(theme)]
-    frame = open_frame(theme, width, Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.55)
+    handles = [*layout.look_handles(shown), layout.front_handle(theme)]
+    frame = layout.open_frame(
+        theme, width, layout.Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.55
+    )
     for axes, section in zip(frame.panels, (left, right), strict=True):
         _panel(axes, section, shown, theme)
     one, two = frame.panels
@@ -278,17 +259,17 @@ def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -
         axes.set_xlim(min(one.get_xlim()[0], two.get_xlim()[0]), max(one.get_xlim()[1], two.get_xlim()[1]))
         axes.set_ylim(min(one.get_ylim()[0], two.get_ylim()[0]), max(one.get_ylim()[1], two.get_ylim()[1]))
     for axes, section in zip(frame.panels, (left, right), strict=True):
-        open_differences(axes, section, theme)
+        layout.open_differences(axes, section, theme)
     return frame.figure
 
 
 def _panel(axes: Axes, section: Section, shown: dict[str, Look], theme: Theme) -> None:
     for record in section.records:
-        look = shown[legend(record)]
-        cross(axes, record.latency.speedup.total, section.difference(record), look.color)
-        dots(axes, [section.at(record)], look.color, look.marker, 0.9 * look.size, theme)
-    front: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": FAINT, "linewidth": 1.4, "zorder": 2}
+        look = shown[words.legend(record)]
+        layout.cross(axes, record.latency.speedup.total, section.difference(record), look.color)
+        layout.dots(axes, [section.at(record)], look.color, look.marker, 0.9 * look.size, theme)
+    front: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": layout.FAINT, "linewidth": 1.4, "zorder": 2}
     axes.plot(*zip(*section.front_line(), strict=True), **front)
-    plain(axes, theme, "x")
+    layout.plain(axes, theme, "x")
     axes.locator_params(axis="x", nbins=5)
-    speedup_axis(axes)
+    layout.speedup_axis(axes)

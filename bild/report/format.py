@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bild.config import METHODS, MethodConfig, ThresholdConfig
-from bild.decoding import names
+from bild.decoding import policies as names
+from bild.decoding import settings, thresholds_of
 from bild.decoding.rules import KEEPS, STOPS
-from bild.results import Interval, Record
+from bild.results import Interval, Record, config_hash
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import PredictedPoint
 
@@ -133,7 +135,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-# Names of points: all that words say of a method's switches is made here, from `bild.decoding.names`.
+# Names of points: all that words say of a method's switches is made here, from `bild.decoding.policies`.
 def number(value: float) -> str:
     """Write a threshold as people do: 0.6, 2, ∞."""
     return names.number(value).replace("inf", "∞")
@@ -166,10 +168,24 @@ def setting_of(point: Named) -> Setting | None:
     return MethodConfig(method.name, **own_switches(point)), ThresholdConfig(**dataclasses.asdict(threshold))
 
 
+def key_of(record: Record) -> str | None:
+    """Return the key of a record's setting; None for a method or a rule that is not in the tables."""
+    setting = setting_of(record)
+    if setting is None:
+        return None
+    return config_hash({"method": settings(*setting), "threshold": thresholds_of(*setting)})
+
+
 def own_switches(point: Named) -> dict[str, Any]:
     """Return the draft limit, if there is one, and the switches that depart from the method's preset."""
     limit = point.method.max_draft
     return ({} if limit is None else {"max_draft": limit}) | names.differing(point.method, point.threshold)
+
+
+def split_exit(pair: str) -> tuple[str, int | None]:
+    """Split a pair's name into that without `-exitN`, and N."""
+    found = re.fullmatch(r"(.+)-exit(\d+)", pair)
+    return (found[1], int(found[2])) if found else (pair, None)
 
 
 def keep_words(keep: str) -> str:

@@ -1,4 +1,4 @@
-"""Placing text beside points without overlaps: each label takes the nearest free place around its point.
+"""Text in figures: measured, wrapped, and placed beside points: each label takes the nearest free place around its own.
 
 Positions are in pixels of the drawn figure. The search is greedy and has no randomness, so a figure's bytes do not
 change from run to run.
@@ -9,9 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bild.report.figure import DPI
+
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.patheffects import AbstractPathEffect
     from matplotlib.text import Annotation, Text
@@ -188,3 +192,53 @@ def _pieces(line: Sequence[Sequence[float]], spare: float = 0.0) -> Iterator[Box
                 continue
             x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
             yield Box(x - 1, y - 1, x + 1, y + 1)
+
+
+def wrap(text: str, size: float, inches: float, bold: bool = False) -> list[str]:
+    """Return lines of at most so many inches; a word alone may be longer. Newlines stay."""
+    lines: list[str] = []
+    space = text_inches(" ", size, bold)
+    for paragraph in text.split("\n"):
+        line, long = "", 0.0
+        for word in paragraph.split(" "):
+            wide = text_inches(word, size, bold)
+            if line and long + space + wide > inches:
+                lines.append(line)
+                line, long = word, wide
+            else:
+                line, long = (f"{line} {word}", long + space + wide) if line else (word, wide)
+        if line:
+            lines.append(line)
+    return [_cut(line, size, inches, bold) for line in lines]
+
+
+def _cut(line: str, size: float, inches: float, bold: bool) -> str:
+    """Cut the end off a single word that is too long."""
+    if text_inches(line, size, bold) <= inches:
+        return line
+    while len(line) > 1 and text_inches(f"{line}…", size, bold) > inches:
+        line = line[:-1]
+    return f"{line}…"
+
+
+@lru_cache(maxsize=10_000)
+def text_inches(text: str, size: float, bold: bool = False) -> float:
+    """Return the width of a line of text in inches."""
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
+    renderer: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+    return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) / DPI
+
+
+def legend_shape(legend: Sequence[Artist], inches: float, size: float) -> tuple[int, int]:
+    """Return how many columns fit, and how many rows that makes."""
+    widths = [text_inches(str(handle.get_label()), size) + 0.5 for handle in legend]
+    for columns in range(len(legend), 1, -1):
+        rows, fullest = -(-len(legend) // columns), len(legend) % columns or columns
+        # matplotlib fills columns from top to bottom, the first ones fullest
+        ends = [rows * min(column, fullest) + (rows - 1) * max(0, column - fullest) for column in range(columns + 1)]
+        if sum(max(widths[start:end], default=0.0) for start, end in itertools.pairwise(ends)) <= inches:
+            return columns, rows
+    return 1, len(legend)

@@ -1,26 +1,29 @@
-"""The layout of every figure: title, conditions and legend above the panels, words below; for a page or a phone.
+"""The layout of every figure: title, conditions and legend above the panels, words below; for a page or a phone; and
+the parts that figures share: marks with intervals, lines, axes, handles in the legend, the paper's quiet curves.
 
 Sizes are worked out from the texts before anything is drawn, so that nothing overlaps whatever the names are.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from bild.report.figure import DASHES, DPI, FRONT_COLOR, SERIES, Look, Theme
+from bild.report.format import labels, metric_name
+from bild.report.labels import Box, extent, halo, legend_shape, wrap
 from bild.report.sections import Section
-from bild.report.style import Theme
-from bild.results import Interval
+from bild.results import Interval, Record
+from bild.results.reading import ONE_POINT
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Annotation
 
 WIDTHS = {"print": 7.0, "phone": 3.6}  # inches: the text width of a page, and a phone held upright
-DPI = 200
 _SIDE = 0.09  # inches left free at either edge
 _GAP = 0.95  # inches between two panels, for the labels of the second
 
@@ -31,11 +34,6 @@ class Words(NamedTuple):
     title: str
     conditions: str
     notes: str
-
-
-def words_of(section: Section, title: str, notes: str) -> Words:
-    """Return the texts of a figure of one section."""
-    return Words(title, f"{section.title}; {section.conditions}", notes)
 
 
 class Frame(NamedTuple):
@@ -79,7 +77,7 @@ def open_frame(
         (plain, 0.14 if phone else 0.155, "normal", theme.soft, wrap(words.conditions, plain, room)),
     ]
     notes, note = wrap(words.notes, small, room), 0.125 if phone else 0.135
-    columns, rows = _legend_shape(legend, room, row)
+    columns, rows = legend_shape(legend, room, row)
     top = 0.3 + sum(step * len(lines) for _, step, _, _, lines in above) + 0.0176 * row * rows + head
     bottom = 0.08 + note * len(notes)
     stacked = phone and len(heights) > 1
@@ -120,6 +118,16 @@ def open_frame(
     return Frame(figure, panels, theme, phone)
 
 
+def open_section(
+    section: Section, title: str, notes: Iterable[str], legend: Sequence[Artist], theme: Theme, width: str, **sizes: Any
+) -> Frame:
+    """Open the figure of a section, with the notes that are not empty; on a phone left is upper and right lower."""
+    text = " ".join(filter(None, notes))
+    text = text.replace("Left:", "Upper:").replace("Right:", "Lower:") if width == "phone" else text
+    words = Words(title, f"{section.title}; {section.conditions}", text)
+    return open_frame(theme, width, words, legend, **sizes)
+
+
 def span(intervals: Iterable[Interval], least: float) -> tuple[float, float]:
     """Return the ends of an axis that shows all values, and their intervals as far as half the values' span beyond.
 
@@ -132,51 +140,143 @@ def span(intervals: Iterable[Interval], least: float) -> tuple[float, float]:
     return min(low, *(each.value for each in found)), max(high, *(each.value for each in found))
 
 
-def wrap(text: str, size: float, inches: float, bold: bool = False) -> list[str]:
-    """Return lines of at most so many inches; a word alone may be longer. Newlines stay."""
-    lines: list[str] = []
-    space = text_inches(" ", size, bold)
-    for paragraph in text.split("\n"):
-        line, long = "", 0.0
-        for word in paragraph.split(" "):
-            wide = text_inches(word, size, bold)
-            if line and long + space + wide > inches:
-                lines.append(line)
-                line, long = word, wide
-            else:
-                line, long = (f"{line} {word}", long + space + wide) if line else (word, wide)
-        if line:
-            lines.append(line)
-    return [_cut(line, size, inches, bold) for line in lines]
+MARKERS = ("o", "s", "D", "^", "v", "P")
+FAINT = 0.6
+"""The opacity of a front's line."""
 
 
-def _cut(line: str, size: float, inches: float, bold: bool) -> str:
-    """Cut the end off a single word that is too long."""
-    if text_inches(line, size, bold) <= inches:
-        return line
-    while len(line) > 1 and text_inches(f"{line}…", size, bold) > inches:
-        line = line[:-1]
-    return f"{line}…"
+class Series(NamedTuple):
+    """The look of one point among others."""
+
+    name: str
+    color: str
+    dash: Any
+    marker: str
 
 
-@lru_cache(maxsize=10_000)
-def text_inches(text: str, size: float, bold: bool = False) -> float:
-    """Return the width of a line of text in inches."""
-    from matplotlib.backends.backend_agg import RendererAgg
-    from matplotlib.font_manager import FontProperties
-
-    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
-    renderer: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
-    return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) / DPI
+def series(records: Sequence[Record], theme: Theme) -> list[Series]:
+    """Return a colour, a line and a mark of its own for each of at most six records."""
+    return [
+        Series(name, theme.mark(SERIES[at % len(SERIES)]), DASHES[at % len(DASHES)], MARKERS[at % len(MARKERS)])
+        for at, name in enumerate(labels(records))
+    ]
 
 
-def _legend_shape(legend: Sequence[Artist], inches: float, size: float) -> tuple[int, int]:
-    """Return how many columns fit, and how many rows that makes."""
-    widths = [text_inches(str(handle.get_label()), size) + 0.5 for handle in legend]
-    for columns in range(len(legend), 1, -1):
-        rows, fullest = -(-len(legend) // columns), len(legend) % columns or columns
-        # matplotlib fills columns from top to bottom, the first ones fullest
-        ends = [rows * min(column, fullest) + (rows - 1) * max(0, column - fullest) for column in range(columns + 1)]
-        if sum(max(widths[start:end], default=0.0) for start, end in itertools.pairwise(ends)) <= inches:
-            return columns, rows
-    return 1, len(legend)
+def handle(name: str, color: str, **more: Any) -> Line2D:
+    """Return an entry of a legend; without a `linestyle` it is a mark alone."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=name, color=color, **({"linestyle": "none"} | more))
+
+
+def series_handles(found: Sequence[Series], marks: bool = False) -> list[Line2D]:
+    """Return the legend of some series."""
+    return [
+        handle(s.name, s.color, linestyle=s.dash, linewidth=1.3, marker=s.marker if marks else None, markersize=3.5)
+        for s in found
+    ]
+
+
+def look_handles(shown: Mapping[str, Look]) -> list[Line2D]:
+    """Return the legend of marks."""
+    return [handle(look.name, look.color, marker=look.marker, markersize=5) for look in shown.values()]
+
+
+def front_handle(theme: Theme) -> Line2D:
+    """Return the legend's entry for the line of a front."""
+    return handle("Pareto front", theme.mark(FRONT_COLOR), linestyle="-", alpha=FAINT, linewidth=1.4)
+
+
+def quiet_handle(name: str, theme: Theme) -> Line2D:
+    """Return the legend's entry for the paper's curves."""
+    return handle(name, theme.quiet, linestyle="-", linewidth=0.8, marker="d", markersize=3)
+
+
+def draw_line(
+    axes: Axes, x: Sequence[float], y: Sequence[float], look: Series, marks: bool = False, **more: Any
+) -> None:
+    """Draw the line of one point, as `series_handles` shows it in the legend."""
+    marker = look.marker if marks else None
+    axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.2, marker=marker, markersize=3, **more)
+
+
+def cross(axes: Axes, x: Interval, y: Interval, color: str, alpha: float = 0.35) -> None:
+    """Draw the intervals of a point as two thin lines, which need not meet in the middle."""
+    line: dict[str, Any] = {"color": color, "linewidth": 0.7, "alpha": alpha}
+    axes.plot([x.low, x.high], [y.value] * 2, **line)
+    axes.plot([x.value] * 2, [y.low, y.high], **line)
+
+
+def dots(
+    axes: Axes, points: Sequence[tuple[float, float]], color: str, marker: str, size: float, theme: Theme, **more: Any
+) -> None:
+    """Draw marks edged in the colour of the paper, so that they stand out from each other."""
+    look: dict[str, Any] = {"markersize": size, "markeredgecolor": theme.paper, "markeredgewidth": 0.5, "zorder": 4}
+    axes.plot(*zip(*points, strict=True), **(look | {"color": color, "marker": marker, "linestyle": "none"} | more))
+
+
+def quiet_curve(axes: Axes, points: Iterable[tuple[float, float]], theme: Theme, marker: str, dash: Any) -> None:
+    """Draw one of the paper's curves, grey and thin, behind one's own."""
+    look: dict[str, Any] = {"color": theme.quiet, "linewidth": 0.8, "markersize": 2.5, "alpha": 0.7, "zorder": 1.5}
+    axes.plot(*zip(*sorted(points), strict=True), linestyle=dash, marker=marker, **look)
+
+
+def open_differences(axes: Axes, section: Section, theme: Theme) -> list[Box]:
+    """Lay the margins as bands below vanilla's quality, and vanilla's speed as a hair; return what texts must avoid.
+
+    The axes' limits must be final. Up goes the paired difference to vanilla; the scores stand at the right.
+    """
+    axes.set_ylabel(f"{metric_name(section.first)} less vanilla's, paired")
+    axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
+    axes.axhline(0.0, color=theme.hair, linewidth=0.9, zorder=1)
+    frame, above, taken = axes.get_window_extent(), 0.0, []
+    low, high = axes.get_ylim()
+    for margin, alpha in zip(sorted({section.margin, ONE_POINT} - {0.0}), (0.34, 0.17), strict=False):
+        axes.axhspan(-margin, above, color=theme.hair, alpha=alpha, linewidth=0, zorder=0.5)
+        room = (above + margin) / (high - low) * frame.height
+        above = -margin
+        if room > 8 * axes.figure.dpi / 72 and -margin > low:  # as high as its name
+            look: dict[str, Any] = {"fontsize": 6.5, "color": theme.quiet, "path_effects": halo(theme.paper)}
+            look |= {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+            taken.append(extent(axes.text(0.995, -margin, f"−{margin:g}", **look)))
+    x, y = axes.transData.transform((1.0, 0.0))
+    up, down = (lambda y: y + section.base), (lambda y: y - section.base)
+    scores = axes.secondary_yaxis("right", functions=(up, down))
+    scores.set_ylabel(metric_name(section.first), color=theme.soft)
+    scores.spines["right"].set_visible(False)
+    return [*taken, Box(x - 1, frame.y0, x + 1, frame.y1), Box(frame.x0, y - 1, frame.x1, y + 1)]
+
+
+def axis_names(axes: Axes, x: str, y: str, theme: Theme, whole: bool = False) -> None:
+    """Name both axes and lay a grid; `whole` is for counts across."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if whole else 6, integer=whole))
+    plain(axes, theme)
+
+
+def speedup_axis(axes: Axes, label: str = "speedup over vanilla") -> None:
+    """Show speedups across, with their sign."""
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+
+
+def long_speedup_axis(frame: Frame) -> None:
+    """Show speedups across the first panel and say over what, where there is room."""
+    speedup_axis(frame.panels[0], "speedup over vanilla" + ("" if frame.phone else " (large model, same engine)"))
+
+
+def note(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], look: Mapping[str, Any], theme: Theme
+) -> Annotation:
+    """Write words beside a place, so many points from it; a halo keeps them readable on a line."""
+    usual: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "path_effects": halo(theme.paper)}
+    return axes.annotate(text, at, xytext=shift, **(usual | {**look}))
+
+
+def plain(axes: Axes, theme: Theme, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Lay a grid behind the data."""
+    axes.grid(True, axis=axis, color=theme.grid, linewidth=0.6)
+    axes.set_axisbelow(True)

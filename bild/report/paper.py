@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from bild.config import MethodConfig
-from bild.decoding import names
+from bild.decoding import policies as names
 from bild.report.format import DASH, machine_name, metric_name, number, spread
 from bild.report.sections import Section
 from bild.report.table import Column, Table

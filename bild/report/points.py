@@ -6,30 +6,15 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bild.report.doubts import MARK, doubts
-from bild.report.format import (
-    DASH,
-    common_decimals,
-    interval_name,
-    label,
-    metric_name,
-    percent,
-    plural,
-    plus_minus,
-    significant,
-    some,
-    spread,
-    switches,
-    switches_note,
-)
+from bild.report import format as words
 from bild.report.predictions import ms_of, not_measured, quality_of, within
+from bild.report.provenance import MARK, doubts
 from bild.report.sections import Section
 from bild.report.table import Column, Table, show_tables
 from bild.results import Interval, Record
-from bild.results.pareto import ANCHORS
 from bild.results.parts import Percentile
 from bild.results.predicted import PredictedPoint
-from bild.results.reading import to_row
+from bild.results.reading import ANCHORS, to_row
 
 if TYPE_CHECKING:
     from bild.metrics.claims import Verdict
@@ -46,8 +31,9 @@ def points_table(section: Section, brief: bool = False) -> Table:
     on_front, marked = section.on_front(), doubts(section.records)
     values: list[Values] = []
     data: list[Values] = []
-    for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True)):
-        marks, own = "; ".join(marked[record.hash]), switches(record)
+    for index, record in enumerate(section.records):
+        name, found = section.names[record.hash], section.verdicts.get(record.hash)
+        marks, own = "; ".join(marked[record.hash]), words.switches(record)
         sign = (FRONT if index in on_front else "") + (CONFIRMED if section.confirmed(record) else "")
         sign += MARK if marks and not brief else ""
         values.append(
@@ -55,14 +41,13 @@ def points_table(section: Section, brief: bool = False) -> Table:
         )
         data.append({**to_row(record), "label": name, "switches": own, "front": index in on_front})
         data[-1] |= {"marks": marks or None, "confirmed": section.confirmed(record), "margin": section.margin}
-        found = section.verdict(record)
         data[-1] |= {"verdict": found and found.kind, "more": found and found.more}
     notes = footer(section)
-    columns = _columns(section, values, plus_minus if brief else spread)
+    columns = _columns(section, values, words.plus_minus if brief else words.spread)
     if brief:
-        notes = [*filter(None, [switches_note(section.records)]), *notes]
+        notes = [*filter(None, [words.switches_note(section.records)]), *notes]
         return Table.of("table", section.title, columns, values, notes, 2, section.conditions)
-    columns += [Column("switches", "switches"), Column("marks", "marks", lambda marks: marks or DASH)]
+    columns += [Column("switches", "switches"), Column("marks", "marks", lambda marks: marks or words.DASH)]
     if any(marked.values()):
         notes.append(
             f"{MARK} marked points: the last column says why. dirty: the code had uncommitted changes; "
@@ -84,7 +69,7 @@ def _values(section: Section, record: Record) -> Values:
     return {
         "score": record.headline,
         "difference": None if vanilla else section.difference(record),
-        "verdict": section.verdict(record),
+        "verdict": section.verdicts.get(record.hash),
         "speedup": Interval(1.0, 1.0, 1.0) if vanilla else latency.speedup.total,
         "timed": latency.examples,
         "between": None if vanilla else record,
@@ -101,7 +86,8 @@ def _columns(section: Section, values: Sequence[Values], write: Callable[..., st
     """Return the columns of a section; the intervals of a column share their decimals."""
 
     def intervals(heading: str, name: str, rank: int = 0, signed: bool = False) -> Column:
-        places = max(1, common_decimals(row[name] for row in values))  # a BLEU without a decimal looks like a guess
+        # A BLEU without a decimal looks like a guess.
+        places = max(1, words.common_decimals(row[name] for row in values))
         return Column(heading, name, lambda interval: write(interval, places, signed), rank=rank)
 
     quality, timed = section.first.quality.examples, section.timed
@@ -109,18 +95,18 @@ def _columns(section: Section, values: Sequence[Values], write: Callable[..., st
     columns = [
         Column("", "sign"),
         Column("method", "label"),
-        intervals(f"{metric_name(section.first)}\nn={quality:,}", "score", 3),
+        intervals(f"{words.metric_name(section.first)}\nn={quality:,}", "score", 3),
         intervals("Δ to\nvanilla", "difference", signed=True),
         Column(f"within\n{section.margin:g}", "verdict", verdict_words),
         intervals(f"speedup\nn={timed}" if same else "speedup", "speedup"),
         Column("timed", "timed", "{:,}".format, rank=1),
         Column("sd be-\ntween\nsessions", "between", between_words, rank=2),
         intervals("over\ngenerate()", "library", 4),
-        Column("ms per\ntoken", "ms_per_token", significant, rank=5),
+        Column("ms per\ntoken", "ms_per_token", words.significant, rank=5),
         Column("ms per example\np50/p90/p99", "percentiles", _percentiles, rank=8),
-        Column("fall-\nback %", "fallbacks", percent, rank=7),
-        Column("roll-\nback %", "rollbacks", percent, rank=7),
-        Column("tokens /\nlarge\npass", "block", significant, rank=6),
+        Column("fall-\nback %", "fallbacks", words.percent, rank=7),
+        Column("roll-\nback %", "rollbacks", words.percent, rank=7),
+        Column("tokens /\nlarge\npass", "block", words.significant, rank=6),
     ]
     return [column for column in columns if not (same and column.name == "timed")]
 
@@ -134,14 +120,14 @@ def between_words(record: Record) -> str:
     """Write the standard deviation of the log speedup between sessions, and their number: `2.1 % (5)`."""
     count = len(record.latency.sessions) or record.sessions
     if record.latency.between is None:
-        return plural(count, "session")
+        return words.plural(count, "session")
     return f"{100 * record.latency.between:.1f} % ({count})"
 
 
 def _percentiles(found: Sequence[Percentile]) -> str:
     """Write `12/31/55?`: the question mark stands where there are too few examples to know an end."""
     marks = ("" if None not in (each.low, each.high) else "?" for each in found)
-    return "/".join(f"{significant(each.value)}{mark}" for each, mark in zip(found, marks, strict=True))
+    return "/".join(f"{words.significant(each.value)}{mark}" for each, mark in zip(found, marks, strict=True))
 
 
 def footer(section: Section) -> list[str]:
@@ -160,8 +146,8 @@ def footer(section: Section) -> list[str]:
         f"1 point at most: {section.told(papers.one_point)}.",
         quality_note(section),
         speed_note(section),
-        f"±: the longer side of {interval_name(first)}. Fallbacks and rollbacks are per generated token.",
-        f"{metric_name(first)}: {first.headline.signature}; git {code}",
+        f"±: the longer side of {words.interval_name(first)}. Fallbacks and rollbacks are per generated token.",
+        f"{words.metric_name(first)}: {first.headline.signature}; git {code}",
     ]
     return lines + _warnings(section)
 
@@ -176,7 +162,7 @@ def _unconfirmed(section: Section) -> str:
 def quality_note(section: Section) -> str:
     """Say what quality is of, and by which rule a loss is judged."""
     quality = section.first.quality
-    where = f"{plural(quality.examples, 'example')}, "
+    where = f"{words.plural(quality.examples, 'example')}, "
     where += "decoded live" if quality.origin == "live" else "replayed in the decision tree"
     if settled := max(record.quality.settled for record in section.records):
         where += f" ({settled} within rounding: decided by a live decoding)"
@@ -225,14 +211,15 @@ def session_note(section: Section) -> str:
 
 def _warnings(section: Section) -> list[str]:
     told: dict[str, list[str]] = {}  # points that were measured side by side share their warnings
-    for name, record in zip(section.names(), section.records, strict=True):
+    for record in section.records:
+        name = section.names[record.hash]
         for warning in record.warnings:
             told.setdefault(f"Warning: {warning}", []).append(name)
         if count := record.counts.truncated_sources:
             text = f"Note: {count:,} source{'' if count == 1 else 's'} cut at the length limit."
             told.setdefault(text, []).append(name)
     everywhere = len(section.records)
-    lines = [text if len(names) == everywhere else f"{text} ({some(names)})" for text, names in told.items()]
+    lines = [text if len(names) == everywhere else f"{text} ({words.some(names)})" for text, names in told.items()]
     if section.vanilla() is None:
         lines.append(
             "Note: vanilla has no record of its own here; the speedups are over each record's paired baseline."
@@ -248,12 +235,12 @@ def predicted_table(section: Section, predicted: Sequence[PredictedPoint]) -> Ta
     values = [
         {
             "front": point.front,
-            "label": label(point),
+            "label": words.label(point),
             "method": point.method.name,
             "max_draft": point.method.max_draft,
             "fb": point.threshold.fb,
             "rb": point.threshold.rb,
-            "switches": switches(point) or None,
+            "switches": words.switches(point) or None,
             "quality": quality_of(point),
             "difference": point.difference,
             "within": within(section, point),
@@ -261,16 +248,16 @@ def predicted_table(section: Section, predicted: Sequence[PredictedPoint]) -> Ta
             "ms_per_example": ms_of(point),
             "measured": point not in hollow,
         }
-        for point in sorted(predicted, key=lambda point: (-point.speedup.value, label(point)))
+        for point in sorted(predicted, key=lambda point: (-point.speedup.value, words.label(point)))
     ]
     columns = (
         Column("", "front", lambda front: FRONT if front else ""),
         Column("method", "label"),
-        Column(f"{metric_name(section.first)} n={section.first.quality.examples:,}", "quality", spread),
-        Column("Δ to vanilla", "difference", lambda interval: spread(interval, signed=True)),
+        Column(f"{words.metric_name(section.first)} n={section.first.quality.examples:,}", "quality", words.spread),
+        Column("Δ to vanilla", "difference", lambda interval: words.spread(interval, signed=True)),
         Column(f"within {section.margin:g}", "within", verdict_words, in_csv=False),
-        Column("speedup", "speedup", spread),
-        Column("ms per example", "ms_per_example", spread),
+        Column("speedup", "speedup", words.spread),
+        Column("ms per example", "ms_per_example", words.spread),
         Column("switches", "switches"),
         Column("measured too", "measured", lambda measured: "yes" if measured else "no"),
     )

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.errors import BildError
-from bild.report.format import Named
+from bild.report.format import Named, plural
 from bild.report.sections import MARGIN, Section
-from bild.results import Interval
+from bild.results import Interval, Record
 from bild.results.folder import SHORT
-from bild.results.pareto import front
 from bild.results.parts import Method, Threshold
-from bild.results.predicted import Predicted, PredictedPoint
+from bild.results.predicted import Agreement, Forecast, Judgement, Predicted, PredictedPoint
+from bild.results.reading import front
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 FB = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 RB = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, math.inf)
+
+
+Foreseen = tuple[Record, PredictedPoint, Agreement]
+"""A measured point, its prediction, and how the two agree."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,51 @@ def within(section: Section, point: PredictedPoint) -> Verdict | None:
     return None if found is None else verdict(found, section.margin, section.first.quality.examples)
 
 
+def foreseen(section: Section, predicted: Sequence[PredictedPoint]) -> list[Foreseen]:
+    """Return every point that was both predicted and measured, but for vanilla."""
+    guesses = {setting(point): point for point in predicted}
+    return [
+        (record, guess, agreement_of(record, guess))
+        for record in section.records
+        if record.method.name != "vanilla" and (guess := guesses.get(setting(record)))
+    ]
+
+
 def ms_of(point: PredictedPoint) -> Interval:
     """Return milliseconds per example."""
     return Interval(*(1e3 * end for end in (point.seconds.mean, point.seconds.low, point.seconds.high)))
+
+
+def agreement_of(record: Record, point: PredictedPoint) -> Agreement:
+    """Return the prediction of before the measurement beside it, on the same examples if the sweep measured the point.
+
+    Else the prediction is over all examples, and the record's own ones are a part of them.
+    """
+    if point.agreement is not None:
+        return point.agreement
+    guess = point.before or Forecast(point.seconds, point.speedup)
+    own, seconds = record.latency.speedup.total, record.latency.ms_per_example.value / 1e3
+    inside = guess.speedup.low <= own.high and own.low <= guess.speedup.high
+    settled = (point.speedup.value, point.seconds.mean) if point.before else (None, None)
+    return Agreement(record.latency.examples, guess.speedup.value, own, guess.seconds.mean, seconds, inside, *settled)
+
+
+def judged(both: Sequence[Foreseen]) -> str:
+    """Say how far the predictions were off: what all share, and what is left; and which were made when."""
+    found = [agreement for _, _, agreement in both]
+    before = [agreement for _, point, agreement in both if point.before is not None]
+    text = f"{plural(len(both), 'point')}. Predicted over measured speedup: "
+    parts = [
+        f"{when}: bias {100 * told.bias:+.1f} % (mean), scatter {100 * told.scatter:.1f} % (sd about it)"
+        for when, told in (
+            ("before the measurement", Judgement.of(before)),
+            ("settled by prices taken beside it", Judgement.of(found, settled=True)),
+            ("settled beside the measurement, so no test", None if before else Judgement.of(found)),
+        )
+        if told is not None
+    ]
+    outside = sum(not agreement.inside for agreement in found)
+    return f"{text}{'; '.join(parts)}. !: {outside} whose intervals do not meet."
 
 
 def _newest(points: Iterable[PredictedPoint]) -> tuple[PredictedPoint, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from bild.report.atlas import atlas_table
 from bild.report.compare import Comparison, compare, difference_table, seeds_table
 from bild.report.figure import VARIANTS, Missing, Sheet
 from bild.report.figures import sheets_of
-from bild.report.figures.front import save
 from bild.report.figures.methods import methods_table
 from bild.report.format import plural
 from bild.report.paper import paper, paper_table
@@ -53,14 +53,21 @@ class Contents:
     left_out: tuple[str, ...]
     comparison: Comparison | None = None
 
-    def names(self) -> list[str]:
-        """Return the names of all figures and tables."""
+    @property
+    def sections(self) -> list[Section]:
+        """The sections of its parts."""
+        return [part.section for part in self.parts]
+
+    def sheets(self) -> list[tuple[str, Sheet]]:
+        """Return all figures, each with the folder that it goes to."""
         sides = self.comparison.sides if self.comparison else ()
-        sheets = [*(sheet for part in self.parts for sheet in part.sheets), *(side.sheet for side in sides)]
-        tables = [*(table for part in self.parts for table in part.tables)]
-        stems = [sheet.stem for sheet in sheets] + [table.stem for table in tables]
-        stems += [table.stem for side in sides for table in side.tables]
-        return list(dict.fromkeys([*stems, *(table.stem for table in self.tables)]))
+        return [*((part.slug, each) for part in self.parts for each in part.sheets), *(("", s.sheet) for s in sides)]
+
+    def all_tables(self) -> list[tuple[str, Table]]:
+        """Return all tables, each with the folder that it goes to."""
+        sides = self.comparison.sides if self.comparison else ()
+        whole = [("", table) for table in (*self.tables, *(table for side in sides for table in side.tables))]
+        return [*((part.slug, table) for part in self.parts for table in part.tables), *whole]
 
 
 def contents(root: Path, other: Path | None = None, margin: float = MARGIN) -> Contents:
@@ -105,22 +112,21 @@ def make_contents(
         "python -m bild.run experiment=paper/xsum-aligned-rb2-fb0.6",
     )
     apart = difference_table(sections, [part.slug for part in parts])
-    lines = [*left_out(root, skipped), *_lonely(sections, predicted, root)]
+    lines = [*(f"{_under(item.path, root)}: {item.why}" for item in skipped), *_lonely(sections, predicted, root)]
     found = tuple(table for table in (atlas, first, apart, seeds_table(sections)) if table is not None)
     missing = () if first else (lacking,)
     return Contents(root, tuple(parts), found, missing, tuple(skipped), tuple(lines), comparison)
-
-
-def left_out(root: Path, skipped: Sequence[Skipped]) -> list[str]:
-    """Return one line for each point that was left out, with its place under `root` and the reason."""
-    return [f"{_under(item.path, root)}: {item.why}" for item in skipped]
 
 
 def slugs(sections: Sequence[Section]) -> list[str]:
     """Return names of folders that tell sections apart: empty for a single one, numbered where they look alike."""
     if len(sections) == 1:
         return [""]
-    found = [section.slug for section in sections]
+    names = (
+        (s.task.name, s.pair.name, s.engine.name, s.engine.dtype, s.engine.device)
+        for s in (each.first for each in sections)
+    )
+    found = [re.sub(r"[^\w.]+", "-", "-".join(parts)).strip("-.") for parts in names]
     return [
         slug if found.count(slug) == 1 else f"{slug}-{found[: index + 1].count(slug)}"
         for index, slug in enumerate(found)
@@ -147,17 +153,13 @@ def _under(path: Path, root: Path) -> Path:
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """The files of a report, the sections it shows, and the points that it left out."""
+    """A report, and the files that were written of it."""
 
+    shown: Contents
     text: Path | None
-    figures: tuple[Path, ...]
-    tables: tuple[Path, ...]
-    sections: tuple[Section, ...]
-    skipped: tuple[Skipped, ...]
-    left_out: tuple[str, ...] = ()
-    missing: tuple[Missing, ...] = ()
-    page: Path | None = None
-    """The HTML page."""
+    page: Path | None
+    figures: list[Path]
+    tables: list[Path]
 
 
 def write_report(
@@ -176,18 +178,14 @@ def write_contents(found: Contents, out: Path, only: Sequence[str] = ()) -> Repo
 
     BildError for a name that the report does not have.
     """
-    known = [*found.names(), PAGE]
+    sheets, tables = found.sheets(), found.all_tables()
+    known = [*dict.fromkeys(each.stem for _, each in (*sheets, *tables)), PAGE]
     if unknown := [name for name in only if name not in known]:
         raise BildError(f"--only {unknown[0]} is no part of this report: choose among {', '.join(known)}.")
-    sides = found.comparison.sides if found.comparison else ()
 
     def wanted(name: str) -> bool:
         return not only or name in only
 
-    sheets = [(part.slug, sheet) for part in found.parts for sheet in part.sheets]
-    tables = [(part.slug, table) for part in found.parts for table in part.tables]
-    sheets += [("", side.sheet) for side in sides]
-    tables += [("", table) for table in (*found.tables, *(table for side in sides for table in side.tables))]
     drawn = [path for slug, each in sheets if wanted(each.stem) for path in each.save(out / FIGURES / slug, VARIANTS)]
     told = [path for slug, each in tables if wanted(each.stem) for path in each.save(out / TABLES / slug)]
     text = None if only else write_text(out / "report.md", _report(found))
@@ -196,23 +194,7 @@ def write_contents(found: Contents, out: Path, only: Sequence[str] = ()) -> Repo
         from bild.report.page import write_page
 
         page = write_page(found, out)
-    sections = tuple(part.section for part in found.parts)
-    missing = (*found.missing, *(each for part in found.parts for each in part.missing))
-    return ReportFiles(text, tuple(drawn), tuple(told), sections, found.skipped, found.left_out, missing, page)
-
-
-def write_sections(sections: Sequence[Section], out: Path, root: Path, skipped: Sequence[Skipped]) -> ReportFiles:
-    """Write a short report: `table.md` and `pareto.png`/`.svg` only; `root` is where `skipped` points lie."""
-    figures: list[Path] = []
-    blocks = ["# Speed against quality"]
-    for section, slug in zip(sections, slugs(sections), strict=True):
-        stem = f"pareto-{slug}" if slug else "pareto"
-        figures += save(section.records, out, stem)
-        blocks += [markdown(section), f"![Speedup against quality: {section.title}]({stem}.png)"]
-    lines = left_out(root, skipped)
-    blocks += _list("Left out:", lines) if lines else []
-    table = write_text(out / "table.md", _join(blocks))
-    return ReportFiles(table, tuple(figures), (), tuple(sections), tuple(skipped), tuple(lines))
+    return ReportFiles(found, text, page, drawn, told)
 
 
 def markdown(section: Section) -> str:

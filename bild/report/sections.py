@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bild.errors import BildError
 from bild.progress import say
-from bild.report.doubts import Together, looks_of
-from bild.report.format import drawn, label, labels, machine_name, metric_name, plural, plus_minus, significant, where
+from bild.report import format as words
 from bild.results import Interval, Point, Record, Sample, Skipped, comparable, find_records, identity
-from bild.results.pareto import ANCHORS, Picks, front, picks
-from bild.results.sample import read_samples, read_traces
+from bild.results.predicted import ledger_of
+from bild.results.reading import ANCHORS, Picks, front, picks
+from bild.results.sample import SAMPLES, TRACE, read_samples, read_traces
 
 if TYPE_CHECKING:
     from bild.metrics.claims import Verdict
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 MARGIN = 0.5
 """The loss in the metric's points that verdicts are told at, unless another is asked for."""
 Rounds = list[dict[str, Any]]
+Together = tuple[str, ...]
+"""The hashes of the records that one confirmation looked at."""
 T = TypeVar("T")
 
 
@@ -49,18 +50,19 @@ class Section:
     def title(self) -> str:
         """Name task, pair and metric."""
         first = self.first
-        return f"{first.task.name} ({first.task.split}), pair {first.pair.name}, {metric_name(first)}"
+        return f"{first.task.name} ({first.task.split}), pair {first.pair.name}, {words.metric_name(first)}"
 
     @property
     def conditions(self) -> str:
         """Name engine and machine."""
-        return f"{where(self.first)}; {machine_name(self.first)}"
+        return f"{words.where(self.first)}; {words.machine_name(self.first)}"
 
     @property
     def size(self) -> str:
         """Write `quality: 24 examples, speed: 6`, or `60 examples` where both are of the same."""
         judged, timed = self.first.quality.examples, self.timed
-        return plural(judged, "example") if timed == f"{judged:,}" else f"{plural(judged, 'example')}, {timed} timed"
+        examples = words.plural(judged, "example")
+        return examples if timed == f"{judged:,}" else f"{examples}, {timed} timed"
 
     @property
     def timed(self) -> str:
@@ -68,13 +70,6 @@ class Section:
         counts = [record.latency.examples for record in self.records]
         least, most = min(counts), max(counts)
         return f"{least:,}" if least == most else f"{least:,} to {most:,}"
-
-    @property
-    def slug(self) -> str:
-        """Return a name for its files, where a report has several sections."""
-        first = self.first
-        parts = (first.task.name, first.pair.name, first.engine.name, first.engine.dtype, first.engine.device)
-        return re.sub(r"[^\w.]+", "-", "-".join(parts)).strip("-.")
 
     def vanilla(self) -> Record | None:
         """Return vanilla decoding by the large model, if it was measured."""
@@ -98,23 +93,26 @@ class Section:
         base = vanilla.headline.value if vanilla is not None else own.value
         return Interval(own.value - base, own.low - base, own.high - base)
 
-    def verdict(self, record: Record) -> Verdict | None:
-        """Judge the record's paired difference at the margin; None for vanilla, and without a difference.
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The records' paired differences judged at the margin, by hash; vanilla has none.
 
         Records that were confirmed together are judged together (Holm).
         """
         from bild.metrics.claims import holm, verdict  # numpy: only where something is judged
 
-        look = next((look for look in self.looks if record.hash in look), (record.hash,))
-        judged = {
+        alone = {
             each.hash: verdict(found, self.margin, each.quality.examples)
-            for each in (self.records if len(look) > 1 else (record,))
-            if each.hash in look and each.method.name != "vanilla" and (found := each.headline_difference)
+            for each in self.records
+            if each.method.name != "vanilla" and (found := each.headline_difference)
         }
-        if len(judged) > 1:
-            together = holm(list(judged.values()), record.intervals.confidence)
-            judged = dict(zip(judged, together, strict=True))
-        return judged.get(record.hash)
+        judged = dict(alone)
+        for look in reversed(self.looks):  # of several, the first counts
+            own = [name for name in look if name in alone]
+            if len(own) > 1:
+                together = holm([alone[name] for name in own], self.first.intervals.confidence)
+                judged |= zip(own, together, strict=True)
+        return judged
 
     def confirmed(self, record: Record) -> bool:
         """Return whether the record was looked at on examples that had no say in its choice."""
@@ -130,7 +128,7 @@ class Section:
         def rank(record: Record) -> tuple[bool, float]:
             return self.confirmed(record), record.latency.speedup.total.value
 
-        shown = [record for record in self.records if (own := self.verdict(record)) and own.kind == "shown"]
+        shown = [record for record in self.records if (own := self.verdicts.get(record.hash)) and own.kind == "shown"]
         return max((record for record in shown if rank(record)[1] > 1), key=rank, default=None)
 
     @cached_property
@@ -147,11 +145,11 @@ class Section:
         if record is None:
             return "none"
         speed, library = record.latency.speedup.total, self.over_library(record)
-        found = [f"{plus_minus(speed)}×", *(["confirmed"] if self.confirmed(record) else [])]
+        found = [f"{words.plus_minus(speed)}×", *(["confirmed"] if self.confirmed(record) else [])]
         found += ["not shown to be faster than vanilla"] if speed.low <= 1 else []
         if library is not None and library < 1:
-            found.append(f"slower than the library's generate(): {significant(library, 2)}× its speed")
-        return f"{self.names_by_hash()[record.hash]} ({', '.join(found)})"
+            found.append(f"slower than the library's generate(): {words.significant(library, 2)}× its speed")
+        return f"{self.names[record.hash]} ({', '.join(found)})"
 
     def over_library(self, record: Record) -> float | None:
         """Return the speedup over the library's `generate()`, by vanilla's where the record's was not timed."""
@@ -172,13 +170,10 @@ class Section:
         """Return the points on the front, as `at` has them, from slow to fast."""
         return sorted(self.at(self.records[index]) for index in self.on_front())
 
-    def names(self) -> list[str]:
-        """Return the label of each record; the hash tells those apart that share one."""
-        return labels(self.records)
-
-    def names_by_hash(self) -> dict[str, str]:
-        """Return `names` by the records' hashes."""
-        return {record.hash: name for record, name in zip(self.records, self.names(), strict=True)}
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The label of each record by its hash, which tells those apart that share one."""
+        return dict(zip((record.hash for record in self.records), words.labels(self.records), strict=True))
 
     def telling(self, most: int, fits: Callable[[Record], bool] | None = None) -> list[Record]:
         """Return at most so many points that stand for the section: the picks, then the front, then the rest.
@@ -192,13 +187,14 @@ class Section:
 
     def samples(self, record: Record) -> list[Sample] | None:
         """Return the examples of a record, or None where its folder is not known, empty or damaged."""
-        return self._behind(record, "samples.jsonl", read_samples)
+        return self._behind(record, SAMPLES, read_samples)
 
     def rounds(self, record: Record) -> list[Rounds] | None:
         """Return the rounds of each example of a record, or None where the trace is not there or damaged."""
-        return self._behind(record, "trace.jsonl.gz", _read_rounds)
+        found = self._behind(record, TRACE, read_traces)
+        return None if found is None else list(found.values())
 
-    def _behind(self, record: Record, name: str, read: Callable[[Path], list[T]]) -> list[T] | None:
+    def _behind(self, record: Record, name: str, read: Callable[[Path], T]) -> T | None:
         folder = self.folders.get(record.hash)
         try:
             return None if folder is None else _read(read, folder, (folder / name).stat().st_mtime_ns)
@@ -212,18 +208,18 @@ class Section:
         """
         first = self.first
         told = dict(word.partition("=")[::2] for word in shlex.split(first.command or "")[3:])
-        words: dict[str, object] = {
+        fields: dict[str, object] = {
             name: value for name, value in told.items() if name.partition(".")[0] in ("task", "model", "engine")
         }
-        if "task" not in words:
-            name, layers = split_exit(first.pair.name)
-            words = {"task": first.task.name, "model": name, "model.exit": layers, "task.split": first.task.split}
-            words |= {"task.samples": first.task.data.get("samples"), "engine": first.engine.name}
-            words |= {"engine.dtype": first.engine.dtype}
-        if verb == "sweep" and words.get("task.samples") is not None:
-            words["task.samples"] = first.quality.examples  # those of its tree
-        given = [f"{name}={value}" for name, value in words.items() if value is not None]
-        return " ".join([f"python -m bild.{verb}", *map(shlex.quote, (*given, *drawn(first), *options))])
+        if "task" not in fields:
+            name, layers = words.split_exit(first.pair.name)
+            fields = {"task": first.task.name, "model": name, "model.exit": layers, "task.split": first.task.split}
+            fields |= {"task.samples": first.task.data.get("samples"), "engine": first.engine.name}
+            fields |= {"engine.dtype": first.engine.dtype}
+        if verb == "sweep" and fields.get("task.samples") is not None:
+            fields["task.samples"] = first.quality.examples  # those of its tree
+        given = [f"{name}={value}" for name, value in fields.items() if value is not None]
+        return " ".join([f"python -m bild.{verb}", *map(shlex.quote, (*given, *words.drawn(first), *options))])
 
 
 def make_section(
@@ -240,28 +236,33 @@ def make_section(
             differing = ", ".join(f"{name} ({left.get(name)} and {right.get(name)})" for name in fields[:4])
             more = f" and {len(fields) - 4} more" if len(fields) > 4 else ""
             raise BildError(
-                f"{label(first)} and {label(other)} cannot stand in one comparison because they differ in "
+                f"{words.label(first)} and {words.label(other)} cannot stand in one comparison because they differ in "
                 f"{differing}{more}: report them apart, or run them under the same conditions."
             )
     folders = dict(folders or {})
     return Section(tuple(sorted(records, key=_order)), folders, margin, looks_of(records, folders))
 
 
+def looks_of(records: Sequence[Record], folders: Mapping[str, Path]) -> tuple[Together, ...]:
+    """Return the looks at records of these, in the order of the ledgers beside their folders."""
+    looks = ledger_of(folders.values(), records[0].quality.data)
+    keys = {words.key_of(record): record.hash for record in records} if looks else {}
+    return tuple(filter(None, (tuple(keys[key] for key in look.points if key in keys) for look in looks)))
+
+
 def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], list[Skipped]]:
     """Return the sections of a results folder, and what was left out and why. BildError where nothing is usable."""
     points, skipped = find_records(root)
-    newest: dict[tuple[str, tuple[str, ...]], Point] = {}
+    same: dict[tuple[str, tuple[str, ...]], list[Point]] = {}
     for point in points:
-        key = (point.record.hash, tuple(f"{name}={value}" for name, value in identity(point.record).items()))
-        older = newest.setdefault(key, point)
-        if older is point:
-            continue
-        keep, drop = (point, older) if point.record.created > older.record.created else (older, point)
-        newest[key] = keep
-        skipped.append(Skipped(drop.path, f"the same point as {keep.path}, which is not older"))
+        conditions = tuple(f"{name}={value}" for name, value in identity(point.record).items())
+        same.setdefault((point.record.hash, conditions), []).append(point)
     groups: dict[tuple[str, ...], list[Point]] = {}
-    for (_, conditions), point in newest.items():
-        groups.setdefault(conditions, []).append(point)
+    for (_, conditions), found in same.items():
+        keep = max(found, key=lambda point: point.record.created)
+        why = f"the same point as {keep.path}, which is not older"
+        skipped += [Skipped(point.path, why) for point in found if point is not keep]
+        groups.setdefault(conditions, []).append(keep)
     if not groups:
         why = f" (left out: {skipped[0].path}: {skipped[0].why})" if skipped else ""
         raise BildError(f"{root} holds no finished point{why}: finish a run there first.")
@@ -273,24 +274,13 @@ def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], li
     return sections, sorted(skipped, key=lambda item: item.path)
 
 
-def split_exit(pair: str) -> tuple[str, int | None]:
-    """Split a pair's name into that without `-exitN`, and N."""
-    found = re.fullmatch(r"(.+)-exit(\d+)", pair)
-    return (found[1], int(found[2])) if found else (pair, None)
-
-
 def _order(record: Record) -> tuple[int, float, str, str]:
     name = record.method.name
-    rank = ANCHORS.index(name) if name in ANCHORS else len(ANCHORS)
-    return rank, -record.latency.speedup.total.value, label(record), record.hash
-
-
-def _read_rounds(folder: Path) -> list[Rounds]:
-    return list(read_traces(folder).values())
+    return (*ANCHORS, name).index(name), -record.latency.speedup.total.value, words.label(record), record.hash
 
 
 @lru_cache(maxsize=64)
-def _read(read: Callable[[Path], list[T]], folder: Path, stamp: int) -> list[T] | None:
+def _read(read: Callable[[Path], T], folder: Path, stamp: int) -> T | None:
     """Read a point's file once for all figures, and anew where it has changed since (`stamp`)."""
     try:
         return read(folder) or None

@@ -9,9 +9,11 @@ import gzip
 import io
 import json
 import os
+import re
 import secrets
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -171,11 +173,29 @@ def read_file(path: Path) -> bytes:
 
 
 def parse(text: str | bytes, **options: Any) -> Any:
-    """Read JSON. ValueError for all that is none, bytes that are not UTF-8 and what nests too deep included."""
+    """Read JSON. ValueError for all that is none, bytes that are not UTF-8 and what nests too deep included.
+
+    A key that stands twice in an object is refused with its lines: readers disagree on which of the two counts.
+    """
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(_twice(Counter(key for key, _ in pairs).most_common(1)[0][0], text))
+        return found
+
     try:
-        return json.loads(text, **options)
+        return json.loads(text, object_pairs_hook=distinct, **options)
     except (RecursionError, MemoryError) as error:
         raise ValueError(f"it holds more than can be read: {type(error).__name__}") from None
+
+
+def _twice(key: str, text: str | bytes) -> str:
+    text = text if isinstance(text, str) else text.decode(errors="replace")
+    sought = re.compile(rf'"{re.escape(key)}"\s*:')
+    lines = [number for number, line in enumerate(text.split("\n"), start=1) if sought.search(line)]
+    where = f", on lines {', '.join(map(str, lines))}" if 1 < len(lines) < 5 else ""  # more are of other objects, too
+    return f"the key {key!r} stands twice in one object{where}"
 
 
 def unpack(data: bytes, most: int = MOST) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError
-from bild.results.codec import read_json
+from bild.results.codec import read_json, read_lines
 from bild.results.parts import Counts, Decode, Difference, Engine, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.reading import Skipped
@@ -241,3 +241,9 @@ class LedgerEntry:
     """The hash of the examples themselves, which the records of these settings have as `quality.data`."""
     choices: list[MethodChoice] = field(default_factory=list)
     """By method and margin, where the search was one of methods."""
+
+
+def ledger_of(folders: Iterable[Path], data: str) -> list[LedgerEntry]:
+    """Return the confirmations on the examples of this hash, from the ledgers beside the folders of some points."""
+    ledgers = dict.fromkeys(folder.parent / LEDGER for folder in folders)
+    return [entry for ledger in ledgers for entry in read_lines(LedgerEntry, ledger) if entry.judged == data]

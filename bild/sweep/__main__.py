@@ -24,11 +24,11 @@ def job(config: SweepConfig) -> None:
     from bild.errors import BildError
     from bild.sweep.context import SweepWork  # torch, after the options are known to be good
     from bild.sweep.drive import sweep
+    from bild.sweep.estimates import keep
     from bild.sweep.find import find
-    from bild.sweep.plan import make_plan
+    from bild.sweep.plan import Plan
     from bild.sweep.show import show_outcome, show_swept
     from bild.sweep.show_plan import planned_and_taken, show_plan
-    from bild.sweep.stages import keep
 
     goal = config.sweep.goal(config.measure.margin)
     if goal is not None and config.plan != "only":
@@ -40,11 +40,11 @@ def job(config: SweepConfig) -> None:
         points = grid_points(config.sweep, config.task, config.method, published)
         if goal is not None:
             points = [vanilla_point(), *begun(config.sweep.variants(config.method))]
-        plan = make_plan(config, points, shapes())
+        plan = Plan(config, points, shapes())
         show_plan(plan)
         if config.plan == "only":
             return
-        swept = sweep(SweepWork.open(config), points)
+        swept = sweep(SweepWork(config), points)
         keep(config.results, swept.taken, plan.stages)
         show_swept(swept, config.measure.margin, planned_and_taken(plan.stages, swept.taken))
         failed = swept.failed

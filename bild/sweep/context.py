@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -16,12 +15,12 @@ from typing import Any
 
 import torch
 
-from bild.config import Checkpoints
 from bild.errors import BildError
 from bild.measure.environment import describe
 from bild.measure.processes import Sessions, Setting
 from bild.measure.session import load_once, shared_identity
 from bild.models import Pair, PairSpec, resolve_device
+from bild.models.pair_spec import checkpoints_of
 from bild.progress import telling, track
 from bild.results.folder import pair_folder, pair_lock
 from bild.sweep.config import SweepConfig, widest_draft
@@ -36,51 +35,38 @@ from bild.tree.identity import open_folder
 from bild.tree.tree import Walking
 
 
-@dataclass
 class SweepWork:
-    """The examples, the machine and the models of one sweep."""
+    """The examples, the machine and the models of one sweep.
 
-    config: SweepConfig
-    checkpoints: Checkpoints
-    data: Dataset
-    """The examples of the tree: the split, or the `task.samples` of it."""
-    full: Dataset
-    """The whole split: measured points are keyed by it, so that their sub-sample may grow."""
-    device: torch.device
-    environment: dict[str, Any]
-    identity: dict[str, Any]
-    """All that can change a token, a score or a time, but for the method."""
+    `ids` picks some of the examples that the options ask for. BildError where the pair does not fit, or something is
+    missing.
+    """
 
-    @staticmethod
-    def open(config: SweepConfig, ids: Callable[[Dataset], Collection[str]] | None = None) -> SweepWork:
-        """Load the data and describe the machine. BildError where the pair does not fit, or something is missing.
-
-        `ids` picks some of the examples that the options ask for.
-        """
-        checkpoints = checkpoints_of(config)
-        full = load_task(dataclasses.replace(config.task, samples=None))
-        data = full if config.task.samples is None else load_task(config.task)
-        if ids is not None:
-            data = _part(data, ids(data))
-        device = resolve_device(config.engine.device)
+    def __init__(self, config: SweepConfig, ids: Callable[[Dataset], Collection[str]] | None = None) -> None:
+        self.config, self.checkpoints = config, checkpoints_of(config)
+        self.spec = PairSpec.of_run(config)
+        self.full = load_task(dataclasses.replace(config.task, samples=None))
+        """The whole split: measured points are keyed by it, so that their sub-sample may grow."""
+        data = self.full if config.task.samples is None else load_task(config.task)
+        self.data = data if ids is None else _part(data, ids(data))
+        """The examples of the tree: the split, or the `task.samples` of it."""
+        self.device = resolve_device(config.engine.device)
         torch.set_num_threads(config.engine.threads)
-        environment = describe(device)
-        spec = PairSpec.of(config.model, checkpoints, config.engine)
-        identity = shared_identity(config, spec, full, environment, str(device))
-        return SweepWork(config, checkpoints, data, full, device, environment, identity)
+        self.environment = describe(self.device)
+        self.identity = shared_identity(config, self.spec, self.full, self.environment, str(self.device))
+        """All that can change a token, a score or a time, but for the method."""
 
     @cached_property
     def pair(self) -> Pair:
         """The models, loaded at their first use."""
-        spec = PairSpec.of(self.config.model, self.checkpoints, self.config.engine)
-        return load_once(spec, self.identity["pair"])
+        return load_once(self.spec, self.identity["pair"])
 
     @cached_property
     def sessions(self) -> Sessions:
         """The sessions that measured points are timed in."""
         config = self.config
-        spec = PairSpec.of(config.model, self.checkpoints, config.engine)
-        return Sessions(Setting(config.task, spec, config.engine, config.measure, config.decode), lambda: self.pair)
+        setting = Setting(config.task, self.spec, config.engine, config.measure, config.decode)
+        return Sessions(setting, lambda: self.pair)
 
     @cached_property
     def queue(self) -> list[Example]:
@@ -108,25 +94,13 @@ class SweepWork:
     def price_identity(self) -> dict[str, Any]:
         """Return what prices hold for: everything but the examples, and passes as wide as the sweep's drafts."""
         names = ("pair", "engine", "machine", "packages", "python")
-        widest = widest_draft(self.config.sweep)
-        found = {name: self.identity[name] for name in names} | {
-            "task": self.identity["task"]["name"],
-            "widest": widest,
-        }
-        return found | self.config.decode.identity
+        own = {"task": self.identity["task"]["name"], "widest": widest_draft(self.config.sweep)}
+        return {name: self.identity[name] for name in names} | own | self.config.decode.identity
 
 
 def results_folder(config: SweepConfig) -> Path:
     """Return the folder of points, sweeps and trees of a task and pair."""
     return pair_folder(config.results, config.task.name, config.model.pair_name)
-
-
-def checkpoints_of(config: SweepConfig) -> Checkpoints:
-    """Return the pair's checkpoints for the task. BildError where the pair does not fit."""
-    found = config.model.fit(config.task)
-    if found is None:
-        raise BildError(f"model={config.model.name} does not fit task={config.task.name}.")
-    return found
 
 
 def _part(data: Dataset, ids: Collection[str]) -> Dataset:
@@ -162,7 +136,7 @@ class GrownTree:
     @cached_property
     def predictor(self) -> Predictor:
         """The predictor of points over the tree's examples, scored against their references."""
-        return Predictor(self.tree.shared.scorer, len(self.tree.examples), self.work.config.measure.confidence)
+        return Predictor(self.tree.scorer, len(self.tree.examples), self.work.config.measure.confidence)
 
     def replays(self, points: Sequence[SweptPoint]) -> list[Replay]:
         """Replay points on every example, after growing what is missing. BildError where a method has no replay."""

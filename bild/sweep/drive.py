@@ -18,23 +18,16 @@ from bild.results import Point, config_hash
 from bild.results.codec import write_json
 from bild.results.folder import SHORT
 from bild.results.parts import Decode, Engine
-from bild.results.predicted import (
-    PREDICTED,
-    PREDICTED_SCHEMA,
-    Forecast,
-    Metric,
-    Predicted,
-    read_predicted,
-)
+from bild.results.predicted import PREDICTED, PREDICTED_SCHEMA, Forecast, Metric, Predicted, read_predicted
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.cost_model import with_measured_error
+from bild.sweep.estimates import Taken, texts_of
 from bild.sweep.grid import GRID, SweptPoint, once, vanilla_point
 from bild.sweep.measure_front import MeasuredFront, Reached, choose, open_folders
 from bild.sweep.predict import Candidate, Priced, agreement
 from bild.sweep.pricing import Pricing
-from bild.sweep.stages import Taken, texts_of
 
 
 @dataclass
@@ -103,7 +96,7 @@ def replay_and_time(
     """
     options = {each.name: getattr(config, each.name) for each in fields(RunConfig)}
     points = [SweptPoint(*each, GRID) for each in settings]
-    found = measure_fixed(SweepWork.open(SweepConfig(**options)), points, timed)
+    found = measure_fixed(SweepWork(SweepConfig(**options)), points, timed)
     if found.failed:
         raise BildError(f"Not everything was measured: {'; '.join(found.failed)}; the same command tries again.")
     return [found.points[point.key] for point in points]
@@ -119,7 +112,8 @@ class _Sweep:
         self.tree = self.grown.tree
         self.predictor = self.grown.predictor
         self.pricing = Pricing(work, self.tree.path)
-        self.hash = sweep_hash(work, self.tree.hash, points)
+        own = {"tree": self.tree.hash, "data": work.data.provenance["hash"], "points": [p.key for p in points]}
+        self.hash = config_hash(work.identity | own)
         self.folder = work.folder / f"sweep-{self.hash[:SHORT]}"
         self.prices = self.pricing.prices()
         self.before = self._before()
@@ -137,7 +131,9 @@ class _Sweep:
 
     def run(self) -> Swept:
         """Predict, measure what is chosen, settle the prices by what was measured, and judge what was predicted."""
-        self._predict_before()
+        self.predictor.predict(self.candidates, self.before)
+        for c in self.candidates:
+            c.before = Forecast(c.predicted.seconds, c.predicted.speedup)
         self._choose()
         self._write(finished=False)
         chosen = [c for c in self.candidates if c.chosen is not None]
@@ -187,12 +183,6 @@ class _Sweep:
             for stage, (seconds, count) in done.items()
             if seconds is not None
         ]
-
-    def _predict_before(self) -> None:
-        """Predict every point by the prices from before the measurement, and keep that."""
-        self.predictor.predict(self.candidates, self.before)
-        for c in self.candidates:
-            c.before = Forecast(c.predicted.seconds, c.predicted.speedup)
 
     def _choose(self) -> None:
         """Choose what is measured; a later run keeps to what was chosen, and adds some where it asks for more."""
@@ -259,10 +249,3 @@ class _Sweep:
         )
         write_json(self.folder / PREDICTED, predicted, indent=1)
         return predicted
-
-
-def sweep_hash(work: SweepWork, tree: str, points: Sequence[SweptPoint]) -> str:
-    """Return the hash that names a sweep: of the examples, pair, engine, machine and versions, and its points."""
-    return config_hash(
-        work.identity | {"tree": tree, "data": work.data.provenance["hash"], "points": [p.key for p in points]}
-    )

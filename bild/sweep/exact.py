@@ -24,7 +24,7 @@ from bild.results.sample import Sample
 from bild.sweep.context import SweepWork
 from bild.sweep.predict import Candidate
 from bild.tree import Tree
-from bild.tree.rounding import settle
+from bild.tree.identity import settle
 
 SETTLED = "settled.jsonl"
 _AT_ONCE = 8

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from bild.config import ThresholdConfig
 from bild.decoding.policies import writes_vanilla
 from bild.errors import BildError
@@ -30,7 +28,7 @@ from bild.sweep.drive import measure_fixed
 from bild.sweep.grid import SweptPoint, once, vanilla_point
 from bild.sweep.predict import Candidate
 from bild.sweep.pricing import Pricing
-from bild.sweep.search import Answer, Found, Search
+from bild.sweep.search import Answer, Found, Search, spread_out
 from bild.tasks import Dataset
 from bild.tasks.dataset import place
 
@@ -102,13 +100,6 @@ def search(work: SweepWork, goal: Goal) -> Answer:
         return Search(goal, evaluate, predictor, vanilla).run(work.config.sweep.variants(work.config.method))
 
 
-def spread_out(front: Sequence[Found], most: int) -> list[Found]:
-    """Return at most so many of a front, evenly from end to end."""
-    if len(front) <= most:
-        return list(front)
-    return [front[i] for i in sorted({round(i) for i in np.linspace(0, len(front) - 1, most)})]
-
-
 def confirm(work: SweepWork, answer: Answer) -> Confirmation:
     """Measure the chosen settings on these examples, once, and judge them; several are judged together (Holm)."""
     goal, chosen = answer.goal, answer.chosen
@@ -174,14 +165,11 @@ def divide(config: SweepConfig) -> tuple[SweepWork, SweepWork]:
             f"task={task.name} names no split beside {own} to confirm on: give task.confirm=..., or sweep.choose=0.5 "
             "to choose on one half of it and confirm on the other."
         )
-    return SweepWork.open(_on(config, own)), SweepWork.open(_on(config, other))
+    return SweepWork(_on(config, own)), SweepWork(_on(config, other))
 
 
 def _parts(config: SweepConfig, pick: Callable[[Dataset], set[str]]) -> tuple[SweepWork, SweepWork]:
-    here, there = (
-        SweepWork.open(config, pick),
-        SweepWork.open(config, lambda data: {e.id for e in data.examples} - pick(data)),
-    )
+    here, there = (SweepWork(config, pick), SweepWork(config, lambda data: {e.id for e in data.examples} - pick(data)))
     if not (len(here.data) and len(there.data)):
         raise BildError(
             f"sweep.choose={config.sweep.choose or 0.5} leaves one side without examples: choose on some of them only."

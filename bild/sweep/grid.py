@@ -11,8 +11,7 @@ from itertools import product
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
 from bild.decoding import settings, thresholds_of
 from bild.decoding.methods import heeds
-from bild.decoding.names import label
-from bild.decoding.policies import live_refusal
+from bild.decoding.policies import label, live_refusal
 from bild.results import Method, Threshold, config_hash
 from bild.results.parts import recorded
 from bild.sweep.config import THRESHOLDS, GridConfig

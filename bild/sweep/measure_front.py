@@ -25,7 +25,7 @@ from bild.progress import track
 from bild.report.format import half
 from bild.results import Interval
 from bild.results.locking import device_lock
-from bild.results.pareto import ANCHORS, ONE_POINT
+from bild.results.reading import ANCHORS, ONE_POINT
 from bild.results.sample import Sample
 from bild.sweep.context import SweepWork
 from bild.sweep.exact import SettledTexts, joined
@@ -100,11 +100,7 @@ class MeasuredFront:
     """Measures candidates stage by stage, vanilla first among them."""
 
     def __init__(
-        self,
-        work: SweepWork,
-        candidates: Sequence[Candidate],
-        tree: Tree,
-        pricing: Pricing | None = None,
+        self, work: SweepWork, candidates: Sequence[Candidate], tree: Tree, pricing: Pricing | None = None
     ) -> None:
         """`pricing` gets texts that are decoded for prices after every example, next to the measurement."""
         self.work = work

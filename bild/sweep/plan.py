@@ -21,17 +21,16 @@ from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
-from bild.models.shapes import Need
+from bild.models.pair_spec import checkpoints_of
 from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.sample import SAMPLES
-from bild.sweep.config import Goal, LengthConfig, SweepConfig
-from bild.sweep.context import SweepWork, checkpoints_of, results_folder
+from bild.sweep.config import Goal, SweepConfig
+from bild.sweep.context import SweepWork, results_folder
+from bild.sweep.estimates import Span, examples_of, lengths_of, model_sizes, needs_of, planned, probe, taken_before
 from bild.sweep.grid import GRID, SweptPoint, vanilla_point
-from bild.sweep.sizes import ModelSize, examples_of, lengths_of, model_sizes, needs_of, probe
-from bild.sweep.stages import Span, planned, taken_before
 
 PROBE_SLACK = (1.2, 2.5)
 """An engine takes this many times the least that the probe says (`python -m bild.bench` measures it)."""
@@ -39,7 +38,6 @@ _PROBE_TEXTS, _PROBE_BYTES = 8, 1 << 30
 """Texts that are decoded where a pair is local whose large model is no larger than this."""
 _NODES_A_TOKEN, _NODE_BYTES = 6, 40
 _SAMPLE_BYTES = 2500
-_STATE_BYTES = 1 << 30
 _SD = 9.0
 """Points per example by which a method's texts differ from vanilla's in score, where nothing is known."""
 _BETWEEN = 0.02
@@ -47,20 +45,12 @@ _BETWEEN = 0.02
 
 
 @dataclass(frozen=True)
-class StoredTree:
-    """A tree that lies in the results folder."""
-
-    name: str
-    bytes: int
-    priced: bool
-
-
-@dataclass(frozen=True)
 class Stored:
     """The contents of the results folder; the sweeps are those of this machine."""
 
     folder: Path
-    trees: list[StoredTree]
+    trees: list[Path]
+    """The folders of trees."""
     measured: int
     begun: int
     sweeps: list[Predicted]
@@ -94,134 +84,115 @@ class SessionWidth:
         return width_of(self.count, self.between)
 
 
-@dataclass(frozen=True)
 class Plan:
-    """Everything that a sweep would do and take."""
+    """Everything that a sweep would do and take, by what is there already; the rest is estimated.
 
-    config: SweepConfig
-    machine: str
-    """Its fingerprint."""
-    points: Sequence[SweptPoint]
-    measured: int
-    """Points that are measured live."""
-    examples: int
-    examples_source: str
-    lengths: LengthConfig
-    lengths_source: str
-    stored: Stored
-    text: tuple[Span, str] | None
-    """Seconds of one text by vanilla decoding, and the source of that; None where nothing tells the pair's size."""
-    stages: dict[str, Span]
-    """The time of each stage; empty where that of a text is not known."""
-    learned: int
-    """Stages of earlier sweeps that they go by; 0: they are guesses."""
-    claim: ClaimSize
-    sessions: SessionWidth
-    large: str
-    """The large checkpoint's name."""
-    tree_bytes: int
-    samples_bytes: int
-    needs: dict[str, Need]
-    """The bytes on the device by dtype, the chosen one first; empty where nothing tells how large the pair is."""
-    batch_bytes: int = _STATE_BYTES
-
-
-def make_plan(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Plan:
-    """Look at what is there and estimate the rest; `shapes` are those of published checkpoints, by name.
-
-    Runs nothing longer than the probe. BildError where the pair does not fit, or no size of the split is known.
+    `shapes` are those of published checkpoints, by name. Runs nothing longer than the probe. BildError where the pair
+    does not fit, or no size of the split is known.
     """
-    checkpoints = checkpoints_of(config)
-    machine = str(describe(resolve_device(config.engine.device))["machine"]["fingerprint"])
-    examples, examples_source = examples_of(config.task)
-    lengths, lengths_source = lengths_of(config)
-    sizes = model_sizes(checkpoints, config.model.exit, shapes)
-    stored = look_into(results_folder(config), machine)
-    live = sum(point.origin == GRID and point.live for point in points)
-    front = config.sweep.front
-    measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
-    confirmed, tried = None, 0
-    if (goal := config.sweep.goal(config.measure.margin)) is not None:
-        measured, confirmed, tried = 1 + _wanted(config, goal), _confirmed_on(config, examples), len(points)
-        examples -= confirmed if config.task.confirm is None or config.sweep.share is not None else 0
-    pace = _pace(config, stored, machine, checkpoints, sizes, lengths)
-    known = taken_before(config.results, machine, config.engine.name)
-    stages = (
-        {}
-        if pace is None
-        else planned(config, pace[0], known, examples=examples, measured=measured, confirmed=confirmed, tried=tried)
-    )
-    return Plan(
-        config=config,
-        machine=machine,
-        points=points,
-        measured=measured,
-        examples=examples,
-        examples_source=examples_source,
-        lengths=lengths,
-        lengths_source=lengths_source,
-        stored=stored,
-        text=pace,
-        stages=stages,
-        learned=len(known),
-        claim=_claim(config, stored),
-        sessions=_sessions(config, stored),
-        large=checkpoints.large,
-        tree_bytes=examples * lengths.target * _NODES_A_TOKEN * _NODE_BYTES,
-        samples_bytes=measured * examples * _SAMPLE_BYTES,
-        # As loaded, and laid out for an engine.
-        needs=needs_of(config, checkpoints, shapes),
-    )
 
+    def __init__(self, config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> None:
+        self.config, self.points = config, points
+        self.checkpoints = checkpoints_of(config)
+        self.machine = str(describe(resolve_device(config.engine.device))["machine"]["fingerprint"])
+        """Its fingerprint."""
+        self.examples, self.examples_source = examples_of(config.task)
+        self.lengths, self.lengths_source = lengths_of(config)
+        self.stored = look_into(results_folder(config), self.machine)
+        self.goal = config.sweep.goal(config.measure.margin)
+        live, front = sum(point.origin == GRID and point.live for point in points), config.sweep.front
+        self.measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
+        """Points that are measured live."""
+        confirmed, tried = None, 0
+        if self.goal is not None:
+            self.measured, confirmed, tried = 1 + self._wanted(self.goal), self._confirmed_on(), len(points)
+            self.examples -= confirmed if config.task.confirm is None or config.sweep.share is not None else 0
+        self.text = self._known() or self._probed(shapes)
+        """Seconds of one text by vanilla decoding, and the source of that; None where nothing tells the pair's size."""
+        known = taken_before(config.results, self.machine, config.engine.name)
+        self.learned = len(known)
+        """Stages of earlier sweeps that the times go by; 0: they are guesses."""
+        self.stages: dict[str, Span] = {}
+        """The time of each stage; empty where that of a text is not known."""
+        if self.text is not None:
+            counts = {"examples": self.examples, "measured": self.measured, "tried": tried}
+            self.stages = planned(config, self.text[0], known, confirmed=confirmed, **counts)
+        self.tree_bytes = self.examples * self.lengths.target * _NODES_A_TOKEN * _NODE_BYTES
+        self.samples_bytes = self.measured * self.examples * _SAMPLE_BYTES
+        self.needs = needs_of(config, self.checkpoints, shapes)
+        """The bytes on the device by dtype, the chosen one first; empty where nothing tells how large the pair is."""
 
-def _wanted(config: SweepConfig, goal: Goal) -> int:
-    """Return at most how many settings a search confirms."""
-    margins = len(goal.margins)
-    if goal.wanted == "methods":
-        names = config.sweep.methods or [config.method.name]
-        bases = [dataclasses.replace(config.method, name=name) for name in names]
-        return sum(1 if writes_vanilla(base, ThresholdConfig()) else margins for base in bases)
-    return max(1, config.sweep.front) if goal.wanted == "front" else 1
+    def _wanted(self, goal: Goal) -> int:
+        """Return at most how many settings a search confirms."""
+        config = self.config
+        if goal.wanted == "methods":
+            names = config.sweep.methods or [config.method.name]
+            bases = [dataclasses.replace(config.method, name=name) for name in names]
+            return sum(1 if writes_vanilla(base, ThresholdConfig()) else len(goal.margins) for base in bases)
+        return max(1, config.sweep.front) if goal.wanted == "front" else 1
 
+    def _confirmed_on(self) -> int:
+        """Return on how many examples a search confirms, as far as that is known without the data."""
+        task, share = self.config.task, self.config.sweep.share
+        if share is not None or task.confirm is None:
+            return self.examples - math.ceil((share or 0.5) * self.examples)
+        return examples_of(dataclasses.replace(task, split=task.confirm))[0]
 
-def _confirmed_on(config: SweepConfig, examples: int) -> int:
-    """Return on how many examples a search confirms, as far as that is known without the data."""
-    task, share = config.task, config.sweep.share
-    if share is not None or task.confirm is None:
-        return examples - math.ceil((share or 0.5) * examples)
-    return examples_of(dataclasses.replace(task, split=task.confirm))[0]
+    @property
+    def claim(self) -> ClaimSize:
+        """The examples that a claim takes, by what earlier sweeps saw of how differences vary."""
+        seen = [
+            point.difference.sd * math.sqrt(sweep.examples)
+            for sweep in self.stored.sweeps
+            for point in sweep.points
+            if point.front and point.difference is not None and point.difference.sd > 0
+        ]
+        sd, source = (median(seen), "an earlier sweep's front") if seen else (_SD, "an assumption")
+        goal, measure = self.goal, self.config.measure
+        margin = goal.bound if goal is not None and goal.wanted != "quality" else measure.margin
+        return ClaimSize(margin, sd, source, examples_needed(sd, margin, 0.0, measure.confidence))
 
+    @property
+    def sessions(self) -> SessionWidth:
+        """The width that is left of a speedup's interval, by what sessions of this machine differed by."""
+        seen = [each for each in self.stored.between if each > 0]
+        between, source = (median(seen), "points measured here") if seen else (_BETWEEN, "an assumption")
+        return SessionWidth(self.config.measure.sessions, between, source)
 
-def _claim(config: SweepConfig, stored: Stored) -> ClaimSize:
-    """Say how many examples a claim takes, by what earlier sweeps saw of how differences vary."""
-    seen = [
-        point.difference.sd * math.sqrt(sweep.examples)
-        for sweep in stored.sweeps
-        for point in sweep.points
-        if point.front and point.difference is not None and point.difference.sd > 0
-    ]
-    sd, source = (median(seen), "an earlier sweep's front") if seen else (_SD, "an assumption")
-    goal = config.sweep.goal(config.measure.margin)
-    margin = goal.bound if goal is not None and goal.wanted != "quality" else config.measure.margin
-    return ClaimSize(margin, sd, source, examples_needed(sd, margin, 0.0, config.measure.confidence))
+    def _known(self) -> tuple[Span, str] | None:
+        """Return (seconds of one vanilla text, how that is known) from what was measured here before."""
+        engine = self.config.engine
+        for sweep in self.stored.sweeps:
+            if (sweep.engine.name, sweep.engine.dtype) == (engine.name, engine.dtype):
+                for point in sweep.points:
+                    if point.method.name == "vanilla":
+                        return Span.of(point.seconds.mean), "an earlier sweep on this machine"
+        for tree in self.stored.trees:
+            if (tree / PRICES).is_file():
+                prices = read_prices(tree / PRICES)
+                found = prices.identity.get("machine"), prices.identity.get("engine", {}).get("name")
+                if found == (self.machine, engine.name):
+                    seconds = prices.seconds(self.lengths.source, [], [1] * self.lengths.target)
+                    return Span.of(seconds), "prices that were calibrated on this machine"
+        return None
 
-
-def _sessions(config: SweepConfig, stored: Stored) -> SessionWidth:
-    seen = [each for each in stored.between if each > 0]
-    between, source = (median(seen), "points measured here") if seen else (_BETWEEN, "an assumption")
-    return SessionWidth(config.measure.sessions, between, source)
+    def _probed(self, shapes: Mapping[str, ShapeConfig]) -> tuple[Span, str] | None:
+        """Return the same by a few texts or by a probe of the machine; None where nothing tells the pair's size."""
+        config, lengths = self.config, self.lengths
+        if (decoded := decoded_probe(config, self.checkpoints)) is not None:
+            return Span.of(decoded), f"{_PROBE_TEXTS} texts decoded just now"
+        sizes = model_sizes(self.checkpoints, config.model.exit, shapes)
+        if sizes is None:
+            return None
+        gb_per_s, gflop_per_s = probe(config, sizes[0])
+        least = sizes[0].text_ms(lengths.source, lengths.target, config.engine.dtype, gb_per_s, gflop_per_s) / 1e3
+        how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
+        return Span.of(least).times(*PROBE_SLACK), how
 
 
 def look_into(folder: Path, machine: str) -> Stored:
     """Return the contents of a results folder, which need not exist; the sweeps are those of this machine."""
-    trees = [
-        StoredTree(
-            name=path.parent.name,
-            bytes=sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()),
-            priced=(path.parent / PRICES).is_file(),
-        )
-        for path in sorted(folder.glob("tree/*/tree.json"))
-    ]
+    trees = [path.parent for path in sorted(folder.glob("tree/*/tree.json"))]
     samples = len(list(folder.glob(f"*/{SAMPLES}")))
     records = [point.record for point in find_records(folder)[0]] if folder.is_dir() else []
     sweeps = [found for _, found in find_predicted(folder)[0] if found.machine["fingerprint"] == machine]
@@ -230,51 +201,13 @@ def look_into(folder: Path, machine: str) -> Stored:
     return Stored(folder, trees, len(records), max(0, samples - len(records)), sweeps, between)
 
 
-def _pace(
-    config: SweepConfig,
-    stored: Stored,
-    machine: str,
-    checkpoints: Checkpoints,
-    sizes: tuple[ModelSize, ModelSize] | None,
-    lengths: LengthConfig,
-) -> tuple[Span, str] | None:
-    """Return (seconds of one vanilla text, how that is known) from the best source there is; None where none tells."""
-    if (known := _known(config, stored, machine, lengths)) is not None:
-        return known
-    if (decoded := decoded_probe(config, checkpoints)) is not None:
-        return Span.of(decoded), f"{_PROBE_TEXTS} texts decoded just now"
-    if sizes is None:
-        return None
-    gb_per_s, gflop_per_s = probe(config, sizes[0])
-    least = sizes[0].text_ms(lengths.source, lengths.target, config.engine.dtype, gb_per_s, gflop_per_s) / 1e3
-    how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
-    return Span.of(least).times(*PROBE_SLACK), how
-
-
-def _known(config: SweepConfig, stored: Stored, machine: str, lengths: LengthConfig) -> tuple[Span, str] | None:
-    engine = config.engine
-    for sweep in stored.sweeps:
-        if (sweep.engine.name, sweep.engine.dtype) == (engine.name, engine.dtype):
-            for point in sweep.points:
-                if point.method.name == "vanilla":
-                    return Span.of(point.seconds.mean), "an earlier sweep on this machine"
-    for tree in stored.trees:
-        if tree.priced:
-            prices = read_prices(stored.folder / "tree" / tree.name / PRICES)
-            found = prices.identity.get("machine"), prices.identity.get("engine", {}).get("name")
-            if found == (machine, engine.name):
-                seconds = prices.seconds(lengths.source, [], [1] * lengths.target)
-                return Span.of(seconds), "prices that were calibrated on this machine"
-    return None
-
-
 def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None:
     """Return a text's seconds by vanilla decoding, where the pair and the data are local and small; else None."""
     folder = EMBEDDED / "large" if checkpoints.large == "embedded" else Path(checkpoints.large).expanduser()
     files = list(folder.glob("*.safetensors"))
     if not files or sum(file.stat().st_size for file in files) > _PROBE_BYTES or config.task.data == "hub":
         return None
-    work = SweepWork.open(config)
+    work = SweepWork(config)
     texts = work.queue[:_PROBE_TEXTS]
     measurement = Measurement(work.pair, config.engine.name, config.task, config.measure, config.decode)
     make = policy_for(*vanilla_point().setting)

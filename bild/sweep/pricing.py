@@ -36,65 +36,68 @@ BESIDE, _ENOUGH = 2, 3000
 """Texts after each measured example, and in all."""
 
 
-class TimedEngine(Engine):
-    """Wraps another engine, and notes every call."""
+class TimedEngine:
+    """Passes everything on to an engine, and notes every pass."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.name = engine.name
-        self.eos = engine.eos
-        self.starts_together = engine.starts_together
         self.calls: list[Call] = []
 
-    @property
-    def length(self) -> int:  # type: ignore[override]
-        """See `Engine`."""
-        return self.engine.length
-
-    def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
-        """See `Engine.start`."""
-        self.engine.start(source, decode)
-        self.calls = []
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
 
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`."""
-        before = self.engine.length
-        began = perf_counter_ns()
+        before, began = self.engine.length, perf_counter_ns()
         summary = self.engine.step(tokens, want, ranks)
         self.calls.append(Call(len(tokens), 1, before, perf_counter_ns() - began))
         return summary
 
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
         """See `Engine.draft`."""
-        before = self.engine.length
-        began = perf_counter_ns()
+        before, began = self.engine.length, perf_counter_ns()
         found = self.engine.draft(tokens, limit, stop_below)
         self.calls.append(Call(len(tokens), len(found[0]), before, perf_counter_ns() - began))
         return found
 
-    def rewind(self, length: int) -> None:
-        """See `Engine.rewind`."""
-        self.engine.rewind(length)
 
-    def synchronize(self) -> None:
-        """See `Engine.synchronize`."""
-        self.engine.synchronize()
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibrator decodes: in this process, or in a session's own beside each example that it measures."""
+
+    engine: str
+    max_length: int
+    widest: int
+    seed: int
+    decode: DecodeConfig
+    begun: int = 0
+    """Texts that were decoded before: the cycle of settings goes on from there."""
+
+    def begin(self, pair: Pair) -> Callable[[list[int]], list[dict[str, Any]]]:
+        """Return what decodes a source in the next settings, and tells the times as plain data."""
+        calibrator = Calibrator(pair, self)
+
+        def after(source: list[int]) -> list[dict[str, Any]]:
+            calibrator.texts.clear()
+            for _ in range(BESIDE):
+                calibrator.next(source)
+            return [asdict(text) for text in calibrator.texts]
+
+        return after
 
 
 class Calibrator:
     """Decodes texts in a cycle of settings by the very engines that are measured, and keeps the times of all passes."""
 
-    def __init__(
-        self, pair: Pair, engine: str, max_length: int, widest: int, seed: int = 0, decode: DecodeConfig | None = None
-    ) -> None:
-        self.pair = pair
-        self.decode = decode
-        self.large, self.small = pair.engine("large", engine), pair.engine("small", engine)
-        self.max_length = max_length
-        self.settings = calibration_settings(widest)
-        self.random = random.Random(seed)
+    def __init__(self, pair: Pair, plan: Calibration) -> None:
+        self.pair, self.plan = pair, plan
+        self.large, self.small = pair.engine("large", plan.engine), pair.engine("small", plan.engine)
+        self.settings = calibration_settings(plan.widest)
+        self.random = random.Random(plan.seed)
         self.queue: list[CalibrationSetting] = []
         self.texts: list[TimedText] = []
+        for _ in range(plan.begun % len(self.settings)):
+            self.draw()
 
     def draw(self) -> CalibrationSetting:
         """Return the setting whose turn it is; a cycle has them all in random order."""
@@ -109,9 +112,9 @@ class Calibrator:
 
     def run(self, sources: Sequence[Sequence[int]], seconds: float) -> None:
         """Warm up, then go on for so many seconds, and for whole cycles enough to fit."""
-        settings = [(each.method, each.threshold) for each in self.settings]
+        settings, plan = [(each.method, each.threshold) for each in self.settings], self.plan
         lengths = [len(source) for source in sources]
-        prepare(self.pair, self.large.name, settings, lambda: lengths, self.max_length, self.decode)
+        prepare(self.pair, plan.engine, settings, lambda: lengths, plan.max_length, plan.decode)
         for setting in self.settings:
             self._decode(setting, sources[0])
         self.texts.clear()
@@ -123,13 +126,13 @@ class Calibrator:
                 n += 1
 
     def _decode(self, setting: CalibrationSetting, source: Sequence[int]) -> None:
-        engines = {
+        engines: dict[str, Any] = {
             "large": None if setting.method.name == "small" else TimedEngine(self.large),
             "small": None if setting.method.name == "vanilla" else TimedEngine(self.small),
         }
         make = policy_for(setting.method, setting.threshold)
-        policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.max_length)
-        run = run_live(policy, source, engines["large"], engines["small"], self.decode)
+        policy = make(start=self.pair.start, eos=self.pair.eos, max_length=self.plan.max_length)
+        run = run_live(policy, source, engines["large"], engines["small"], self.plan.decode)
         calls = {role: engine.calls if engine else [] for role, engine in engines.items()}
         encode = {role: run.phases_ns[f"encode_{role}"] for role in engines}
         inside = sum(call.ns for own in calls.values() for call in own)
@@ -182,38 +185,6 @@ def calibration_texts(widest: int) -> int:
     return len(settings) + _least_texts(settings)
 
 
-@dataclass(frozen=True)
-class CalibrationBeside:
-    """The texts that a session decodes for prices after each example that it measures, in the session's own process."""
-
-    engine: str
-    max_length: int
-    widest: int
-    seed: int
-    decode: DecodeConfig
-    begun: int = 0
-    """Texts that were decoded before: the cycle of settings goes on from there."""
-
-    def calibrator(self, pair: Pair) -> Calibrator:
-        """Return a calibrator whose cycle is where this one is."""
-        made = Calibrator(pair, self.engine, self.max_length, self.widest, self.seed, self.decode)
-        for _ in range(self.begun % len(made.settings)):
-            made.draw()
-        return made
-
-    def begin(self, pair: Pair) -> Callable[[list[int]], list[dict[str, Any]]]:
-        """Return what decodes a source in the next settings, and tells the times as plain data."""
-        calibrator = self.calibrator(pair)
-
-        def after(source: list[int]) -> list[dict[str, Any]]:
-            calibrator.texts.clear()
-            for _ in range(BESIDE):
-                calibrator.next(source)
-            return [asdict(text) for text in calibrator.texts]
-
-        return after
-
-
 class Pricing:
     """The prices of a sweep: those for one pair, engine, machine and set of versions, kept in the tree's folder."""
 
@@ -238,15 +209,15 @@ class Pricing:
         """Write `prices.json`, in one step."""
         write_json(self.path, prices)
 
-    def beside(self) -> CalibrationBeside | None:
+    def beside(self) -> Calibration | None:
         """Return what the next session decodes for prices; None once there are enough texts."""
         return self._cycle() if len(self._beside) < _ENOUGH else None
 
-    def _cycle(self) -> CalibrationBeside:
+    def _cycle(self) -> Calibration:
         config = self.work.config
         begun = len(self._before) + len(self._beside)
         limit, widest = config.task.target_limit, widest_draft(config.sweep)
-        return CalibrationBeside(config.engine.name, limit, widest, config.measure.seed, config.decode, begun)
+        return Calibration(config.engine.name, limit, widest, config.measure.seed, config.decode, begun)
 
     def heard(self, texts: Sequence[dict[str, Any]]) -> None:
         """Take the texts that a session decoded for prices."""
@@ -284,7 +255,7 @@ class Pricing:
         if warning:
             say(f"warning: {warning}")
         say(f"Calibrating prices for {seconds:g} s")
-        calibrator = self._cycle().calibrator(work.pair)
+        calibrator = Calibrator(work.pair, self._cycle())
         with device_lock(uuid_of(work.device)):
             began = perf_counter()
             calibrator.run(sources, seconds)

@@ -24,7 +24,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.policies import writes_vanilla
 from bild.metrics.claims import Floats, influences
 from bild.progress import say
-from bild.results.pareto import front
+from bild.results.reading import front
 from bild.sweep.config import Goal
 from bild.sweep.grid import STEPS, SweptPoint, begun, neighbours, searched
 from bild.sweep.predict import Candidate, Estimate, Predictor
@@ -105,9 +105,7 @@ class Aim(NamedTuple):
     def promising(self, among: Collection[Found]) -> list[Found]:
         """Return the best points, and those just beyond the bound: the best neighbour may lie on either side of it."""
         if self.goal.wanted == "front":
-            edge = _front(among)
-            most = min(len(edge), _FRONT_KEEP)
-            return [edge[round(i)] for i in np.linspace(0, len(edge) - 1, most)]
+            return spread_out(_front(among), _FRONT_KEEP)
         within = [f for f in among if self.slack(f.estimate) >= 0]
         beyond = [f for f in among if self.slack(f.estimate) < 0]
         within.sort(key=lambda f: -self.value(f.estimate))
@@ -213,6 +211,13 @@ def _front(among: Iterable[Found]) -> list[Found]:
         estimate = own[i].estimate
         taken.setdefault((estimate.speedup, estimate.difference.lower), own[i])  # equal points once
     return list(taken.values())
+
+
+def spread_out(front: Sequence[Found], most: int) -> list[Found]:
+    """Return at most so many of a front, evenly from end to end."""
+    if len(front) <= most:
+        return list(front)
+    return [front[i] for i in sorted({round(i) for i in np.linspace(0, len(front) - 1, most)})]
 
 
 def optimism(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bild.sweep.find import Confirmation, Outcome
     from bild.sweep.grid import SweptPoint
     from bild.sweep.measure_front import Reached
-    from bild.sweep.search import Found, Optimism
+    from bild.sweep.search import Found
 
 
 def show_swept(swept: Swept, margin: float, more: Sequence[str] = ()) -> None:
@@ -163,7 +163,12 @@ def show_outcome(outcome: Outcome) -> None:
         (found,) = answer.chosen
         lines.append(f"  chosen there: {_name(found.point)}: {_estimate(outcome, found)}")
     if answer.optimism is not None:
-        lines.append(f"  {_optimism(outcome, answer.optimism)}")
+        seen = answer.optimism
+        broken = "" if answer.goal.wanted == "quality" else f", below the margin in {seen.broken:.0%} of them"
+        lines.append(
+            f"  its optimism: chosen so on {seen.halvings} random halves, {seen.difference:+.2f} there and "
+            f"{seen.elsewhere:+.2f} on the other halves{broken}"
+        )
     lines += _by_point(outcome)
     tables = [_chosen(outcome)] if many else []
     if outcome.confirmation is not None:
@@ -179,14 +184,6 @@ def _estimate(outcome: Outcome, found: Found) -> str:
     own, metric = found.estimate, outcome.answer.metric
     gain = own.difference
     return f"{metric} {own.score:.2f} ({gain.value:+.2f}, lower end {gain.lower:+.2f}), ~{own.speedup:.2f}x"
-
-
-def _optimism(outcome: Outcome, seen: Optimism) -> str:
-    broken = "" if outcome.answer.goal.wanted == "quality" else f", below the margin in {seen.broken:.0%} of them"
-    return (
-        f"its optimism: chosen so on {seen.halvings} random halves, {seen.difference:+.2f} there and "
-        f"{seen.elsewhere:+.2f} on the other halves{broken}"
-    )
 
 
 def _by_point(outcome: Outcome) -> list[str]:

@@ -1,15 +1,29 @@
-"""A plan on the terminal, and what became of it: its stages as planned and as they went."""
+"""Plans on the terminal: of a sweep, with its stages as planned and as they went; and of the exhibits of the paper.
+
+What an exhibit takes is known before anything is loaded: time, disk and memory of a sweep, a run, a training.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from bild.config import Checkpoints, MethodConfig, ShapeConfig, ThresholdConfig
 from bild.report.table import wide_console
-from bild.sweep.grid import BASELINE, GRID, PUBLISHED
+from bild.results.prices import PRICES
+from bild.sweep.config import SweepConfig
+from bild.sweep.context import results_folder
+from bild.sweep.estimates import Span, Taken, in_all, lengths_of, model_sizes, probe
+from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint
 from bild.sweep.plan import Plan, SessionWidth
-from bild.sweep.stages import Span, Taken, in_all
 
+_STATE_BYTES = 1 << 30
+"""The keys and values of a tree that grows on a CPU (`bild.models.shapes.default_budget`)."""
+_SLACK = 3.0
+"""A training takes so many times the least at most: updates, validations, and rows of unequal length."""
+_WEIGHT, _TRAINED = 14, 16
+"""Bytes a weight: on disk (weights, optimiser, the best so far, fp16), and on the device with its activations."""
 STAGE_WORDS = {"tree": "the tree", "prices": "prices", "search": "the search", "live": "live"}
 
 
@@ -26,8 +40,8 @@ def _what(plan: Plan) -> Iterator[str]:
     config, sweep = plan.config, plan.config.sweep
     origins = Counter(point.origin for point in plan.points)
     live = "every point"
-    if (goal := sweep.goal(config.measure.margin)) is not None:
-        live = f"up to {plan.measured - 1} settings that {goal} chooses, and vanilla, on the examples that confirm"
+    if plan.goal is not None:
+        live = f"up to {plan.measured - 1} settings that {plan.goal} chooses, and vanilla, on the examples that confirm"
     elif sweep.front >= 0:
         live = f"baselines, published settings and up to {sweep.front} of the front"
     yield f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}"
@@ -67,7 +81,8 @@ def _done(plan: Plan) -> Iterator[str]:
         yield f"nothing yet in {stored.folder}"
         return
     for tree in stored.trees:
-        yield f"tree {tree.name}: {amount(tree.bytes)}{', with prices' if tree.priced else ''}"
+        size = sum(file.stat().st_size for file in tree.iterdir() if file.is_file())
+        yield f"tree {tree.name}: {amount(size)}{', with prices' if (tree / PRICES).is_file() else ''}"
     yield f"{stored.measured} measured points, {stored.begun} begun"
     for sweep in stored.sweeps:
         measured = sum(point.measured is not None for point in sweep.points)
@@ -77,7 +92,7 @@ def _done(plan: Plan) -> Iterator[str]:
 
 def _takes(plan: Plan) -> Iterator[str]:
     if plan.text is None:
-        yield f"hours: unknown, the sizes of {plan.large} are not known here; fetch it first"
+        yield f"hours: unknown, the sizes of {plan.checkpoints.large} are not known here; fetch it first"
     else:
         text, source = plan.text
         known = (
@@ -100,7 +115,7 @@ def _takes(plan: Plan) -> Iterator[str]:
     if plan.needs:
         (dtype, need), *others = plan.needs.items()
         rest = ", ".join(f"{each.total / 1e9:.1f} GB in {name}" for name, each in others)
-        trees = f"up to {amount(plan.batch_bytes)}, on a GPU 0.4 of what is left,"
+        trees = f"up to {amount(_STATE_BYTES)}, on a GPU 0.4 of what is left,"
         yield f"memory: on the device in {dtype} {need.told()}; {trees} for the tree ({rest})"
 
 
@@ -131,10 +146,91 @@ def planned_and_taken(planned: Mapping[str, Span], taken: Sequence[Taken]) -> li
     lines = []
     for each in taken:
         span = planned.get(each.stage)
-        words = "" if span is None else f", planned {told(span)}{'' if _kept(span, each.seconds) else ' !'}"
+        words = "" if span is None else f", planned {told(span)}{'' if span.low <= each.seconds <= span.high else ' !'}"
         lines.append(f"{STAGE_WORDS[each.stage]} {_duration(each.seconds)}{words}")
     return [f"Took: {'; '.join(lines)}. The next plan here goes by it."] if lines else []
 
 
-def _kept(span: Span, seconds: float) -> bool:
-    return span.low <= seconds <= span.high
+@dataclass(frozen=True)
+class TreeCost:
+    """The part of a sweep's cost that its tree takes; sweeps of one `key` share the tree."""
+
+    key: str
+    seconds: Span
+    disk: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds, and bytes on disk and on the device (None where they are not known), and what is done already."""
+
+    seconds: Span | None
+    disk: float
+    memory: float | None
+    done: str = "to do"
+    tree: TreeCost | None = None
+
+    @property
+    def most(self) -> float:
+        """Return the most seconds, for sorting: what is not known comes last."""
+        return float("inf") if self.seconds is None else self.seconds.high
+
+
+def sweep_cost(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Cost:
+    """Return the cost of a sweep, by its plan."""
+    plan = Plan(config, points, shapes)
+    need, stored = plan.needs.get(config.engine.dtype), plan.stored
+    done = f"{stored.measured} points of this pair are measured" if stored.measured else "to do"
+    seconds = in_all(plan.stages) if plan.stages else None
+    key = f"{results_folder(config)} {config.task} {config.engine} {config.decode}"
+    tree = TreeCost(key, plan.stages.get("tree", Span.of(0.0)), plan.tree_bytes)
+    return Cost(seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, done, tree)
+
+
+def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
+    """Return the costs with a tree that several share counted once, for the cheapest of them."""
+    owners, found = dict[str, str](), dict[str, Cost]()
+    for name in sorted(costs, key=lambda name: costs[name].most):
+        cost, tree = costs[name], costs[name].tree
+        found[name] = cost
+        if tree is not None and owners.setdefault(tree.key, name) != name:
+            rest = cost.seconds and cost.seconds.plus(tree.seconds.times(-1))
+            done = f"{cost.done}; its tree is that of {owners[tree.key]}"
+            found[name] = replace(cost, seconds=rest, disk=cost.disk - tree.disk, done=done)
+    return found
+
+
+def run_cost(
+    config: SweepConfig, settings: Sequence[tuple[MethodConfig, ThresholdConfig]], shapes: Mapping[str, ShapeConfig]
+) -> Cost:
+    """Return the cost of measuring some points on all examples, without a tree; vanilla decodes beside them."""
+    plan = Plan(config, [SweptPoint(*each, GRID) for each in settings], shapes)
+    need, texts = plan.needs.get(config.engine.dtype), plan.examples * (len(settings) + 1)
+    return Cost(plan.text and plan.text[0].times(texts), plan.samples_bytes, None if need is None else need.total)
+
+
+def training_cost(
+    config: SweepConfig, start: Checkpoints, examples: int | None, shapes: Mapping[str, ShapeConfig], done: bool
+) -> Cost:
+    """Return the cost of a training on so many examples (repeated ones count): three forward passes for each."""
+    found, state = model_sizes(start, 1, shapes), "done" if done else "to do"
+    if found is None or examples is None:
+        return Cost(None, 0.0, None, state)
+    (lengths, _), sizes, kinds = lengths_of(config), found[0].sizes, {"weights": "fp32", "states": "fp32"}
+    one = sizes.encoding(lengths.source, **kinds).flops + sizes.work(lengths.target, lengths.source, 0, **kinds).flops
+    least = 3 * one * examples / probe(config, found[0])[1] / 1e9
+    weights = found[0].weights
+    return Cost(Span(least, _SLACK * least), _WEIGHT * weights, _TRAINED * weights, state)
+
+
+def cost_lines(costs: Mapping[str, Cost], about: Mapping[str, str]) -> Iterator[str]:
+    """Tell the cost of each exhibit, cheapest first, and of all; a tree that several share counts once."""
+    costs = shared_trees(costs)
+    for name in sorted(costs, key=lambda name: costs[name].most):
+        cost = costs[name]
+        time = "hours unknown" if cost.seconds is None else told(cost.seconds)
+        memory = "memory unknown" if cost.memory is None else f"memory {amount(cost.memory)}"
+        yield f"{name}: {about[name]}; {time}, disk {amount(cost.disk)}, {memory}; {cost.done}"
+    spans = {name: cost.seconds for name, cost in costs.items() if cost.seconds is not None}
+    disk = sum(cost.disk for cost in costs.values())
+    yield f"In all: {told(in_all(spans))}, disk {amount(disk)} beside checkpoints and data"

@@ -68,7 +68,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
             except ValueError as error:  # also a number of thousands of digits
                 why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else told(error)
                 raise BildError(
-                    f"line {number} of {path} is not JSON ({why}): write one JSON object on each line."
+                    f"line {number} of {path} cannot be read as JSON ({why}): write one JSON object on each line."
                 ) from error
             if not isinstance(fields, dict):
                 raise BildError(f"line {number} of {path} is not a JSON object: write one JSON object on each line.")

@@ -21,11 +21,10 @@ from bild.training.config import FOLLOWED, AlignConfig, TokenizerSettings
 from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch, recombined
 from bild.training.folder import training_folder
 from bild.training.job import Job, encode, load_split
-from bild.training.lessons import Lessons
 from bild.training.loop import Loss
 from bild.training.optimization import divergence_from, divergence_loss, likelihood_loss, logits_at, logits_behind
 from bild.training.start import Start, from_checkpoint, from_scratch, identify
-from bild.training.targets import TargetFile, write_targets
+from bild.training.targets import Lessons, TargetFile, write_targets
 
 _FITTED = 2048
 """Sources that a bridge is fitted to."""
@@ -55,11 +54,7 @@ def align(config: AlignConfig) -> Path:
         if isinstance(student.module.encoder, BridgedEncoder) and config.align.loss != "sequence":
             vocabulary = min(teacher.vocabulary, student.vocabulary)
             lessons = Lessons(teacher.module, corpus, vocabulary, folder, config.align.batch)
-        extra = {
-            "align": asdict(config.align),
-            "teacher": identify(teacher),
-            "targets": targets.digest(),
-        }
+        extra = {"align": asdict(config.align), "teacher": identify(teacher), "targets": targets.digest()}
         judged = teacher.module if config.train.select in FOLLOWED else None
         loss = _loss(config, teacher, student, lessons)
         Job(config, folder, student, data, corpus, loss, extra=extra, teacher=judged).run()

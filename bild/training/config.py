@@ -50,6 +50,8 @@ class TrainSettings:
     """None keeps the checkpoint's."""
     subword_dropout: float = number(0.0, 0, 1, what=SHARE, below=True)
     """BPE-dropout of the sources: the probability with which a merge is left out, anew in every epoch."""
+    grow: int = number(1, 1, 100)
+    """Times that the decoder has each layer of the checkpoint that it starts from (`bild.training.start.grown`)."""
     exit: Any = None
     """Decoder layers (one, or a list) that are trained to be exits, each beside the last one."""
     exit_loss: str = word("mean", EXIT_LOSSES)
@@ -132,8 +134,9 @@ class CommonConfig:
     @property
     def folder(self) -> str:
         """Return the folder that the run writes to."""
-        exits = "".join(f"-exit{layer}" for layer in self.train.exit)
-        return self.out or f"trained/{self.task.name}-{self.subject.replace('/', '-')}{exits}"
+        kind = f"-grown{self.train.grow}" if self.train.grow > 1 else ""
+        kind += "".join(f"-exit{layer}" for layer in self.train.exit)
+        return self.out or f"trained/{self.task.name}-{self.subject.replace('/', '-')}{kind}"
 
     @property
     def subject(self) -> str:
@@ -158,6 +161,11 @@ class TrainConfig(CommonConfig):
         if (self.model is None) == (self.shape is None):
             raise BildError(
                 "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
+            )
+        if self.shape is not None and self.train.grow > 1:
+            raise BildError(
+                f"train.grow={self.train.grow} copies the layers of a trained model, and shape={self.shape.name} is a "
+                "new one: set shape.decoder_layers, or name the trained one with model=... in place of shape."
             )
 
     @property
@@ -211,6 +219,10 @@ class AlignConfig(CommonConfig):
             raise BildError(
                 f"align.loss={self.align.loss} takes the large model's distribution as its target: set "
                 "train.label_smoothing=0 and leave out train.exit."
+            )
+        if self.train.grow > 1:
+            raise BildError(
+                f"train.grow={self.train.grow} is for bild train: grow and train a model there, and align what it made."
             )
         if self.align.bridge and self.train.exit:
             raise BildError("align.bridge=true makes a small model, which has no exits: leave out train.exit.")

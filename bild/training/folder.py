@@ -25,7 +25,7 @@ RECORD = "training.json"
 LINES, HEAD = "targets.jsonl", "targets.json"
 """The outputs of the large model, and what they are outputs of."""
 LESSONS = "lessons.f16"
-"""What it says of each of them: see `bild.training.lessons`."""
+"""What it says of each of them: see `bild.training.targets`."""
 _MADE = (RECORD, STATE, HEAD, LINES, LESSONS, "tokenizer.json", "model.safetensors", "README.md")
 _ASIDE = ".unfinished"
 

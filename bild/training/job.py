@@ -29,6 +29,8 @@ from bild.training.start import Start, from_checkpoint, from_scratch, identify
 
 _UNIMPORTANT = ("checkpoint_minutes",)
 """Settings that change no step."""
+_LATER = {"exit_loss": "mean", "grow": 1}
+"""Settings that came later, with what was done before: a training that does so keeps the identity that it had."""
 
 
 def train(config: TrainConfig) -> Path:
@@ -45,7 +47,7 @@ def train(config: TrainConfig) -> Path:
         if config.shape is not None:
             start = from_scratch(config, config.tokenizer, data)
         else:
-            start = from_checkpoint(config, config.role, "pretrained", settings.dropout)
+            start = from_checkpoint(config, config.role, "pretrained", settings.dropout, grow=settings.grow)
         corpus = encode(config.task, data, start)
 
         def loss(module: Any, batch: Any) -> Any:
@@ -119,10 +121,8 @@ class Job:
 
     def _identity(self, environment: dict[str, Any]) -> str:
         config = self.config
-        settings = {k: v for k, v in dataclasses.asdict(config.train).items() if k not in _UNIMPORTANT}
-        if settings["exit_loss"] == "mean":  # as trainings were named before there was another
-            del settings["exit_loss"]
-        task = config.task
+        given, task = dataclasses.asdict(config.train), config.task
+        settings = {k: v for k, v in given.items() if k not in _UNIMPORTANT and (k, v) not in _LATER.items()}
         return config_hash(
             {
                 "train": settings,

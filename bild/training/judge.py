@@ -103,18 +103,14 @@ class Judge:
         return [str(text) for text in outputs]
 
     def outputs(self, module: Any) -> list[list[int]]:
-        """Decode the sources greedily, in the order of the data."""
-        config = module.config
-        found = greedy_outputs(
-            module,
-            self.corpus.sources,
-            vocabulary=self.vocabulary,
-            start=config.decoder_start_token_id,
-            eos=config.eos_token_id,
-            max_length=self.task.target_limit,
-            batch=_BATCH,
-        )
-        return [ids for _, ids in sorted(found)]
+        """Decode the sources greedily, in the order of the data; similar lengths together."""
+        sources = self.corpus.sources
+        found: list[list[int]] = [[] for _ in sources]
+        for chosen in by_length(len(sources), lambda i: len(sources[i]), _BATCH):
+            limits = {"vocabulary": self.vocabulary, "max_length": self.task.target_limit}
+            for i, tokens in zip(chosen, greedy_batch(module, [sources[i] for i in chosen], **limits), strict=True):
+                found[i] = tokens
+        return found
 
 
 def large_passes(same: Sequence[bool], window: int) -> int:
@@ -131,36 +127,18 @@ def large_passes(same: Sequence[bool], window: int) -> int:
     return passes
 
 
-def greedy_outputs(
-    module: Any, sources: Sequence[list[int]], *, vocabulary: int, start: int, eos: int, max_length: int, batch: int
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield (index of the source, its output) batch by batch, similar lengths together.
+@torch.inference_mode()
+def greedy_batch(
+    module: Any, sources: Sequence[list[int]], prefixes: Sequence[list[int]] = (), *, vocabulary: int, max_length: int
+) -> list[list[int]]:
+    """Decode one batch greedily, each output from its prefix on. A sequence that has ended leaves the batch.
 
     Outputs end with the end token unless `max_length`, which counts the start token, came first; ids from `vocabulary`
     on (padding of the head) are never chosen. The module must be in evaluation mode.
     """
-    for chosen in by_length(len(sources), lambda i: len(sources[i]), batch):
-        outputs = greedy_batch(
-            module, [sources[i] for i in chosen], vocabulary=vocabulary, start=start, eos=eos, max_length=max_length
-        )
-        yield from zip(chosen, outputs, strict=True)
-
-
-@torch.inference_mode()
-def greedy_batch(
-    module: Any,
-    sources: Sequence[list[int]],
-    prefixes: Sequence[list[int]] = (),
-    *,
-    vocabulary: int,
-    start: int,
-    eos: int,
-    max_length: int,
-) -> list[list[int]]:
-    """Decode one batch greedily, each output from its prefix on. A sequence that has ended leaves the batch."""
     from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-    device = next(module.parameters()).device
+    device, start = next(module.parameters()).device, module.config.decoder_start_token_id
     source, mask, *_ = make_batch(sources, [[0]] * len(sources), start, device)
     states = module.encoder(input_ids=source, attention_mask=mask).last_hidden_state
     # The library's own cache is sized by the encoder, which a deeper decoder does not survive.
@@ -176,7 +154,7 @@ def greedy_batch(
         tokens = choice.tolist()
         for row, token in zip(active, tokens, strict=True):
             outputs[row].append(token)
-        going = [place for place, token in enumerate(tokens) if token != eos]
+        going = [place for place, token in enumerate(tokens) if token != module.config.eos_token_id]
         if not going:
             break
         if len(going) < len(tokens):
@@ -191,11 +169,7 @@ def greedy_batch(
 def _step(module: Any, fed: Tensor, states: Tensor, mask: Tensor, cache: Any, vocabulary: int) -> Tensor:
     """Return the greedy choices [b] after the last tokens `fed` [b, 1]."""
     out = module(
-        encoder_outputs=(states,),
-        attention_mask=mask,
-        decoder_input_ids=fed,
-        past_key_values=cache,
-        use_cache=True,
+        encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=fed, past_key_values=cache, use_cache=True
     )
     logits: Tensor = out.logits[:, -1, :vocabulary]
     best, choice = logits.max(dim=-1)

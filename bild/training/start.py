@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,9 @@ from bild.training.folder import made_aside
 
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 """Ids 0, 1 and 2, as T5 has them; id 0 also starts the decoder."""
+_QUIET = 0.1
+"""The share of a layer's outputs that a copy of it begins with."""
+_OUTPUTS = re.compile(r"(SelfAttention|EncDecAttention)\.o\.|DenseReluDense\.wo\.")
 
 
 @dataclass
@@ -82,12 +87,12 @@ def _tokenizer(settings: TokenizerSettings, data: Dataset, folder: Path, rows: i
 
 
 def from_checkpoint(
-    config: CommonConfig, role: str, stage: str, dropout: float | None, large: Model | None = None
+    config: CommonConfig, role: str, stage: str, dropout: float | None, large: Model | None = None, *, grow: int = 1
 ) -> Start:
     """Load a pair's `role` ("large" or "small") at a stage, "pretrained" or "finetuned", and its tokenizer, in fp32.
 
     The tokenizer is the one that the pair names, or the one beside the weights; `large` is the large model, where a
-    small one may have a bridge to its encoder. Raises BildError where the pair does
+    small one may have a bridge to its encoder; `grow` makes the decoder deeper. Raises BildError where the pair does
     not say what it was at that stage, or where something is missing.
     """
     model = config.model
@@ -105,7 +110,34 @@ def from_checkpoint(
         raise BildError(f"{owner.name} has no tokenizer: name one with model.tokenizer=..., a folder or a hub id.")
     loaded = load_model(source, read, torch.float32, device_of(config), large)
     described = {"source": source.name, "revision": source.revision, "fingerprint": loaded.fingerprint}
+    if grow > 1:
+        before, loaded = read.num_decoder_layers, grown(loaded, grow)
+        described["decoder_layers"] = f"{before} grown to {loaded.config.num_decoder_layers}"
     return Start(loaded.module, load_tokenizer(owner), owner.folder, described, loaded)
+
+
+def grown(model: Model, times: int) -> Model:
+    """Return a model with each decoder layer `times` times: itself, then copies that add a tenth of what it adds.
+
+    So it begins near the model that it was made of, and the copies learn from there. Near kin are Net2Net (Chen et
+    al., 2016), whose added layers change nothing at first, and progressive stacking (Gong et al., 2019), which copies
+    layers as they are.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for name, weight in model.state.items():
+        layer = re.fullmatch(r"decoder\.block\.(\d+)\.(.+)", name)
+        if layer is None:
+            state[name] = weight
+            continue
+        scale = _QUIET if _OUTPUTS.search(name) else 1.0
+        copies = 1 if "relative_attention_bias" in name else times  # the first layer's is all layers'
+        for n in range(copies):
+            # Rounded as the file is: it is the same model whether it is grown now or was written in between.
+            made = (weight.float() * scale).to(weight.dtype) if n else weight
+            state[f"decoder.block.{times * int(layer[1]) + n}.{layer[2]}"] = made
+    config = copy.deepcopy(model.config)
+    config.num_decoder_layers *= times
+    return Model(model.source, model.fingerprint, config, state, model.dtype, model.device, reads=model.reads)
 
 
 def device_of(config: CommonConfig) -> torch.device:

@@ -31,6 +31,8 @@ _MAGIC = b"bildtree"
 _SMALL = ("small_choice", "small_nll", "small_gap", "small_entropy")
 _NEW = ("small_entropy", "large_entropy", "large_rank", "large_rank_gap")
 """The columns that format 1 lacks."""
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, LookupError, TypeError, MemoryError)
+"""The errors that bytes which are no block end in."""
 _LARGE = ("large_choice", "large_choice_nll", "large_nll", "large_gap", "large_entropy", "large_rank", "large_rank_gap")
 
 
@@ -131,17 +133,7 @@ def _unpack(payload: bytes, count: int) -> list[dict[str, Any]] | None:
             columns = {name: arrays[name] for name in arrays.files}
         updates = _updates(columns)
         fits = all(0 <= update["index"] < count and _is_tree(update) for update in updates)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        MemoryError,
-    ):
+    except _DAMAGED:
         return None
     return updates if fits else None
 

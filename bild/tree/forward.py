@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -57,16 +58,6 @@ class Told(NamedTuple):
     given_nll: list[float]
     rank: list[int]
     rank_gap: list[float]
-
-    @staticmethod
-    def nothing() -> Told:
-        """Return the answers after no nodes."""
-        return Told([], [], [], [], [], [], [])
-
-    def extend(self, more: Told) -> None:
-        """Add the answers after other nodes."""
-        for mine, theirs in zip(self, more, strict=True):
-            mine.extend(theirs)  # type: ignore[attr-defined]
 
 
 class Branches(ABC):
@@ -123,13 +114,14 @@ class Branches(ABC):
         `given` are tokens whose nll is wanted, -1 for none. Raises OverBudget, and BildError where logits are not
         finite.
         """
-        told = Told.nothing()
+        parts: list[Told] = []
         step = ceil(len(tokens) / max(1, ceil(len(tokens) / self._at_once())))
         for at in range(0, len(tokens), step):
             part = slice(at, at + step)
             first = self.paths.add(np.array(examples[part]), np.array(parents[part]))
             self._make_room(self.count)
-            told.extend(self._decode(self.paths.layout(first), first, tokens[part], given[part]))
+            parts += self._decode(self.paths.layout(first), first, tokens[part], given[part])
+        told = Told(*(list(chain(*columns)) for columns in zip(*parts, strict=True)))
         check_finite(told.choice_nll)
         return told
 
@@ -142,6 +134,12 @@ class Branches(ABC):
         """Return the keys of the tokens that follow the rows from `first` on."""
         examples, positions = self.paths.places(first)
         return position_keys(self._source_keys[examples], positions)
+
+    def _bias_table(self) -> Tensor:
+        """Return biases by distance [2 * deepest + 1, H]; the last are those of the distance -1: -inf."""
+        back = -torch.arange(2 * self.paths.deepest, device=self.weights.device)
+        buckets = t5.bucket(back, self.weights.shape, bidirectional=False)
+        return F.pad(F.embedding(buckets, self.weights.decoder_bias), (0, 0, 0, 1), value=-torch.inf)
 
     def _make_room(self, count: int) -> None:
         if count > self.most:
@@ -163,8 +161,8 @@ class Branches(ABC):
         """Make room for this many rows."""
 
     @abstractmethod
-    def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> Told:
-        """Feed the rows from `first` on."""
+    def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> list[Told]:
+        """Feed the rows from `first` on; return the answers after some of them at a time."""
 
 
 class TorchBranches(Branches):
@@ -207,7 +205,7 @@ class TorchBranches(Branches):
         keys_values = 2 * (self.paths.deepest + 8) * self.inner * self.dtype.itemsize
         return max(1, _PATHS // (keys_values + 16 * self.weights.embed.shape[1] * 4))
 
-    def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> Told:
+    def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> list[Told]:
         weights, shape, device, m = self.weights, self.weights.shape, self.weights.device, len(tokens)
         rows = torch.from_numpy(layout.rows).to(device)
         slot = None if layout.slot is None else torch.from_numpy(layout.slot).to(device)
@@ -242,20 +240,17 @@ class TorchBranches(Branches):
 
     def _biases(self) -> Tensor:
         """By distance [deepest + 1, H]; the last is that of the distance -1: -inf."""
-        deepest, shape = self.paths.deepest, self.weights.shape
-        if len(self._bias) <= deepest:
-            back = -torch.arange(2 * deepest, device=self.weights.device)
-            table = F.embedding(t5.bucket(back, shape, bidirectional=False), self.weights.decoder_bias)
-            self._bias = F.pad(table, (0, 0, 0, 1), value=-torch.inf)
+        if len(self._bias) <= self.paths.deepest:
+            self._bias = self._bias_table()
         return self._bias
 
-    def _summarise(self, x: Tensor, first: int, given: Sequence[int]) -> Told:
+    def _summarise(self, x: Tensor, first: int, given: Sequence[int]) -> list[Told]:
         step = max(1, _LOGITS[x.device.type] // (4 * self.vocabulary))
-        told, sampler = Told.nothing(), self.sampler
+        told, sampler = list[Told](), self.sampler
         for at in range(0, len(given), step):
             logits = t5.logits(self.weights, x[at : at + step])
             chosen = sampler and sampler.draw(logits, self._keys(first + at)[: len(logits)], gaps=True)
-            told.extend(summarise(logits, given[at : at + step], chosen))
+            told.append(summarise(logits, given[at : at + step], chosen))
         return told
 
 

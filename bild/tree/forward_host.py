@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bild.engines import t5
@@ -64,7 +63,7 @@ class HostBranches(Branches):
         self.rows = grown
 
     @QUIET
-    def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> Told:
+    def _decode(self, layout: Layout, first: int, tokens: Sequence[int], given: Sequence[int]) -> list[Told]:
         host, shape, m, among = self.host, self.weights.shape, len(tokens), layout.examples
         lengths = self.lengths[among]
         longest = int(lengths.max())
@@ -101,19 +100,16 @@ class HostBranches(Branches):
 
     def _biases(self, layout: Layout) -> Floats:
         """Return the biases of a batch, [A, H, Q, U]."""
-        deepest, shape = self.paths.deepest, self.weights.shape
-        if self._bias.shape[1] <= deepest:
-            back = -torch.arange(2 * deepest)
-            table = F.embedding(t5.bucket(back, shape, bidirectional=False), self.weights.decoder_bias)
-            self._bias = np.ascontiguousarray(F.pad(table, (0, 0, 0, 1), value=-torch.inf).numpy().T)
+        if self._bias.shape[1] <= self.paths.deepest:
+            self._bias = np.ascontiguousarray(self._bias_table().numpy().T)
         examples, most, width = layout.distance.shape
-        bias = np.empty((examples, shape.heads, most, width), np.float32)
+        bias = np.empty((examples, len(self._bias), most, width), np.float32)
         for head, by_distance in enumerate(self._bias):
             bias[:, head] = by_distance[layout.distance]
         return bias
 
-    def _summarise(self, room: Room, first: int, given: Sequence[int]) -> Told:
-        told, sampler = Told.nothing(), self.sampler
+    def _summarise(self, room: Room, first: int, given: Sequence[int]) -> list[Told]:
+        told, sampler = list[Told](), self.sampler
         for at in range(0, room.count, _SCORED):
             part = room
             if room.count > _SCORED:
@@ -122,7 +118,7 @@ class HostBranches(Branches):
                 part.x[: len(rows)] = rows
             logits = self.host.score(part).numpy()
             chosen = sampler and sampler.draw(logits, self._keys(first + at)[: len(logits)], gaps=True)
-            told.extend(summarise(logits, np.array(given[at : at + _SCORED]), chosen))
+            told.append(summarise(logits, np.array(given[at : at + _SCORED]), chosen))
         return told
 
 

@@ -1,7 +1,8 @@
 """Grow decision trees: the walks of all points ask, both models answer in batches over examples and branches.
 
 Examples are taken in chunks that fit the memory allowed, shortest sources first; a chunk is stored when all its walks
-have ended, so a kill loses one chunk, and the next run grows the same one from the same state.
+have ended, so a kill loses one chunk, and the next run grows the same one from the same state. `Frontier` is the state
+of all walks in one tree: how far they have come, and which nodes they wait for.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from bild.tree.blocks import NODES, BlockFile
 from bild.tree.family import Grouped, Setting, group
 from bild.tree.forward import OverBudget, Told
 from bild.tree.forward_host import branches_of
-from bild.tree.frontier import Growing
 from bild.tree.identity import open_folder
 from bild.tree.nodes import NodeTable, TreeExample
 from bild.tree.store import Head
 from bild.tree.tree import Tree, open_tree
+from bild.tree.walk import DraftWalk, Judged, State, Step, Walker
 
 CHUNK = 512
 """The most examples of a chunk."""
@@ -95,12 +96,7 @@ class Grower:
     """Both models over chunks of examples."""
 
     def __init__(
-        self,
-        pair: Pair,
-        examples: Sequence[TreeExample],
-        grouped: Grouped,
-        head: Head,
-        budget: int | None,
+        self, pair: Pair, examples: Sequence[TreeExample], grouped: Grouped, head: Head, budget: int | None
     ) -> None:
         self.examples = examples
         self.grouped = grouped
@@ -207,11 +203,7 @@ class Wave:
 
     def _ask(self, role: str, asks: Mapping[int, Sequence[int]]) -> None:
         """Feed nodes, and whatever of their paths was not fed yet; tell the trees what the model says."""
-        examples: list[int] = []
-        nodes: list[int] = []
-        parents: list[int] = []
-        tokens: list[int] = []
-        given: list[int] = []
+        fed: list[tuple[int, int, int, int, int]] = []
         model = self.grower.models[role]
         # Examples of a batch should be of about one size, and in their order else, which is that of their lengths.
         for e, ask in sorted(asks.items(), key=lambda item: len(item[1]) // 8):
@@ -223,15 +215,11 @@ class Wave:
                     path.append(node)
                     node = table.parent[node]
                 for new in reversed(path):
-                    rows[new] = model.count + len(nodes)
-                    parent = table.parent[new]
-                    examples.append(e)
-                    nodes.append(new)
-                    parents.append(rows[parent] if parent >= 0 else -1)
-                    tokens.append(table.token[new])
-                    given.append(table.small_choice[new] if role == "large" else -1)
-        told = model.feed(examples, parents, tokens, given)
-        self._tell(role, examples, nodes, given, told)
+                    rows[new] = model.count + len(fed)
+                    parent = rows[table.parent[new]] if new else -1
+                    fed.append((e, new, parent, table.token[new], table.small_choice[new] if role == "large" else -1))
+        examples, nodes, parents, tokens, given = zip(*fed, strict=True)
+        self._tell(role, examples, nodes, given, model.feed(examples, parents, tokens, given))
 
     def _tell(self, role: str, examples: Sequence[int], nodes: Sequence[int], given: Sequence[int], told: Told) -> None:
         for i, (e, node) in enumerate(zip(examples, nodes, strict=True)):
@@ -242,3 +230,71 @@ class Wave:
                 own = (told.choice[i], told.choice_nll[i], told.given_nll[i], told.gap[i], told.entropy[i])
                 table.hear_large(node, *own, told.rank[i], told.rank_gap[i])
                 table.heard.append(node)
+
+
+class Frontier:
+    """All points of one family in one tree. Points that meet in a state go on together."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker = walker
+        self.waiting: dict[str, list[DraftWalk | Judged]] = {"small": [], "large": []}
+        """What waits for answers of each model."""
+        start = walker.start()
+        self.seen: dict[State, int] = {}
+        """The points that came by each state."""
+        self._fresh: list[tuple[State, int]] = [(start, walker.family.everyone)]
+
+    def advance(self, author: str, small: list[int], large: list[int]) -> None:
+        """Go on with what waited for a model; add the nodes to ask the small model about, and the large one."""
+        waiting, self.waiting[author] = self.waiting[author], []
+        for waits in waiting:
+            self._take(self.walker.go_on(waits), small, large)
+        while self._fresh:
+            self._take(self.walker.step(*self._fresh.pop()), small, large)
+
+    def _take(self, step: Step, small: list[int], large: list[int]) -> None:
+        small += step.small
+        large += step.large
+        self.waiting["small"] += step.on_small
+        self.waiting["large"] += step.on_large
+        for edge in step.edges:
+            if edge.state is not None:
+                known = self.seen.get(edge.state, 0)
+                new = edge.points & ~known
+                if new:
+                    self.seen[edge.state] = known | new
+                    self._fresh.append((edge.state, new))
+
+
+class Growing:
+    """One example's tree while it grows."""
+
+    def __init__(self, table: NodeTable, grouped: Grouped, *, eos: int, max_length: int) -> None:
+        self.table = table
+        self.eos = eos
+        self.max_length = max_length
+        self.frontiers = [
+            Frontier(Walker(table, family, eos=eos, max_length=max_length, grow=True)) for family in grouped.families
+        ]
+        self.alone = list(grouped.alone)
+        self.heads = dict.fromkeys(grouped.alone, 0)
+        """The node that each model's own text has come to."""
+
+    def wants(self, author: str) -> tuple[list[int], list[int]]:
+        """Go on wherever a model was waited for: (nodes to ask the small model about, the large one)."""
+        small, large = list[int](), list[int]()
+        for frontier in self.frontiers:
+            frontier.advance(author, small, large)
+        for alone in self.alone:
+            choices = self.table.small_choice if alone == "small" else self.table.large_choice
+            node = self.heads[alone]
+            while choices[node] >= 0:
+                token = choices[node]
+                if token == self.eos or self.table.depth[node] + 2 == self.max_length:
+                    break
+                child = self.table.child(node, token)
+                node = self.table.add(node, token) if child < 0 else child
+            else:
+                (small if alone == "small" else large).append(node)
+            self.heads[alone] = node
+        return small, large

@@ -201,16 +201,23 @@ class NodeTable:
             self.large_child[parent] = node
 
 
-@dataclass
-class TreeExample:
-    """One example: its texts, the token ids of its source (prompt and end token included), and its nodes."""
+@dataclass(frozen=True)
+class StoredExample:
+    """One example as a tree's folder has it, beside its nodes."""
 
     id: str
     source: str
     reference: str
     source_tokens: list[int]
+    """Prompt and end token included."""
     truncated: bool
     """True where the source was cut to its limit."""
+
+
+@dataclass(frozen=True)
+class TreeExample(StoredExample):
+    """One example: its texts, the token ids of its source, and its nodes."""
+
     table: NodeTable = field(repr=False)
 
     @cached_property

@@ -5,26 +5,23 @@ The walks that many points took are kept once, with the figures of all of them i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bild.decoding import Decoded, MethodConfig, ThresholdConfig
-from bild.decoding.names import label
-from bild.decoding.policies import rules_for
+from bild.decoding.policies import label, rules_for
 from bild.errors import BildError
 from bild.metrics.claims import Floats, difference, score_interval
-from bild.metrics.scorer import Scorer
 from bild.progress import collector_off
 from bild.results.parts import Counts, Difference, Score, rates
-from bild.results.prices import PRICES, Prices, read_prices
+from bild.results.prices import Prices
 from bild.tree.answers import run_policy
-from bild.tree.nodes import TreeExample
 from bild.tree.replay import Rounding, Sums, Walk
+from bild.tree.store import ExampleTrees
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -84,7 +81,7 @@ class Distinct:
             found |= _ratio(fb_high, fb) <= rounding.nll
         return found
 
-    def scored(self, numbers: Ints, shared: Shared) -> Floats:
+    def scored(self, numbers: Ints, shared: ExampleTrees) -> Floats:
         """Return the additive statistics of these walks, one per example: [examples, statistics]."""
         new = np.flatnonzero(~self._scored[numbers]).tolist()
         if new:
@@ -121,43 +118,14 @@ def _ratio(above: float | Floats, below: float | Floats) -> Floats:
     return found
 
 
-DRAWS, CONFIDENCE = 1000, 0.95
-
-
-@dataclass
-class Shared:
-    """The parts that all replays of one tree share, caches included."""
-
-    examples: Sequence[TreeExample]
-    path: Path
-    ids: dict[str, int]
-    target_limit: int
-    rounding: Rounding
-    decode: Callable[[Sequence[int]], str]
-    scorer: Scorer
-    _texts: dict[tuple[int, ...], str] = field(default_factory=dict)
-
-    def text(self, walk: Walk) -> str:
-        """Return the text of a finished walk; equal tokens are decoded once."""
-        if walk.text is None:
-            key = tuple(walk.tokens)
-            if key not in self._texts:
-                self._texts[key] = self.decode(key)
-            walk.text = self._texts[key]
-        return walk.text
-
-    @cached_property
-    def prices(self) -> Prices | None:
-        """The prices that a sweep calibrated beside the tree; None where none did."""
-        path = self.path / PRICES
-        return read_prices(path) if path.is_file() else None
+CONFIDENCE = 0.95
 
 
 @dataclass(repr=False)
 class Replay:
     """One point on every example of a tree. Lists are in the order of the tree's examples."""
 
-    shared: Shared
+    shared: ExampleTrees
     method: MethodConfig
     threshold: ThresholdConfig
     distinct: Distinct
@@ -197,11 +165,10 @@ class Replay:
     @cached_property
     def decoded(self) -> list[Decoded]:
         """Tokens, who wrote each, and the rounds, by the policies themselves."""
-        ids = self.shared.ids
-        lengths = {"start": ids["start"], "eos": ids["eos"], "max_length": self.shared.target_limit}
+        shared = self.shared
+        lengths = {"start": shared.start, "eos": shared.eos, "max_length": shared.target_limit}
         return [
-            run_policy(example.table, self.method, self.threshold, **lengths).decoded
-            for example in self.shared.examples
+            run_policy(example.table, self.method, self.threshold, **lengths).decoded for example in shared.examples
         ]
 
     @cached_property
@@ -210,7 +177,7 @@ class Replay:
         distinct, numbers = self.distinct, self.numbers
         found = Sums(*distinct.sums[numbers].sum(axis=0).tolist())
         widths = distinct.widths[numbers].sum(axis=0).tolist()
-        eos, limit = self.shared.ids["eos"], self.shared.target_limit
+        eos, limit = self.shared.eos, self.shared.target_limit
         return Counts(
             **found._asdict(),
             examples=len(numbers),

@@ -8,31 +8,25 @@ from __future__ import annotations
 import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bild.config import DecodeConfig
-from bild.errors import BildError
+from bild.errors import BildError, told
+from bild.metrics.scorer import Scorer
 from bild.results.codec import decode, dumps, read_json, write_json
 from bild.results.files import read_file, unpack_lines, write_atomically
 from bild.results.folder import SHORT, config_hash
+from bild.results.prices import PRICES, Prices, read_prices
 from bild.tree.blocks import read_nodes
+from bild.tree.nodes import StoredExample as StoredExample
 from bild.tree.nodes import TreeExample
+from bild.tree.replay import Rounding, Walk
 
 FORMAT = 2
 """The version of a tree's files. Those of format 1 lack entropies and ranks; they are read, and no longer grown."""
 TREE, EXAMPLES, TOKENIZER, LOCK = "tree.json", "examples.jsonl.gz", "tokenizer.json", ".lock"
-
-
-@dataclass(frozen=True)
-class StoredExample:
-    """An example as the tree knows it without torch."""
-
-    id: str
-    source: str
-    reference: str
-    source_tokens: list[int]
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -99,3 +93,72 @@ def read_all(folder: Path) -> tuple[Head, list[TreeExample]]:
 def folder_name(identity: Mapping[str, Any]) -> str:
     """Return the name of a tree's folder."""
     return config_hash(identity)[:SHORT]
+
+
+class ExampleTrees:
+    """The trees of some examples as all replays of them share them: texts and scores are worked out once."""
+
+    def __init__(self, path: Path, head: Head, examples: Sequence[TreeExample]) -> None:
+        self.path = path
+        self.head = head
+        self.examples = list(examples)
+        self._texts: dict[tuple[int, ...], str] = {}
+
+    @property
+    def start(self) -> int:
+        """The decoder's start token."""
+        return self.head.ids["start"]
+
+    @property
+    def eos(self) -> int:
+        """The end token."""
+        return self.head.ids["eos"]
+
+    @property
+    def target_limit(self) -> int:
+        """The most tokens of a text, start token included."""
+        return int(self.head.identity["task"]["target_limit"])
+
+    @property
+    def rounding(self) -> Rounding:
+        """Within how much of a threshold, or of a tie, a decision counts as marked."""
+        return Rounding(self.head.rounding["nll"], self.head.rounding["gap"])
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        path = self.path / TOKENIZER
+        try:
+            return Tokenizer.from_str(read_file(path).decode())
+        except BildError:
+            raise
+        except Exception as error:  # the library has no kind of its own
+            raise BildError(
+                f"{path} is no tokenizer ({told(error)}): delete the tree's folder and grow it again."
+            ) from None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens left out."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text.strip()
+
+    def text(self, walk: Walk) -> str:
+        """Return the text of a finished walk; equal tokens are decoded once."""
+        if walk.text is None:
+            key = tuple(walk.tokens)
+            if key not in self._texts:
+                self._texts[key] = self.decode(key)
+            walk.text = self._texts[key]
+        return walk.text
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The scorer of texts against the examples' references."""
+        return Scorer(self.head.identity["task"]["metric"], [example.reference for example in self.examples])
+
+    @cached_property
+    def prices(self) -> Prices | None:
+        """The prices that a sweep calibrated beside the tree; None where none did."""
+        path = self.path / PRICES
+        return read_prices(path) if path.is_file() else None

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bild.decoding import setting
-from bild.errors import BildError, shown, told
-from bild.metrics.scorer import Scorer
+from bild.errors import BildError, shown
 from bild.progress import collector_off
-from bild.results.files import read_file
 from bild.results.predicted import find_predicted
 from bild.tree import store
 from bild.tree.answers import MissingNodes
 from bild.tree.family import Setting, group
-from bild.tree.nodes import TreeExample
-from bild.tree.outcome import Distinct, Replay, Shared
-from bild.tree.replay import Rounding, Walk, alone_walk, family_walks
+from bild.tree.outcome import Distinct, Replay
+from bild.tree.replay import Walk, alone_walk, family_walks
 from bild.tree.walk import Walker
 
 
-class Tree:
+class Tree(store.ExampleTrees):
     """The decision trees of a task's examples under one pair. `bild.open_tree` reads one."""
-
-    def __init__(self, path: Path, head: store.Head, examples: Sequence[TreeExample]) -> None:
-        self.path = path
-        self.head = head
-        self.examples = list(examples)
 
     def __repr__(self) -> str:
         return f"Tree({self.path}: {len(self.examples)} examples)"
@@ -44,45 +35,6 @@ class Tree:
     def identity(self) -> dict[str, Any]:
         """All that the hash covers, and `start`, `eos`, `vocabulary`, `target_limit`."""
         return {**self.head.identity, **self.head.ids, "target_limit": self.target_limit}
-
-    @property
-    def start(self) -> int:
-        """The decoder's start token."""
-        return self.head.ids["start"]
-
-    @property
-    def eos(self) -> int:
-        """The end token."""
-        return self.head.ids["eos"]
-
-    @property
-    def target_limit(self) -> int:
-        """The most tokens of a text, start token included."""
-        return int(self.head.identity["task"]["target_limit"])
-
-    @property
-    def rounding(self) -> Rounding:
-        """Within how much of a threshold, or of a tie, a decision counts as marked."""
-        return Rounding(self.head.rounding["nll"], self.head.rounding["gap"])
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
-
-        path = self.path / store.TOKENIZER
-        try:
-            return Tokenizer.from_str(read_file(path).decode())
-        except BildError:
-            raise
-        except Exception as error:  # the library has no kind of its own
-            raise BildError(
-                f"{path} is no tokenizer ({told(error)}): delete the tree's folder and grow it again."
-            ) from None
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids, special tokens left out."""
-        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
-        return text.strip()
 
     def take(self, ids: Iterable[str]) -> Tree:
         """Return the same tree with only some of its examples, in this order. BildError for an id it lacks."""
@@ -125,20 +77,6 @@ class Tree:
         found = find_predicted(place.parent)[0] if place.name == "tree" else []
         beside = [each for _, each in found if each.tree == self.hash]
         return _grid([point.threshold for each in beside for point in each.points])
-
-    @cached_property
-    def shared(self) -> Shared:
-        """The parts that all replays of this tree share: texts and scores are worked out once."""
-        scorer = Scorer(self.head.identity["task"]["metric"], [example.reference for example in self.examples])
-        return Shared(
-            examples=self.examples,
-            path=self.path,
-            ids=self.head.ids,
-            target_limit=self.target_limit,
-            rounding=self.rounding,
-            decode=self.decode,
-            scorer=scorer,
-        )
 
 
 class Walking:
@@ -183,9 +121,7 @@ class Walking:
     def replays(self) -> list[Replay]:
         """Return the points as replays, once no example lacks nodes."""
         distinct = Distinct(self.walks)
-        return [
-            Replay(self.tree.shared, *point, distinct, row) for point, row in zip(self.points, self.taken, strict=True)
-        ]
+        return [Replay(self.tree, *point, distinct, row) for point, row in zip(self.points, self.taken, strict=True)]
 
 
 def _grid(thresholds: Sequence[Any]) -> str:

@@ -48,11 +48,6 @@ class Edge(NamedTuple):
     gap: float
     """The smallest gap between two best logits among the choices that mattered."""
 
-    @property
-    def rollback(self) -> bool:
-        """True where a drafted token was taken back."""
-        return self.kept < self.drafted
-
 
 class DraftWalk(NamedTuple):
     """A draft under way."""

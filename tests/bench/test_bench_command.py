@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bild.bench import backends, engine_bench, roofline, workload
-from bild.bench.backends import Backend, Conversions, LibraryBackend, Timed, ctranslate_installed
+from bild.bench.backends import Backend, CTranslateBackend, LibraryBackend, Timed, convert, ctranslate_installed
 from bild.bench.config import PEERS, BenchConfig
 from bild.cli import compose
 from bild.config import ENGINES
@@ -222,12 +222,13 @@ def test_a_peer_that_is_there_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
 
     asked: list[str] = []
 
-    def backend(self: Conversions, compute: str, *_: Any) -> Backend:
-        asked.append(compute)
-        return Scripted()
+    class Loaded(Scripted):
+        def __init__(self, folder: str, compute: str, *_: Any) -> None:
+            asked.append(compute)
 
-    monkeypatch.setattr(workload, "ctranslate_installed", lambda: True)
-    monkeypatch.setattr(Conversions, "backend", backend)
+    monkeypatch.setattr(backends, "ctranslate_installed", lambda: True)
+    monkeypatch.setattr(backends, "convert", lambda *_: None)
+    monkeypatch.setattr(backends, "CTranslateBackend", Loaded)
     done, result = bench(tmp_path, "engine=[hf]", "peers=[generate,ctranslate2,ctranslate2-int8]")
     assert asked == ["float32", "int8"]
     whole, small = result.rows["ctranslate2"], result.rows["ctranslate2-int8"]
@@ -252,12 +253,11 @@ def test_ctranslate2_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     shape = compose(list(TINY[:8]), "bench", BenchConfig).shape
     module = random_model(shape, torch.float32, torch.device("cpu"), 0)
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
-    conversions = Conversions(module, 0)
+    convert(module, 0, str(tmp_path))
     for compute in ("float32", "int8"):
-        timed = conversions.backend(compute, torch.device("cpu"), 1).decode([5, 6, 1], 4)
+        timed = CTranslateBackend(str(tmp_path), compute, torch.device("cpu"), 1).decode([5, 6, 1], 4)
         assert len(timed.tokens) == 5
         assert timed.rest == 4
-    conversions.close()
     assert all(torch.equal(weight, before[name]) for name, weight in module.state_dict().items())
 
 

@@ -19,7 +19,7 @@ from bild.config import ModelConfig
 from bild.errors import BildError
 from bild.models import Pair, device
 from bild.models.device import Nvidia
-from bild.report.check import check_table
+from bild.report.bench import check_table
 from bild.results.bench import FAILED, MEASURED, OK, SKIPPED, SLOW, WRONG, BackendRow, Checked, Spread, read_check
 from tests.cli.commands import Finished, call
 

@@ -13,8 +13,8 @@ from bild.paper import Paper, cost_of
 from bild.report.atlas import atlas_table
 from bild.report.figure import Sheet
 from bild.results import find_records
-from bild.sweep.costs import Cost, TreeCost, cost_lines, shared_trees
-from bild.sweep.stages import Span
+from bild.sweep.estimates import Span
+from bild.sweep.show_plan import Cost, TreeCost, cost_lines, shared_trees
 from tests import hubcache
 from tests.cli.commands import QUICK, call
 
@@ -125,7 +125,7 @@ def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures and page, and plans that probe for no longer than they must: most of the time."""
-    monkeypatch.setattr("bild.sweep.sizes._PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("bild.sweep.estimates._PROBE_SECONDS", 0.0)
     monkeypatch.setattr(Sheet, "save", lambda *_: [])
     monkeypatch.setattr("bild.report.page.write_page", lambda _, out: out / "index.html")
 
@@ -193,7 +193,7 @@ def test_a_tree_that_exhibits_share_is_planned_once() -> None:
     assert lines[-1].startswith("In all: 2.5 min to 4.8 min, disk 17.0 GB")
     assert "its tree is that of curve" in lines[-2]
     paper = Paper.read(["only=xsum-aligned,fig10-xsum,fig5-xsum-no-rollback,xsum-unaligned", "task.samples=5"])
-    with mock.patch("bild.sweep.sizes._PROBE_SECONDS", 0.0):
+    with mock.patch("bild.sweep.estimates._PROBE_SECONDS", 0.0):
         planned = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
     assert len({cost.tree.key for cost in planned.values() if cost.tree}) == 2  # one for each pair
 

@@ -283,7 +283,7 @@ def test_an_empty_data_file(tmp_path: Path) -> None:
 def test_a_malformed_line_is_told_by_its_number(tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_bytes(json_lines([ROW] * 16) + b'{"source": "Ja."\n')
     sentence = call("bild.run", "task=file", "task.path=own.jsonl", cwd=tmp_path).refusal()
-    assert sentence.startswith("line 17 of own.jsonl is not JSON (")
+    assert sentence.startswith("line 17 of own.jsonl cannot be read as JSON (")
     assert points(tmp_path) == []
 
 

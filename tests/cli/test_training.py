@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import QUICK, call
+from bild.cli.compose import compose
+from bild.training.config import AlignConfig, TrainConfig
+from tests.cli.commands import QUICK, REPOSITORY, but, call
 from tests.training.tiny import write_corpus
 
 SHORT = ("train.steps=2", "train.batch=2", "train.validate_samples=2", "task.target_limit=10", "device=cpu")
@@ -77,6 +81,53 @@ def test_published_checkpoints_are_tuned_and_aligned(tmp_path: Path) -> None:
     assert found["start"]["source"] == "google/mt5-small"  # type: ignore[index]
     teacher = found["extra"]["teacher"]  # type: ignore[index]
     assert teacher["source"] == "kssteven/mT5-large-iwslt2017-de-en"
+
+
+def embedded_chain(corpus: Path, *options: str) -> list[tuple[str, list[str]]]:
+    """Return the trainings of `make embedded-pair`, each as its module and what it is told."""
+    command = ["make", "-n", "embedded-pair", f"CORPUS={corpus}", f"ARGS={shlex.join(options)}"]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    words = [shlex.split(line) for line in told.replace("\\\n", " ").splitlines() if " -m bild." in line]
+    return [(line[line.index("-m") + 1], line[line.index("-m") + 2 :]) for line in words]
+
+
+def test_each_training_of_the_embedded_pairs_starts_from_one_before(tmp_path: Path) -> None:
+    made: dict[str, TrainConfig | AlignConfig] = {}
+    for module, arguments in embedded_chain(tmp_path):
+        config = (
+            compose(arguments, "train", TrainConfig)
+            if module == "bild.train"
+            else compose(arguments, "align", AlignConfig)
+        )
+        named = [config.model.large, config.model.small] if config.model is not None else []
+        named += [config.tokenizer.path] if isinstance(config, TrainConfig) else []
+        assert {name for name in named if name} <= made.keys()
+        made[config.folder] = config
+    assert {Path(folder).name for folder in made} > {"large", "small", "small-aligned", "small-bridge", "exit"}
+    deep = made["trained/embedded/large"]
+    assert deep.train.grow == 2
+    assert deep.model is not None
+    assert deep.model.large == "trained/embedded/large-shallow"
+
+
+@pytest.mark.slow
+def test_the_embedded_pairs_are_made_and_shipped(tmp_path: Path) -> None:
+    """The whole chain, each training of one step and of tiny sizes: the large model that ships is the grown one."""
+    corpus = write_corpus(tmp_path / "corpus")
+    for written, wanted in (("validation", "val"), ("test", "test2016")):
+        (corpus / f"{written}.jsonl").rename(corpus / f"{wanted}.jsonl")
+    for module, arguments in embedded_chain(corpus, "task.id_column=null", *but(SHORT, "train.steps=1")):
+        sizes = SHAPE[1:] if any(each.startswith("shape=") for each in arguments) else ()
+        done = call(module, *arguments, *sizes, cwd=tmp_path)
+        assert done.code == 0, done.err
+    trained, shipped = tmp_path / "trained" / "embedded", tmp_path / "shipped"
+    assert record(trained / "large")["start"]["decoder_layers"] == "4 grown to 8"  # type: ignore[index]
+    assert "decoder_layers 4 grown to 8" in (trained / "large" / "README.md").read_text()
+    done = call("scripts.ship_embedded", "trained/embedded", "--out", "shipped", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads((shipped / "large" / "config.json").read_text())["num_decoder_layers"] == 8
+    assert "| encoder + decoder layers | 4 + 8 | 1 + 1 | 1 + 1 | 0 + 1 | 4 + 4 |" in (shipped / "README.md").read_text()
+    assert str(tmp_path) not in "".join(path.read_text() for path in shipped.rglob("*.json"))
 
 
 @pytest.mark.spread(3)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from bild.decoding.methods import METHODS, MethodConfig, ThresholdConfig, setting, thresholds_of
-from bild.decoding.names import differing, label, legend, slug
-from bild.decoding.policies import settings
+from bild.decoding.policies import differing, label, legend, settings, slug
 from bild.results import Method, Threshold
 
 

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bild.engines import Engine
+from bild.engines.early_exit import GraphExitEngine
 from bild.engines.graph import GraphEngine
-from bild.engines.graph_exit import GraphExitEngine
 from bild.engines.graph_pool import GraphPool
 
 

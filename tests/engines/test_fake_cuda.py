@@ -10,8 +10,8 @@ import torch
 from transformers import MT5Config, T5Config
 
 from bild.engines import DTYPES
+from bild.engines.early_exit import GraphExitEngine
 from bild.engines.graph import GraphEngine
-from bild.engines.graph_exit import GraphExitEngine
 from bild.engines.graph_pool import GraphPool
 from bild.engines.sampling import Sampler
 from tests.engines.fake_cuda import Log, fake_cuda, fake_module

@@ -15,9 +15,8 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.decoding.policies import widest_pass
 from bild.engines import Engine, PassPlan, build_exit_engines
-from bild.engines.early_exit import early_exit, truncated
+from bild.engines.early_exit import GraphExitEngine, GraphSharedLayers, early_exit, truncated
 from bild.engines.graph import GraphEngine
-from bild.engines.graph_exit import GraphExitEngine, GraphSharedLayers
 from bild.engines.graph_pool import GraphPool
 from bild.errors import BildError
 from bild.measure.live import Run, run_live

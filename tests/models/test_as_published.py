@@ -275,6 +275,23 @@ def test_weights_of_a_byte_are_refused(tmp_path: Path, good: Path, kind: torch.d
     assert f"are quantised: {name} in {bad}/model.safetensors is {str(kind)[6:]}; save them" in refusal(bad, good)
 
 
+def test_a_quantisation_beside_plain_weights_is_refused(tmp_path: Path, good: Path) -> None:
+    """The library would quantise them as it loads them, and a record would say fp32."""
+    bad = write_checkpoint(tmp_path / "bad", config={"quantization_config": {"quant_method": "bitsandbytes"}})
+    assert "(quantization_config in its config.json): save them in fp32" in refusal(bad, good)
+    assert load(write_checkpoint(tmp_path / "none", config={"quantization_config": None}), good).start == 0
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path: Path, good: Path, file: str) -> None:
+    bad = write_checkpoint(tmp_path / "bad", files={"generation_config.json": b'{"eos_token_id": 1}'})
+    plain = json.loads((bad / file).read_text())
+    (bad / file).write_text('{"eos_token_id": 2,\n' + json.dumps(plain, indent=1)[1:])
+    told = refusal(bad, good)
+    assert file in told
+    assert "the key 'eos_token_id' stands twice in one object, on lines 1, " in told
+
+
 def test_an_adapter_on_the_hub_is_refused(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"config.json": (good / "config.json").read_bytes(), "adapter_config.json": b"{}"}
     hubcache.add_repository(tmp_path / "hf", "someone/T5-lora", files)

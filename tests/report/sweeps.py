@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding.names import label
+from bild.decoding.policies import label
 from bild.results import Interval, Threshold
 from bild.results.codec import write_json
 from bild.results.folder import SHORT

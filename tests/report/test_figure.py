@@ -297,7 +297,7 @@ def test_a_far_small_model_stands_at_the_edge_with_where_it_lies_and_squeezes_no
 def test_a_name_with_dollar_signs_is_no_formula() -> None:
     import matplotlib.pyplot as plt
 
-    from bild.report.style import LIGHT, style
+    from bild.report.figure import LIGHT, style
 
     with plt.rc_context(style(LIGHT)):
         assert not plt.rcParams["text.parse_math"]

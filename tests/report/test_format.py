@@ -98,7 +98,7 @@ def test_scores_are_named_as_people_write_them(name: str, words: str) -> None:
 def test_a_record_of_version_1_is_named_by_its_method_and_thresholds_and_not_by_its_old_label() -> None:
     old = make_record(label="bild-fb0.6-rb2-k10")
     section = make_section([old])
-    assert section.names() == ["BiLD 0.6/2"]
+    assert list(section.names.values()) == ["BiLD 0.6/2"]
     assert section_points(section)[0]["name"] == "BiLD 0.6/2"
     with pytest.raises(BildError, match=r"^BiLD 0.6/2 and BiLD 0.6/2 cannot stand"):
         make_section([old, make_record(engine__dtype="fp16")])

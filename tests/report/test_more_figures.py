@@ -14,8 +14,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.report import contents, make_section
 from bild.report.figure import Missing, Sheet
 from bild.report.figures import sheets_of
-from bild.report.figures.curves import ablation_sheet, early_exit_sheet, kind, relative
-from bild.report.figures.forecasts import predicted_sheet
+from bild.report.figures.curves import ablation_sheet, early_exit_sheet, kind, predicted_sheet, relative
 from bild.report.figures.heat import grids_of, heat_sheet
 from bild.report.figures.rounds import by_place, gains, lengths, wilson
 from bild.report.figures.times import shares, times_of
@@ -186,4 +185,4 @@ def test_hundreds_of_points_do_not_take_minutes(tmp_path: Path, monkeypatch: pyt
     found = contents(root)
     files = write_contents(found, tmp_path / "out")
     assert time.process_time() - began < 40
-    assert sum(len(section.records) for section in files.sections) == 195
+    assert sum(len(section.records) for section in files.shown.sections) == 195

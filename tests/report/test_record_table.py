@@ -116,7 +116,7 @@ def test_a_terminal_shows_a_line_a_point_and_says_what_has_no_room(records: list
     text = printed(records, width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    assert names(text) == make_section(records).names()
+    assert names(text) == list(make_section(records).names.values())
     assert "No room for: " in text
     assert "so does a pipe (| cat)" in " ".join(text.split())
     assert "No room for" not in printed(records)

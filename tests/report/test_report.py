@@ -124,7 +124,7 @@ def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> N
         with PointFolder.open(results / f"more{index}", "t", "p", record.label, record.hash, {}) as folder:
             folder.finish(record)
     files = write_report(results, tmp_path / "demo")
-    assert len(files.sections) == 3
+    assert len(files.shown.sections) == 3
     assert [path.parent.name for path in files.figures if path.name == "pareto.svg"] == [
         "iwslt2017-mt5-aligned-fused-fp16-cuda",
         "iwslt2017-mt5-aligned-fused-fp32-cuda-1",

@@ -89,5 +89,5 @@ def test_a_folder_without_a_finished_point_says_why(tmp_path: Path) -> None:
 
 def test_names_that_are_shared_are_told_apart_by_the_hash() -> None:
     one, other = make_record(hash="a1b2c3d4"), make_record(hash="ffeeddcc", method__scan="all")
-    assert make_section([one, other]).names() == ["BiLD 0.6/2 #a1b2c3", "BiLD 0.6/2 #ffeedd"]
-    assert make_section([one]).names() == ["BiLD 0.6/2"]
+    assert list(make_section([one, other]).names.values()) == ["BiLD 0.6/2 #a1b2c3", "BiLD 0.6/2 #ffeedd"]
+    assert list(make_section([one]).names.values()) == ["BiLD 0.6/2"]

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from bild.report import make_section
-from bild.report.figure import VARIANTS, Sheet, css_colors
+from bild.report.figure import DARK, LIGHT, PALETTE, VARIANTS, Sheet, css_colors
 from bild.report.figures import sheets_of
 from bild.report.figures.front import front_sheet
-from bild.report.style import DARK, LIGHT, PALETTE
 from bild.results.parts import Joint
 from tests.records import make_sweep
 

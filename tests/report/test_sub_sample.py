@@ -12,9 +12,9 @@ import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.report import Contents, contents
-from bild.report.doubts import key_of
 from bild.report.figures.front import front_sheet
 from bild.report.figures.methods import methods_sheet, methods_table
+from bild.report.format import key_of
 from bild.report.page import page_data
 from bild.report.points import points_table
 from bild.report.sections import Section, find_sections
@@ -106,7 +106,7 @@ def test_what_was_confirmed_stands_out_and_is_picked_first(tmp_path: Path) -> No
 def test_points_that_were_confirmed_together_are_judged_together(tmp_path: Path) -> None:
     several = [record for record in swept() if record.method.name == "bild"]
     section = write_ledger(tmp_path, look_at(several))
-    rules = {found.rule for record in several if (found := section.verdict(record))}
+    rules = {found.rule for record in several if (found := section.verdicts.get(record.hash))}
     assert rules == {f"one-sided end, Holm over {len(several)}"}
 
 

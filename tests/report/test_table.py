@@ -11,10 +11,9 @@ import pytest
 from bild.config import MethodConfig, ThresholdConfig
 from bild.report import make_section
 from bild.report.compare import difference_table
-from bild.report.doubts import doubts, doubts_note
 from bild.report.paper import paper_table
 from bild.report.points import points_table
-from bild.report.provenance import environment_table, signatures_table
+from bild.report.provenance import doubts, doubts_note, environment_table, signatures_table
 from bild.report.table import Table, escape_latex, escape_markdown
 from bild.results import Record
 from bild.results.parts import SessionPace

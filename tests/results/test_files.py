@@ -105,7 +105,15 @@ def test_whatever_is_no_json_is_a_value_error(text: bytes) -> None:
         parse(text)
 
 
+def test_a_key_that_stands_twice_in_one_object_is_refused() -> None:
+    assert parse('{"a": 1, "b": {"a": 2}, "c": [{"a": 3}, {"a": 4}]}')["b"] == {"a": 2}
+    for text in ('{"a": 1, "b": {"c": 2}, "a" : 1}', '{"x": [{"a": 1, "a": 1}]}'):
+        with pytest.raises(ValueError, match=r"the key 'a' stands twice in one object$"):
+            parse(text.encode())
+
+
 HOSTILE = {
+    "twice": b'{"schema": 3,\n"schema": 3}',
     "nested": b"[" * 200_000,
     "huge": b'{"schema": ' + b"9" * 4000 + b"}",
     "endless": b'{"schema": ' + b"9" * 5000 + b"}",

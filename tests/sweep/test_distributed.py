@@ -284,7 +284,7 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
         sweep=GridConfig(workers="2"),
         results=str(tmp_path / "shared"),
     )
-    work = SweepWork.open(config)
+    work = SweepWork(config)
     killed: list[int] = []
     seen: list[tuple[int, int]] = []
     heard: set[str] = set()

@@ -21,7 +21,7 @@ from bild.sweep.config import GridConfig
 from bild.sweep.exact import SETTLED, SettledTexts, joined
 from bild.sweep.grid import SweptPoint, vanilla_point
 from bild.sweep.predict import Candidate
-from bild.tree.rounding import Settled
+from bild.tree.identity import Settled
 from tests.records import make_record, make_sample
 
 REFERENCES = ["a b c d e f", "g h i j k l", "m n o p q r", "s t u v w x"]

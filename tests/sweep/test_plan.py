@@ -13,12 +13,12 @@ from bild.bench import roofline as rates
 from bild.cli import compose
 from bild.cli.compose import shapes
 from bild.config import Checkpoints
-from bild.sweep import plan, sizes, stages
+from bild.sweep import estimates, plan
 from bild.sweep.config import SweepConfig
+from bild.sweep.estimates import Span, Taken, factors, keep, taken_before, texts_of
 from bild.sweep.grid import grid_points
 from bild.sweep.plan import Plan, SessionWidth, Stored
 from bild.sweep.show_plan import planned_and_taken
-from bild.sweep.stages import Span, Taken, factors, keep, taken_before, texts_of
 from tests.cli.commands import call
 
 EXAMPLES = {"iwslt2017": "888", "wmt14": "3,000", "xsum": "11,332", "cnndm": "13,368"}
@@ -29,7 +29,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty cache, no network, and a probe that is over at once."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(sizes, "_PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(estimates, "_PROBE_SECONDS", 0.0)
     monkeypatch.setattr(rates, "_LONG_ENOUGH_NS", {"cpu": 0})
 
 
@@ -38,7 +38,7 @@ def test_no_span_of_a_plan_stands_upside_down() -> None:
     slow = Taken("live", "", "", config.model.pair_name, "", 9.0, 1.0, 1.0)
     for minutes, examples, known in itertools.product((0.0, 0.5, 60.0), (1, 40, 9000), ([], [slow])):
         config.sweep.minutes = minutes
-        for span in stages.planned(config, Span(0.1, 0.2), known, examples=examples, measured=9).values():
+        for span in estimates.planned(config, Span(0.1, 0.2), known, examples=examples, measured=9).values():
             assert span.low <= span.high
 
 
@@ -76,7 +76,7 @@ def test_sizes_follow_from_names(model: str, large: float, small: float) -> None
     config = compose([f"model={model}"], "sweep", SweepConfig)
     checkpoints = config.model.fit(config.task)
     assert checkpoints is not None
-    found = sizes.model_sizes(checkpoints, None, shapes())
+    found = estimates.model_sizes(checkpoints, None, shapes())
     assert found is not None
     assert [size.weights for size in found] == pytest.approx([large, small], rel=0.01)
 
@@ -84,7 +84,7 @@ def test_sizes_follow_from_names(model: str, large: float, small: float) -> None
 def planned(*overrides: str) -> Plan:
     config = compose(list(overrides), "sweep", SweepConfig)
     points = grid_points(config.sweep, config.task, config.method, [])
-    return plan.make_plan(config, points, shapes())
+    return Plan(config, points, shapes())
 
 
 def test_the_numbers_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_plan_goes_by_what_earlier_stages_took(monkeypatch: pytest.MonkeyPatch
 
 def test_an_exit_is_the_first_layers_of_the_large_model() -> None:
     checkpoints = Checkpoints("google-t5/t5-large")
-    both = sizes.model_sizes(checkpoints, 6, shapes())
+    both = estimates.model_sizes(checkpoints, 6, shapes())
     assert both is not None
     assert (both[0].sizes.layers, both[1].sizes.layers) == (24, 6)
     assert both[0].sizes.encoder == both[1].sizes.encoder

@@ -231,7 +231,7 @@ def test_a_tree_that_grows_in_memory_says_what_its_file_says(tmp_path: Path) -> 
         engine=EngineConfig(device="cpu"),
         results=str(tmp_path / "quick"),
     )
-    work = SweepWork.open(config)
+    work = SweepWork(config)
     grown = GrownTree(work)
     for fbs in ((0.3,), (0.35, 0.9), (0.3, 0.9)):
         points = [SweptPoint(MethodConfig(rules=r), ThresholdConfig(fb, 2.0), "grid") for fb in fbs for r in RULES]

@@ -132,8 +132,15 @@ def test_a_parquet_file_without_rows(tmp_path):
 
 def test_a_line_that_is_not_json_is_told_by_number(written):
     path = written(json_lines([GOOD] * 16) + b'{"source": "Ja.", "reference": \n')
-    assert re.fullmatch(
-        rf"line 17 of {re.escape(path)} is not JSON \(.+\): write one JSON object on each line\.", refusal(path=path)
+    told = rf"line 17 of {re.escape(path)} cannot be read as JSON \(.+\): write one JSON object on each line\."
+    assert re.fullmatch(told, refusal(path=path))
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(written):
+    path = written(json_lines([GOOD]) + b'{"source": "Ja.", "source": "Nein.", "reference": "Yes."}\n')
+    assert refusal(path=path) == (
+        f"line 2 of {path} cannot be read as JSON (the key 'source' stands twice in one object): write one JSON object "
+        "on each line."
     )
 
 
@@ -145,7 +152,7 @@ def test_a_line_that_is_json_but_not_an_object(written, line):
 
 def test_a_pretty_printed_array_is_told_apart(written):
     path = written('[\n  {"source": "Ja."}\n]', "own.json")
-    assert refusal(path=path).startswith(f"line 1 of {path} is not JSON (")
+    assert refusal(path=path).startswith(f"line 1 of {path} cannot be read as JSON (")
 
 
 def test_a_csv_line_with_too_many_fields(written):
@@ -298,4 +305,4 @@ def test_half_a_character_in_an_id_is_told(written):
 @pytest.mark.parametrize("line", [b"[" * 200_000, b'{"source": ' + b"9" * 5000 + b"}"], ids=["nested", "endless"])
 def test_json_that_is_too_much_for_a_reader(written, line):
     path = written(json_lines([GOOD]) + line)
-    assert refusal(path=path).startswith(f"line 2 of {path} is not JSON (")
+    assert refusal(path=path).startswith(f"line 2 of {path} cannot be read as JSON (")

@@ -20,7 +20,7 @@ from bild.training.alignment import align, drafted_prefixes, least_squares_bridg
 from bild.training.config import AlignConfig, AlignSettings, SplitSettings, TrainSettings
 from bild.training.corpus import Corpus, make_batch
 from bild.training.job import train
-from bild.training.lessons import Lessons
+from bild.training.targets import Lessons
 from tests.training.tiny import SHAPE, record, tiny_config, tiny_module, tiny_task, write_corpus
 
 CPU = torch.device("cpu")

@@ -1,8 +1,9 @@
-"""Batches, rates, dropout and options."""
+"""Batches, rates, dropout, options, and a decoder that is grown."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +11,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bild.api import generate
 from bild.config import ModelConfig
 from bild.decoding.actions import Draft, Drafted, Verified
 from bild.decoding.loop import big_little
 from bild.decoding.rules import Rules
 from bild.errors import BildError
+from bild.models import load_pair
+from bild.models.checkpoint import load_model
+from bild.models.source import locate, read_config
+from bild.training import start
 from bild.training.config import AlignConfig, AlignSettings, TrainConfig, TrainSettings
 from bild.training.corpus import epoch_order, recombined
 from bild.training.judge import large_passes
 from bild.training.optimization import ByteDropout, quicken_dropout, rate_at
+from tests.engines.tiny import build
 from tests.training.tiny import SHAPE, tiny_module
 
 
@@ -86,6 +93,7 @@ def test_every_dropout_of_a_module_is_replaced() -> None:
         ({"exit": [1, 0]}, "is not a layer"),
         ({"exit": "one"}, "is not a layer"),
         ({"epochs": 0}, "train.epochs=0 is out of range"),
+        ({"grow": 0}, "train.grow=0 is out of range"),
         ({"optimizer": "adamw", "scale_parameter": True}, "train.scale_parameter is Adafactor's"),
     ],
 )
@@ -108,6 +116,49 @@ def test_what_is_trained_must_be_named() -> None:
         AlignConfig(model=ModelConfig(), align=AlignSettings(start="scratch"))
     with pytest.raises(BildError, match="takes the large model's distribution"):
         AlignConfig(model=ModelConfig(), align=AlignSettings(loss="js"), train=TrainSettings(label_smoothing=0.1))
+    with pytest.raises(BildError, match=r"train\.grow=2 copies the layers of a trained model"):
+        TrainConfig(shape=SHAPE, train=TrainSettings(grow=2))
+    with pytest.raises(BildError, match=r"train\.grow=2 is for bild train"):
+        AlignConfig(model=ModelConfig(), train=TrainSettings(grow=2))
+
+
+@pytest.mark.spread(1)
+@pytest.mark.parametrize("make", ["t5-v1.0", "mt5"])
+def test_a_grown_decoder_begins_near_what_it_was(make: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its layers are in their places, its copies apart, and every engine writes the same with it."""
+    module = build(make).half()
+    module.save_pretrained(tmp_path / "flat")
+    source = locate(str(tmp_path / "flat"))
+    flat = load_model(source, read_config(source), torch.float32, torch.device("cpu"))
+    deep = start.grown(flat, 3)
+    assert (flat.config.num_decoder_layers, deep.config.num_decoder_layers) == (2, 6)
+    for old, new in ((old, 3 * old + copy) for old in range(2) for copy in range(3)):
+        before, after = (
+            {name.removeprefix(prefix): weight for name, weight in model.state.items() if name.startswith(prefix)}
+            for model, prefix in ((flat, f"decoder.block.{old}."), (deep, f"decoder.block.{new}."))
+        )
+        copied = new % 3 > 0
+        assert before.keys() - after.keys() == {name for name in before if copied and "relative_" in name}
+        for name, weight in after.items():
+            quiet = copied and name.endswith((".o.weight", ".wo.weight"))
+            assert torch.equal(weight, (before[name].float() * 0.1).half() if quiet else before[name])
+            assert not copied or weight.data_ptr() != before[name].data_ptr()
+
+    def logits(quiet: float) -> torch.Tensor:
+        monkeypatch.setattr(start, "_QUIET", quiet)
+        model = start.grown(flat, 3).module if quiet < 2 else flat.module
+        with torch.no_grad():
+            asked = {"input_ids": torch.tensor([[5, 9, 7, 1]]), "decoder_input_ids": torch.tensor([[0, 8, 3, 21, 4]])}
+            return model(**asked).logits.log_softmax(-1)
+
+    was = logits(2)
+    assert torch.equal(logits(0.0), was)
+    assert 0 < float((logits(0.01) - was).abs().mean()) < 0.2 * float((logits(1.0) - was).abs().mean())
+
+    deep.module.save_pretrained(tmp_path / "deep")
+    pair = load_pair(str(tmp_path / "deep"), str(tmp_path / "flat"), device="cpu")
+    written = [generate(pair, [5, 9, 7, 1], max_length=12, fb=0.5, rb=1.0, engine=e) for e in ("hf", "fused", "graph")]
+    assert written[0].tokens == written[1].tokens == written[2].tokens
 
 
 def test_a_recombined_source_has_the_neighbours_of_the_corpus() -> None:

@@ -14,7 +14,7 @@ import torch
 from bild.engines import build_engine
 from bild.errors import BildError
 from bild.training.corpus import by_length
-from bild.training.judge import greedy_batch, greedy_outputs
+from bild.training.judge import greedy_batch
 from bild.training.targets import TargetFile
 from tests.training.tiny import tiny_module
 
@@ -38,14 +38,14 @@ def test_batched_outputs_are_those_of_the_engine() -> None:
         with torch.no_grad():
             parameter.mul_(4.0 if ".o." in name or "wo" in name else 1.0)
     sources = [[3 + (5 * i * j) % 140 for j in range(1, 2 + i % 7)] + [1] for i in range(12)]
-    found = dict(greedy_outputs(module, sources, vocabulary=150, start=0, eos=1, max_length=12, batch=5))
+    found = greedy_batch(module, sources, vocabulary=150, max_length=12)
     engine = build_engine("hf", module, dtype="fp32", eos=1, vocabulary=150)
     for i, source in enumerate(sources):
         engine.start(source)
         tokens, _, _ = engine.draft([0], 11, 0.0)
         assert found[i] == tokens, i
-    begun = [found[i][: i % 4] + [7] * (i % 3) for i in found]
-    options = {"vocabulary": 150, "start": 0, "eos": 1, "max_length": 12}
+    begun = [found[i][: i % 4] + [7] * (i % 3) for i in range(12)]
+    options = {"vocabulary": 150, "max_length": 12}
     for start, source, text in zip(begun, sources, greedy_batch(module, sources, begun, **options), strict=True):
         engine.start(source)
         assert text == start + engine.draft([0, *start], 11 - len(start), 0.0)[0]

@@ -21,7 +21,7 @@ from bild.tasks import Dataset, load_task
 from bild.tree import MissingNodes, Tree
 from bild.tree.family import Setting
 from bild.tree.grow import Wave, grow
-from bild.tree.rounding import settle
+from bild.tree.identity import settle
 from tests import lanes
 from tests.tree.worlds import points_of_all_methods
 

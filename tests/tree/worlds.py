@@ -11,7 +11,7 @@ from bild.decoding.methods import TOKEN_RULES
 from bild.decoding.rules import KEEPS
 from bild.tree import Tree
 from bild.tree.family import Setting, group
-from bild.tree.frontier import Growing
+from bild.tree.grow import Growing
 from bild.tree.nodes import NodeTable, TreeExample
 from bild.tree.store import Head
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bild.report.figure import Missing, Sheet
-from bild.report.figures.curves import ablation_sheet, early_exit_sheet, engagement_sheet
-from bild.report.figures.forecasts import predicted_sheet
+from bild.report.figures.curves import ablation_sheet, early_exit_sheet, engagement_sheet, predicted_sheet
 from bild.report.figures.front import front_sheet
 from bild.report.figures.heat import heat_sheet
 from bild.report.figures.methods import methods_sheet

@@ -11,36 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.report.figure import Sheet
-from bild.report.figures.common import (
-    FAINT,
-    cross,
-    dots,
-    long_speedup_axis,
-    note,
-    open_differences,
-    plain,
-    quiet_curve,
-)
-from bild.report.figures.front_text import (
-    PICKS,
-    QUIET_MARKS,
-    TITLE,
-    draw_labels,
-    front_caption,
-    front_legend,
-    front_words,
-)
+from bild.report import layout
+from bild.report.figure import FRONT_COLOR, Look, Sheet, Theme, looks
+from bild.report.figures import front_text
 from bild.report.format import label, legend
 from bild.report.labels import Box, extent
-from bild.report.layout import Frame, open_frame, span
 from bild.report.paper import Overlay, overlay
 from bild.report.predictions import difference_of, not_measured
 from bild.report.sections import Section, make_section
-from bild.report.style import FRONT_COLOR, Look, Theme, looks
 from bild.results import Interval, Record
-from bild.results.pareto import ONE_POINT
 from bild.results.predicted import PredictedPoint
+from bild.results.reading import ONE_POINT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,24 +53,29 @@ def front_sheet(section: Section, predicted: Sequence[PredictedPoint] = (), stem
         # The words must know how many labels found no place, and the frame must know the words: draw twice if need be.
         unplaced = 0
         for _ in range(2):
-            words = front_words(section, predicted, behind, unplaced)
-            entries = front_legend(section, predicted, looks(shown, theme), behind, theme)
-            frame = open_frame(theme, width, words, entries, heights=(3.4,), left=0.72, right=0.55)
+            notes = front_text.front_notes(section, predicted, behind, unplaced)
+            entries = front_text.front_legend(section, predicted, looks(shown, theme), behind, theme)
+            sizes: dict[str, Any] = {"heights": (3.4,), "left": 0.72, "right": 0.55}
+            frame = layout.open_section(section, front_text.TITLE, notes, entries, theme, width, **sizes)
             found = _fill(frame, section, predicted, looks(shown, theme), behind)
             if found == unplaced:
                 break
             unplaced = found
         return frame.figure
 
-    return Sheet(stem, TITLE, front_caption(section, predicted, behind), make)
+    return Sheet(stem, front_text.TITLE, front_text.front_caption(section, predicted, behind), make)
 
 
 def _fill(
-    frame: Frame, section: Section, predicted: Sequence[PredictedPoint], shown: dict[str, Look], behind: Overlay | None
+    frame: layout.Frame,
+    section: Section,
+    predicted: Sequence[PredictedPoint],
+    shown: dict[str, Look],
+    behind: Overlay | None,
 ) -> int:
     """Fill the panel, and return how many labels found no place."""
     axes, theme = frame.panels[0], frame.theme
-    plain(axes, theme, "x")
+    layout.plain(axes, theme, "x")
     _set_limits(frame, section, predicted, behind)
     for name, look in reversed(shown.items()):  # the anchors on top
         guesses = [point for point in predicted if legend(point) == name]
@@ -99,33 +85,35 @@ def _fill(
     for record in _with_region(section):
         axes.add_patch(_region(section, record, fill=True, color=shown[legend(record)].color))
         axes.add_patch(_region(section, record, fill=False, color=shown[legend(record)].color))
-    hairs = open_differences(axes, section, theme)
-    line: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": FAINT, "linewidth": 1.4, "zorder": 2}
+    hairs = layout.open_differences(axes, section, theme)
+    line: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": layout.FAINT, "linewidth": 1.4, "zorder": 2}
     axes.plot(*zip(*section.front_line(), strict=True), label="Pareto front", **line)
     if behind is not None:
         _draw_overlay(axes, behind, theme)
-    for mark in PICKS:
+    for mark in front_text.PICKS:
         if (chosen := mark.of(section)) is not None:
             ring = mark.look(theme) | {"zorder": 4.5}
-            dots(axes, [section.at(chosen)], theme.strong, mark.marker, mark.size, theme, **ring)
+            layout.dots(axes, [section.at(chosen)], theme.strong, mark.marker, mark.size, theme, **ring)
     notes = _draw_library(axes, section.records, theme)
     if (beyond := far_out(section, predicted, behind)) is not None:
         notes += _draw_far(axes, section, beyond, shown[legend(beyond)], theme)
-    long_speedup_axis(frame)
-    return draw_labels(frame, section, shown, notes, hairs)
+    layout.long_speedup_axis(frame)
+    return front_text.draw_labels(frame, section, shown, notes, hairs)
 
 
 def _draw_point(axes: Axes, record: Record, look: Look, theme: Theme, section: Section) -> None:
     """Draw a measured point: full where it is shown to hold the margin, pale where it is not."""
-    found = section.verdict(record)
+    found = section.verdicts.get(record.hash)
     face = look.color if found is None or found.kind == "shown" else (look.color, PALE)
     edge: dict[str, Any] = {"markerfacecolor": face, "markeredgewidth": 1.0}
     edge["markeredgecolor"] = theme.paper if face == look.color else look.color
     if section.confirmed(record):
         edge |= {"markeredgecolor": theme.strong, "markeredgewidth": 1.4, "markersize": 1.25 * look.size}
     alpha = max(0.15, min(0.45, 12 / len(section.records)))
-    cross(axes, record.latency.speedup.total, section.difference(record), look.color, alpha)
-    dots(axes, [section.at(record)], look.color, look.marker, look.size, theme, zorder=5, label=look.name, **edge)
+    layout.cross(axes, record.latency.speedup.total, section.difference(record), look.color, alpha)
+    layout.dots(
+        axes, [section.at(record)], look.color, look.marker, look.size, theme, zorder=5, label=look.name, **edge
+    )
 
 
 def _guessed(section: Section, point: PredictedPoint) -> tuple[float, float]:
@@ -137,10 +125,12 @@ def _draw_predicted(axes: Axes, at: Sequence[tuple[float, float]], look: Look, t
     if at:
         hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": look.color, "markeredgewidth": 0.6}
         faint = 0.5 if len(at) < 100 else 0.35
-        dots(axes, at, look.color, look.marker, 0.5 * look.size, theme, zorder=1.8, alpha=faint, **hollow)
+        layout.dots(axes, at, look.color, look.marker, 0.5 * look.size, theme, zorder=1.8, alpha=faint, **hollow)
 
 
-def _set_limits(frame: Frame, section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None) -> None:
+def _set_limits(
+    frame: layout.Frame, section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None
+) -> None:
     axes = frame.panels[0]
     (slow, fast), (low, high) = spans_of(section, predicted, behind, far_out(section, predicted, behind))
     wide, tall = max(fast - slow, 0.2), max(high - low, 0.5)
@@ -166,7 +156,7 @@ def spans_of(
     others = [*(_guessed(section, each) for each in predicted), *(behind.points if behind else ())]
     x += [Interval(speedup, speedup, speedup) for speedup, _ in others]
     y += [Interval(lost, lost, lost) for _, lost in others]
-    return span(x, 0.5), span(y, 2 * ONE_POINT)
+    return layout.span(x, 0.5), layout.span(y, 2 * ONE_POINT)
 
 
 def far_out(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None = None) -> Record | None:
@@ -189,7 +179,7 @@ def _draw_far(axes: Axes, section: Section, record: Record, look: Look, theme: T
     lift = 8 if y < (low + high) / 2 else -8
     words = f"{label(record)}: {speedup:.2f}×, {lost:+.2f}".replace("-", "−")
     side = {"ha": "right", "va": "bottom" if lift > 0 else "top", "color": look.ink}
-    return [extent(note(axes, words, (x, y), (-4, lift), side, theme))]
+    return [extent(layout.note(axes, words, (x, y), (-4, lift), side, theme))]
 
 
 def _with_region(section: Section) -> list[Record]:
@@ -231,14 +221,14 @@ def _region(section: Section, record: Record, fill: bool, color: str) -> Polygon
 
 def _draw_overlay(axes: Axes, behind: Overlay, theme: Theme) -> None:
     """Draw the paper's curve and Table 1 and the reproduction, grey and thin: they are of another machine."""
-    (mark, size, _), (other, other_size, _) = QUIET_MARKS
+    (mark, size, _), (other, other_size, _) = front_text.QUIET_MARKS
     if behind.curve:
-        quiet_curve(axes, behind.curve, theme, mark, (0, (3, 2)))
+        layout.quiet_curve(axes, behind.curve, theme, mark, (0, (3, 2)))
     hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": theme.quiet, "markeredgewidth": 0.9}
-    dots(axes, behind.picks, theme.quiet, mark, size + 2.5, theme, zorder=1.9, **hollow)
+    layout.dots(axes, behind.picks, theme.quiet, mark, size + 2.5, theme, zorder=1.9, **hollow)
     if behind.reproduced:
         faint: dict[str, Any] = {"markeredgecolor": theme.quiet, "markeredgewidth": 0.6, "alpha": 0.55, "zorder": 1.7}
-        dots(axes, behind.reproduced, theme.quiet, other, other_size, theme, **faint)
+        layout.dots(axes, behind.reproduced, theme.quiet, other, other_size, theme, **faint)
 
 
 def library_position(records: Sequence[Record]) -> float | None:
@@ -269,4 +259,4 @@ def _draw_library(axes: Axes, records: Sequence[Record], theme: Theme) -> list[B
     on_left = x < (left + right) / 2
     side = {"xycoords": foot, "ha": "left" if on_left else "right", "va": "bottom", "color": theme.quiet}
     words = f"library generate(): {position:.2f}×"
-    return [extent(note(axes, words, (x, 0), (7 if on_left else -7, 5), side, theme))]
+    return [extent(layout.note(axes, words, (x, 0), (7 if on_left else -7, 5), side, theme))]

@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.config import MAX_DRAFT
-from bild.report.doubts import MARK, doubts, doubts_note
-from bild.report.figures.common import front_handle, handle
+from bild.report.figure import Look, Theme
 from bild.report.format import interval_name, label, legend, metric_name, plural, switches_note
 from bild.report.labels import Box, Label, place
-from bild.report.layout import Frame, Words, words_of
+from bild.report.layout import Frame, front_handle, handle
 from bild.report.paper import Overlay, overlay_note
 from bild.report.points import session_note
+from bild.report.provenance import MARK, doubts, doubts_note
 from bild.report.sections import Section
-from bild.report.style import Look, Theme
 from bild.results import Record
 from bild.results.predicted import PredictedPoint
 
@@ -56,12 +55,14 @@ QUIET_MARKS: tuple[tuple[str, float, str], ...] = (
 )
 
 
-def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None, unplaced: int) -> Words:
-    """Return title, conditions, and the notes below the figure."""
+def front_notes(
+    section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None, unplaced: int
+) -> list[str]:
+    """Return the notes below the figure, some of them empty."""
     first, usual, margin = section.first, _usual_draft(section), f"{section.margin:g}"
     level = f"{100 * first.intervals.confidence:g}"
     joint = any(record.joint and record.latency.between is None for record in section.records)
-    notes = [
+    return [
         f"n = {section.size}, batch size 1. Up: {metric_name(first)} less vanilla's, paired; bands: losses of {margin} "
         f"and 1 point. Full marks: shown within {margin} (one-sided {level} % end); pale: undecided or refuted. Bars: "
         f"{interval_name(first)}{'; ellipses: both jointly' if joint else ''}.",
@@ -75,7 +76,6 @@ def front_words(section: Section, predicted: Sequence[PredictedPoint], behind: O
         doubts_note(section.records),
         f"{plural(unplaced, 'point')} without a label: see the table." if unplaced else "",
     ]
-    return words_of(section, TITLE, " ".join(filter(None, notes)))
 
 
 def front_caption(section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bild.decoding import names
-from bild.report.figure import Missing, Sheet
+from bild.decoding import policies as names
+from bild.report.figure import Missing, Sheet, Theme
 from bild.report.format import Named, group_name, metric_name, number, plural
-from bild.report.layout import open_frame, words_of
+from bild.report.layout import open_section
 from bild.report.sections import Section
-from bild.report.style import Theme
 from bild.results import Record
 from bild.results.parts import Threshold
 from bild.results.predicted import PredictedPoint
@@ -82,7 +82,7 @@ def heat_sheet(section: Section, predicted: Sequence[PredictedPoint] = ()) -> Sh
     )
     if others := settings - len(cells):
         words += f" {plural(others, 'setting')} with other switches not shown."
-    return Sheet("heat", TITLE, words, lambda theme, width: _draw(section, grid, others, theme, width))
+    return Sheet("heat", TITLE, words, partial(_draw, section, grid, others))
 
 
 def grids_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list[HeatGrid]:
@@ -133,8 +133,8 @@ def _draw(section: Section, grid: HeatGrid, others: int, theme: Theme, width: st
     elif not measured:
         note += " All predicted: replayed and priced, not timed."
     height = min(3.4, max(1.5, 0.24 * len({y for _, y in cells}) + 0.3))
-    words = words_of(section, TITLE, note)
-    frame = open_frame(theme, width, words, legend, heights=(height, height), left=0.55, right=0.15, head=0.14)
+    sizes: dict[str, Any] = {"heights": (height, height), "left": 0.55, "right": 0.15, "head": 0.14}
+    frame = open_section(section, TITLE, [note], legend, theme, width, **sizes)
     titles = (f"{metric_name(section.first)} (vanilla {section.base:.1f})", "speedup over vanilla (×)")
     for axes, name, field in zip(frame.panels, titles, ("quality", "speedup"), strict=True):
         _panel(axes, grid, {at: getattr(cell, field) for at, cell in cells.items()}, theme, name)

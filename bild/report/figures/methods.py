@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bild.config import METHODS
-from bild.report.doubts import key_of
-from bild.report.figure import Sheet
-from bild.report.figures.common import MARKERS, handle, long_speedup_axis, plain
-from bild.report.format import DASH, interval_name, label, metric_name, spread, switches
-from bild.report.layout import open_frame, span, words_of
+from bild.report.figure import SERIES, Sheet, Theme
+from bild.report.format import DASH, interval_name, key_of, label, metric_name, spread, switches
+from bild.report.layout import MARKERS, handle, long_speedup_axis, open_section, plain, span
 from bild.report.sections import Section
-from bild.report.style import SERIES, Theme
 from bild.report.table import Column, Table
 from bild.results import Record
-from bild.results.codec import read_lines
-from bild.results.predicted import LEDGER, LedgerEntry, MethodChoice
+from bild.results.predicted import MethodChoice, ledger_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,9 +62,7 @@ def claims_of(section: Section) -> list[MethodClaim]:
     """Return the newest search of methods that was confirmed on the section's examples; nothing without one."""
     from bild.metrics.claims import holm, verdict  # numpy: only where something is judged
 
-    ledgers = dict.fromkeys(path.parent / LEDGER for path in section.folders.values())
-    looks = [look for ledger in ledgers for look in read_lines(LedgerEntry, ledger) if look.choices]
-    looks = [look for look in looks if look.judged == section.first.quality.data]
+    looks = [look for look in ledger_of(section.folders.values(), section.first.quality.data) if look.choices]
     if not looks:
         return []
     records = {key: record for record in section.records if (key := key_of(record)) is not None}
@@ -136,7 +131,7 @@ def methods_sheet(section: Section) -> Sheet | None:
         for claim in claims
         if claim.record is not None
     )
-    return Sheet("methods", TITLE, f"{words}.", lambda theme, width: _draw(section, claims, theme, width))
+    return Sheet("methods", TITLE, f"{words}.", partial(_draw, section, claims))
 
 
 def _draw(section: Section, claims: Sequence[MethodClaim], theme: Theme, width: str) -> Figure:
@@ -158,7 +153,7 @@ def _draw(section: Section, claims: Sequence[MethodClaim], theme: Theme, width: 
     )
     height = 0.5 + 0.36 * len(order)
     left = 1.35 if width == "phone" else 1.7
-    frame = open_frame(theme, width, words_of(section, TITLE, note), handles, heights=(height,), left=left, right=0.2)
+    frame = open_section(section, TITLE, [note], handles, theme, width, heights=(height,), left=left, right=0.2)
     axes = frame.panels[0]
     plain(axes, theme, "x")
     for at, title in enumerate(order):

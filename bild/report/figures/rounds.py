@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bild.decoding.rules import KEEPS
-from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import axis_names, draw_line, series, series_handles
+from bild.report.figure import Missing, Sheet, Theme
 from bild.report.format import keep_words, label, plural, significant, switches_note
-from bild.report.layout import Frame, open_frame, words_of
+from bild.report.layout import Frame, axis_names, draw_line, open_section, series, series_handles
 from bild.report.sections import Rounds, Section
-from bild.report.style import Theme
 from bild.results import Record
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def drafts_sheet(section: Section) -> Sheet | Missing:
         f"Draft lengths and tokens a large pass adds, for {plural(len(shown), 'point')}. {label(record)}: "
         f"{significant(record.counts.tokens_per_large_pass)} tokens per large pass."
     )
-    return Sheet("drafts", DRAFTS, words, lambda theme, width: _draw_drafts(section, shown, theme, width))
+    return Sheet("drafts", DRAFTS, words, partial(_draw_drafts, section, shown))
 
 
 def drafts(record: Record) -> bool:
@@ -72,11 +71,9 @@ def _shares(counted: Counter[int]) -> Shares:
 
 
 def _open(section: Section, title: str, note: str, records: list[Record], theme: Theme, width: str) -> Frame:
-    note = f"n = {section.size}. {note} {switches_note(records)}"
-    if width == "phone":
-        note = note.replace("Left:", "Upper:").replace("Right:", "Lower:")
+    notes = [f"n = {section.size}.", note, switches_note(records)]
     handles = series_handles(series(records, theme), marks=True)
-    return open_frame(theme, width, words_of(section, title, note), handles, heights=(2.25, 2.25), foot=0.45)
+    return open_section(section, title, notes, handles, theme, width, heights=(2.25, 2.25), foot=0.45)
 
 
 def _draw_drafts(section: Section, shown: list[tuple[Record, Shares, Shares]], theme: Theme, width: str) -> Figure:
@@ -127,7 +124,7 @@ def agreement_sheet(section: Section) -> Sheet | Missing:
     record, places, _ = shown[0]
     first = f": the first token of a draft stands in {places[1].value:.0f} %" if 1 in places else ""
     words = f"{label(record)}{first}."
-    return Sheet("agreement", AGREEMENT, words, lambda theme, width: _draw_agreement(section, shown, theme, width))
+    return Sheet("agreement", AGREEMENT, words, partial(_draw_agreement, section, shown))
 
 
 def by_place(examples: list[Rounds], bin_width: int = 4) -> tuple[Agreement, Agreement]:

@@ -6,25 +6,16 @@ Shares and ratios to the paired vanilla, since points may have been timed in dif
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from bild.report.figure import Missing, Sheet
-from bild.report.figures.common import (
-    Series,
-    axis_names,
-    draw_line,
-    note,
-    plain,
-    series,
-    series_handles,
-    speedup_axis,
-)
+from bild.report import layout
+from bild.report.figure import Missing, Sheet, Theme
 from bild.report.format import labels, plural, significant, switches_note
-from bild.report.layout import Frame, Words, open_frame, text_inches, words_of
+from bild.report.labels import text_inches
 from bild.report.sections import Section
-from bild.report.style import Theme
 from bild.results import Record
-from bild.results.pareto import ANCHORS
+from bild.results.reading import ANCHORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +43,7 @@ def phases_sheet(section: Section) -> Sheet:
         for name, record in list(zip(labels(shown), shown, strict=True))[:4]
     )
     words = f"Share of the time. {words}."
-    return Sheet("phases", PHASES, words, lambda theme, width: _draw_phases(section, shown, theme, width))
+    return Sheet("phases", PHASES, words, partial(_draw_phases, section, shown))
 
 
 def shares(record: Record) -> list[float]:
@@ -71,8 +62,8 @@ def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, widt
         f"{plural(left_out, 'slower point')} off the front not shown." if left_out else "",
         switches_note(records),
     ]
-    words = words_of(section, PHASES, " ".join(filter(None, notes)))
-    frame = _open_bars(words, PARTS, records, 0.2, "time over that of vanilla", theme, width, right=0.15)
+    frame = _open_bars(section, PHASES, notes, PARTS, records, theme, width, tall=0.2, right=0.15)
+    frame.panels[0].set_xlabel("time over that of vanilla")
     axes = frame.panels[0]
     longest = max(1 / record.latency.speedup.total.value for record in records)
     for at, record in enumerate(records):
@@ -87,42 +78,37 @@ def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, widt
 
 
 def _open_bars(
-    words: Words,
+    section: Section,
+    title: str,
+    notes: Sequence[str],
     parts: Sequence[tuple[str, str]],
     records: Sequence[Record],
-    tall: float,
-    across: str,
     theme: Theme,
     width: str,
+    *,
+    tall: float,
     right: float,
-) -> Frame:
+) -> layout.Frame:
     """Open a panel of bars with the name of a record before each, and a line at vanilla's."""
     from matplotlib.patches import Patch
 
     names = labels(records)
-    frame = open_frame(
-        theme,
-        width,
-        words,
-        [Patch(facecolor=theme.mark(color), label=name) for name, color in parts],
-        heights=(tall * len(records) + 0.15,),
-        left=min(1.9, 0.12 + max(text_inches(name, 7.0) for name in names)) + 0.05,
-        right=right,
-        foot=0.42,
-    )
+    handles = [Patch(facecolor=theme.mark(color), label=name) for name, color in parts]
+    sizes = {"heights": (tall * len(records) + 0.15,), "right": right, "foot": 0.42}
+    sizes["left"] = min(1.9, 0.12 + max(text_inches(name, 7.0) for name in names)) + 0.05
+    frame = layout.open_section(section, title, notes, handles, theme, width, **sizes)
     axes = frame.panels[0]
     axes.set_yticks(range(len(records)), names, fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(records) - 0.45, -0.55)
-    plain(axes, theme, "x")
+    layout.plain(axes, theme, "x")
     axes.axvline(1.0, color=theme.edge, linewidth=0.7, zorder=1.5)  # over the bars
-    axes.set_xlabel(across)
     return frame
 
 
 def _beside(axes: Axes, text: str, end: tuple[float, float], theme: Theme) -> None:
     """Write a number behind the end of a bar."""
-    note(axes, text, end, (3, 0), {"va": "center", "fontsize": 6.5, "color": theme.soft}, theme)
+    layout.note(axes, text, end, (3, 0), {"va": "center", "fontsize": 6.5, "color": theme.soft}, theme)
 
 
 class Times(NamedTuple):
@@ -153,7 +139,7 @@ def latency_sheet(section: Section) -> Sheet | Missing:
         f"{name}: slower than vanilla in {100 * times.slower:.0f} %" for name, times in zip(names, shown, strict=True)
     )
     words = f"Of the examples, {told}."
-    return Sheet("latency", LATENCY, words, lambda theme, width: _draw_latency(section, shown, theme, width))
+    return Sheet("latency", LATENCY, words, partial(_draw_latency, section, shown))
 
 
 def times_of(section: Section, record: Record) -> Times | None:
@@ -166,20 +152,13 @@ def times_of(section: Section, record: Record) -> Times | None:
 
 def _draw_latency(section: Section, shown: list[Times], theme: Theme, width: str) -> Figure:
     records = [times.record for times in shown]
-    found, vanilla = series(records, theme), Series("vanilla", theme.strong, "-", "*")
-    words = (
+    found, vanilla = layout.series(records, theme), layout.Series("vanilla", theme.strong, "-", "*")
+    note = (
         f"n = {section.size}, end to end, batch size 1. Vanilla's times are those paired with {found[0].name}. "
-        "Speedups are paired; points timed in different runs compare by them. Left of 1×: slower. "
-        f"{switches_note(records)}"
+        "Speedups are paired; points timed in different runs compare by them. Left of 1×: slower."
     )
-    frame = open_frame(
-        theme,
-        width,
-        words_of(section, LATENCY, words),
-        series_handles([vanilla, *found]),
-        heights=(2.3, 2.3),
-        foot=0.45,
-    )
+    notes, handles = [note, switches_note(records)], layout.series_handles([vanilla, *found])
+    frame = layout.open_section(section, LATENCY, notes, handles, theme, width, heights=(2.3, 2.3), foot=0.45)
     left, right = frame.panels
     _steps(left, shown[0].base, vanilla)
     for look, times in zip(found, shown, strict=True):
@@ -190,8 +169,8 @@ def _draw_latency(section: Section, shown: list[Times], theme: Theme, width: str
     right.set_xlim(*_span([ratio for times in shown for ratio in times.ratios] + [1.0]))
     for axes, name in ((left, "ms per example"), (right, "speedup of the single example")):
         axes.set_ylim(0, 100.8)
-        axis_names(axes, name, "examples up to here (%)", theme)
-    speedup_axis(right, "speedup of the single example")
+        layout.axis_names(axes, name, "examples up to here (%)", theme)
+    layout.speedup_axis(right, "speedup of the single example")
     return frame.figure
 
 
@@ -204,10 +183,10 @@ def _span(values: list[float]) -> tuple[float, float]:
     return max(0.0, low - air), high + air
 
 
-def _steps(axes: Axes, values: list[float], look: Series) -> None:
+def _steps(axes: Axes, values: list[float], look: layout.Series) -> None:
     ordered = sorted(values)
     heights = [100 * (index + 1) / len(ordered) for index in range(len(ordered))]
-    draw_line(axes, [ordered[0], *ordered], [0.0, *heights], look, drawstyle="steps-post")
+    layout.draw_line(axes, [ordered[0], *ordered], [0.0, *heights], look, drawstyle="steps-post")
 
 
 def work_sheet(section: Section) -> Sheet | Missing:
@@ -219,9 +198,7 @@ def work_sheet(section: Section) -> Sheet | Missing:
         f"{name}: " + ", ".join(f"{part} {value:.2f}" for value, (part, _) in zip(over(record), WORKS, strict=True))
         for name, record in list(zip(labels(shown), shown, strict=True))[:3]
     )
-    return Sheet(
-        "work", WORK, f"Over those of vanilla. {told}.", lambda theme, width: _draw_work(section, shown, theme, width)
-    )
+    return Sheet("work", WORK, f"Over those of vanilla. {told}.", partial(_draw_work, section, shown))
 
 
 def over(record: Record) -> tuple[float, float, float]:
@@ -231,13 +208,14 @@ def over(record: Record) -> tuple[float, float, float]:
 
 
 def _draw_work(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:
-    words = (
+    note = (
         f"n = {section.size}. Counted from the shapes of all passes, encoders included; multiplying and adding "
-        f"are two operations, and weights, keys and values are read once a pass. {switches_note(records)}"
+        "are two operations, and weights, keys and values are read once a pass."
     )
-    text = words_of(section, WORK, words)
-    frame = _open_bars(text, WORKS, records, 0.46, "over vanilla's", theme, width, right=0.3)
+    notes = [note, switches_note(records)]
+    frame = _open_bars(section, WORK, notes, WORKS, records, theme, width, tall=0.46, right=0.3)
     axes = frame.panels[0]
+    axes.set_xlabel("over vanilla's")
     for at, record in enumerate(records):
         for place, (value, (_, color)) in enumerate(zip(over(record), WORKS, strict=True)):
             y = at + 0.27 * (place - 1)

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bild.decoding import names, settings, thresholds_of
+from bild.decoding import policies as names
+from bild.decoding import settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS
-from bild.report.doubts import doubts
 from bild.report.format import Named, Setting, group_name, keep_words, label, legend, own_switches, setting_of
 from bild.report.format import switches as switches_words
 from bild.report.points import between_words
 from bild.report.predictions import difference_of, ms_of, not_measured, quality_of, within
+from bild.report.provenance import doubts
 from bild.report.sections import Section
 from bild.results import Interval, Record
 from bild.results.predicted import PredictedPoint
@@ -108,9 +109,9 @@ def section_points(
         (papers.one_point, "the fastest BiLD at a loss of one point at most, by point estimate, as the paper chose"),
     )
     points = [
-        _point(section, record, name, grids)
+        _point(section, record, section.names[record.hash], grids)
         | _told(section, record.latency.speedup.total, record.headline, section.difference(record))
-        | _verdict(section.verdict(record))
+        | _verdict(section.verdicts.get(record.hash))
         | {
             "confirmed": section.confirmed(record),
             "measured": True,
@@ -122,7 +123,7 @@ def section_points(
             "pick": next((words for pick, words in picks if pick is record), None),
             "marks": list(marked[record.hash]),
         }
-        for index, (record, name) in enumerate(zip(section.records, section.names(), strict=True))
+        for index, record in enumerate(section.records)
     ]
     unknown = {"confirmed": False, "measured": False, "timed": 0, "sessions": None, "library": None, "pick": None}
     points += [

@@ -127,7 +127,7 @@ def test_it_is_one_small_file_that_can_fetch_nothing(made: Made) -> None:
 
 
 def test_the_same_results_give_the_same_bytes(made: Made, tmp_path: Path) -> None:
-    from bild.report.page.document import document
+    from bild.report.page import document
 
     assert document("a", {"b": [1, "</script>"]}) == document("a", {"b": [1, "</script>"]})
 

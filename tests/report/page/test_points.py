@@ -16,7 +16,7 @@ from bild.decoding import setting, settings, thresholds_of
 from bild.errors import BildError
 from bild.report.figures.heat import grids_of as planes_of
 from bild.report.format import label, setting_of
-from bild.report.page.document import fill, script_safe, vendored
+from bild.report.page import fill, script_safe, vendored
 from bild.report.page.points import command_of, grids_of, place, section_points
 from bild.report.page.sample import column
 from bild.report.sections import make_section
@@ -153,7 +153,7 @@ def test_data_cannot_leave_its_script_and_slots_are_filled_once() -> None:
 def test_vendored_files_are_what_the_record_says() -> None:
     import hashlib
 
-    from bild.report.page.document import HERE
+    from bild.report.page import HERE
 
     for name, told in vendored().items():
         assert hashlib.sha256((HERE / "vendor" / name).read_bytes()).hexdigest() == told["sha256"]

@@ -16,7 +16,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.rules import KEEPS, STOPS
 from bild.measure.live import count_rounds
-from bild.report.page.document import HERE
+from bild.report.page import HERE
 from bild.report.page.points import grids_of
 from bild.report.page.sample import COLUMNS, column
 from tests.decoding.tables import EOS, START

@@ -3,7 +3,7 @@
 ((bild) => {
   const { $, el, list, rove, drawnIn, fixed, signed, percent, copyButton, csvButton } = bild;
 
-  // As bild/report/style.py. Colours are variables of the style sheet, so that a change of theme needs no drawing.
+  // As bild/report/figure.py. Colours are variables of the style sheet, so that a change of theme needs no drawing.
   const KNOWN = {
     vanilla: ["var(--m-vanilla)", d3.symbolStar, "vanilla (large model)"],
     "small model": ["var(--m-small)", d3.symbolSquare, "small model"],

@@ -81,10 +81,14 @@ def main() -> int:
 
     if death in STDOUTS:
         STDOUTS[death]()
-    code = guard(work) or codes[-1]
-    if sys.stdout is not None:
-        sys.stdout.flush()  # as at the end of a process: nothing may be left that cannot be written
-    sys.stdout = sys.__stdout__
+    try:
+        code = guard(work) or codes[-1]
+        if sys.stdout is not None:
+            sys.stdout.flush()  # as at the end of a process: nothing may be left that cannot be written
+    except SystemExit as end:  # --help of a parser
+        code = int(end.code or 0)
+    finally:
+        sys.stdout = sys.__stdout__
     return code
 
 

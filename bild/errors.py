@@ -36,6 +36,12 @@ class Arguments(argparse.ArgumentParser):
         dashes = ", and options are written without dashes, as threshold.fb=0.6" if "=" in message else ""
         raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        super().exit(status, message)
+
 
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -132,7 +138,9 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
             command()
             if sys.stdout is not None:  # closed by whoever started the process
                 sys.stdout.flush()  # what cannot be written is told now
-    except SystemExit:
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich has taken it for itself
+            return explain(error.__context__)[0]
         raise
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:  # perhaps stdout: nothing is left to fail at exit
@@ -159,6 +167,11 @@ def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) 
     known = error if isinstance(error, BildError) else out_of_memory(error, helps) or refused(error)
     if known is not None:
         return 2, f"error: {plain(str(known))}"
+    before = error.__context__
+    while before is not None and not isinstance(before, KeyboardInterrupt):
+        before = before.__context__
+    if before is not None:  # what came in the middle of a library, which then failed over it
+        return explain(before, stopped)
     what = f"{type(error).__name__}: {told(error)}" if str(error) else type(error).__name__
     return 1, f"error: This is a defect of bild ({what}): please report it with {_kept_traceback(error)}."
 

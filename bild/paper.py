@@ -13,7 +13,6 @@ atlas: each table and figure of the paper, ours beside it, and a verdict.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,7 +23,7 @@ from bild.cli.checks import check_options
 from bild.cli.compose import compose, published_settings, shapes, typed
 from bild.cli.overrides import load, parse
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
-from bild.errors import BildError, did_you_mean, guard, one_of, out_of_memory, told
+from bild.errors import BildError, did_you_mean, explain, guard, one_of
 from bild.progress import say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
@@ -44,11 +43,19 @@ class Exhibit:
     """A part of the paper: what it shows, and the command that makes it."""
 
     about: str
-    options: list[str]
+    of: dict[str, str]
+    """The model of each task that it is made for; in its name and its words {task} stands for one of them."""
+    options: list[str] = field(default_factory=list)
     verb: str = "sweep"
     values: dict[str, list[float]] = field(default_factory=dict)
     """Of a run: the values of one threshold, each a point; all are measured side by side."""
     after: list[str] = field(default_factory=list)
+
+    def on(self, task: str) -> Exhibit:
+        """Return the exhibit of one of its tasks."""
+        options = [f"task={task}", f"model={self.of[task]}", *(each.replace("{task}", task) for each in self.options)]
+        after = [each.replace("{task}", task) for each in self.after]
+        return replace(self, of={task: self.of[task]}, options=options, after=after)
 
 
 @dataclass
@@ -56,6 +63,12 @@ class Exhibits:
     """All of them, by name."""
 
     exhibits: dict[str, Exhibit]
+
+    @property
+    def by_task(self) -> dict[str, Exhibit]:
+        """Return each for each of its tasks."""
+        found = ((name, task, each) for name, each in self.exhibits.items() for task in each.of)
+        return {name.replace("{task}", task): each.on(task) for name, task, each in found}
 
 
 @dataclass
@@ -81,7 +94,7 @@ class Paper:
         for key in ("results", "out"):
             if not own[key].strip():
                 raise BildError(f"{key} is empty: name a folder, or leave it out.")
-        known = typed(Exhibits, load("", "paper")).exhibits
+        known = typed(Exhibits, load("", "paper")).by_task
         wanted = [name for name in own["only"].strip("[]").split(",") if name] or list(known)
         for name in wanted:
             if name not in known:
@@ -242,11 +255,10 @@ class Reproduction:
             if lacking:
                 raise BildError(f"It needs {lacking[0]}, which failed.")
             work(name)
+        except BrokenPipeError:
+            raise
         except Exception as error:
-            known = error if isinstance(error, BildError) else out_of_memory(error)
-            if known is None:
-                traceback.print_exc()
-            self.failed[name] = str(known) if known is not None else f"{type(error).__name__}: {told(error)}."
+            self.failed[name] = explain(error)[1].removeprefix("error: ")
             say(f"{name} failed: {self.failed[name]}")
 
 
@@ -272,10 +284,9 @@ def job(arguments: Sequence[str]) -> None:
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    if {"-h", "--help"} & {*sys.argv[1:]}:
-        print(__doc__)
-        return 0
-    return guard(lambda: job(sys.argv[1:]), "stopped; the same command goes on from here")
+    given = sys.argv[1:]
+    asked = bool({"-h", "--help"} & {*given})
+    return guard(lambda: print(__doc__) if asked else job(given), "stopped; the same command goes on from here")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import argparse
 import random
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from bild.bench.backends import Conversions, CTranslateBackend, ctranslate_installed
+from bild.bench.backends import CTranslateBackend, convert, ctranslate_installed
 from bild.bench.config import BenchConfig
 from bild.cli import compose
 from bild.engines import FusedEngine, build_engine
@@ -188,9 +189,9 @@ def main() -> int:
         table(engine.weights.kernels)
         peer = None
         if ctranslate_installed():
-            conversions = Conversions(module, 0)
-            peer = conversions.backend("float32", torch.device("cpu"), 1)
-            conversions.close()
+            with tempfile.TemporaryDirectory() as folder:  # what was loaded stays
+                convert(module, 0, folder)
+                peer = CTranslateBackend(folder, "float32", torch.device("cpu"), 1)
         kernels = without_strips(engine.weights.kernels)
         plain = build_engine("fused", module, dtype="fp32", eos=-1, vocabulary=vocabulary, kernels=kernels)
         assert isinstance(plain, FusedEngine)

@@ -159,7 +159,7 @@ def load_model(
     if width is not None and (large is None or large.reads is not None):
         raise BildError(
             f"{source.name} has no encoder of its own: it reads the states of the large model that it was trained "
-            "behind, so it can only be that one's model.small."
+            "behind, so it can only be that one's model.small, and bild align trains it."
         )
     if width is not None and large is not None and large.config.d_model != width:
         raise BildError(

@@ -7,17 +7,7 @@ from dataclasses import dataclass, replace
 
 from bild.report.figures.curves import PAPERS, engagement, kind
 from bild.report.format import DASH, machine_name, split_exit
-from bild.report.paper import (
-    ROUNDING,
-    Curve,
-    PaperRow,
-    curve,
-    kind_of_pair,
-    ours_of,
-    paper,
-    paper_examples,
-    table1,
-)
+from bild.report.paper import ROUNDING, Curve, PaperRow, curve, kind_of_pair, ours_of, paper, paper_examples, table1
 from bild.report.sections import Section
 from bild.report.table import Column, Table
 from bild.results import Record
@@ -117,7 +107,9 @@ def _of_kind(shown: Shown, task: str, pair: str) -> list[Section]:
 def _partly(task: str, records: Iterable[Record]) -> str:
     """Say why records need not have the paper's figures; nothing where they must."""
     for record in records:
-        if record.quality.examples < paper_examples(task) or record.task.split != "validation":
+        if record.task.split != "validation":
+            return f"{record.task.split} split"
+        if record.quality.examples < paper_examples(task):
             return f"{record.quality.examples:,} of {paper_examples(task):,} examples"
         if record.method.name == "bild" and record.method.rules != "authors":
             return f"rules={record.method.rules}"

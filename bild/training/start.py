@@ -156,6 +156,11 @@ def _checkpoint(model: ModelConfig, task: TaskConfig, role: str, stage: str) -> 
             raise BildError(
                 f"model={model.name} does not say what it was pretrained as: give model.pretrained.{role}=..."
             )
+    if found is None and role == "small" and model.exit is not None:
+        raise BildError(
+            f"The small model of model={model.name} is the large one's first layers: they are trained with it, by bild "
+            f"train role=large train.exit={model.exit}."
+        )
     found = found or getattr(model, role) or getattr(model.checkpoints.get(task.name), role, None)
     if not found:
         known = f" for task={', '.join(model.checkpoints)} only" if model.checkpoints else ""

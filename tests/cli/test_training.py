@@ -130,7 +130,7 @@ def test_the_embedded_pairs_are_made_and_shipped(tmp_path: Path) -> None:
     assert str(tmp_path) not in "".join(path.read_text() for path in shipped.rglob("*.json"))
 
 
-@pytest.mark.spread(3)
+@pytest.mark.spread(4)
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
@@ -139,6 +139,9 @@ def test_the_embedded_pairs_are_made_and_shipped(tmp_path: Path) -> None:
         ("bild.train", ("task=xsum", "model=t5-small", "train.exit=7"), "the last is no exit"),
         ("bild.train", ("task=xsum", "model=t5-small", "role=small"), "does not say what it was pretrained as"),
         ("bild.train", ("task=xsum", "model=folders"), "names no large model"),
+        ("bild.train", ("task=multi30k", "model=embedded-exit", "role=small"), "role=large train.exit=1."),
+        ("bild.train", ("task=multi30k", "model=embedded-bridge", "role=small"), "and bild align trains it."),
+        ("bild.align", ("task=multi30k", "model=embedded-exit"), "role=large train.exit=1."),
         ("bild.train", ("task=nothing", "model=t5-small"), "task=nothing is not known"),
         ("bild.train", ("train.epoch=3", "model=t5-small"), "did you mean train.epochs"),
         ("bild.align", ("task=wmt14",), "Name the pair"),

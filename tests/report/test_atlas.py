@@ -54,6 +54,9 @@ def test_other_examples_and_other_rules_are_told_and_not_judged() -> None:
     size = {"quality__examples": 20}
     few = verdicts(point(0.9, 3.0, 1.7, 40.2, **size), point(0.6, 4.0, 1.8, 39.1, **size), **size)
     assert few["Table 1, iwslt2017 aligned: score"].startswith("partly run (20 of 888 examples)")
+    split = {"task__split": "test"}
+    elsewhere = verdicts(point(0.9, 3.0, 1.7, 40.2, **split), point(0.6, 4.0, 1.8, 39.1, **split), **split)
+    assert elsewhere["Table 1, iwslt2017 aligned: score"].startswith("partly run (test split)")
     other = verdicts(point(0.9, 3.0, 1.7, 40.2, rules="paper"), point(0.6, 4.0, 1.8, 39.1))
     assert other["Table 1, iwslt2017 aligned: score"].startswith("partly run (rules=paper)")
 

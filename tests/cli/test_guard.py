@@ -136,6 +136,7 @@ SIGNALS = (("SIGINT", 1), ("SIGTERM", 20), ("SIGINT", 50), ("SIGTERM", 100), ("S
 CODES = {"SIGINT": (130,), "SIGTERM": (143,), "unread": (141,), "no room": (2,)}
 
 
+@pytest.mark.slow
 @pytest.mark.spread(2)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", COMMANDS)

@@ -103,6 +103,7 @@ TWICE: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.spread(1)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", TWICE)
 def test_two_processes_on_one_folder_end_as_one_does(mother: Zygote, tmp_path: Path, kind: str) -> None:

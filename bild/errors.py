@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -34,6 +35,12 @@ class Arguments(argparse.ArgumentParser):
         """See `argparse.ArgumentParser`."""
         dashes = ", and options are written without dashes, as threshold.fb=0.6" if "=" in message else ""
         raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        super().exit(status, message)
 
 
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -131,7 +138,9 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
             command()
             if sys.stdout is not None:  # closed by whoever started the process
                 sys.stdout.flush()  # what cannot be written is told now
-    except SystemExit:
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich has taken it for itself
+            return explain(error.__context__)[0]
         raise
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:  # perhaps stdout: nothing is left to fail at exit
@@ -158,6 +167,11 @@ def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) 
     known = error if isinstance(error, BildError) else out_of_memory(error, helps) or refused(error)
     if known is not None:
         return 2, f"error: {plain(str(known))}"
+    before = error.__context__
+    while before is not None and not isinstance(before, KeyboardInterrupt):
+        before = before.__context__
+    if before is not None:  # what came in the middle of a library, which then failed over it
+        return explain(before, stopped)
     what = f"{type(error).__name__}: {told(error)}" if str(error) else type(error).__name__
     return 1, f"error: This is a defect of bild ({what}): please report it with {_kept_traceback(error)}."
 
@@ -187,6 +201,47 @@ def _ending_in_order() -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_DFL)
+
+
+class PutOff:
+    """Signals that would end the process (Ctrl-C, SIGTERM, SIGHUP), put off until what they would break is whole."""
+
+    end: Callable[[], object] | None = None
+    """Do what the one that came does: raise."""
+    _now = False
+
+    @contextmanager
+    def heard(self, told: Callable[[], None]) -> Iterator[None]:
+        """Put the first one off and call `told`; a second one ends the process at once. Others keep what they do."""
+
+        def hear(number: int, frame: Any) -> None:
+            does = before[signal.Signals(number)]
+            if self.end or self._now:
+                does(number, frame)
+            self.end = partial(does, number, frame)
+            told()
+
+        mine = threading.current_thread() is threading.main_thread()
+        kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if mine and hasattr(signal, name)]
+        before = {kind: does for kind in kinds if callable(does := signal.getsignal(kind))}
+        try:
+            for kind in before:
+                signal.signal(kind, hear)
+            yield
+        finally:
+            for kind, does in before.items():
+                signal.signal(kind, does)
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Put none off meanwhile."""
+        self._now = True
+        try:
+            if self.end:
+                self.end()
+            yield
+        finally:
+            self._now = False
 
 
 def refused(error: BaseException) -> BildError | None:

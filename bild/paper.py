@@ -13,7 +13,6 @@ atlas: each table and figure of the paper, ours beside it, and a verdict.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,7 +23,7 @@ from bild.cli.checks import check_options
 from bild.cli.compose import compose, published_settings, shapes, typed
 from bild.cli.overrides import load, parse
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
-from bild.errors import BildError, did_you_mean, guard, one_of, out_of_memory, told
+from bild.errors import BildError, did_you_mean, explain, guard, one_of
 from bild.progress import say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
@@ -256,11 +255,10 @@ class Reproduction:
             if lacking:
                 raise BildError(f"It needs {lacking[0]}, which failed.")
             work(name)
+        except BrokenPipeError:
+            raise
         except Exception as error:
-            known = error if isinstance(error, BildError) else out_of_memory(error)
-            if known is None:
-                traceback.print_exc()
-            self.failed[name] = str(known) if known is not None else f"{type(error).__name__}: {told(error)}."
+            self.failed[name] = explain(error)[1].removeprefix("error: ")
             say(f"{name} failed: {self.failed[name]}")
 
 
@@ -286,10 +284,9 @@ def job(arguments: Sequence[str]) -> None:
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    if {"-h", "--help"} & {*sys.argv[1:]}:
-        print(__doc__)
-        return 0
-    return guard(lambda: job(sys.argv[1:]), "stopped; the same command goes on from here")
+    given = sys.argv[1:]
+    asked = bool({"-h", "--help"} & {*given})
+    return guard(lambda: print(__doc__) if asked else job(given), "stopped; the same command goes on from here")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def draws(examples: int, times: int, how: str) -> Iterator[tuple[NDArray[np.int6
 
 
 @dataclass
-class Tally:
+class Choices:
     """What became of the choices at one margin."""
 
     verdicts: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -125,7 +125,7 @@ class Tally:
 def check(people: Population, how: str, times: int, margins: Sequence[float], confidence: float) -> list[str]:
     """Choose and confirm so many times; return the lines of a table."""
     truth = people.differences()
-    tallies = {margin: Tally() for margin in margins}
+    tallies = {margin: Choices() for margin in margins}
     for first, second in track(draws(people.tables.shape[1], times, how), times, how):
         here = people.take(first)
         seen, speeds = here.differences(), here.speedups()

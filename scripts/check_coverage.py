@@ -34,7 +34,7 @@ FEW_SESSIONS = 3
 
 
 @dataclass(frozen=True)
-class Cell:
+class Coverage:
     """One population, number of examples and of sessions: how often each interval or one-sided end held the truth."""
 
     what: str
@@ -53,7 +53,7 @@ class Cell:
         return self.too_few == 1.0 or all(GOAL[0] <= share <= high for share in self.held.values())
 
 
-class Times:
+class SessionTimes:
     """Seconds of vanilla and of a method: lengths, ratios by example, and sessions whose state moves both."""
 
     def __init__(self, between: float) -> None:
@@ -144,10 +144,10 @@ class Texts:
         return self.own[rows], self.other[rows]
 
 
-def speedups(repeats: int, seed: int = 0) -> Iterator[Cell]:
+def speedups(repeats: int, seed: int = 0) -> Iterator[Coverage]:
     """Check the interval of a speedup, at session spreads of 0, 2 (a calm machine) and 10 % (a busy one)."""
     for between in (0.0, 0.02, 0.1):
-        times = Times(between)
+        times = SessionTimes(between)
         for k in (1, 2, 3, 5, 10):
             for n in SIZES:
                 if n < 2 * k:
@@ -161,13 +161,13 @@ def speedups(repeats: int, seed: int = 0) -> Iterator[Cell]:
                     widths.append(found.high / found.value - 1)
                 few = float(k < FEW_SESSIONS and (k > 1 or between > 0))
                 held_by, width = {"two-sided": held / repeats}, float(np.median(widths))
-                yield Cell(f"speedup, sessions differ by {between:.0%}", n, k, held_by, few, width)
+                yield Coverage(f"speedup, sessions differ by {between:.0%}", n, k, held_by, few, width)
 
 
-def latencies(repeats: int, seed: int = 0) -> Iterator[Cell]:
+def latencies(repeats: int, seed: int = 0) -> Iterator[Coverage]:
     """Check the intervals of percentiles of latency."""
     for between, k in ((0.0, 1), (0.02, 5)):
-        times = Times(between)
+        times = SessionTimes(between)
         for n in SIZES:
             random = np.random.default_rng((seed, k, n))
             held, known = dict.fromkeys(PERCENTILES, 0), dict.fromkeys(PERCENTILES, 0)
@@ -180,10 +180,10 @@ def latencies(repeats: int, seed: int = 0) -> Iterator[Cell]:
                     held[name] += found.low <= times.percentiles[name] <= found.high
             for name in PERCENTILES:
                 share = {"two-sided": held[name] / known[name]} if known[name] else {}
-                yield Cell(f"{name} of latency", n, k, share, too_few=1 - known[name] / repeats)
+                yield Coverage(f"{name} of latency", n, k, share, too_few=1 - known[name] / repeats)
 
 
-def differences(repeats: int, seed: int = 0) -> Iterator[Cell]:
+def differences(repeats: int, seed: int = 0) -> Iterator[Coverage]:
     """Check both kinds of ends of a paired difference of quality, where few, some or most texts change."""
     for kind in ("bleu", "mean", "right or wrong"):
         for changed in (0.03, 0.2, 0.8):
@@ -199,17 +199,17 @@ def differences(repeats: int, seed: int = 0) -> Iterator[Cell]:
                     held["lower end"] += found.lower <= texts.truth
                     held["upper end"] += found.upper >= texts.truth
                 shares = {name: count / repeats for name, count in held.items()}
-                yield Cell(f"difference, {kind}, {changed:.0%} change", n, 1, shares, too_few=few / repeats)
+                yield Coverage(f"difference, {kind}, {changed:.0%} change", n, 1, shares, too_few=few / repeats)
 
 
-PARTS: dict[str, Callable[[int, int], Iterator[Cell]]] = {
+PARTS: dict[str, Callable[[int, int], Iterator[Coverage]]] = {
     "speedup": speedups,
     "latency": latencies,
     "difference": differences,
 }
 
 
-def table(cells: Sequence[Cell]) -> Iterator[str]:
+def table(cells: Sequence[Coverage]) -> Iterator[str]:
     """Write the shares in percent, a column for each number of examples.
 
     `*`: some or all of the repeats said "too few", and were cautious or, with one or two sessions, could not know;

@@ -3,7 +3,7 @@ same results at the end as without: tokens, texts, rounds, scores, counts, trees
 
     python -m scripts.check_kills --minutes 30
     python -m scripts.check_kills --minutes 5 --only run report
-    python -m scripts.check_kills --every --only train
+    python -m scripts.check_kills --every --only train     at each call; --every 5: at each fifth
     sudo python -m scripts.check_kills --disks 20          each on file systems of 20 sizes, to be mounted
 
 Of every command first one is left in peace; then deaths that chance chose come in turn over the commands until the time
@@ -59,11 +59,11 @@ def by_chance(labs: dict[str, Lab], took: dict[str, float], dice: random.Random)
             yield name, death, dice.randint(1, most) if most else dice.choice(lab.sizes)
 
 
-def every(labs: dict[str, Lab]) -> Iterator[tuple[str, str, int]]:
-    """Yield each call of each command once, and each half of a file."""
+def every(labs: dict[str, Lab], step: int) -> Iterator[tuple[str, str, int]]:
+    """Yield each call of each command once, and each half of a file; or of either one in `step`."""
     for name, lab in labs.items():
-        yield from ((name, "call", number) for number in range(1, lab.calls + 1))
-        yield from ((name, death, size) for death in ("size", "full") for size in lab.sizes)
+        yield from ((name, "call", number) for number in range(1, lab.calls + 1, step))
+        yield from ((name, death, size) for death in ("size", "full") for size in lab.sizes[::step])
 
 
 def disks(labs: dict[str, Lab], count: int) -> Iterator[tuple[str, str, int]]:
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--every", action="store_true", help="die once at each call, however long that takes")
+    parser.add_argument("--every", nargs="?", type=int, const=1, help="die once at each (n-th) call")
     parser.add_argument("--disks", type=int, default=0, help="in the place of kills: disks of so many sizes (root)")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bild-kills-"))
@@ -99,7 +99,7 @@ def main() -> int:
             print(f"{name}: {labs[name].calls} calls, {took[name]:.1f} s in peace", flush=True)
         until = time.monotonic() + 60 * given.minutes
         whole = given.every or given.disks
-        chosen = disks(labs, given.disks) if given.disks else every(labs)
+        chosen = disks(labs, given.disks) if given.disks else every(labs, given.every or 1)
         for name, death, number in chosen if whole else by_chance(labs, took, random.Random(given.seed)):
             if not whole and time.monotonic() > until:
                 break

@@ -2,6 +2,9 @@
 
 python -m scripts.fuzz_files                      10,000 files, in turn of every kind
 python -m scripts.fuzz_files --files 500 --only samples.jsonl nodes.bin --seed 7
+
+Seen with seed 0, 589 files of each of the first nine kinds (5,301 in all): one of draft_costs.json and three of
+tree.json ended otherwise, for three reasons that were mended since. The kinds after nodes.bin were not seen in full.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def card(records: dict[str, dict[str, Any]]) -> str:
         "epochs of the last go, of which kept": [
             f"{r['progress']['epoch']}, {r['progress']['best_epoch']}" for r in records.values()
         ],
-        "minutes of it, one CPU thread": [f"{r['progress']['seconds'] / 60:.0f}" for r in records.values()],
+        "minutes of it, on one or two CPU threads": [f"{r['progress']['seconds'] / 60:.0f}" for r in records.values()],
     }
     table = [
         f"| | {' | '.join(records)} |",
@@ -136,19 +136,18 @@ The scores are of the weights as they lie here (fp16 on disk, greedy decoding in
 - **Corpus**: the 29,000 sentence pairs of Multi30k De-En (task 1, raw). Nothing else was seen; the validation split
   chose the epoch that was kept, and the test split had no say.
 - **Recipe**: from scratch with Adafactor (`scale_parameter=True, relative_step=False`), peak rate 2e-2, 200 warm-up
-  steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over fp32
-  weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. All but *small*
-  were trained in several goes, each from the end of the one before (`-on`, `-deep`). *large* ended them with 4 + 4 layers
-  (`large-shallow`); then its decoder was grown, each layer followed by a copy whose outputs were a tenth of its own to
-  begin with, and trained on (`embedded-large-deep`, `train.grow=2`, fp32). *small-aligned* is
-  *small* trained on to have the distribution of the large model (KL divergence) at each token of its greedy outputs,
-  without label smoothing or dropout. *small-bridge* is the decoder of *small-aligned*, whose encoder is replaced by a
-  bias-free map of the large model's states, fitted by least squares; both are trained on as *small-aligned* was, in fp32
-  with dropout 0.05 (`embedded-bridge`), and then once more with as many recombined captions beside the real ones
+  steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over
+  fp32 weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. All but *small* were trained in
+  several goes, each from the end of the one before (`-on`, `-deep`). *large* ended the second with 4 + 4 layers
+  (`large-shallow`); then its decoder was grown, each layer followed by a copy whose outputs were a tenth of its own
+  to begin with, and trained on (`embedded-large-deep`, `train.grow=2`, fp32). *small-aligned* is *small* trained on
+  to have the distribution of the large model (KL divergence) at each token of its greedy outputs, without label
+  smoothing or dropout. *small-bridge* is the decoder of *small-aligned*, whose encoder is replaced by a bias-free
+  map of the large model's states, fitted by least squares; both are trained on as *small-aligned* was, in fp32 with
+  dropout 0.05 (`embedded-bridge`), and then once more with as many recombined captions beside the real ones
   (`embedded-bridge-on`, `align.augment=1`; the epoch kept is the one with the most tokens per large pass on the
-  validation split). These goes had *large-shallow* as the large model; the last one of both (`embedded-aligned-deep`,
-  `embedded-bridge-deep`) has *large*.
-  *exit* minimises (L_1 + L_last)/2.
+  validation split). These goes had *large-shallow* as the large model; the last one of both
+  (`embedded-aligned-deep`, `embedded-bridge-deep`) has *large*. *exit* minimises (L_1 + L_last)/2.
 - **Weaknesses**: outside captions they write nonsense. *small* was kept weak on purpose, so that there is a trade-off
   to show: one layer a side, and few epochs.
 - **Licence**: the weights and this card are released with the project (Apache-2.0). Multi30k is a corpus for research,

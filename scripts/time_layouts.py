@@ -13,6 +13,7 @@ import argparse
 import random
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from bild.bench.backends import Conversions, CTranslateBackend, ctranslate_installed
+from bild.bench.backends import CTranslateBackend, convert, ctranslate_installed
 from bild.bench.config import BenchConfig
 from bild.cli import compose
 from bild.engines import FusedEngine, build_engine
@@ -37,7 +38,7 @@ Way = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Taken:
+class CallTime:
     """Milliseconds of one call."""
 
     cpu: float
@@ -53,20 +54,20 @@ def model_named(name: str) -> tuple[Any, int]:
     return random_model(shape, torch.float32, torch.device("cpu"), 0), shape.rows
 
 
-def in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[Taken]]:
+def in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[CallTime]]:
     """Call each in a new order in each round; the first round warms up."""
-    taken: dict[str, list[Taken]] = {name: [] for name in ways}
+    taken: dict[str, list[CallTime]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name in random.sample(list(ways), len(ways)):
             cpu, clock = process_time_ns(), perf_counter_ns()
             ways[name]()
-            found = Taken((process_time_ns() - cpu) / 1e6, (perf_counter_ns() - clock) / 1e6)
+            found = CallTime((process_time_ns() - cpu) / 1e6, (perf_counter_ns() - clock) / 1e6)
             if number:
                 taken[name].append(found)
     return taken
 
 
-def ratio(ones: list[Taken], others: list[Taken]) -> str:
+def ratio(ones: list[CallTime], others: list[CallTime]) -> str:
     """Tell the median of the rounds' ratios, with quartiles, by both clocks."""
     told = []
     for way in ("cpu", "clock"):
@@ -76,7 +77,7 @@ def ratio(ones: list[Taken], others: list[Taken]) -> str:
     return ", ".join(told)
 
 
-def ms(taken: list[Taken]) -> str:
+def ms(taken: list[CallTime]) -> str:
     """Tell the median by both clocks."""
     return (
         f"{statistics.median(t.cpu for t in taken):.3f} ms cpu, {statistics.median(t.clock for t in taken):.3f} clock"
@@ -125,12 +126,12 @@ def steps(
     if peer is not None:
         ways |= {"peer": partial(peer._write, ids, TOKENS + 1), "peer, one": partial(peer._write, ids, 1)}
     taken = in_turn(ways, rounds)
-    ours = [Taken(t.cpu / TOKENS, t.clock / TOKENS) for t in taken["fused"]]
+    ours = [CallTime(t.cpu / TOKENS, t.clock / TOKENS) for t in taken["fused"]]
     print(f"a token: fused {ms(ours)}")
     print(f"a token: without strips over with them: {ratio(taken['plain'], taken['fused'])}")
     if peer is not None:
         pairs = zip(taken["peer"], taken["peer, one"], strict=True)
-        theirs = [Taken((a.cpu - b.cpu) / TOKENS, (a.clock - b.clock) / TOKENS) for a, b in pairs]
+        theirs = [CallTime((a.cpu - b.cpu) / TOKENS, (a.clock - b.clock) / TOKENS) for a, b in pairs]
         print(f"a token: CTranslate2 {ms(theirs)}; CTranslate2 over fused: {ratio(theirs, ours)}")
 
     def verify(one: FusedEngine, width: int) -> None:
@@ -188,9 +189,9 @@ def main() -> int:
         table(engine.weights.kernels)
         peer = None
         if ctranslate_installed():
-            conversions = Conversions(module, 0)
-            peer = conversions.backend("float32", torch.device("cpu"), 1)
-            conversions.close()
+            with tempfile.TemporaryDirectory() as folder:  # what was loaded stays
+                convert(module, 0, folder)
+                peer = CTranslateBackend(folder, "float32", torch.device("cpu"), 1)
         kernels = without_strips(engine.weights.kernels)
         plain = build_engine("fused", module, dtype="fp32", eos=-1, vocabulary=vocabulary, kernels=kernels)
         assert isinstance(plain, FusedEngine)

@@ -19,8 +19,8 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.tree import Tree
 from bild.tree.family import Setting, group
 from bild.tree.grow import Growing
-from bild.tree.nodes import NodeTable
-from bild.tree.tree import TreeExample
+from bild.tree.nodes import NodeTable, TreeExample
+from bild.tree.store import Head
 
 START, EOS = 0, 1
 FB = [0.025 * i for i in range(40)]
@@ -56,12 +56,8 @@ def main() -> None:
     points: list[Setting] = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in FB for rb in RB]
     for length in (20, 50):
         tables = [tree_of(seed, length, points) for seed in range(options.examples)]
-        head = {
-            "identity": {"task": {"target_limit": length + 1, "metric": "bleu"}},
-            "format": 2,
-            "ids": {"start": START, "eos": EOS},
-            "rounding": {"nll": 1e-6, "gap": 1e-6},
-        }
+        identity = {"task": {"target_limit": length + 1, "metric": "bleu"}}
+        head = Head(2, "", identity, {"start": START, "eos": EOS}, {"nll": 1e-6, "gap": 1e-6})
         examples = [TreeExample(str(i), "", "", [5, EOS], False, table) for i, table in enumerate(tables)]
         tree, scale = Tree(Path("nowhere"), head, examples), 1000 / options.examples
         began = time.process_time()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +45,18 @@ def main() -> int:
     """Call `module:function` in this folder with a command line: `death number function arguments`.
 
     The deaths: `whole` (none), `call` (at the n-th change), `size` (where a file grows beyond n bytes), `full` (the
-    same, but the disk is full there), `time` (after n milliseconds).
+    same, but the disk is full there), `time` (after n milliseconds), `SIGINT` or `SIGTERM` (where the n-th file is
+    opened); or with a stdout of `STDOUTS`.
     """
     (death, number, function, *arguments), folder = sys.argv[1:], str(Path.cwd())
-    limit, seen = int(number), 0
+    limit, seen, opened = int(number), 0, 0
 
     def note(event: str, told: tuple[Any, ...]) -> None:
-        nonlocal seen
+        nonlocal seen, opened
+        if event == "open" and death.startswith("SIG"):
+            opened += 1
+            if opened == limit:
+                os.kill(os.getpid(), signal.Signals[death])
         if event in EVENTS and folder in str(Path(str(told[0])).absolute()) and (event != "open" or writes(told)):
             seen += 1
             if death == "call" and seen == limit:
@@ -72,7 +79,42 @@ def main() -> int:
         if death == "whole":
             print("calls", seen)
 
-    return guard(work) or codes[-1]
+    if death in STDOUTS:
+        STDOUTS[death]()
+    try:
+        code = guard(work) or codes[-1]
+        if sys.stdout is not None:
+            sys.stdout.flush()  # as at the end of a process: nothing may be left that cannot be written
+    except SystemExit as end:  # --help of a parser
+        code = int(end.code or 0)
+    finally:
+        sys.stdout = sys.__stdout__
+    return code
+
+
+def _unread() -> int:
+    end, other = os.pipe()
+    os.close(end)
+    return other
+
+
+def _stdout(opened: Callable[[], int]) -> None:
+    os.dup2(opened(), 1)
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="ascii")
+
+
+def _closed() -> None:
+    os.close(1)
+    sys.stdout = None  # type: ignore[assignment]
+
+
+STDOUTS: dict[str, Callable[[], None]] = {
+    "ascii": partial(_stdout, partial(os.open, os.devnull, os.O_WRONLY)),
+    "unread": partial(_stdout, _unread),
+    "no room": partial(_stdout, partial(os.open, "/dev/full", os.O_WRONLY)),
+    "closed": _closed,
+}
+"""Stdouts that fail."""
 
 
 def export() -> int:

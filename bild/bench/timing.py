@@ -58,19 +58,16 @@ class _Job(NamedTuple):
     """Of the source, where it is one of the long ones."""
 
 
+@dataclass
 class InterleavedRun:
     """Backends and probes, ready to be measured."""
 
-    def __init__(
-        self,
-        backends: Mapping[str, Backend],
-        probes: Mapping[str, Callable[[], float]],
-        config: BenchConfig,
-        sources: Mapping[int | None, Sequence[Sequence[int]]],
-    ) -> None:
-        """`sources` are token ids, taken in turn by the repeats: the usual ones (None), and others by their length."""
-        self.backends, self.probes, self.config, self.sources = backends, probes, config, sources
-        self.measured = Measured()
+    backends: Mapping[str, Backend]
+    probes: Mapping[str, Callable[[], float]]
+    config: BenchConfig
+    sources: Mapping[int | None, Sequence[Sequence[int]]]
+    """Token ids, taken in turn by the repeats: the usual ones (None), and others by their length."""
+    measured: Measured = field(default_factory=Measured)
 
     def _source(self, repeat: int, length: int | None = None) -> Sequence[int]:
         """Return what all backends of a repeat decode; the warm-up has the first ones."""

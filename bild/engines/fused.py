@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,18 +24,11 @@ class TensorDecoder:
 
     def __init__(self, weights: t5.Weights) -> None:
         self.weights = weights
+        self.run_layers, self.logits = partial(t5.run_layers, weights), partial(t5.logits, weights)
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """See `t5.embed`."""
         return t5.embed(self.weights, torch.tensor(tokens, device=self.weights.device))
-
-    def run_layers(self, state: t5.State, x: Tensor, n: int, first: int, last: int) -> Tensor:
-        """See `t5.run_layers`."""
-        return t5.run_layers(self.weights, state, x, n, first, last)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """See `t5.logits`."""
-        return t5.logits(self.weights, x)
 
     def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
         """See `t5.decode`."""

@@ -87,7 +87,7 @@ def latency_of(
         library=_library(samples, kept, level),
         stationarity=stationarity(samples),
         sessions=sessions,
-        between=speed.between,
+        between=speed.spread.between,
         percentiles=parts.Percentiles(
             *(percentiles([1e3 * s for s in each], numbers, confidence=level) for each in times)
         ),
@@ -165,13 +165,15 @@ def counts_of(samples: Sequence[Sample]) -> parts.Counts:
     )
 
 
-def work_of(samples: Sequence[Sample], pair: parts.Pair, dtype: str) -> Work | None:
+def work_of(samples: Sequence[Sample], pair: parts.Pair, dtype: str, *, shared: bool = False) -> Work | None:
     """Count the work of the timed examples beside vanilla's, exactly, from the shapes of all passes.
 
-    None in older records, where a sample does not tell its passes or a model its sizes.
+    None in older records, where a model does not tell its sizes or a sample its passes; those to an exit too, where the
+    models share (`shared`) what lies below it: a point may go on with examples of before these were counted.
     """
     small, large = pair.small.sizes, pair.large.sizes
-    if small is None or large is None or not all(sample.large_sums or sample.small_sums for sample in samples):
+    told = all((s.exit_sums if shared and s.small_sums else s.small_sums or s.large_sums) for s in samples)
+    if small is None or large is None or not told:
         return None
     own = [Fed(s.source_tokens, s.small_sums, s.large_sums, s.exit_sums, s.layers) for s in samples]
     base = [Fed(s.source_tokens, None, Passes.one_by_one(s.baseline.written)) for s in samples]

@@ -40,12 +40,12 @@ class Run:
     """What the engines compiled or captured meanwhile, which no timed run should."""
 
 
+@dataclass
 class SharedPasses:
     """The passes of an early-exit pair to its exit, which one model goes through for both (`SharedLayers.read`)."""
 
-    def __init__(self) -> None:
-        self.text: list[int] = []
-        self.shapes: list[tuple[int, int, int]] = []
+    text: list[int] = field(default_factory=list)
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)
 
     def note(self, text: list[int], steps: int) -> None:
         """Note what of a text was not there yet: one pass over its beginning, and `steps` of one token behind it."""
@@ -57,27 +57,24 @@ class SharedPasses:
             self.text = text
 
 
+@dataclass(eq=False)
 class CachedModel:
     """One engine, the tokens that its cache holds, and the time and passes it used."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        source: Sequence[int],
-        decode: DecodeConfig | None = None,
-        lower: SharedPasses | None = None,
-    ) -> None:
-        """`lower`: the passes of the first layers, where the models share these."""
-        self.engine, self.lower = engine, lower
-        self.source = source
-        self.decode = decode
-        self.started = False
-        self.fed: list[int] = []
-        self.ns = 0
-        self.encode_ns = 0
-        self.shapes: list[tuple[int, int, int]] = []
-        """(Cached positions, new ones, those asked for logits) of each pass."""
-        self.before = engine.passes, engine.captured
+    engine: Engine
+    source: Sequence[int]
+    decode: DecodeConfig | None = None
+    lower: SharedPasses | None = None
+    """The passes of the first layers, where the models share these."""
+    started: bool = False
+    fed: list[int] = field(default_factory=list)
+    ns: int = 0
+    encode_ns: int = 0
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)
+    """(Cached positions, new ones, those asked for logits) of each pass."""
+
+    def __post_init__(self) -> None:
+        self.before = self.engine.passes, self.engine.captured
 
     def start(self) -> None:
         """Encode the source unless that is done already; a model that is never asked never encodes it."""

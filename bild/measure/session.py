@@ -153,6 +153,7 @@ def make_record(
     references = {example.id: example.reference for example in data.examples}
     samples = [sample for sample in point.folder.samples() if sample.id in references]  # as they were measured
     exact = writes_vanilla(method, point.threshold)
+    one_body = config.model.exit is not None and config.engine.name != "hf"  # which makes two models of it
     own, threshold = recorded(settings(method, point.threshold), thresholds_of(method, point.threshold))
     quality, joint = quality_and_joint(
         samples,
@@ -177,7 +178,7 @@ def make_record(
         quality=quality,
         latency=latency_of(samples, measure, point.folder.sessions()),
         counts=counts_of(samples),
-        work=work_of(samples, pair, config.engine.dtype),
+        work=work_of(samples, pair, config.engine.dtype, shared=one_body),
         environment=environment | {"kernels": point.folder.kernels() if config.engine.name != "hf" else None},
         sessions=len({sample.session for sample in samples}),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -38,15 +38,13 @@ class Speed:
     spread: TwoLevels
     """Of the log of the total."""
 
-    @property
-    def between(self) -> float | None:
-        """Null where there is one session, which cannot know it."""
-        return self.spread.between
-
 
 @dataclass(frozen=True)
 class TwoLevels:
-    """The standard error of a mean of two levels, its degrees of freedom, and the sd between sessions."""
+    """The standard error of a mean of two levels, its degrees of freedom, and the sd between sessions.
+
+    The last is null where there is one session, which cannot know it.
+    """
 
     error: float
     freedom: float

@@ -182,9 +182,4 @@ def text_decoder(spec: PairSpec) -> Callable[[Sequence[int]], str]:
     tokenizer = shared_tokenizer(spec.tokenizers(spec.sources()))
     if tokenizer is None:
         raise BildError(f"The pair {spec.name} has no tokenizer: give model.tokenizer=..., a folder or a hub id.")
-
-    def decode(tokens: Sequence[int]) -> str:
-        text: str = tokenizer.decode(list(tokens), skip_special_tokens=True)
-        return text
-
-    return decode
+    return lambda tokens: str(tokenizer.decode(list(tokens), skip_special_tokens=True))

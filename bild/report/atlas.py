@@ -7,17 +7,7 @@ from dataclasses import dataclass, replace
 
 from bild.report.figures.curves import PAPERS, engagement, kind
 from bild.report.format import DASH, machine_name, split_exit
-from bild.report.paper import (
-    ROUNDING,
-    Curve,
-    PaperRow,
-    curve,
-    kind_of_pair,
-    ours_of,
-    paper,
-    paper_examples,
-    table1,
-)
+from bild.report.paper import ROUNDING, Curve, PaperRow, curve, kind_of_pair, ours_of, paper, paper_examples, table1
 from bild.report.sections import Section
 from bild.report.table import Column, Table
 from bild.results import Record

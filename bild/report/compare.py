@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,10 @@ from bild.results import Interval, Record, identity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+Like = tuple[Record, Record]
+"""The records of both folders at one setting."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def alike(left: Record, right: Record) -> bool:
     return shared(left) == shared(right)
 
 
-def like_points(left: Section, right: Section) -> list[tuple[Record, Record]]:
+def like_points(left: Section, right: Section) -> list[Like]:
     """Return the records of both that have the same method, switches and thresholds."""
     theirs = {setting(record): record for record in right.records}
     return [(record, theirs[setting(record)]) for record in left.records if setting(record) in theirs]
@@ -186,47 +190,46 @@ def _side(left: Section, right: Section, index: int) -> Side:
 
 
 def _ratio_table(left: Section, right: Section, stem: str) -> Table:
-    names, metric, values = left.names, words.metric_name(left.first), []
-    for one, two in like_points(left, right):
-        speeds = one.latency.speedup.total, two.latency.speedup.total
-        places = words.decimals(words.half(one.headline)) + 1
-        gap = one.headline.value - two.headline.value
-        values.append(
-            {
-                "method": names[one.hash],
-                "left_score": one.headline.value,
-                "right_score": two.headline.value,
-                "left_ms_per_token": one.latency.ms_per_token,
-                "right_ms_per_token": two.latency.ms_per_token,
-                "times_as_fast": _times_as_fast(one, two),
-                "left_speedup": speeds[0],
-                "right_speedup": speeds[1],
-                "speedup_ratio": ratio(*speeds),
-                "scores": [f"{score.value:.{places}f}" for score in (one.headline, two.headline)],
-                "gap": f"{gap:+.{places}f}" if abs(gap) > 1e-9 else "same",
-            }
-            | ({"left_speedup": None, "right_speedup": None, "speedup_ratio": None} if _vanilla(one) else {})
+    pairs, metric = like_points(left, right), words.metric_name(left.first)
+
+    def places(pair: Like) -> int:
+        return words.decimals(words.half(pair[0].headline)) + 1
+
+    def score(side: int) -> Callable[[Like], str]:
+        return lambda pair: f"{pair[side].headline.value:.{places(pair)}f}"
+
+    def gap(pair: Like) -> str:
+        value = pair[0].headline.value - pair[1].headline.value
+        return f"{value:+.{places(pair)}f}" if abs(value) > 1e-9 else "same"
+
+    def speeds(of: Callable[[Interval, Interval], Interval]) -> Callable[[Like], Interval | None]:
+        """Take something from both speedups, which vanilla has none of."""
+        return lambda pair: (
+            None if pair[0].method.name == "vanilla" else of(*(each.latency.speedup.total for each in pair))
         )
+
     columns = (
-        Column("method", "method"),
-        Column(f"{metric}, left", "scores", lambda scores: str(scores[0]), in_csv=False),
-        Column(f"{metric}, right", "scores", lambda scores: str(scores[1]), in_csv=False),
-        Column("left − right", "gap", in_csv=False),
-        Column("ms per token, left", "left_ms_per_token", words.significant),
-        Column("right", "right_ms_per_token", words.significant),
-        Column("left is × as fast", "times_as_fast", words.spread),
-        Column("speedup, left", "left_speedup", words.spread),
-        Column("right", "right_speedup", words.spread),
-        Column("left / right", "speedup_ratio", words.spread),
+        Column("method", "method", of=lambda pair: left.names[pair[0].hash]),
+        Column(None, "left_score", of=lambda pair: pair[0].headline.value),
+        Column(None, "right_score", of=lambda pair: pair[1].headline.value),
+        Column(f"{metric}, left", "left_words", in_csv=False, of=score(0)),
+        Column(f"{metric}, right", "right_words", in_csv=False, of=score(1)),
+        Column("left − right", "gap", in_csv=False, of=gap),
+        Column("ms per token, left", "left_ms_per_token", words.significant, of=lambda p: p[0].latency.ms_per_token),
+        Column("right", "right_ms_per_token", words.significant, of=lambda p: p[1].latency.ms_per_token),
+        Column("left is × as fast", "times_as_fast", words.spread, of=lambda pair: _times_as_fast(*pair)),
+        Column("speedup, left", "left_speedup", words.spread, of=speeds(lambda own, _: own)),
+        Column("right", "right_speedup", words.spread, of=speeds(lambda _, other: other)),
+        Column("left / right", "speedup_ratio", words.spread, of=speeds(ratio)),
     )
     notes = [
         f"Left: {left.conditions}. Right: {right.conditions}.",
         "The same settings on both, on the same examples and weights. Speedups are over vanilla on the same side. "
         "Intervals of a ratio take the two sides as independent.",
     ]
-    if only := len(left.records) + len(right.records) - 2 * len(values):
+    if only := len(left.records) + len(right.records) - 2 * len(pairs):
         notes.append(f"{only} points have no like one on the other side.")
-    return Table.of(stem, f"Ratios of like points: {left.title}", columns, values, notes)
+    return Table.of(stem, f"Ratios of like points: {left.title}", columns, pairs, notes)
 
 
 def _times_as_fast(left: Record, right: Record) -> Interval | None:
@@ -234,10 +237,6 @@ def _times_as_fast(left: Record, right: Record) -> Interval | None:
     if left.task.data["hash"] != right.task.data["hash"]:
         return None
     return ratio(right.latency.ms_per_example, left.latency.ms_per_example)
-
-
-def _vanilla(record: Record) -> bool:
-    return record.method.name == "vanilla"
 
 
 def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -> Figure:

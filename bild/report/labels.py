@@ -1,4 +1,4 @@
-"""Text in figures: measured, wrapped, and placed beside points: each label takes the nearest free place around its own.
+"""Text in figures: measured, wrapped, and placed beside points, each label in the nearest free place around its point.
 
 Positions are in pixels of the drawn figure. The search is greedy and has no randomness, so a figure's bytes do not
 change from run to run.

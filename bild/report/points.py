@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bild.report import format as words
@@ -12,7 +13,7 @@ from bild.report.provenance import MARK, doubts
 from bild.report.sections import Section
 from bild.report.table import Column, Table, show_tables
 from bild.results import Interval, Record
-from bild.results.parts import Percentile
+from bild.results.parts import Percentiles
 from bild.results.predicted import PredictedPoint
 from bild.results.reading import ANCHORS, to_row
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from bild.metrics.claims import Verdict
 
 FRONT, CONFIRMED = "*", "✓"
-Values = dict[str, Any]
 
 
 def points_table(section: Section, brief: bool = False) -> Table:
@@ -28,32 +28,36 @@ def points_table(section: Section, brief: bool = False) -> Table:
 
     `brief` is for a terminal: half widths in the place of ends, switches in a note.
     """
-    on_front, marked = section.on_front(), doubts(section.records)
-    values: list[Values] = []
-    data: list[Values] = []
-    for index, record in enumerate(section.records):
-        name, found = section.names[record.hash], section.verdicts.get(record.hash)
-        marks, own = "; ".join(marked[record.hash]), words.switches(record)
-        sign = (FRONT if index in on_front else "") + (CONFIRMED if section.confirmed(record) else "")
-        sign += MARK if marks and not brief else ""
-        values.append(
-            {"sign": sign, "label": name, **_values(section, record), "switches": own or None, "marks": marks}
-        )
-        data.append({**to_row(record), "label": name, "switches": own, "front": index in on_front})
-        data[-1] |= {"marks": marks or None, "confirmed": section.confirmed(record), "margin": section.margin}
-        data[-1] |= {"verdict": found and found.kind, "more": found and found.more}
+    on_front = {section.records[index].hash for index in section.on_front()}
+    marked = {name: "; ".join(reasons) for name, reasons in doubts(section.records).items()}
+
+    def sign(record: Record) -> str:
+        found = FRONT if record.hash in on_front else ""
+        found += CONFIRMED if section.confirmed(record) else ""
+        return found + MARK if marked[record.hash] and not brief else found
+
+    columns = _columns(section, words.plus_minus if brief else words.spread, sign)
     notes = footer(section)
-    columns = _columns(section, values, words.plus_minus if brief else words.spread)
     if brief:
         notes = [*filter(None, [words.switches_note(section.records)]), *notes]
-        return Table.of("table", section.title, columns, values, notes, 2, section.conditions)
-    columns += [Column("switches", "switches"), Column("marks", "marks", lambda marks: marks or words.DASH)]
+        return Table.of("table", section.title, columns, section.records, notes, 2, section.conditions)
+    columns += [
+        Column("switches", "switches", of=lambda record: words.switches(record) or None),
+        Column("marks", "marks", of=lambda record: marked[record.hash] or words.DASH),
+    ]
     if any(marked.values()):
         notes.append(
             f"{MARK} marked points: the last column says why. dirty: the code had uncommitted changes; "
             "stale: another commit than the newest point's."
         )
-    table = Table.of("points", f"All points: {section.title}", columns, values, notes, 2)
+    data: list[dict[str, object]] = []
+    for record in section.records:
+        found, confirmed = section.verdicts.get(record.hash), section.confirmed(record)
+        data.append(to_row(record) | {"label": section.names[record.hash], "switches": words.switches(record)})
+        data[-1] |= {"front": record.hash in on_front, "marks": marked[record.hash] or None}
+        data[-1] |= {"confirmed": confirmed, "margin": section.margin}
+        data[-1] |= {"verdict": found and found.kind, "more": found and found.more}
+    table = Table.of("points", f"All points: {section.title}", columns, section.records, notes, 2)
     return dataclasses.replace(table, data=tuple(data))
 
 
@@ -62,53 +66,47 @@ def show(sections: Iterable[Section], notes: Iterable[str] = (), wide: bool = Fa
     show_tables((points_table(section, brief=True) for section in sections), notes, wide)
 
 
-def _values(section: Section, record: Record) -> Values:
-    """Return what the columns show of a record; None for what it does not have."""
-    latency, counts, vanilla = record.latency, record.counts, record.method.name == "vanilla"
-    alone, found = record.method.name in ANCHORS, latency.percentiles
-    return {
-        "score": record.headline,
-        "difference": None if vanilla else section.difference(record),
-        "verdict": section.verdicts.get(record.hash),
-        "speedup": Interval(1.0, 1.0, 1.0) if vanilla else latency.speedup.total,
-        "timed": latency.examples,
-        "between": None if vanilla else record,
-        "library": latency.library and latency.library.speedup,
-        "ms_per_token": latency.ms_per_token,
-        "percentiles": found and list(found.method.values()),
-        "fallbacks": None if alone else counts.fallback_rate,
-        "rollbacks": None if alone else counts.rollback_rate,
-        "block": counts.tokens_per_large_pass if counts.large_passes else None,
-    }
+def _columns(section: Section, write: Callable[..., str], sign: Callable[[Record], str]) -> list[Column]:
+    """Return the columns of a section, empty for what a record does not have; the intervals of one share decimals."""
 
-
-def _columns(section: Section, values: Sequence[Values], write: Callable[..., str]) -> list[Column]:
-    """Return the columns of a section; the intervals of a column share their decimals."""
-
-    def intervals(heading: str, name: str, rank: int = 0, signed: bool = False) -> Column:
+    def intervals(heading: str, name: str, of: Callable[[Record], Any], rank: int = 0, signed: bool = False) -> Column:
         # A BLEU without a decimal looks like a guess.
-        places = max(1, words.common_decimals(row[name] for row in values))
-        return Column(heading, name, lambda interval: write(interval, places, signed), rank=rank)
+        places = max(1, words.common_decimals(map(of, section.records)))
+        return Column(heading, name, lambda interval: write(interval, places, signed), rank=rank, of=of)
 
-    quality, timed = section.first.quality.examples, section.timed
-    same = " to " not in timed
+    def but_for(names: Sequence[str], of: Callable[[Record], Any]) -> Callable[[Record], Any]:
+        return lambda record: None if record.method.name in names else of(record)
+
+    def total(record: Record) -> Interval:
+        return Interval(1.0, 1.0, 1.0) if record.method.name == "vanilla" else record.latency.speedup.total
+
+    quality, timed, first = section.first.quality.examples, section.timed, section.first
+    same, vanilla = " to " not in timed, ANCHORS[:1]
     columns = [
-        Column("", "sign"),
-        Column("method", "label"),
-        intervals(f"{words.metric_name(section.first)}\nn={quality:,}", "score", 3),
-        intervals("Δ to\nvanilla", "difference", signed=True),
-        Column(f"within\n{section.margin:g}", "verdict", verdict_words),
-        intervals(f"speedup\nn={timed}" if same else "speedup", "speedup"),
-        Column("timed", "timed", "{:,}".format, rank=1),
-        Column("sd be-\ntween\nsessions", "between", between_words, rank=2),
-        intervals("over\ngenerate()", "library", 4),
-        Column("ms per\ntoken", "ms_per_token", words.significant, rank=5),
-        Column("ms per example\np50/p90/p99", "percentiles", _percentiles, rank=8),
-        Column("fall-\nback %", "fallbacks", words.percent, rank=7),
-        Column("roll-\nback %", "rollbacks", words.percent, rank=7),
-        Column("tokens /\nlarge\npass", "block", words.significant, rank=6),
+        Column("", "sign", of=sign),
+        Column("method", "label", of=lambda r: section.names[r.hash]),
+        intervals(f"{words.metric_name(first)}\nn={quality:,}", "score", lambda r: r.headline, 3),
+        intervals("Δ to\nvanilla", "difference", but_for(vanilla, section.difference), signed=True),
+        Column(f"within\n{section.margin:g}", "verdict", verdict_words, of=lambda r: section.verdicts.get(r.hash)),
+        intervals(f"speedup\nn={timed}" if same else "speedup", "speedup", total),
+        Column("timed", "timed", "{:,}".format, rank=1, of=lambda r: r.latency.examples),
+        Column("sd be-\ntween\nsessions", "between", between_words, rank=2, of=but_for(vanilla, lambda r: r)),
+        intervals("over\ngenerate()", "library", lambda r: r.latency.library and r.latency.library.speedup, 4),
+        Column("ms per\ntoken", "ms_per_token", words.significant, rank=5, of=lambda r: r.latency.ms_per_token),
+        Column("ms per example\np50/p90/p99", "percentiles", _percentiles, rank=8, of=lambda r: r.latency.percentiles),
+        Column(
+            "fall-\nback %", "fallbacks", words.percent, rank=7, of=but_for(ANCHORS, lambda r: r.counts.fallback_rate)
+        ),
+        Column(
+            "roll-\nback %", "rollbacks", words.percent, rank=7, of=but_for(ANCHORS, lambda r: r.counts.rollback_rate)
+        ),
+        Column("tokens /\nlarge\npass", "block", words.significant, rank=6, of=_block),
     ]
     return [column for column in columns if not (same and column.name == "timed")]
+
+
+def _block(record: Record) -> float | None:
+    return record.counts.tokens_per_large_pass if record.counts.large_passes else None
 
 
 def verdict_words(found: Verdict) -> str:
@@ -124,10 +122,10 @@ def between_words(record: Record) -> str:
     return f"{100 * record.latency.between:.1f} % ({count})"
 
 
-def _percentiles(found: Sequence[Percentile]) -> str:
+def _percentiles(found: Percentiles) -> str:
     """Write `12/31/55?`: the question mark stands where there are too few examples to know an end."""
-    marks = ("" if None not in (each.low, each.high) else "?" for each in found)
-    return "/".join(f"{words.significant(each.value)}{mark}" for each, mark in zip(found, marks, strict=True))
+    told = ((each.value, "?" if None in (each.low, each.high) else "") for each in found.method.values())
+    return "/".join(f"{words.significant(value)}{mark}" for value, mark in told)
 
 
 def footer(section: Section) -> list[str]:
@@ -231,39 +229,27 @@ def predicted_table(section: Section, predicted: Sequence[PredictedPoint]) -> Ta
     """Return the predicted points, apart from the measured ones; None without any."""
     if not predicted:
         return None
-    hollow = not_measured(section, predicted)
-    values = [
-        {
-            "front": point.front,
-            "label": words.label(point),
-            "method": point.method.name,
-            "max_draft": point.method.max_draft,
-            "fb": point.threshold.fb,
-            "rb": point.threshold.rb,
-            "switches": words.switches(point) or None,
-            "quality": quality_of(point),
-            "difference": point.difference,
-            "within": within(section, point),
-            "speedup": point.speedup,
-            "ms_per_example": ms_of(point),
-            "measured": point not in hollow,
-        }
-        for point in sorted(predicted, key=lambda point: (-point.speedup.value, words.label(point)))
-    ]
+    hollow, examples = not_measured(section, predicted), section.first.quality.examples
+    points = sorted(predicted, key=lambda point: (-point.speedup.value, words.label(point)))
     columns = (
-        Column("", "front", lambda front: FRONT if front else ""),
-        Column("method", "label"),
-        Column(f"{words.metric_name(section.first)} n={section.first.quality.examples:,}", "quality", words.spread),
-        Column("Δ to vanilla", "difference", lambda interval: words.spread(interval, signed=True)),
-        Column(f"within {section.margin:g}", "within", verdict_words, in_csv=False),
-        Column("speedup", "speedup", words.spread),
-        Column("ms per example", "ms_per_example", words.spread),
-        Column("switches", "switches"),
-        Column("measured too", "measured", lambda measured: "yes" if measured else "no"),
+        Column("", "front", lambda front: FRONT if front else "", of=lambda p: p.front),
+        Column("method", "label", of=words.label),
+        Column(None, "method", of=lambda p: p.method.name),
+        Column(None, "max_draft", of=lambda p: p.method.max_draft),
+        Column(None, "fb", of=lambda p: p.threshold.fb),
+        Column(None, "rb", of=lambda p: p.threshold.rb),
+        Column(None, "switches", of=lambda p: words.switches(p) or None),
+        Column(f"{words.metric_name(section.first)} n={examples:,}", "quality", words.spread, of=quality_of),
+        Column("Δ to vanilla", "difference", partial(words.spread, signed=True), of=lambda p: p.difference),
+        Column(f"within {section.margin:g}", "within", verdict_words, in_csv=False, of=partial(within, section)),
+        Column("speedup", "speedup", words.spread, of=lambda p: p.speedup),
+        Column("ms per example", "ms_per_example", words.spread, of=ms_of),
+        Column("switches", "differing", in_csv=False, of=lambda p: words.switches(p) or None),
+        Column("measured too", "measured", lambda measured: "yes" if measured else "no", of=lambda p: p not in hollow),
     )
     notes = (
         "Predicted, not timed: quality by replay in the decision tree (exact), times by calibrated prices.",
         f"{FRONT} on the predicted front.",
         "Verdicts on a whole grid are a first look: a claim about the best of many takes other examples.",
     )
-    return Table.of("predicted", f"Predicted points: {section.title}", columns, values, notes, 2)
+    return Table.of("predicted", f"Predicted points: {section.title}", columns, points, notes, 2)

@@ -179,7 +179,8 @@ def write_contents(found: Contents, out: Path, only: Sequence[str] = ()) -> Repo
     BildError for a name that the report does not have.
     """
     sheets, tables = found.sheets(), found.all_tables()
-    known = [*dict.fromkeys(each.stem for _, each in (*sheets, *tables)), PAGE]
+    stems = [*(sheet.stem for _, sheet in sheets), *(table.stem for _, table in tables)]
+    known = [*dict.fromkeys(stems), PAGE]
     if unknown := [name for name in only if name not in known]:
         raise BildError(f"--only {unknown[0]} is no part of this report: choose among {', '.join(known)}.")
 

@@ -136,9 +136,14 @@ class Section:
         """Return the picks of the paper's Table 1, which go by the point estimate."""
         return picks(self.records)
 
+    @property
+    def picks(self) -> tuple[Record | None, Record | None, Record | None]:
+        """The fastest shown, and the paper's two: without a loss, and at a loss of one point."""
+        return self.pick, self.papers.no_loss, self.papers.one_point
+
     def picked(self, record: Record) -> bool:
         """Return whether the record is one of the picks."""
-        return record in (self.pick, self.papers.no_loss, self.papers.one_point)
+        return record in self.picks
 
     def told(self, record: Record | None) -> str:
         """Write a pick: its name, its speedup, and what speaks against it."""

@@ -50,14 +50,16 @@ _TEX = {
 class Column(NamedTuple):
     """A column of `Table.of`: its heading, its name in the CSV, and how a value that is not None is written.
 
-    On a narrow terminal the columns of the highest rank go first; one of rank 0 stays.
+    `of` takes the value from a row. A column without a heading (None) is in the CSV alone. On a narrow terminal the
+    columns of the highest rank go first; one of rank 0 stays.
     """
 
-    heading: str
+    heading: str | None
     name: str
     write: Callable[[Any], str] = str
     in_csv: bool = True
     rank: int = 0
+    of: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,18 +89,19 @@ class Table:
         stem: str,
         title: str,
         columns: Sequence[Column],
-        values: Iterable[Mapping[str, Any]],
+        values: Iterable[Any],
         notes: Iterable[str] = (),
         names: int = 1,
         subtitle: str = "",
     ) -> Table:
-        """Build a table from rows of values by the columns' names; what no column shows is in the CSV alone.
+        """Build a table from rows of which each column takes its value, or which have them by the columns' names.
 
-        An interval becomes three numbers in the CSV, None an empty field there and a dash in the text.
+        What no column shows of the latter is in the CSV alone, where an interval is three numbers and None is empty.
         """
-        values = list(values)
+        values = [row if isinstance(row, Mapping) else {c.name: c.of(row) for c in columns if c.of} for row in values]
+        shown = [each for each in columns if each.heading is not None]
         rows = tuple(
-            tuple(DASH if row[each.name] is None else each.write(row[each.name]) for each in columns) for row in values
+            tuple(DASH if row[each.name] is None else each.write(row[each.name]) for each in shown) for row in values
         )
         hidden = {each.name for each in columns if not each.in_csv}
         spans = {name for row in values for name, value in row.items() if isinstance(value, Interval)}
@@ -107,13 +110,14 @@ class Table:
             data.append({})
             for name in (name for name in row if name not in hidden):
                 data[-1] |= ends(name, row[name]) if name in spans else {name: row[name]}
-        headings, ranks = tuple(each.heading for each in columns), tuple(each.rank for each in columns)
+        headings, ranks = tuple(each.heading or "" for each in shown), tuple(each.rank for each in shown)
         return cls(stem, title, headings, rows, tuple(notes), names, tuple(data), subtitle=subtitle, ranks=ranks)
 
     @property
     def width(self) -> int:
         """Return how many columns of a terminal hold the table with a line a row."""
-        return sum(max(map(len, (*heading.split("\n"), *cells))) + 2 for heading, *cells in self._columns()) - 2
+        columns = zip(self.headings, *self.rows, strict=True)
+        return sum(max(map(len, (*heading.split("\n"), *cells))) + 2 for heading, *cells in columns) - 2
 
     def within(self, width: int) -> Table:
         """Return the table without the columns that a terminal of this width has no room for, and a note on these."""
@@ -126,9 +130,6 @@ class Table:
             return self
         note = f"No room for: {', '.join(reversed(gone))}. A wider terminal shows them, and so does a pipe (| cat)."
         return dataclasses.replace(shown, notes=(*shown.notes, note))
-
-    def _columns(self) -> Iterable[tuple[str, ...]]:
-        return zip(self.headings, *self.rows, strict=True)
 
     def _without(self, index: int) -> Table:
         def cut(cells: tuple[Any, ...]) -> tuple[Any, ...]:

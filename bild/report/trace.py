@@ -82,11 +82,7 @@ def legend(console: Console) -> Text:
 
 
 def example(
-    console: Console,
-    sample: Sample,
-    rounds: Sequence[Mapping[str, Any]],
-    known: Mapping[int, str],
-    source: str,
+    console: Console, sample: Sample, rounds: Sequence[Mapping[str, Any]], known: Mapping[int, str], source: str
 ) -> Iterable[Text]:
     """Return the lines of one example: what it cost, the source, the text, and its rounds."""
     tokens, passes = sample.written, sample.large_passes

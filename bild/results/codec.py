@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from bild.errors import BildError
+from bild.errors import BildError, shown
 from bild.progress import say
 from bild.results.files import open_plain, parse, read_file, write_atomically, write_error
 
@@ -41,7 +41,9 @@ def hints(kind: type) -> dict[str, Any]:
 
 
 def _inside(where: str, name: object) -> str:
-    return f"{where}.{name}" if where else str(name)
+    text = str(name)
+    text = text if len(text) <= 80 else shown(text)  # a damaged file may have any
+    return f"{where}.{text}" if where else text
 
 
 def _options(union: Any) -> list[Any]:

@@ -24,7 +24,7 @@ from bild.results.files import read_file, write_atomically, write_error
 from bild.results.locking import take, waiting_lock
 from bild.results.parts import DraftCosts, SessionNote
 from bild.results.record import Record, from_json, to_json
-from bild.results.sample import Sample, SampleLog, check_seal, read_samples, read_traces
+from bild.results.sample import Sample, SampleLog, check_seal, read_samples
 
 T = TypeVar("T")
 CONFIG = "config.yaml"
@@ -38,15 +38,17 @@ SHORT = 10
 """Digits of a hash in the name of a folder."""
 
 
+@dataclasses.dataclass(eq=False)
 class PointFolder:
-    """`<root>/<task>/<pair>/<label>-<digest>/`, held by this process until `close()` or the end of a `with`."""
+    """`<root>/<task>/<pair>/<label>-<digest>/`, held by this process until `close()` or the end of a `with`.
 
-    def __init__(self, path: Path, digest: str, lock: int, log: SampleLog) -> None:
-        """Use `PointFolder.open`."""
-        self.path = path
-        self.digest = digest
-        self.lock = lock
-        self._log = log
+    Use `PointFolder.open`.
+    """
+
+    path: Path
+    digest: str
+    lock: int
+    _log: SampleLog
 
     @classmethod
     def open(cls, root: Path, task: str, pair: str, label: str, digest: str, config: Mapping[str, Any]) -> PointFolder:
@@ -97,10 +99,6 @@ class PointFolder:
     def samples(self) -> list[Sample]:
         """Read the finished examples, in the order in which they were appended."""
         return read_samples(self.path)
-
-    def traces(self) -> dict[Any, list[dict[str, Any]]]:
-        """Read the rounds of each finished example by its id, in order."""
-        return read_traces(self.path)
 
     def draft_costs(self) -> DraftCosts | None:
         """Read the costs that the point's drafts go by, or None before its first example.

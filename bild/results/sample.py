@@ -160,9 +160,7 @@ def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
         entries = [decode(_Entry, plain) for plain in unpack_lines(packed)]
         traces = {entry.id: _restore(entry.rounds) for entry in entries}
     except ValueError as error:
-        raise BildError(
-            f"{path} is damaged ({error}): restore it, or delete the point's folder and run it again."
-        ) from None
+        raise _damaged(f"{path} is damaged ({error})") from None
     if list(traces) != [line.sample.id for line in lines]:
         raise BildError(f"{path} does not hold the examples of {SAMPLES}: delete the point's folder and run it again.")
     return traces
@@ -204,11 +202,12 @@ def _scan(path: Path) -> list[_Line]:
             trace_end = plain.pop(_END)
             lines.append(_Line(decode(Sample, plain), trace_end, end))
         except FieldError as error:
-            raise BildError(
-                f"{path}, line {number}, is not a finished example ({error}): restore the file, or delete the point's "
-                "folder and run it again."
-            ) from None
+            raise _damaged(f"{path}, line {number}, is not a finished example ({error})") from None
     return lines
+
+
+def _damaged(what: str) -> BildError:
+    return BildError(f"{what}: restore the file, or delete the point's folder and run it again.")
 
 
 class SampleLog:
@@ -220,10 +219,7 @@ class SampleLog:
         self._files: list[GrowingFile] = []
         lines = _scan(folder / SAMPLES)
         if lines and not (folder / TRACE).exists():
-            raise BildError(
-                f"{folder / TRACE} is missing beside {len(lines)} finished examples: restore it, or delete the point's "
-                "folder and run it again."
-            )
+            raise _damaged(f"{folder / TRACE} is missing beside {len(lines)} finished examples")
         try:
             for name in (SAMPLES, TRACE):
                 self._files.append(GrowingFile(folder / name))

@@ -225,7 +225,10 @@ class WorkerPool:
         try:
             result = self.ray.get(future)
         except errors.RayTaskError as error:
-            raise _one_sentence(error.cause) from None
+            if isinstance(error.cause, BildError):
+                raise error.cause from None
+            what = f"{type(error.cause).__name__}: {told(error.cause)}"
+            raise BildError(f"A worker failed ({what}): what was grown is kept; run again.") from None
         except errors.RayError as error:
             self._ended(worker, shard, error)
             return
@@ -264,10 +267,3 @@ class WorkerPool:
             )
         left = "" if shard is None else f"; its {len(shard)} examples go to another"
         say(f"warning: a worker ended ({why}){left}")
-
-
-def _one_sentence(cause: Exception) -> BildError:
-    """Return a worker's own exception as one sentence."""
-    if isinstance(cause, BildError):
-        return cause
-    return BildError(f"A worker failed ({type(cause).__name__}: {told(cause)}): what was grown is kept; run again.")

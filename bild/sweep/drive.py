@@ -56,18 +56,12 @@ def sweep(work: SweepWork, points: Sequence[SweptPoint]) -> Swept:
         return _Sweep(work, points).run()
 
 
-@dataclass
-class Fixed:
-    """The points of a fixed list, judged on all examples and timed on some."""
-
-    points: dict[str, Point]
-    """By the key of the setting, without those that failed."""
-    timed: int
-    failed: list[str]
-
-
-def measure_fixed(work: SweepWork, points: Sequence[SweptPoint], timed: int | None = None) -> Fixed:
+def measure_fixed(
+    work: SweepWork, points: Sequence[SweptPoint], timed: int | None = None
+) -> tuple[dict[str, Point], list[str]]:
     """Judge these points and no others on all examples, by a tree of their paths, and time them live on some.
+
+    Return them by the key of the setting, and in words those that failed.
 
     `timed` examples; None: in stages, as `sweep.width` and `sweep.minutes` say.
     """
@@ -79,11 +73,10 @@ def measure_fixed(work: SweepWork, points: Sequence[SweptPoint], timed: int | No
         candidates = [Candidate(p, nothing, nothing, r, chosen=p.origin) for p, r in zip(chosen, replays, strict=True)]
         with ExitStack() as stack:
             open_folders(stack, work, candidates)
-            examples = MeasuredFront(work, candidates, grown.tree).run(timed)
+            MeasuredFront(work, candidates, grown.tree).run(timed)
             records = [(c, c.folder.record()) for c in candidates]
             found = {c.point.key: Point(c.folder.path, record) for c, record in records if record is not None}
-        failed = [f"{c.point.label} failed on {c.failed}" for c in candidates if c.failed]
-    return Fixed(found, examples, failed)
+        return found, [f"{c.point.label} failed on {c.failed}" for c in candidates if c.failed]
 
 
 def replay_and_time(
@@ -96,10 +89,10 @@ def replay_and_time(
     """
     options = {each.name: getattr(config, each.name) for each in fields(RunConfig)}
     points = [SweptPoint(*each, GRID) for each in settings]
-    found = measure_fixed(SweepWork(SweepConfig(**options)), points, timed)
-    if found.failed:
-        raise BildError(f"Not everything was measured: {'; '.join(found.failed)}; the same command tries again.")
-    return [found.points[point.key] for point in points]
+    found, failed = measure_fixed(SweepWork(SweepConfig(**options)), points, timed)
+    if failed:
+        raise BildError(f"Not everything was measured: {'; '.join(failed)}; the same command tries again.")
+    return [found[point.key] for point in points]
 
 
 class _Sweep:

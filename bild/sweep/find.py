@@ -107,24 +107,22 @@ def confirm(work: SweepWork, answer: Answer) -> Confirmation:
         chosen = spread_out(chosen, max(1, work.config.sweep.front))
     points = once([found.point for found in chosen])
     earlier = enter(work, points, goal.bound, choices_of(answer))
-    fixed = measure_fixed(work, points)
+    measured, failed = measure_fixed(work, points)
     judged = []
     for found in chosen:
-        if found.point.key not in fixed.points:
+        if found.point.key not in measured:
             continue
         margin = {"quality": work.config.measure.margin, "methods": found.bound}.get(goal.wanted, goal.bound)
-        record = fixed.points[found.point.key].record
+        record = measured[found.point.key].record
         difference = record.headline_difference
         if difference is None:
             raise BildError(f"{record.label} has no paired difference to vanilla: delete its folder and run again.")
-        judged.append(
-            Confirmed(found, fixed.points[found.point.key], verdict(difference, margin, record.quality.examples))
-        )
+        judged.append(Confirmed(found, measured[found.point.key], verdict(difference, margin, record.quality.examples)))
     if len(judged) > 1:
         level = work.config.measure.confidence
         together = holm([each.verdict for each in judged], level)
         judged = [dataclasses.replace(each, verdict=one) for each, one in zip(judged, together, strict=True)]
-    return Confirmation(work.config.task.split, judged, earlier, fixed.failed)
+    return Confirmation(work.config.task.split, judged, earlier, failed)
 
 
 def choices_of(answer: Answer) -> list[MethodChoice]:

@@ -157,7 +157,7 @@ class MeasuredFront:
     def reached(self) -> Reached:
         """Return how well the speedups are known, and what sessions differ by."""
         active = [c for c in self._active if c is not self.candidates[0]]
-        between = [found for c in active if (found := self.speed(c).between) is not None]
+        between = [found for c in active if (found := self.speed(c).spread.between) is not None]
         width = max((relative_width(self.speedup(c)) for c in active), default=0.0)
         sessions = {s.session for c in active for s in self._counted(c)}
         return Reached(width, len(sessions), median(between) if between else None)

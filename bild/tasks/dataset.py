@@ -90,7 +90,7 @@ def load_task(task: TaskConfig) -> Dataset:
 
     Raises BildError for data that are missing, malformed or fewer than `task.samples`.
     """
-    located = _locate(task)
+    located = {"embedded": locate_embedded, "file": locate_file, "hub": locate_hub}[task.data](task)
     examples, total = choose(_examples(located, task), task.samples, task.seed)
     if task.samples is not None and task.samples > total:
         raise BildError(
@@ -130,14 +130,6 @@ def _refuse_unseen(examples: Iterable[Example], task: TaskConfig) -> None:
             f"The references of {_name(task)} are in a script in which task.metric={task.metric} sees no words: set "
             f"task.tokenize={cure}."
         )
-
-
-def _locate(task: TaskConfig) -> Located:
-    if task.data == "embedded":
-        return locate_embedded(task)
-    if task.data == "file":
-        return locate_file(task)
-    return locate_hub(task)
 
 
 def _examples(located: Located, task: TaskConfig) -> Iterator[Example]:

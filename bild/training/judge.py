@@ -107,8 +107,9 @@ class Judge:
         sources = self.corpus.sources
         found: list[list[int]] = [[] for _ in sources]
         for chosen in by_length(len(sources), lambda i: len(sources[i]), _BATCH):
-            limits = {"vocabulary": self.vocabulary, "max_length": self.task.target_limit}
-            for i, tokens in zip(chosen, greedy_batch(module, [sources[i] for i in chosen], **limits), strict=True):
+            rows, limit = [sources[i] for i in chosen], self.task.target_limit
+            made = greedy_batch(module, rows, vocabulary=self.vocabulary, max_length=limit)
+            for i, tokens in zip(chosen, made, strict=True):
                 found[i] = tokens
         return found
 

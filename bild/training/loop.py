@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bild.errors import BildError
+from bild.errors import BildError, PutOff
 from bild.progress import clock
 from bild.training.config import FOLLOWED, TrainSettings
 from bild.training.corpus import IGNORED, Batch, Corpus, SubwordDropout, epoch_order, epoch_sources, make_batch
@@ -69,13 +69,15 @@ class Trainer:
         self._began = time.monotonic()
         self._sums = [0.0, 0.0, 0.0]  # loss, nll, tokens since the last log entry
         self._lost = 0  # steps in a row whose loss was not finite
+        self._signals = PutOff()
 
     def run(self) -> dict[str, Tensor]:
         """Train to the end; return the weights that are kept."""
         self._resume()
-        # An epoch that has begun is open until its validation is saved, though a kill may fall after its last step.
-        while self.progress.batch or (self.progress.step < self.total and not self._stale()):
-            self._epoch()
+        with self._signals.heard(lambda: self.announce("stopping when this step is saved; once more stops at once")):
+            # An epoch that has begun is open until its validation is saved, though a kill may fall after its last step.
+            while self.progress.batch or (self.progress.step < self.total and not self._stale()):
+                self._epoch()
         if self.best is None or self.settings.select == "last":
             return self._weights()
         return self.best
@@ -89,11 +91,14 @@ class Trainer:
             self._step(indices, sources)
             if progress.step % _LOG_STEPS == 0:
                 self._log()
-            if time.monotonic() - self._saved > 60.0 * settings.checkpoint_minutes:
+            if self._signals.end or time.monotonic() - self._saved > 60.0 * settings.checkpoint_minutes:
                 self.save()
+        found = None
+        if (progress.epoch + 1) % settings.validate_every == 0 or progress.step == self.total:
+            found = self._judge()
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        if progress.epoch % settings.validate_every == 0 or progress.step == self.total:
-            self._validate()
+        if found is not None:
+            self._validated(found)
         self.save()
 
     def _groups(self) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
@@ -171,7 +176,7 @@ class Trainer:
         progress = self.progress
         entry = {
             "step": progress.step,
-            "epoch": round(progress.epoch + progress.batch * self.settings.batch / len(self.corpus), 3),
+            "epoch": round(progress.epoch + min(1.0, progress.batch * self.settings.batch / len(self.corpus)), 3),
             "loss": loss / tokens,
             "nll": nll / tokens,
             "rate": rate_at(progress.step - 1, self.total, self.settings),
@@ -186,17 +191,26 @@ class Trainer:
             f"nll {entry['nll']:.3f}, rate {entry['rate']:.2e}, {clock(self.seconds())}, {clock(left)} left"
         )
 
-    def _validate(self) -> None:
+    def _judge(self) -> Validation:
+        """Validate. Until this returns the epoch is open, and where a signal ends it its steps are saved."""
         self._log()
-        progress = self.progress
         self.module.eval()
-        found = self.validate(self.module)
+        try:
+            with self._signals.raised():
+                found = self.validate(self.module)
+        except KeyboardInterrupt:
+            self.save()
+            raise
         self.module.train()
         if not math.isfinite(found.loss):
             raise BildError(
-                f"The validation loss after step {progress.step} is not finite: the training broke its weights; lower "
-                "train.rate or set train.clip, and train anew with resume=false."
+                f"The validation loss after step {self.progress.step} is not finite: the training broke its weights; "
+                "lower train.rate or set train.clip, and train anew with resume=false."
             )
+        return found
+
+    def _validated(self, found: Validation) -> None:
+        progress = self.progress
         progress.history.append(
             {"step": progress.step, "epoch": progress.epoch, "validation_loss": found.loss, "score": found.score}
             | found.others
@@ -232,7 +246,10 @@ class Trainer:
         return self.progress.seconds + time.monotonic() - self._began
 
     def save(self) -> None:
-        """Write the state, the sums for the next log entry included, so that a resumed training logs the same."""
+        """Write the state, the sums for the next log entry included, so that a resumed training logs the same.
+
+        A signal that was put off then ends the process.
+        """
         progress = copy.copy(self.progress)
         progress.seconds = self.seconds()
         parts = {
@@ -244,6 +261,8 @@ class Trainer:
         }
         save_state(self.folder, self.identity, progress, parts)
         self._saved = time.monotonic()
+        if self._signals.end:
+            self._signals.end()
 
     def _resume(self) -> None:
         self._saved = time.monotonic()

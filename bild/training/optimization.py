@@ -37,11 +37,8 @@ def logits_at(module: Any, batch: Batch, exits: Sequence[int], states: Tensor | 
     finally:
         for hook in hooks:
             hook.remove()
-    return [*(_head(module, kept[layer]).float() for layer in exits), out.logits.float()]
-
-
-def _head(module: Any, states: Tensor) -> Tensor:
-    return _project(module, module.decoder.dropout(module.decoder.final_layer_norm(states)))
+    normed = (module.decoder.dropout(module.decoder.final_layer_norm(kept[layer])) for layer in exits)
+    return [*(_project(module, states).float() for states in normed), out.logits.float()]
 
 
 def _project(module: Any, states: Tensor) -> Tensor:

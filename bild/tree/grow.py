@@ -143,14 +143,14 @@ class Grower:
     def _grown(self, chunk: Sequence[int]) -> bool:
         """Grow some examples; false, and none of them grown, where they do not fit."""
         tables = [self.examples[i].table for i in chunk]
-        before = [(table.columns(), table.stored, list(table.heard)) for table in tables]
+        before = [table.copied() for table in tables]
         try:
             Wave(self, chunk).run()
         except Exception as error:
             if not isinstance(error, OverBudget) and out_of_memory(error) is None:
                 raise
-            for table, (nodes, stored, heard) in zip(tables, before, strict=True):
-                table.become(NodeTable.of(nodes, stored, heard))
+            for table, former in zip(tables, before, strict=True):
+                table.become(former)
             return False
         return True
 

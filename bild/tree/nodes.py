@@ -7,11 +7,11 @@ a walk over these numbers.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,20 +93,11 @@ class NodeTable:
         """Nodes that the large model has spoken of since they were stored."""
         self._append(-1, start, 0)
 
-    @classmethod
-    def of(cls, nodes: Nodes, stored: int = 0, heard: Sequence[int] = ()) -> Self:
-        """Make the table of some columns, `stored` of them on disk, and the large model asked about `heard` since."""
-        table = cls(int(nodes.token[0]))
-        table.stored, table.heard = stored, list(heard)
-        parents, tokens = nodes.parent.tolist(), nodes.token.tolist()
-        for parent, token in zip(parents[1:], tokens[1:], strict=True):
-            table._append(parent, token, table.depth[parent] + 1)
-        for name in NAMES[2:]:
-            setattr(table, name, getattr(nodes, name).tolist())
-        table.small_prob = [math.exp(-nll) for nll in table.small_nll]
-        for node in range(1, len(parents)):
-            table._link(node)
-        return table
+    def copied(self) -> NodeTable:
+        """Return a table of the same nodes that grows by itself."""
+        made = copy.copy(self)
+        vars(made).update({name: list(each) for name, each in vars(self).items() if isinstance(each, list)})
+        return made
 
     def __len__(self) -> int:
         return len(self.parent)

@@ -65,6 +65,8 @@ def read_head(folder: Path) -> Head:
     head = read_json(Head, path, "does not describe a tree", "delete its folder and grow it again")
     if head.format not in (1, FORMAT):
         raise BildError(f"{path} is of another version than {FORMAT}: delete its folder and grow it again.")
+    if head.hash != config_hash(head.identity):
+        raise BildError(f"{path} was changed after it was written: delete its folder and grow it again.")
     if not all(0 <= number < 1 << 31 for number in head.ids.values()):
         raise BildError(f"{path} names a token that cannot be ({head.ids}): delete its folder and grow it again.")
     return head
@@ -120,7 +122,7 @@ class ExampleTrees:
     @property
     def rounding(self) -> Rounding:
         """Within how much of a threshold, or of a tie, a decision counts as marked."""
-        return Rounding(**self.head.rounding)
+        return Rounding(self.head.rounding["nll"], self.head.rounding["gap"])
 
     @cached_property
     def _tokenizer(self) -> Any:

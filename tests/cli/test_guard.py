@@ -13,7 +13,20 @@ from pathlib import Path
 import pytest
 
 from bild.errors import BildError, _is_command, guard
+from tests.bench.test_bench_command import TINY
 from tests.cli.commands import REPOSITORY, call, environment
+from tests.killing import EXAMPLE, STDOUTS
+from tests.sweep.test_sweep import OPTIONS, SWEEP
+from tests.training.tiny import write_corpus
+from tests.zygote import Zygote
+
+
+def failing_over(stop: BaseException) -> NameError:
+    """The error of a library whose cleaning up fails where it is stopped."""
+    error = NameError("no such file")
+    error.__context__ = stop
+    return error
+
 
 LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u2264' * 99)))"
 
@@ -34,6 +47,7 @@ LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u
         (Exception("No space left on device (os error 28)"), 2, "error: The disk is full: free some space"),
         (KeyboardInterrupt(), 130, "stopped; go on"),
         (KeyboardInterrupt("nothing was measured"), 130, "nothing was measured"),
+        (failing_over(KeyboardInterrupt()), 130, "stopped; go on"),
         (RecursionError("maximum recursion depth"), 1, "error: This is a defect of bild .RecursionError: maximum"),
     ],
 )
@@ -90,6 +104,51 @@ def test_a_stdout_that_takes_nothing(redirected: str, code: int, told: str) -> N
     assert done.returncode == code
     assert done.stderr.count("\n") == (told != "")
     assert told in done.stderr
+
+
+ONE = ("task.samples=1", "task.target_limit=4", "measure.warmup=0", "measure.library=0", "measure.calm_minutes=0")
+TRAIN = ("task=file", "task.path=corpus", "task.target_limit=6", "train.steps=1", "train.batch=2", "device=cpu")
+TRAIN = (*TRAIN, "train.validate_samples=1", "splits.test=null", "out=out")
+COMMANDS = {
+    "run": ("bild.run:main", *ONE),
+    "run -m": ("bild.run:main", "-m", "threshold.fb=0.3,0.7", *ONE),
+    "run --help": ("bild.run:main", "--help"),
+    "sweep": (SWEEP, *OPTIONS),
+    "sweep plan": ("bild.sweep.__main__:main", "plan=only", *ONE),
+    "paper": ("bild.paper:main", "plan=only", "only=xsum-unaligned", "task.samples=2"),
+    "paper --help": ("bild.paper:main", "--help"),
+    "report": ("bild.report.__main__:main", str(EXAMPLE), "--only", "points"),
+    "report --help": ("bild.report.__main__:main", "--help"),
+    "claims": ("bild.claims:main", str(EXAMPLE)),
+    "export": ("tests.killing:export",),
+    "bench": ("bild.bench.__main__:main", *TINY, "engine=[fused]", "peers=[]", "out=out"),
+    "train": ("bild.train:main", *TRAIN, "shape=embedded-small", "shape.rows=150", "train=scratch"),
+    "align": ("bild.align:main", *TRAIN, "model=embedded", "align.start=finetuned"),
+    "demo": ("bild.demo:main", "points=[{fb: 0.3}]", "timed=null", *ONE),
+    "doctor": ("bild.doctor:main",),
+    "doctor models": ("bild.doctor:main", "models"),
+    "list": ("bild.cli.door:main", "list", "methods"),
+    "gpu-check": ("bild.gpu_check:main",),
+}
+NEEDY = ("gpu-check", "paper")
+"""Those that a machine without a GPU, or without published checkpoints, refuses."""
+SIGNALS = (("SIGINT", 1), ("SIGTERM", 20), ("SIGINT", 50), ("SIGTERM", 100), ("SIGINT", 150), ("SIGTERM", 250))
+CODES = {"SIGINT": (130,), "SIGTERM": (143,), "unread": (141,), "no room": (2,)}
+
+
+@pytest.mark.slow
+@pytest.mark.spread(2)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("ending", "number"), [*SIGNALS, *((ending, 0) for ending in STDOUTS)])
+def test_every_command_ends_in_order(mother: Zygote, tmp_path: Path, name: str, ending: str, number: int) -> None:
+    write_corpus(tmp_path / "corpus")
+    child = mother.start("tests.killing:main", ending, str(number), *COMMANDS[name], cwd=tmp_path)
+    code, said = child.wait(), child.log.read_text()
+    assert code in (0, *CODES.get(ending, ()), *((2,) if name in NEEDY else ())), said
+    assert not re.search("Traceback|defect|Exception ignored", said), said
+    assert code < 130 or ending == "unread" or said.splitlines()[-1].startswith("stopped"), said
+    assert not [*tmp_path.rglob("*.tmp")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -7,7 +7,7 @@ import pytest
 
 from bild.metrics.claims import difference
 from bild.metrics.speedup import percentiles, speedup
-from scripts.check_coverage import Texts, Times
+from scripts.check_coverage import SessionTimes, Texts
 
 REPEATS = 400
 NEAR = 0.035  # three standard deviations of a share of 95 % of 400
@@ -16,7 +16,7 @@ NEAR = 0.035  # three standard deviations of a share of 95 % of 400
 @pytest.mark.slow
 @pytest.mark.parametrize(("between", "k", "n"), [(0.0, 1, 12), (0.02, 5, 60), (0.1, 5, 200), (0.1, 10, 60)])
 def test_a_speedups_interval_holds_the_examples_and_the_sessions(between: float, k: int, n: int) -> None:
-    times, random = Times(between), np.random.default_rng(5)
+    times, random = SessionTimes(between), np.random.default_rng(5)
     held = 0
     for _ in range(REPEATS):
         base, own, sessions = times.sample(random, n, k)

@@ -60,8 +60,8 @@ def test_sessions_that_differ_widen_the_interval_and_are_told():
     sessions = [i % 5 for i in range(300)]
     shifted = [own * math.exp(0.1 * (s - 2)) for own, s in zip(METHOD, sessions, strict=True)]
     alone, apart = speedup(BASELINE, shifted), speedup(BASELINE, shifted, sessions)
-    assert alone.between is None
-    assert apart.between == pytest.approx(0.1 * math.sqrt(2.5), rel=0.15)
+    assert alone.spread.between is None
+    assert apart.spread.between == pytest.approx(0.1 * math.sqrt(2.5), rel=0.15)
     assert apart.total.value == alone.total.value
     expected = math.exp(2.776 * 0.1 * math.sqrt(2.5 / 5))  # Student's t with four degrees of freedom
     assert apart.total.high / apart.total.value == pytest.approx(expected, rel=0.05)

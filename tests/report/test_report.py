@@ -143,6 +143,6 @@ def test_the_report_is_the_same_twice_and_returns_what_was_left_out(results: Pat
     one, two = write_report(results, tmp_path / "one"), write_report(results, tmp_path / "two")
     for first, second in zip((one.text, *one.figures, *one.tables), (two.text, *two.figures, *two.tables), strict=True):
         assert first.read_bytes() == second.read_bytes()
-    assert [item.path.name for item in one.skipped] == ["bild-fb0.1-rb1-ababababab"]
+    assert [item.path.name for item in one.shown.skipped] == ["bild-fb0.1-rb1-ababababab"]
     with pytest.raises(BildError, match="holds no finished point"):
-        write_report(one.skipped[0].path, tmp_path)
+        write_report(one.shown.skipped[0].path, tmp_path)

@@ -14,6 +14,7 @@ import yaml
 
 from bild.errors import BildError
 from bild.results.files import write_atomically
+from bild.results.sample import read_traces
 from tests.records import make_record
 from tests.results.points import (
     DIGEST,
@@ -32,14 +33,14 @@ def test_a_point_is_written_finished_and_read_again(tmp_path: Path) -> None:
     with open_point(tmp_path) as folder:
         assert folder.record() is None
         assert folder.samples() == []
-        assert folder.traces() == {}
+        assert read_traces(folder.path) == {}
         for number in range(3):
             folder.append(sample(number), rounds(number))
         assert folder.finish(record) == folder.path / "record.json"
     assert folder.path == point_path(tmp_path)
     with open_point(tmp_path) as again:
         assert again.record() == record
-        assert (again.samples(), again.traces()) == expected(3)
+        assert (again.samples(), read_traces(again.path)) == expected(3)
     assert yaml.safe_load((folder.path / "config.yaml").read_text()) == {"threshold": {"fb": 0.6, "rb": 2.0}}
 
 
@@ -48,7 +49,7 @@ def test_a_point_is_resumed_where_it_stopped(tmp_path: Path) -> None:
     with open_point(tmp_path) as folder:
         assert len(folder.samples()) == 2
         folder.append(sample(2), rounds(2))
-        assert (folder.samples(), folder.traces()) == expected(3)
+        assert (folder.samples(), read_traces(folder.path)) == expected(3)
 
 
 def test_the_files_are_what_they_say(tmp_path: Path) -> None:
@@ -73,9 +74,9 @@ def test_clear_starts_anew(tmp_path: Path) -> None:
         folder.finish(make_record(hash=DIGEST))
         folder.clear()
         assert folder.record() is None
-        assert (folder.samples(), folder.traces()) == ([], {})
+        assert (folder.samples(), read_traces(folder.path)) == ([], {})
         folder.append(sample(0), rounds(0))
-        assert (folder.samples(), folder.traces()) == expected(1)
+        assert (folder.samples(), read_traces(folder.path)) == expected(1)
 
 
 def test_a_finished_point_keeps_the_configuration_that_made_it(tmp_path: Path) -> None:

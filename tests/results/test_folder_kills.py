@@ -45,7 +45,7 @@ def test_samples_cut_at_any_byte_of_the_last_line(tmp_path: Path, stride: int) -
         os.truncate(copy / path.relative_to(tmp_path / "whole") / "samples.jsonl", cut)
         assert (read_samples(copy / path.relative_to(tmp_path / "whole"))) == expected(2)[0]
         with open_point(copy) as folder:
-            assert (folder.samples(), folder.traces()) == expected(2)
+            assert (folder.samples(), read_traces(folder.path)) == expected(2)
             folder.append(sample(2), rounds(2))
         assert (folder.path / "samples.jsonl").read_bytes() == whole
         assert (folder.path / "trace.jsonl.gz").read_bytes() == (path / "trace.jsonl.gz").read_bytes()
@@ -63,7 +63,7 @@ def test_a_trace_left_at_any_byte_of_an_example_that_has_no_line(tmp_path: Path)
         (path / "trace.jsonl.gz").write_bytes(trace[:cut])
         assert read_traces(path) == expected(2)[1]
         with open_point(tmp_path) as folder:
-            assert (folder.samples(), folder.traces()) == expected(2)
+            assert (folder.samples(), read_traces(folder.path)) == expected(2)
             assert (path / "trace.jsonl.gz").stat().st_size == end
 
 
@@ -73,7 +73,7 @@ def test_a_trace_that_the_disk_lost_takes_its_examples_with_it(tmp_path: Path) -
     for size, left in ((ends[2] - 1, 2), (ends[1], 2), (ends[1] - 1, 1), (3, 0)):
         os.truncate(path / "trace.jsonl.gz", size)
         with open_point(tmp_path) as folder:
-            assert (folder.samples(), folder.traces()) == expected(left)
+            assert (folder.samples(), read_traces(folder.path)) == expected(left)
 
 
 def test_a_broken_last_line_with_its_newline_is_cut_off(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_broken_last_line_with_its_newline_is_cut_off(tmp_path: Path) -> None:
     with (path / "samples.jsonl").open("ab") as file:
         file.write(b"\0\0\0\0\n")
     with open_point(tmp_path) as folder:
-        assert (folder.samples(), folder.traces()) == expected(2)
+        assert (folder.samples(), read_traces(folder.path)) == expected(2)
 
 
 def test_kill_9_in_the_middle_of_appending(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_kill_9_in_the_middle_of_appending(tmp_path: Path) -> None:
         with open_point(tmp_path) as folder:  # the lock went with the process
             count = len(folder.samples())
             assert count >= before
-            assert (folder.samples(), folder.traces()) == expected(count)
+            assert (folder.samples(), read_traces(folder.path)) == expected(count)
             before = count
     assert before >= 3
 
@@ -116,9 +116,9 @@ def test_an_interrupt_between_the_two_files_leaves_neither(tmp_path: Path, monke
         monkeypatch.setattr(os, "pwrite", interrupted)
         with pytest.raises(KeyboardInterrupt):
             folder.append(sample(1), rounds(1))
-        assert (folder.samples(), folder.traces()) == expected(1)
+        assert (folder.samples(), read_traces(folder.path)) == expected(1)
         folder.append(sample(1), rounds(1))
-        assert (folder.samples(), folder.traces()) == expected(2)
+        assert (folder.samples(), read_traces(folder.path)) == expected(2)
 
 
 def test_a_long_example_that_failed_leaves_nothing_behind_a_short_one(
@@ -138,7 +138,7 @@ def test_a_long_example_that_failed_leaves_nothing_behind_a_short_one(
             with pytest.raises(BildError, match="disk is full"):
                 folder.append(dataclasses.replace(sample(7), text="x" * 5000), [{"drafted": list(range(3000))}])
         folder.append(sample(0), rounds(0))
-        assert (folder.samples(), folder.traces()) == expected(1)
+        assert (folder.samples(), read_traces(folder.path)) == expected(1)
     assert (folder.path / "samples.jsonl").read_bytes().count(b"\n") == 1
     assert gzip.decompress((folder.path / "trace.jsonl.gz").read_bytes()).count(b"\n") == 1
 
@@ -189,10 +189,10 @@ def test_a_full_disk_costs_the_example_and_nothing_else(
             with pytest.raises(BildError, match=f"{wanted}.*the 2 examples finished before are kept") as caught:
                 folder.append(sample(2), rounds(2))
         assert "\n" not in str(caught.value)
-        assert (folder.samples(), folder.traces()) == expected(2)
+        assert (folder.samples(), read_traces(folder.path)) == expected(2)
         folder.append(sample(2), rounds(2))
     with open_point(tmp_path) as folder:
-        assert (folder.samples(), folder.traces()) == expected(3)
+        assert (folder.samples(), read_traces(folder.path)) == expected(3)
 
 
 def test_a_real_limit_on_the_size_of_files(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_real_limit_on_the_size_of_files(tmp_path: Path) -> None:
         count = len(folder.samples())
         assert count > 0
         assert f"disk is full; the {count} examples finished before are kept" in done.stderr
-        assert (folder.samples(), folder.traces()) == expected(count)
+        assert (folder.samples(), read_traces(folder.path)) == expected(count)
 
 
 def test_no_example_waits_for_the_disk_but_the_end_of_a_point_does(

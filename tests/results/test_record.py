@@ -212,6 +212,9 @@ def test_an_unknown_field_is_named(where: list[str]) -> None:
     with pytest.raises(BildError, match=f"the field {re.escape('.'.join([*where, 'new']))} is unknown"):
         from_json(json.dumps(plain))
     assert not VALIDATOR.is_valid(plain)
+    _at(plain, [*where, "new"])["9" * 5000] = _at(plain, [*where, "new"]).pop("new")
+    with pytest.raises(BildError, match=r"9\.\.\. \(5,000 characters\) is unknown"):
+        from_json(json.dumps(plain))
 
 
 @pytest.mark.parametrize("version", [0, 4, 99])

@@ -15,11 +15,13 @@ from bild.decoding import policy_for
 from bild.engines import CalmEngine, Engine, FusedEngine, build_engine
 from bild.engines.compiled import CompiledDecoder
 from bild.engines.early_exit import FusedSharedLayers
+from bild.measure.aggregate import work_of
 from bild.measure.live import engines_of, run_live
 from bild.measure.processes import describe_pair
 from bild.models import load_pair
 from bild.models.shapes import random_model
 from bild.results.work import Fed, Passes, PassWork, Sizes, texts_work
+from tests.records import make_sample
 
 FP32 = {"weights": "fp32", "states": "fp32"}
 T5_SMALL = Sizes(6, 512, 512, 2048, 1, 32128, encoder_layers=6)
@@ -174,6 +176,13 @@ def test_passes_through_shared_layers_are_those_of_the_engine(method: str, monke
     products = sum(ran.values()) * one.layer + sum(filled.values()) * 2 * one.width * one.inner + sum(heads) * one.head
     assert found.small.flops + found.large.flops == 2 * (products + attended)
     assert found.encoders == one.encoding(len(source), **FP32)
+    told = {f"{name}_sums": sums for name, sums in run.sums.items()} | {"layers": run.decoded.layers}
+    new = make_sample(source_tokens=len(source), **told)
+    counted = work_of([new], sizes, "fp32", shared=True)
+    assert counted is not None
+    assert counted.method == found
+    old = replace(new, exit_sums=None)  # of before passes to an exit were counted, in a point that was gone on with
+    assert (work_of([old, new], sizes, "fp32", shared=True) is None) == (not calm)
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, told: Callable[..., object]) -> None:

@@ -7,6 +7,7 @@ A few calls and sizes are tried; with CASES=all in the environment, all of them.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from bild.training.alignment import align
 from bild.training.config import AlignConfig, AlignSettings, SplitSettings, TrainSettings
 from bild.training.job import train
 from tests.killing import EXAMPLE, Lab, measured, trained, written
-from tests.training.tiny import tiny_config, tiny_task, write_corpus
+from tests.training.tiny import timeless, tiny_config, tiny_task, write_corpus
 from tests.zygote import Zygote
 
 JOB = "tests.training.test_kills:job"
@@ -91,18 +92,37 @@ def test_a_run_and_a_report_that_are_killed_end_as_if_they_were_not(mother: Zygo
     assert report.holds("full", max(run.sizes[0], report.sizes[-1]))
 
 
+ROWS = ("shape=embedded-small", "shape.rows=150", "train=scratch", "train.steps=1", "train.batch=2", "splits.test=null")
+TRAIN = ("task=file", "task.path=../corpus", "task.target_limit=6", "train.validate_samples=1", "device=cpu", *ROWS)
+TWICE: dict[str, tuple[str, ...]] = {
+    "run -m": ("bild.run:main", "-m", "threshold.fb=0.3,0.7", *QUICK),
+    "train": ("bild.train:main", *TRAIN, "out=out"),
+    "train -m": ("bild.train:main", "-m", "train.seed=0,1", "out=out${train.seed}", *TRAIN),
+    "report": ("bild.report.__main__:main", str(EXAMPLE), "--only", "points"),
+}
+
+
 @pytest.mark.slow
+@pytest.mark.spread(1)
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", ["-m", "train"])
-def test_two_processes_on_one_folder_end_as_one_does(
-    laboratory: Path, mother: Zygote, tmp_path: Path, kind: str
-) -> None:
-    command = ("bild.run:main", "-m", "threshold.fb=0.3,0.7", *QUICK) if kind == "-m" else (JOB, kind, str(laboratory))
-    both = [mother.start(*command, cwd=tmp_path) for _ in range(2)]
-    assert [child.wait() for child in both] == [0, 0], both[0].log.read_text()
-    said = both[0].log.read_text()
-    assert "waiting: process" in said
-    assert "is finished" in said
+@pytest.mark.parametrize("kind", TWICE)
+def test_two_processes_on_one_folder_end_as_one_does(mother: Zygote, tmp_path: Path, kind: str) -> None:
+    write_corpus(tmp_path / "corpus")
+    for name in ("alone", "both"):
+        (tmp_path / name).mkdir()
+    alone = mother.start(*TWICE[kind], cwd=tmp_path / "alone")
+    assert alone.wait() == 0, alone.log.read_text()
+    both = [mother.start(*TWICE[kind], cwd=tmp_path / "both") for _ in range(2)]
+    said = [child.wait() for child in both], both[0].log.read_text()
+    assert said[0] == [0, 0], said[1]
+    assert kind == "report" or re.search("waiting: process.* is finished", said[1], re.DOTALL), said[1]
     assert not list(tmp_path.rglob("*.tmp"))
-    found = measured(tmp_path) if kind == "-m" else trained(tmp_path)
-    assert len(found) == (4 if kind == "-m" else 2)  # two points, and what was skipped and left
+    if kind.startswith("train"):
+        outs = sorted(path.parent.name for path in (tmp_path / "both").rglob("training.json"))
+        assert [timeless(tmp_path / "both" / out) for out in outs] == [
+            timeless(tmp_path / "alone" / out) for out in outs
+        ]
+        assert len(outs) == (2 if "-m" in kind else 1)
+    else:
+        state = measured if kind == "run -m" else written
+        assert state(tmp_path / "both") == state(tmp_path / "alone")

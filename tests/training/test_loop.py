@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from bild.training.config import TrainSettings
 from bild.training.corpus import Corpus, epoch_order, make_batch
 from bild.training.folder import export_model
 from bild.training.job import train
+from bild.training.judge import Judge
 from bild.training.loop import Trainer, Validation
 from bild.training.optimization import likelihood_loss
 from tests.training.tiny import record, timeless, tiny_config, tiny_module, write_corpus
@@ -75,6 +78,19 @@ def test_the_loss_falls_as_a_plain_loops_does(tmp_path: Path, accumulate: int, m
     assert found[-1] < 0.8 * found[0]
 
 
+@pytest.fixture(scope="module")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def whole(corpus_folder: Path) -> Path:
+    """A training left in peace, by dropout, BPE-dropout, clipping, warm-up and all."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "_LOG_STEPS", 1)
+        return train(tiny_config(corpus_folder, corpus_folder.with_name("whole")))
+
+
 class _Killed(Exception):
     pass
 
@@ -87,34 +103,75 @@ class _Killed(Exception):
         ("_step", 6, 0.0),
         ("_step", 7, 0.0),
         ("_step", 9, 60.0),
-        ("_validate", 12, 0.0),  # all steps are done and saved, the last epoch's validation is not
-        ("_validate", 6, 0.0),
-        ("_validate", 12, 60.0),
+        ("_judge", 12, 0.0),  # all steps are done and saved, the last epoch's validation is not
+        ("_judge", 6, 0.0),
+        ("_judge", 12, 60.0),
     ],
 )
 def test_a_resumed_training_is_the_uninterrupted_one(
-    tmp_path: Path, method: str, after: int, saved: float, monkeypatch: pytest.MonkeyPatch
+    corpus_folder: Path, whole: Path, tmp_path: Path, method: str, after: int, saved: float, monkeypatch: Any
 ) -> None:
-    """Dropout, BPE-dropout, clipping, warm-up and all; the last state is the last step's, or the last epoch's."""
-    folder = write_corpus(tmp_path / "corpus")
+    """The last state is the last step's, or the last epoch's."""
     monkeypatch.setattr(loop, "_LOG_STEPS", 1)
-    train(tiny_config(folder, tmp_path / "whole"))
-
     real = getattr(Trainer, method)
 
-    def killed(self: Trainer, *arguments: Any) -> None:
+    def killed(self: Trainer, *arguments: Any) -> Any:
         if self.progress.step == after:
             raise _Killed
-        real(self, *arguments)
+        return real(self, *arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, method, killed)
         with pytest.raises(_Killed):
-            train(tiny_config(folder, tmp_path / "killed", checkpoint_minutes=saved))
-    train(tiny_config(folder, tmp_path / "killed"))
+            train(tiny_config(corpus_folder, tmp_path, checkpoint_minutes=saved))
+    train(tiny_config(corpus_folder, tmp_path))
+    assert timeless(tmp_path) == timeless(whole)
+    assert [record(path)["progress"]["sessions"] for path in (whole, tmp_path)] == [1, 2]
 
-    assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")
-    assert [record(tmp_path / name)["progress"]["sessions"] for name in ("whole", "killed")] == [1, 2]
+
+@pytest.mark.spread(2)
+@pytest.mark.parametrize(
+    ("kind", "method", "call", "step"),
+    [
+        (Trainer, "_step", 12, 12),
+        (Judge, "__call__", 2, 12),
+        (Trainer, "_validated", 1, 6),
+        (Judge, "__call__", 1, 6),
+        (Trainer, "_step", 8, 8),
+    ],
+)
+def test_a_signal_to_end_loses_no_step(
+    corpus_folder: Path, whole: Path, tmp_path: Path, kind: type, method: str, call: int, step: int, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(loop, "_LOG_STEPS", 1)
+    real, calls, before = getattr(kind, method), iter(range(1, 99)), signal.getsignal(signal.SIGINT)
+
+    def signalled(*given: Any) -> Any:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, method, signalled)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_config(corpus_folder, tmp_path, checkpoint_minutes=60.0))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert torch.load(tmp_path / "state.pt")["progress"]["step"] == step
+    train(tiny_config(corpus_folder, tmp_path))
+    assert timeless(tmp_path) == timeless(whole)
+
+
+def test_a_second_signal_to_end_ends_at_once(tmp_path: Path) -> None:
+    one = trainer(tmp_path, TrainSettings(batch=10, epochs=1))
+
+    def loss(*_: object) -> Any:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    one.loss = loss
+    with pytest.raises(KeyboardInterrupt):
+        one.run()
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_ends_where_it_gets_no_better_and_keeps_the_best(tmp_path: Path) -> None:

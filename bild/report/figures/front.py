@@ -83,15 +83,14 @@ def _fill(
         for record in (record for record in section.records if legend(record) == name):
             _draw_point(axes, record, look, theme, section)
     for record in _with_region(section):
-        axes.add_patch(_region(section, record, fill=True, color=shown[legend(record)].color))
-        axes.add_patch(_region(section, record, fill=False, color=shown[legend(record)].color))
+        axes.add_patch(_region(section, record, shown[legend(record)].color))
     hairs = layout.open_differences(axes, section, theme)
     line: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": layout.FAINT, "linewidth": 1.4, "zorder": 2}
     axes.plot(*zip(*section.front_line(), strict=True), label="Pareto front", **line)
     if behind is not None:
         _draw_overlay(axes, behind, theme)
-    for mark in front_text.PICKS:
-        if (chosen := mark.of(section)) is not None:
+    for mark, chosen in zip(front_text.PICKS, section.picks, strict=True):
+        if chosen is not None:
             ring = mark.look(theme) | {"zorder": 4.5}
             layout.dots(axes, [section.at(chosen)], theme.strong, mark.marker, mark.size, theme, **ring)
     notes = _draw_library(axes, section.records, theme)
@@ -144,10 +143,7 @@ def _set_limits(
 
 
 def spans_of(
-    section: Section,
-    predicted: Sequence[PredictedPoint],
-    behind: Overlay | None = None,
-    without: Record | None = None,
+    section: Section, predicted: Sequence[PredictedPoint], behind: Overlay | None = None, without: Record | None = None
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ends of speedups and of differences that the front shows, but for one point that it may leave out."""
     records = [record for record in section.records if record is not without]
@@ -198,7 +194,7 @@ def _with_region(section: Section) -> list[Record]:
     ]
 
 
-def _region(section: Section, record: Record, fill: bool, color: str) -> Polygon:
+def _region(section: Section, record: Record, color: str) -> Polygon:
     """Return what holds speedup and difference jointly: an ellipse of the record's confidence."""
     from matplotlib.patches import Polygon
 
@@ -214,9 +210,7 @@ def _region(section: Section, record: Record, fill: bool, color: str) -> Polygon
         )
         for turn in turns
     ]
-    if fill:
-        return Polygon(corners, closed=True, facecolor=color, alpha=0.07, linewidth=0, zorder=1.5)
-    return Polygon(corners, closed=True, fill=False, edgecolor=color, alpha=0.3, linewidth=0.5, zorder=1.6)
+    return Polygon(corners, closed=True, facecolor=(color, 0.07), edgecolor=(color, 0.3), linewidth=0.5, zorder=1.5)
 
 
 def _draw_overlay(axes: Axes, behind: Overlay, theme: Theme) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bild.config import MAX_DRAFT
@@ -26,9 +26,8 @@ TITLE = "Speedup against quality"
 
 
 class Pick(NamedTuple):
-    """A mark around one point of a section: which, its name in the legend (`{}` is the margin), and its shape."""
+    """A mark around a pick of a section: its name in the legend (`{}` is the margin), and its shape."""
 
-    of: Callable[[Section], Record | None]
     name: str
     marker: str
     size: float
@@ -41,10 +40,11 @@ class Pick(NamedTuple):
 
 
 PICKS = (
-    Pick(lambda section: section.pick, "fastest shown within {:g}", "o", 12.5, 1.3),
-    Pick(lambda section: section.papers.no_loss, "as the paper chose (point estimate): no loss", "s", 10.5, 0.8),
-    Pick(lambda section: section.papers.one_point, "as the paper chose: −1 point", "D", 10.0, 0.8),
+    Pick("fastest shown within {:g}", "o", 12.5, 1.3),
+    Pick("as the paper chose (point estimate): no loss", "s", 10.5, 0.8),
+    Pick("as the paper chose: −1 point", "D", 10.0, 0.8),
 )
+"""In the order of `Section.picks`."""
 MOST_LABELS = 40
 """From here on only the front, the anchors and the picks are named: more names are a fog."""
 MOST_OBSTACLES = 200
@@ -109,8 +109,8 @@ def front_legend(
     if len(predicted) and len(alone) < len(shown):
         handles.append(handle("predicted", theme.quiet, marker="o", **hollow))
     handles.append(front_handle(theme))
-    for mark in PICKS:
-        if mark.of(section) is not None:
+    for mark, chosen in zip(PICKS, section.picks, strict=True):
+        if chosen is not None:
             name = mark.name.format(section.margin)
             handles.append(handle(name, theme.strong, marker=mark.marker, markersize=7.5, **mark.look(theme)))
     if behind is not None:

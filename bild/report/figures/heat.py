@@ -187,13 +187,10 @@ def _panel(axes: Axes, grid: HeatGrid, values: dict[tuple[float, float], float],
 
 def _ticks(axes: Axes, across: list[float], up: list[float]) -> None:
     """Name every value where there is room, else every so many."""
-    step, rise = -(-len(across) // 11), -(-len(up) // 13)
-    axes.set_xticks(
-        [index + 0.5 for index in range(0, len(across), step)], [number(value) for value in across[::step]], fontsize=7
-    )
-    axes.set_yticks(
-        [index + 0.5 for index in range(0, len(up), rise)], [number(value) for value in up[::rise]], fontsize=7
-    )
+    for values, most, put in ((across, 11, axes.set_xticks), (up, 13, axes.set_yticks)):
+        step = -(-len(values) // most)
+        middles = [index + 0.5 for index in range(0, len(values), step)]
+        put(middles, [number(value) for value in values[::step]], fontsize=7)
 
 
 def _number_size(axes: Axes, columns: int, rows: int) -> float:

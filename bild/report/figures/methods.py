@@ -5,10 +5,10 @@ The ledger of confirmations says what was chosen; the records say what came of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bild.config import METHODS
 from bild.report.figure import SERIES, Sheet, Theme
@@ -16,7 +16,7 @@ from bild.report.format import DASH, interval_name, key_of, label, metric_name, 
 from bild.report.layout import MARKERS, handle, long_speedup_axis, open_section, plain, span
 from bild.report.sections import Section
 from bild.report.table import Column, Table
-from bild.results import Record
+from bild.results import Interval, Record
 from bild.results.predicted import MethodChoice, ledger_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ class MethodClaim:
     def title(self) -> str:
         """Name the method."""
         return METHODS[self.choice.method].title
+
+    @property
+    def speed(self) -> Interval:
+        """The speedup of its record, which it must have."""
+        assert self.record is not None
+        return self.record.latency.speedup.total
 
     @property
     def equal(self) -> bool:
@@ -84,16 +90,28 @@ def methods_table(section: Section) -> Table | None:
     if not claims:
         return None
     metric, record = metric_name(section.first), section.first
+
+    def chosen(claim: MethodClaim) -> str | None:
+        choice = claim.choice
+        return None if choice.lower is None else f"{choice.lower:+.2f}, ~{choice.speedup:.2f}x"
+
+    def difference(record: Record) -> str | None:
+        found = record.headline_difference
+        return None if found is None else f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
+
+    def measured(of: Callable[[Record], Any]) -> Callable[[MethodClaim], Any]:
+        return lambda claim: claim.record and of(claim.record)
+
     columns = (
-        Column("method", "method"),
-        Column("within", "within"),
-        Column("setting", "setting"),
-        Column("chosen:\nend, speed", "chosen"),
-        Column(f"{metric} less vanilla's\n[one-sided]", "difference"),
-        Column("confirmed", "verdict"),
-        Column("speedup", "speedup", spread),
-        Column("timed", "timed"),
-        Column("switches", "switches", rank=1),
+        Column("method", "method", of=lambda claim: claim.title),
+        Column("within", "within", of=lambda claim: "any" if claim.choice.exact else f"{claim.choice.margin:g}"),
+        Column("setting", "setting", of=measured(label)),
+        Column("chosen:\nend, speed", "chosen", of=chosen),
+        Column(f"{metric} less vanilla's\n[one-sided]", "difference", of=measured(difference)),
+        Column("confirmed", "verdict", of=lambda claim: claim.told),
+        Column("speedup", "speedup", spread, of=measured(lambda record: record.latency.speedup.total)),
+        Column("timed", "timed", of=measured(lambda record: f"{record.latency.examples} in {record.sessions}")),
+        Column("switches", "switches", rank=1, of=measured(lambda record: switches(record) or DASH)),
     )
     level = f"{100 * record.intervals.confidence:g} %"
     notes = (
@@ -102,23 +120,7 @@ def methods_table(section: Section) -> Table | None:
         f"One-sided {level} ends; verdicts of all together (Holm over {sum(c.verdict is not None for c in claims)}).",
         "Methods that write vanilla's text by their rules have one setting for every margin.",
     )
-    return Table.of("methods", TITLE, columns, map(_row, claims), notes, names=3, subtitle=section.title)
-
-
-def _row(claim: MethodClaim) -> dict[str, object]:
-    choice, record = claim.choice, claim.record
-    found = None if record is None else record.headline_difference
-    return {
-        "method": claim.title,
-        "within": "any" if choice.exact else f"{choice.margin:g}",
-        "setting": None if record is None else label(record),
-        "chosen": None if choice.lower is None else f"{choice.lower:+.2f}, ~{choice.speedup:.2f}x",
-        "difference": None if found is None else f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]",
-        "verdict": claim.told,
-        "speedup": None if record is None else record.latency.speedup.total,
-        "timed": None if record is None else f"{record.latency.examples} in {record.sessions}",
-        "switches": None if record is None else switches(record) or DASH,
-    }
+    return Table.of("methods", TITLE, columns, claims, notes, names=3, subtitle=section.title)
 
 
 def methods_sheet(section: Section) -> Sheet | None:
@@ -126,11 +128,7 @@ def methods_sheet(section: Section) -> Sheet | None:
     claims = [claim for claim in claims_of(section) if claim.record is not None]
     if not claims:
         return None
-    words = "; ".join(
-        f"{claim.title} within {claim.choice.margin:g}: {spread(claim.record.latency.speedup.total)}×, {claim.told}"
-        for claim in claims
-        if claim.record is not None
-    )
+    words = "; ".join(f"{c.title} within {c.choice.margin:g}: {spread(c.speed)}×, {c.told}" for c in claims)
     return Sheet("methods", TITLE, f"{words}.", partial(_draw, section, claims))
 
 
@@ -138,11 +136,10 @@ def _draw(section: Section, claims: Sequence[MethodClaim], theme: Theme, width: 
     margins = sorted({claim.choice.margin for claim in claims if not claim.choice.exact})
     colors = {margin: theme.mark(SERIES[at % len(SERIES)]) for at, margin in enumerate(margins)}
     marks = {margin: MARKERS[at % len(MARKERS)] for at, margin in enumerate(margins)}
-    best: dict[str, float] = {}
+    by_title: dict[str, list[MethodClaim]] = {}
     for claim in claims:
-        assert claim.record is not None
-        best[claim.title] = max(best.get(claim.title, 0.0), claim.record.latency.speedup.total.value)
-    order = sorted(best, key=lambda title: best[title])
+        by_title.setdefault(claim.title, []).append(claim)
+    order = sorted(by_title, key=lambda title: max(claim.speed.value for claim in by_title[title]))
     handles = [handle(f"within {m:g}", colors[m], marker=marks[m], markersize=5) for m in margins]
     if any(claim.choice.exact for claim in claims):
         handles.append(handle("vanilla's text by its rules", theme.strong, marker="*", markersize=7))
@@ -157,25 +154,22 @@ def _draw(section: Section, claims: Sequence[MethodClaim], theme: Theme, width: 
     axes = frame.panels[0]
     plain(axes, theme, "x")
     for at, title in enumerate(order):
-        own = [claim for claim in claims if claim.title == title]
-        for place, claim in enumerate(own):
-            up = at + 0.22 * ((len(own) - 1) / 2 - place)
-            margin = claim.choice.margin
-            color = theme.strong if claim.choice.exact else colors[margin]
-            _mark(axes, claim, up, color, "*" if claim.choice.exact else marks[margin], theme)
+        for place, claim in enumerate(by_title[title]):
+            up = at + 0.22 * ((len(by_title[title]) - 1) / 2 - place)
+            margin, exact = claim.choice.margin, claim.choice.exact
+            _mark(axes, claim, up, *((theme.strong, "*") if exact else (colors[margin], marks[margin])), theme)
     axes.set_yticks(range(len(order)), order)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.axvline(1.0, color=theme.hair, linewidth=0.7, zorder=1)
-    low, high = span([c.record.latency.speedup.total for c in claims if c.record is not None], 0.2)
+    low, high = span([claim.speed for claim in claims], 0.2)
     axes.set_xlim(min(low, 1.0) - 0.03, high + 0.03)
     long_speedup_axis(frame)
     return frame.figure
 
 
 def _mark(axes: Axes, claim: MethodClaim, up: float, color: str, marker: str, theme: Theme) -> None:
-    assert claim.record is not None
-    speed = claim.record.latency.speedup.total
+    speed = claim.speed
     kind = claim.verdict.kind if claim.verdict is not None else "undecided"
     axes.plot([speed.low, speed.high], [up, up], color=color, linewidth=1.0, alpha=0.6)
     face = color if kind == "shown" or claim.equal else theme.paper

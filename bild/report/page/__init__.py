@@ -95,7 +95,7 @@ def _section(part: Part, index: int, bytes_: int) -> dict[str, Any]:
             f"{section.margin:g} and 1 point. Full marks are shown to lose at most {section.margin:g}, pale ones not. "
             f"Bars are {interval_name(section.first)}; the line is the front.{hollow}"
         ),
-        "chosen": section.records.index(chosen[0]) if (chosen := _picks(section)) else None,
+        "chosen": next((section.records.index(chosen) for chosen in section.picks if chosen is not None), None),
         "margin": section.margin,
         "spans": spans_of(section, part.sweeps.points),
         "points": points,
@@ -161,15 +161,10 @@ def _reaches(tree: Tree, point: Setting) -> bool:
 
 def _start(section: Section, grids: Sequence[Grid]) -> dict[str, int]:
     """Return where the sliders begin: at a pick: the fastest shown, else one of the paper's; else in a middle."""
-    for chosen in _picks(section):
-        if found := place(grids, setting_of(chosen)):
+    for chosen in section.picks:
+        if chosen is not None and (found := place(grids, setting_of(chosen))):
             return found
     return {"grid": 0, "fb": len(grids[0].fbs) // 2, "value": len(grids[0].values) // 2}
-
-
-def _picks(section: Section) -> list[Record]:
-    """Return the picks, that which is shown first."""
-    return [each for each in (section.pick, section.papers.no_loss, section.papers.one_point) if each is not None]
 
 
 def _about(sections: Sequence[Section]) -> list[str]:
@@ -219,13 +214,7 @@ def document(title: str, data: Mapping[str, Any], figures: str = "") -> str:
 
 def script_safe(text: str) -> str:
     """Return JSON that can stand in a <script>: no tag, comment or line end of JavaScript's can begin in it."""
-    return (
-        text.replace("&", "\\u0026")
-        .replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
+    return re.sub("[&<>\u2028\u2029]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -102,11 +102,11 @@ def section_points(
     section: Section, predicted: Sequence[PredictedPoint] = (), grids: Sequence[Grid] = ()
 ) -> list[dict[str, Any]]:
     """Return all points, the measured ones first; a predicted one that was measured is left out."""
-    marked, on_front, papers = doubts(section.records), section.on_front(), section.papers
+    marked, on_front = doubts(section.records), section.on_front()
     picks = (
-        (section.pick, f"the fastest shown within {section.margin:g} of vanilla"),
-        (papers.no_loss, "the fastest BiLD without a loss, by point estimate, as the paper chose"),
-        (papers.one_point, "the fastest BiLD at a loss of one point at most, by point estimate, as the paper chose"),
+        f"the fastest shown within {section.margin:g} of vanilla",
+        "the fastest BiLD without a loss, by point estimate, as the paper chose",
+        "the fastest BiLD at a loss of one point at most, by point estimate, as the paper chose",
     )
     points = [
         _point(section, record, section.names[record.hash], grids)
@@ -120,7 +120,7 @@ def section_points(
             "sessions": between_words(record),
             "library": section.over_library(record),
             "front": index in on_front,
-            "pick": next((words for pick, words in picks if pick is record), None),
+            "pick": next((told for pick, told in zip(section.picks, picks, strict=True) if pick is record), None),
             "marks": list(marked[record.hash]),
         }
         for index, record in enumerate(section.records)

@@ -37,12 +37,7 @@ _ONE_UP = 1  # -1 (none) is stored as 0 where the type has no sign
 
 
 def sample_of(
-    tree: Tree,
-    points: Sequence[Setting],
-    metric: str,
-    prices: Prices | None,
-    *,
-    bytes_: int,
+    tree: Tree, points: Sequence[Setting], metric: str, prices: Prices | None, *, bytes_: int
 ) -> dict[str, Any]:
     """Return the bundled sample: evenly spaced examples of the tree, as many as fit into `bytes_` of JSON.
 
@@ -100,6 +95,8 @@ def _sample(tree: Tree, points: Sequence[Setting], metric: str, prices: Prices |
 
 def _outputs(tree: Tree, replays: Sequence[Any], metric: str) -> list[list[dict[str, Any]]]:
     """Return per example each text that some replay gives: its key, the text, and its statistics."""
+    from bild.metrics import statistics  # numpy: only where a page is made
+
     found: list[dict[str, str]] = []
     for at, example in enumerate(tree.examples):
         children = _children(example)
@@ -114,15 +111,9 @@ def _outputs(tree: Tree, replays: Sequence[Any], metric: str) -> list[list[dict[
         for texts, example in zip(found, tree.examples, strict=True)
         for text in texts.values()
     ]
-    table = _table(metric, [text for text, _ in flat], [reference for _, reference in flat])
-    rows = iter(table.tolist())
+    outputs, references = zip(*flat, strict=True)
+    rows = iter(statistics.compute((metric,), outputs, references)[metric].table.tolist())
     return [[{"key": key, "text": text, "stats": next(rows)} for key, text in texts.items()] for texts in found]
-
-
-def _table(metric: str, texts: Sequence[str], references: Sequence[str]) -> Any:
-    from bild.metrics import statistics  # numpy: only where a page is made
-
-    return statistics.compute((metric,), texts, references)[metric].table
 
 
 def _children(example: TreeExample) -> dict[tuple[int, int], int]:

@@ -174,8 +174,20 @@ def write_tree(folder: Path, grown: Sequence[Walker], data: str, metric: str = "
     path.mkdir(parents=True)
     store.create(path, identity, more, examples, tokenizer())
     with BlockFile(path / "nodes.bin") as blocks:
-        blocks.append({i: NodeTable.of(walker.columns()) for i, walker in enumerate(grown)})
+        blocks.append({i: table_of(walker.rows) for i, walker in enumerate(grown)})
     return path
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> NodeTable:
+    """The nodes of some rows, as a tree that grows has them."""
+    table = NodeTable(rows[0]["token"])
+    for node, row in enumerate(rows):
+        if node:
+            table.add(row["parent"], row["token"])
+        for author, hear in (("small_", table.hear_small), ("large_", table.hear_large)):
+            if row[f"{author}choice"] >= 0:
+                hear(node, *(row[name] for name in NAMES if name.startswith(author)))
+    return table
 
 
 def tokenizer() -> str:

@@ -132,7 +132,9 @@ The scores are of the weights as they lie here (fp16 on disk, greedy decoding in
     bild run -m method=small task=multi30k task.split=test model=embedded-aligned
 
 - **Kind**: T5 v1.0 (ReLU, head tied to the embedding and scaled), one 4,000-piece BPE tokenizer over the cased text of
-  both languages; ids 0 pad and decoder start, 1 end, 2 unknown; no prompt.
+  both languages; ids 0 pad and decoder start, 1 end, 2 unknown; no prompt. The decoder of *large*
+  is deeper than its encoder, by which the library's `generate()` sizes a cache of keys and values: give it one of your
+  own (`past_key_values`), as the commands here do.
 - **Corpus**: the 29,000 sentence pairs of Multi30k De-En (task 1, raw). Nothing else was seen; the validation split
   chose the epoch that was kept, and the test split had no say.
 - **Recipe**: from scratch with Adafactor (`scale_parameter=True, relative_step=False`), peak rate 2e-2, 200 warm-up

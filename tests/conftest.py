@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 # One thread in a process, as the product measures, and so that tests side by side do not wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# A shell's background process ignores Ctrl-C, nohup's a hang-up, and both hand that on: the tests want to be told.
+for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), _usual)
 
 
 def pytest_configure(config: pytest.Config) -> None:

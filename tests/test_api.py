@@ -157,7 +157,7 @@ def test_a_list_of_sources_gives_a_list_of_outputs(embedded_pair: Pair) -> None:
 
 
 def test_everything_is_shown_on_one_line(embedded_pair: Pair) -> None:
-    assert repr(embedded_pair) == "Pair(embedded: 8.4M + 0.8M parameters, fp32, cpu)"
+    assert repr(embedded_pair) == "Pair(embedded: 12.6M + 0.8M parameters, fp32, cpu)"
     output = bild.generate(embedded_pair, SENTENCE, max_length=4)
     assert re.fullmatch(r"Output\('.*': 4 tokens, \d by the small model, \d+\.\d ms\)", repr(output))
     tree = bild.open_tree("results/example/embedded/embedded-aligned/tree")
@@ -170,7 +170,7 @@ def test_everything_is_shown_on_one_line(embedded_pair: Pair) -> None:
 
 def test_every_pair_that_ships_is_loaded_by_its_name() -> None:
     aligned, with_exit = bild.load_pair("embedded-aligned", device="cpu"), bild.load_pair("embedded-exit", device="cpu")
-    assert repr(aligned) == "Pair(embedded-aligned: 8.4M + 0.8M parameters, fp32, cpu)"
+    assert repr(aligned) == "Pair(embedded-aligned: 12.6M + 0.8M parameters, fp32, cpu)"
     assert "small-aligned" in str(aligned.small.source.folder)
     assert (with_exit.name, with_exit.exit) == ("embedded-exit1", 1)
     assert repr(with_exit).startswith("Pair(embedded-exit1: ")

@@ -88,8 +88,8 @@ def test_an_option_that_only_calm_heeds(tmp_path: Path, option: str) -> None:
         ("engine=graph", "method=calm does not run on engine=graph: it stops between decoder layers"),
         ("engine=hf", "method=calm does not run on engine=hf: it stops between decoder layers"),
         (
-            "method.min_layers=4",
-            "method=calm with method.min_layers=4 never stops early, because this checkpoint has 4",
+            "method.min_layers=8",
+            "method=calm with method.min_layers=8 never stops early, because this checkpoint has 8",
         ),
     ],
 )

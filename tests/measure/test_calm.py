@@ -16,7 +16,7 @@ from tests.cli.commands import QUICK, call
 from tests.measure.lines import sample
 
 TEXT = "Ein Mann in einem blauen Hemd steht auf einer Leiter."
-DEPTH = 4
+DEPTH = 8
 """Decoder layers of the embedded large model."""
 
 

@@ -51,7 +51,7 @@ def refusal(large: Path | str, small: Path | str, **options) -> str:
 
 def test_the_embedded_pair_by_its_name(embedded_pair: Pair) -> None:
     assert embedded_pair.name == "embedded"
-    assert (embedded_pair.large.parameters, embedded_pair.small.parameters) == (8_369_920, 840_704)
+    assert (embedded_pair.large.parameters, embedded_pair.small.parameters) == (12_567_296, 840_704)
     assert (embedded_pair.start, embedded_pair.eos, embedded_pair.vocabulary) == (0, 1, len(embedded_pair.tokenizer))
     assert embedded_pair.large.source.revision is None
 

@@ -202,7 +202,7 @@ def draw(pairs: Sequence[ReplayedPair], title: str, path: Path) -> None:
         wide.axhline(1.0, linestyle="--", color=LIGHT.quiet)
         ratio.axhline(2.0, linewidth=0.8, color=LIGHT.quiet)
         quality.axvline(1.0, linewidth=0.8, color=LIGHT.quiet)
-        quality.set(xlabel="speedup over vanilla here, predicted", ylabel="quality less vanilla's", ylim=(-3.0, 0.7))
+        quality.set(xlabel="speedup over vanilla here, predicted", ylabel="quality less vanilla's", ylim=(-3.0, None))
         quality.set_title("Exact ◆, BiLD —, oracle stop ···", fontsize=9)
         stands.set(xlabel="place in the draft", ylabel="share that stands, if those before do", ylim=(0.5, 1.0))
         stands.set_title("Acceptance by position (exact, drafts of 10)", fontsize=9)

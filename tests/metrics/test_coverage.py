@@ -7,6 +7,7 @@ import pytest
 
 from bild.metrics.claims import difference
 from bild.metrics.speedup import percentiles, speedup
+from scripts.check_busy import contradict
 from scripts.check_coverage import SessionTimes, Texts
 
 REPEATS = 400
@@ -57,3 +58,10 @@ def test_percentiles_are_ordered_and_say_where_there_are_too_few() -> None:
     assert percentiles([1.0])["p50"].low is None
     several = percentiles(list(times[:12]), [i % 5 for i in range(12)])
     assert (several["p50"].low, several["p50"].high) == (None, None)
+
+
+def test_claims_of_a_quiet_and_a_busy_run_contradict_where_both_cannot_hold() -> None:
+    assert contradict(("shown", "faster"), ("refuted", "faster"))
+    assert contradict(("shown", "slower"), ("shown", "faster"))
+    assert not contradict(("shown", "faster"), ("undecided", "no claim"))
+    assert not contradict(("refuted", "undecided"), ("refuted", "slower"))

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import chi2_contingency
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 import bild
 from bild.config import DecodeConfig, TaskConfig
@@ -94,7 +95,9 @@ def check_distribution(pair: Pair, draws: int) -> bool:
         torch.manual_seed(0)
         with torch.inference_mode():
             ids = torch.tensor([source] * draws, device=pair.device)
-            written = module.generate(ids, do_sample=True, top_k=0, num_beams=1, **options)[:, 1:].tolist()
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # the library's is by the encoder
+            drawn = module.generate(ids, do_sample=True, top_k=0, num_beams=1, past_key_values=cache, **options)
+            written = drawn[:, 1:].tolist()
         theirs = [text[: text.index(pair.eos) + 1] if pair.eos in text else text for text in written]
         told = []
         for at in range(TOKENS):

@@ -30,7 +30,7 @@ def job(config: SweepConfig) -> None:
     from bild.sweep.show import show_outcome, show_swept
     from bild.sweep.show_plan import planned_and_taken, show_plan
 
-    goal = config.sweep.goal(config.measure.margin)
+    goal = config.sweep.goal(config.measure.margin, config.measure.confidence)
     if goal is not None and config.plan != "only":
         outcome = find(config, goal)
         show_outcome(outcome)

@@ -6,12 +6,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
+from statistics import NormalDist
 from typing import ClassVar
 
 from bild.config import MAX_DRAFT, METHODS, POINTS, RULES, MethodConfig, RunConfig, ThresholdConfig
 from bild.decoding import thresholds_of
 from bild.decoding.methods import heeds
-from bild.decoding.policies import live_refusal
+from bild.decoding.policies import live_refusal, writes_vanilla
 from bild.decoding.rules import AUTO
 from bild.errors import BildError
 from bild.options import LONG, MANY, check_fields, number, word
@@ -54,12 +55,14 @@ class Goal:
     """The goal of a search: the most "speedup" or "quality" while the other keeps its bound, or the whole "front".
 
     "methods": the most speedup of each method, at each of some margins. `bound` is the points of quality below vanilla
-    that may be lost, or the speedup that must be kept.
+    that may be lost, or the speedup that must be kept. `reach` is how far below its estimate a difference is to keep
+    the bound, in distances of its lower end.
     """
 
     wanted: str
     bound: float = 0.0
     margins: tuple[float, ...] = ()
+    reach: float = 1.0
 
     def __str__(self) -> str:
         margins = ",".join(f"{margin:g}" for margin in self.margins)
@@ -111,6 +114,9 @@ class GridConfig:
     choose: str | None = None
     """The examples that `find` chooses on: a split, a share (0.5) of the task's split, or a file of ids. None: the
     task's split where the task names another one to confirm on, else half of it."""
+    power: float | None = number(None, 0.5, 0.999)
+    """Choose what a confirmation on as many examples shows with this chance, if its difference there is as here, judged
+    with all that is chosen beside it. None: what keeps its margin by the lower end, about half of which is shown."""
     confirm: bool = True
     """Measure what `find` chose on the other examples, once; each time is counted."""
     settle: float = number(10.0, 0, math.inf)
@@ -180,20 +186,32 @@ class GridConfig:
             raise BildError(
                 f"sweep.{given[0]} has no effect beside sweep.find={self.find}, which tries all of them: leave it out."
             )
+        if self.power is not None and self.find not in ("speedup", "methods"):
+            raise BildError(
+                "sweep.power has no effect here: leave it out, or search with sweep.find=speedup or sweep.find=methods."
+            )
         if self.choose is not None and self.find is None:
             raise BildError("sweep.choose has no effect here: leave it out, or search with sweep.find=speedup.")
         if self.find == "quality" and self.at_least is None:
             raise BildError("sweep.find=quality needs the speedup that must be kept, above 0: give sweep.at_least=1.8.")
 
-    def goal(self, margin: float) -> Goal | None:
-        """Return the goal that `find` and its bound ask for; `margin` is that of claims."""
+    def goal(self, margin: float, confidence: float = 0.95) -> Goal | None:
+        """Return the goal that `find` and its bound ask for; `margin` and `confidence` are those of claims."""
         if self.find is None:
             return None
         if self.find == "methods":
             margins = tuple(sorted({*self.margins})) or (0.0, 0.5, 1.0)
-            return Goal(self.find, margins[-1], margins)
+            lossy = sum(not writes_vanilla(MethodConfig(name), ThresholdConfig()) for name in self.methods)
+            return Goal(self.find, margins[-1], margins, self._reach(confidence, lossy * len(margins)))
         bounds = {"speedup": margin if self.margin is None else self.margin, "quality": self.at_least or 0.0}
-        return Goal(self.find, bounds.get(self.find, margin))
+        return Goal(self.find, bounds.get(self.find, margin), reach=self._reach(confidence, 1))
+
+    def _reach(self, confidence: float, claims: int) -> float:
+        """Return `Goal.reach` for `power`, where the first of so many claims must stand against all (Holm)."""
+        if self.power is None:
+            return 1.0
+        z = NormalDist().inv_cdf
+        return (z(1 - (1 - confidence) / max(1, claims)) + z(self.power)) / z(confidence)
 
 
 def widest_draft(grid: GridConfig) -> int:

@@ -99,7 +99,7 @@ class Plan:
         self.examples, self.examples_source = examples_of(config.task)
         self.lengths, self.lengths_source = lengths_of(config)
         self.stored = look_into(results_folder(config), self.machine)
-        self.goal = config.sweep.goal(config.measure.margin)
+        self.goal = config.sweep.goal(config.measure.margin, config.measure.confidence)
         live, front = sum(point.origin == GRID and point.live for point in points), config.sweep.front
         self.measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
         """Points that are measured live."""

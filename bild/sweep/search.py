@@ -5,9 +5,10 @@ thresholds, exact and cheap, so a grid that is refined around its best cells fin
 sampler would not. The tree grows where the search goes.
 
 Quality is heeded by the lower one-sided end of the paired difference, not by its estimate: of thousands of settings,
-the one whose estimate looks best has mostly been lucky. `optimism` tells by how much a choice flatters itself even so:
-chosen on random halves of the examples, looked at on the other halves. Replays make this cheap, as a choice is a
-comparison of sums over the examples of each half, for all settings that were tried; the search is not repeated.
+the one whose estimate looks best has mostly been lucky. What keeps a bound by that end has an even chance to be shown
+on as many other examples, so `sweep.power` asks for more than it. `optimism` tells by how much a choice flatters itself
+even so: chosen on random halves of the examples, looked at on the other halves. Replays make this cheap, as a choice is
+a comparison of sums over the examples of each half, for all settings that were tried; the search is not repeated.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Aim(NamedTuple):
         return within[:_KEEP] + beyond[:_KEEP]
 
     def _quality(self, own: Estimate) -> float:
-        return own.difference.lower if self.rule == END else own.difference.value
+        found = own.difference
+        return found.value - self.goal.reach * (found.value - found.lower) if self.rule == END else found.value
 
 
 class Hunt:
@@ -177,7 +179,7 @@ class Search:
             return [Aim(self.goal, rule) for rule in ((END,) if self.goal.wanted == "front" else (END, POINT))]
         # What writes vanilla's text loses nothing: one margin stands for all.
         margins = [0.0] if writes_vanilla(base, ThresholdConfig()) else self.goal.margins
-        return [Aim(Goal("speedup", margin), END) for margin in margins]
+        return [Aim(Goal("speedup", margin, reach=self.goal.reach), END) for margin in margins]
 
     def _follow(self, hunts: Sequence[Hunt]) -> None:
         ways = [hunt.asks(self.known) for hunt in hunts]
@@ -248,7 +250,7 @@ def optimism(
         speeds = [(half @ vanilla.seconds) / (half @ c.seconds) for half, _ in halves]
         changed = (c.table != vanilla.table).any(axis=1)
         moved = influences(c.table, scorer)[1] - usual_influence
-        lower = own[i] - below(here, moved, changed, worth, predictor.confidence)
+        lower = own[i] - goal.reach * below(here, moved, changed, worth, predictor.confidence)
         if goal.wanted == "speedup":
             kept, wanted, broken[i] = lower >= -goal.bound, speeds[0], elsewhere[i] < -goal.bound
         else:

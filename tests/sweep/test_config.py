@@ -110,6 +110,20 @@ def test_goals(typed: str, goal: Goal, told: str) -> None:
     assert str(found) == told
 
 
+def test_power_is_how_far_from_its_margin_a_choice_keeps() -> None:
+    """By hand: 1.645 is the 95 % end and 0.842 the 80 % one; of six lossy claims the first must stand at 1 - 0.05/6."""
+    alone = sweep("sweep.find=speedup", "sweep.power=0.8").sweep.goal(0.5)
+    even = sweep("sweep.find=speedup", "sweep.power=0.5").sweep.goal(0.5)
+    several = ("sweep.find=methods", "sweep.methods=[bild,speculative,cascade,difference]", "sweep.margins=[0.5,1]")
+    family = sweep(*several, "sweep.power=0.8").sweep.goal(0.5)
+    assert alone is not None
+    assert even is not None
+    assert family is not None
+    assert alone.reach == pytest.approx((1.645 + 0.842) / 1.645, abs=1e-3)
+    assert even.reach == pytest.approx(1.0)
+    assert family.reach == pytest.approx((2.394 + 0.842) / 1.645, abs=1e-3)
+
+
 def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
     def firsts(grid: GridConfig, base: MethodConfig) -> list[str | None]:
         points = grid_points(grid, TaskConfig(), base, [])
@@ -146,6 +160,9 @@ def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
         ("sweep.find=front sweep.margin=1", "sweep.margin has no effect here"),
         ("sweep.margin=1", "sweep.margin has no effect here: leave it out, or search with sweep.find=speedup"),
         ("sweep.find=speedup sweep.margins=[1]", "sweep.margins has no effect here: leave it out, or search with"),
+        ("sweep.power=0.8", "sweep.power has no effect here: leave it out, or search with sweep.find=speedup or"),
+        ("sweep.find=front sweep.power=0.8", "sweep.power has no effect here"),
+        ("sweep.find=speedup sweep.power=1", "sweep.power=1 is out of range: it must be at least 0.5, at most 0.999"),
         ("plan=maybe", "plan=maybe is not known"),
         ("threshold.fb=0.5", "threshold.fb has no effect here"),
         ("method=vanilla", "method=vanilla has no thresholds to sweep: it is a baseline of every sweep already"),

@@ -73,6 +73,16 @@ def test_the_fastest_within_a_margin_is_found_to_the_hundredth(margin: float) ->
     assert safe.estimate.speedup == pytest.approx(best_of_all(margin / share), abs=0.02)
 
 
+def test_power_keeps_a_choice_so_far_from_its_bound_that_a_confirmation_shows_it() -> None:
+    near = search(Goal("speedup", 1.0)).run([MethodConfig()]).chosen[0].estimate
+    far = search(Goal("speedup", 1.0, reach=1.5)).run([MethodConfig()]).chosen[0].estimate
+    assert far.difference.value - 1.5 * (far.difference.value - far.difference.lower) >= -1.0 - 1e-6
+    assert near.difference.value - 1.5 * (near.difference.value - near.difference.lower) < -1.0
+    assert far.speedup < near.speedup
+    methods = search(Goal("methods", 1.0, (1.0,), 1.5)).run([MethodConfig()]).chosen[0].estimate
+    assert methods == far
+
+
 def test_the_best_quality_at_a_speed() -> None:
     answer = search(Goal("quality", 1.6)).run([MethodConfig()])
     (found,) = answer.chosen

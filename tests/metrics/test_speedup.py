@@ -85,3 +85,18 @@ def test_refusals():
 def test_a_mean_of_nothing():
     with pytest.raises(BildError, match=r"^There is nothing to average"):
         mean_time([])
+
+
+def test_sessions_of_unlike_sizes_that_agree_by_chance_leave_an_interval() -> None:
+    """Stages of a sweep: many small sessions and a few large ones, which chance may make alike."""
+    dice = np.random.default_rng(0)
+    sizes = [6] * 10 + [13] * 5 + [26] * 5 + [51] * 5 + [98] * 5
+    sessions, examples = np.repeat(np.arange(len(sizes)), sizes), sum(sizes)
+    held, widths = 0, []
+    for _ in range(300):
+        base = np.exp(dice.normal(0, 0.35, examples))
+        found = speedup(base, base / 2 * np.exp(dice.normal(0, 0.3, examples)), sessions).total
+        held += found.low <= 2 / math.exp(0.3**2 / 2) <= found.high
+        widths.append(found.high / found.low)
+    assert held >= 0.94 * 300
+    assert min(widths) > 0.9 * float(np.median(widths))

@@ -17,8 +17,10 @@ enum { LANES = 4, MOST = 4 };
 #define CASES CASE(1) CASE(2) CASE(3) CASE(4)
 #endif
 
-enum { STRIP = 16, PARTS = STRIP / LANES, ABREAST = 4, AHEAD = 128, CHUNK = 60 };
+enum { STRIP = 16, PARTS = STRIP / LANES, ABREAST = 4, AHEAD = 128, CHUNK = 60, MANY = 24 };
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+
+static inline lanes all(float x) { return x - (lanes){0}; }
 
 /* Keeps a value in a register: as operands in memory, the loads would take longer than the sums. */
 #if defined(__AVX512F__)
@@ -30,7 +32,8 @@ typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 #endif
 
 /* `rows` and `strips` are constants wherever this is called, so that the sums are registers. Several strips at once
-   are as many streams, which is how one row alone reads fastest; with more rows what is read next is asked for. */
+   are as many streams, which is how one row alone reads fastest; with more rows what is read next is asked for. Where
+   registers hold the sums of two strips and twelve rows, two share what is read of x, if the rows are many. */
 static inline __attribute__((always_inline)) void block(
     const long rows, const long strips, const float *x, long x_step, const float *w, long in, float *y, long y_step)
 {
@@ -38,16 +41,23 @@ static inline __attribute__((always_inline)) void block(
     for (long r = 0; r < rows; r++)
         for (long s = 0; s < strips; s++)
             for (long p = 0; p < PARTS; p++) sums[r][s][p] = (lanes){0};
-    for (long i = 0; i < in; i++)
+    for (long i = 0; i < in; i++) {
+        lanes parts[ABREAST][PARTS];
         for (long s = 0; s < strips; s++) {
             const float *line = w + (s * in + i) * STRIP;
             if (rows > 1) __builtin_prefetch(line + AHEAD * STRIP);
             for (long p = 0; p < PARTS; p++) {
-                lanes part = *(const lanes *)(line + p * LANES);
-                HOLD(part);
-                for (long r = 0; r < rows; r++) sums[r][s][p] += part * x[r * x_step + i];
+                parts[s][p] = *(const lanes *)(line + p * LANES);
+                HOLD(parts[s][p]);
             }
         }
+        for (long r = 0; r < rows; r++) {
+            lanes one = all(x[r * x_step + i]);
+            if (rows > 1 && strips > 1) HOLD(one);
+            for (long s = 0; s < strips; s++)
+                for (long p = 0; p < PARTS; p++) sums[r][s][p] += parts[s][p] * one;
+        }
+    }
     for (long r = 0; r < rows; r++)
         for (long s = 0; s < strips; s++)
             for (long p = 0; p < PARTS; p++) *(lanes *)(y + r * y_step + s * STRIP + p * LANES) = sums[r][s][p];
@@ -61,19 +71,25 @@ void product(const float *x, long x_step, long rows, const float *w, long in, lo
     long s = 0;
     for (; rows == 1 && s + ABREAST <= strips; s += ABREAST)
         block(1, ABREAST, x, x_step, w + s * in * STRIP, in, y + s * STRIP, y_step);
-    for (; s < strips; s++) {
+    while (s < strips) {
         const float *strip = w + s * in * STRIP;
         const long blocks = (rows + MOST - 1) / MOST;
+        const long abreast = LANES == 16 && rows > MANY && s + 2 <= strips ? 2 : 1;
         for (long b = 0, at = 0; b < blocks; b++) {
             const long some = (rows - at) / (blocks - b);
             const float *from = x + at * x_step;
             float *to = y + at * y_step + s * STRIP;
             switch (some) {
-#define CASE(N) case N: block(N, 1, from, x_step, strip, in, to, y_step); break;
+#define CASE(N) \
+    case N: \
+        if (abreast == 2) block(N, 2, from, x_step, strip, in, to, y_step); \
+        else block(N, 1, from, x_step, strip, in, to, y_step); \
+        break;
                 CASES
             }
             at += some;
         }
+        s += abreast;
     }
 }
 
@@ -85,8 +101,6 @@ static inline float sum_of(lanes x)
     for (long i = 0; i < LANES; i++) sum += x[i];
     return sum;
 }
-
-static inline lanes all(float x) { return x - (lanes){0}; }
 
 static inline lanes choose(bits mask, lanes one, lanes other)
 {

@@ -323,8 +323,11 @@ void run_layers(const model *m, const state *s, const room *room, long rows, lon
     }
 }
 
+enum { TOLD = 5 };
+
 /* Takes residuals x [rows, D] through the final norm and the head, to room->logits, and tells of each row: the largest
-   logit's place, the sum of e^(logit - largest), how far the logit of ids[row] is below the largest, x's squares. */
+   logit's place, the sum of e^(logit - largest), how far the logit of ids[row] is below the largest, how many are above
+   it, and x's squares. */
 void score(const model *m, const room *room, const float *x, long rows, const long *ids, double *told)
 {
     const long width = step_of(m->width), step = m->head.strips * STRIP;
@@ -332,15 +335,19 @@ void score(const model *m, const room *room, const float *x, long rows, const lo
     for (long r = 0; r < rows; r++)
         for (long i = 0; i < m->width; i++) room->normed[r * width + i] *= m->gain[i];
     times(room->normed, width, rows, &m->head, room->logits);
-    for (long r = 0; r < rows; r++, told += 4) {
+    for (long r = 0; r < rows; r++, told += TOLD) {
         const float *logits = room->logits + r * step;
         const float most = largest(logits, m->out);
         long place = 0;
         while (place < m->out - 1 && logits[place] != most) place++;
         told[0] = place;
         told[1] = sum_of_exp(logits, m->out, most, NULL);
-        told[2] = most - logits[ids[r]];
-        told[3] = dot(x + r * width, x + r * width, m->width);
+        const float given = logits[ids[r]];
+        int above = 0;
+        for (long i = 0; i < m->out; i++) above += logits[i] > given;
+        told[2] = most - given;
+        told[3] = above;
+        told[4] = dot(x + r * width, x + r * width, m->width);
     }
 }
 
@@ -364,7 +371,7 @@ void decode(const model *m, const state *s, const room *room, long layers, const
 long draft(const model *m, const state *s, const room *room, long layers, long *ids, long rows, long n, long limit,
            double stop_below, long eos, long *out, double *told)
 {
-    for (long i = 0; i < limit; i++, told += 4) {
+    for (long i = 0; i < limit; i++, told += TOLD) {
         decode(m, s, room, layers, ids, rows, n, 1, told);
         n += rows;
         rows = 1;

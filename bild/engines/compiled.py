@@ -25,6 +25,8 @@ _SLACK = 64
 """Entries behind an array that may be read or written, and mean nothing."""
 _FEW_ROWS = 16
 """Rows that there is room for at once, and tokens of a draft at a time: then Ctrl-C is heard."""
+_TOLD = 5
+"""Numbers that `score` in `compiled.c` tells of a row."""
 COMPILED_SOURCE = 128
 """Source positions up to which an encoder's pass is faster compiled; beyond, torch's attention is the faster one."""
 
@@ -123,7 +125,7 @@ class _Passes:
         self._room = _Room(**{name: array.ctypes.data for name, array in self._arrays.items()})
         self.room = ctypes.addressof(self._room)
         self.x, self.logits = self._seen("x"), self._seen("logits")
-        self.ids, self.told = np.zeros(self._rows + 1, np.int64), np.zeros((self._rows, 4))
+        self.ids, self.told = np.zeros(self._rows + 1, np.int64), np.zeros((self._rows, _TOLD))
         self.out = np.zeros(self._rows, np.int64)
         self.ids_at, self.out_at, self.told_at = (array.ctypes.data for array in (self.ids, self.out, self.told))
 
@@ -187,15 +189,15 @@ class CompiledDecoder:
         return self._scored(want)
 
     def summary(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Summary:
-        """Return what `summarise` makes of `decode`, of greedy choices without ranks."""
+        """Return what `summarise` makes of `decode`, of greedy choices."""
         self._decode(state, tokens, n, want)
         return self._summary(want)
 
     def _summary(self, rows: int) -> Summary:
         told = self._told(rows)
-        nlls = [math.log(total) for _, total, _, _ in told]
-        given = [nll + below for nll, (_, _, below, _) in zip(nlls[:-1], told, strict=False)]
-        return Summary([int(place) for place, *_ in told], nlls, given)
+        nlls = [math.log(total) for _, total, *_ in told]
+        given = [nll + below for nll, (_, _, below, *_) in zip(nlls[:-1], told, strict=False)]
+        return Summary([int(place) for place, *_ in told], nlls, given, [1 + int(above) for *_, above, _ in told[:-1]])
 
     def draft(
         self, state: t5.State, tokens: Sequence[int], n: int, limit: int, stop_below: float, eos: int
@@ -209,7 +211,7 @@ class CompiledDecoder:
             *(passes.model, state_at, passes.room, len(self.weights.decoder), passes.ids_at, len(tokens), n),
             *(min(limit, _FEW_ROWS), stop_below, eos, passes.out_at, passes.told_at),
         )
-        return passes.out[:made].tolist(), [1 / total for _, total, _, _ in self._told(made)]
+        return passes.out[:made].tolist(), [1 / total for _, total, *_ in self._told(made)]
 
     def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> None:
         passes, state_at = self._passes, self._feed(state, tokens)
@@ -244,7 +246,7 @@ class CompiledDecoder:
         """Return what `score` in `compiled.c` tells of rows; BildError where it is not finite."""
         told: list[list[float]] = self._passes.told[:rows].tolist()
         # Infinite squares make a norm of 0, which would hide that anything is wrong.
-        check_finite([value for _, total, _, squares in told for value in (total, squares)])
+        check_finite([value for _, total, *_, squares in told for value in (total, squares)])
         return told
 
     def _see(self, state: t5.State, rows: int) -> _State:

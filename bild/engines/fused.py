@@ -106,7 +106,7 @@ class FusedEngine(Engine):
         n, end = self.length, self.length + len(tokens)
         if end > self.cache.shape[3]:
             self.grow(end)
-        if decoder := self._summing(ranks):
+        if decoder := self._summing():
             summary = decoder.summary(self.state, tokens, n, want)
         else:
             logits = self.decoder.decode(self.state, tokens, n, want)
@@ -115,9 +115,9 @@ class FusedEngine(Engine):
         self.passes += 1
         return summary
 
-    def _summing(self, ranks: bool = False) -> CompiledDecoder | None:
-        """Return the decoder if it makes the summary itself, which it does of greedy choices without ranks."""
-        return self.decoder if isinstance(self.decoder, CompiledDecoder) and not (self.sampler or ranks) else None
+    def _summing(self) -> CompiledDecoder | None:
+        """Return the decoder if it makes the summary itself, which it does of greedy choices."""
+        return self.decoder if isinstance(self.decoder, CompiledDecoder) and not self.sampler else None
 
     @torch.inference_mode()
     def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
@@ -157,7 +157,7 @@ class FusedEngine(Engine):
 
     def summary(self, x: Tensor, tokens: Sequence[int], ranks: bool, length: int) -> Summary:
         """Summarise residuals x [want, D], after the last of `tokens`, the last of which is the `length`-th of all."""
-        if decoder := self._summing(ranks):
+        if decoder := self._summing():
             return decoder.summary_of(x, tokens)
         return summarise(self.logits(x), tokens, ranks, self.sampler, length)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bild.decoding.loop import alone
-from bild.engines import Engine, Summary, fused
+from bild.engines import Engine, Summary
+from bild.engines.base import rank_of
 from bild.errors import BildError
 from bild.measure.live import run_live
 from tests.engines.tiny import (
@@ -70,25 +71,28 @@ def test_steps_of_every_width_agree_with_the_library(make: str, width: int) -> N
 
 
 @every_make
-def test_the_logits_themselves_agree_scale_included(make: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@torch.inference_mode()
+def test_the_logits_themselves_agree_scale_included(make: str) -> None:
     """A wrong scale of the head would leave every choice as it is, and ruin both thresholds."""
-    seen = list[torch.Tensor]()
-
-    def watched(logits: torch.Tensor, *arguments: Any) -> Summary:
-        seen.append(logits.clone())
-        return summarise(logits, *arguments)
-
-    summarise = fused.summarise
-    monkeypatch.setattr(fused, "summarise", watched)
     module = model(make)
     made = engine("fused", module)
     made.start(SOURCE)
-    made.step(TEXT[:12], want=12, ranks=True)  # for which the logits leave the engine
-    for token in TEXT[12:]:
-        made.step([token], ranks=True)
+    seen = [made.decoder.decode(made.state, TEXT[:12], 0, 12).clone()]
+    seen += [made.decoder.decode(made.state, [token], 12 + i, 1).clone() for i, token in enumerate(TEXT[12:])]
     ours, expected = torch.cat(seen), library_logits(module, SOURCE, TEXT)
     assert ours.shape == expected.shape
     assert (ours - expected).abs().max() <= RELATIVE * expected.abs().max()
+
+
+@every_make
+def test_ranks_are_those_of_the_logits(make: str) -> None:
+    made = engine("fused", model(make))
+    made.start(SOURCE)
+    told = made.step(TEXT, want=len(TEXT), ranks=True).token_rank
+    with torch.inference_mode():
+        logits = made.decoder.decode(made.state, TEXT, 0, len(TEXT))
+    assert list(told) == rank_of(logits[:-1], TEXT[1:])
+    assert max(told) > 1
 
 
 @every_make

@@ -43,8 +43,6 @@ class CalmEngine(Engine):
         self.layers = len(engine.weights.decoder)
         self._filled = [0] * self.layers
         """Per layer: the number of positions, from the first on, that have their keys and values there."""
-        self._states = engine.states()
-        """[capacity, D]: the RMS norm of each position's last state."""
 
     def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
         """See `Engine.start`: tokens are chosen greedily."""
@@ -59,7 +57,7 @@ class CalmEngine(Engine):
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
         """See `Engine.step`: a pass through all layers."""
-        self._reserve(len(tokens))
+        self.engine.grow(self.length + len(tokens))
         x = self._run(self.engine.embed(tokens), 0, self.layers)
         self.length += len(tokens)
         self.passes += 1
@@ -82,7 +80,7 @@ class CalmEngine(Engine):
         token, stop = tokens[-1], "limit"
         written: list[CalmToken] = []
         for threshold in thresholds:
-            self._reserve(1)
+            self.engine.grow(self.length + 1)
             written.append(write(token, threshold, first_exit))
             self.length += 1
             self.passes += 1
@@ -141,24 +139,15 @@ class CalmEngine(Engine):
         return self.engine.run_layers(x, n, first, last)
 
     def _leave(self, x: Tensor) -> None:
-        """Keep the state that a position leaves behind for the layers that it leaves out."""
-        self._states[self.length] = t5.rms_norm(x, self.engine.weights.shape.eps)[0]
+        """Keep the RMS norm of the state that a position leaves behind, for the layers that it leaves out."""
+        self.engine.residuals[self.length] = t5.rms_norm(x, self.engine.weights.shape.eps)[0]
 
     def _fill(self, layer: int) -> None:
         """Compute the keys and values in a layer for the positions that left before it."""
         weights, done, n = self.engine.weights, self._filled[layer], self.length
-        qkv = weights.decoder[layer].qkv
-        product = qkv.times(self._states[done:n].to(qkv.dtype))[:, qkv.out // 3 :]  # the queries are for nobody
+        qkv, states = weights.decoder[layer].qkv, self.engine.residuals[done:n]
+        product = qkv.times(states.to(qkv.dtype))[:, qkv.out // 3 :]  # the queries are for nobody
         self.engine.cache[layer, :, :, done:n].copy_(t5.split_heads(product, 2, weights.shape.heads))
-
-    def _reserve(self, more: int) -> None:
-        """Make room for more positions."""
-        engine, end = self.engine, self.length + more
-        if end > engine.cache.shape[3]:
-            engine.length = self.length
-            engine.grow(end)
-        if end > self._states.shape[0]:
-            self._states = engine.states(self._states)
 
 
 def calm_engine(engine: Engine) -> CalmEngine:

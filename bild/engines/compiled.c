@@ -215,7 +215,8 @@ typedef struct {
     float *cache;               /* [layers, 2, H, capacity, K] */
     const float *const *cross;  /* by layer: keys [H, K, S], values [H, S, K]; null for an encoder, which sees all */
     const float *bias;          /* [H, capacity, capacity] */
-    long capacity, source;
+    float *residuals;           /* [capacity, D], behind layer `exit`; 0 is none */
+    long capacity, source, exit;
 } state;
 
 typedef struct { float *x, *normed, *qkv, *mixed, *added, *h, *scores, *logits; } room;
@@ -234,6 +235,11 @@ static void normalise(const float *x, long rows, long n, float eps, float *y)
         const float scale = 1.0f / __builtin_sqrtf(dot(x, x, n) / n + eps);
         for (long i = 0; i < n; i++) y[i] = x[i] * scale;
     }
+}
+
+static void copy_rows(const float *x, long x_step, long rows, long n, float *y, long y_step)
+{
+    for (long r = 0; r < rows; r++) __builtin_memcpy(y + r * y_step, x + r * x_step, n * sizeof(float));
 }
 
 static void add(float *x, const float *y, long n)
@@ -320,6 +326,7 @@ void run_layers(const model *m, const state *s, const room *room, long rows, lon
             add(room->x, room->added, rows * width);
         }
         feed_forward(m, l, room, rows);
+        if (i + 1 == s->exit) copy_rows(room->x, width, rows, m->width, s->residuals + n * m->width, m->width);
     }
 }
 
@@ -351,30 +358,32 @@ void score(const model *m, const room *room, const float *x, long rows, const lo
     }
 }
 
-/* Puts ids [rows] into room->x. */
-void embed(const model *m, const room *room, const long *ids, long rows)
+/* Feeds ids [rows] at positions n.. and tells of the last `want` of them; of each, of the token that is fed next. The
+   residuals of the first `kept` of them, behind layer s->exit, are there. */
+void decode(const model *m, const state *s, const room *room, long layers, const long *ids, long rows, long n, long kept,
+            long want, double *told)
 {
-    for (long r = 0; r < rows; r++)
-        __builtin_memcpy(room->x + r * step_of(m->width), m->embed + ids[r] * m->width, m->width * sizeof(float));
-}
-
-/* Feeds ids [rows] at positions n.. and tells of the last `want` of them; of each, of the token that is fed next. */
-void decode(const model *m, const state *s, const room *room, long layers, const long *ids, long rows, long n, long want, double *told)
-{
-    embed(m, room, ids, rows);
-    run_layers(m, s, room, rows, n, 0, layers);
-    score(m, room, room->x + (rows - want) * step_of(m->width), want, ids + rows - want + 1, told);
+    const long step = step_of(m->width);
+    for (long r = kept; r < rows; r++)
+        __builtin_memcpy(room->x + (r - kept) * step, m->embed + ids[r] * m->width, m->width * sizeof(float));
+    run_layers(m, s, room, rows - kept, n + kept, 0, kept ? s->exit : layers);
+    if (kept) {
+        copy_rows(s->residuals + n * m->width, m->width, rows, m->width, room->x, step);
+        run_layers(m, s, room, rows, n, s->exit, layers);
+    }
+    score(m, room, room->x + (rows - want) * step, want, ids + rows - want + 1, told);
 }
 
 /* Continues after ids [rows] at positions n.. by up to `limit` tokens, and returns how many: it stops behind `eos` and
    behind a token whose probability is below `stop_below` or no number. Of each it writes the id to out and tells. */
-long draft(const model *m, const state *s, const room *room, long layers, long *ids, long rows, long n, long limit,
-           double stop_below, long eos, long *out, double *told)
+long draft(const model *m, const state *s, const room *room, long layers, long *ids, long rows, long n, long kept,
+           long limit, double stop_below, long eos, long *out, double *told)
 {
     for (long i = 0; i < limit; i++, told += TOLD) {
-        decode(m, s, room, layers, ids, rows, n, 1, told);
+        decode(m, s, room, layers, ids, rows, n, kept, 1, told);
         n += rows;
         rows = 1;
+        kept = 0;
         out[i] = ids[0] = (long)told[0];
         if (out[i] == eos || !(1 / told[1] >= stop_below)) return i + 1;
     }

@@ -53,8 +53,8 @@ class _Model(ctypes.Structure):
 
 class _State(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("cache", "cross", "bias")),
-        *((name, ctypes.c_long) for name in ("capacity", "source")),
+        *((name, ctypes.c_void_p) for name in ("cache", "cross", "bias", "residuals")),
+        *((name, ctypes.c_long) for name in ("capacity", "source", "exit")),
     ]
 
 
@@ -183,14 +183,14 @@ class CompiledDecoder:
         passes.ids[:rows] = (*given, *[0] * (rows - len(given)))
         passes.code.score(passes.model, passes.room, passes.x.data_ptr(), rows, passes.ids_at, passes.told_at)
 
-    def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Tensor:
+    def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: t5.Part = t5.WHOLE) -> Tensor:
         """See `t5.decode`. The next call writes to the same memory."""
-        self._decode(state, tokens, n, want)
+        self._decode(state, tokens, n, want, part)
         return self._scored(want)
 
-    def summary(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> Summary:
+    def summary(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: t5.Part = t5.WHOLE) -> Summary:
         """Return what `summarise` makes of `decode`, of greedy choices."""
-        self._decode(state, tokens, n, want)
+        self._decode(state, tokens, n, want, part)
         return self._summary(want)
 
     def _summary(self, rows: int) -> Summary:
@@ -200,7 +200,14 @@ class CompiledDecoder:
         return Summary([int(place) for place, *_ in told], nlls, given, [1 + int(above) for *_, above, _ in told[:-1]])
 
     def draft(
-        self, state: t5.State, tokens: Sequence[int], n: int, limit: int, stop_below: float, eos: int
+        self,
+        state: t5.State,
+        tokens: Sequence[int],
+        n: int,
+        limit: int,
+        stop_below: float,
+        eos: int,
+        part: t5.Part = t5.WHOLE,
     ) -> tuple[list[int], list[float]]:
         """Continue after tokens at positions n.. by up to `limit` others, a few at a time, as `Engine.draft` does.
 
@@ -208,25 +215,17 @@ class CompiledDecoder:
         """
         passes, state_at = self._passes, self._feed(state, tokens)
         made = passes.code.draft(
-            *(passes.model, state_at, passes.room, len(self.weights.decoder), passes.ids_at, len(tokens), n),
+            *(passes.model, state_at, passes.room, part.layers or len(self.weights.decoder)),
+            *(passes.ids_at, len(tokens), n, part.kept),
             *(min(limit, _FEW_ROWS), stop_below, eos, passes.out_at, passes.told_at),
         )
         return passes.out[:made].tolist(), [1 / total for _, total, *_ in self._told(made)]
 
-    def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int) -> None:
+    def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: t5.Part) -> None:
         passes, state_at = self._passes, self._feed(state, tokens)
         passes.code.decode(
-            *(
-                passes.model,
-                state_at,
-                passes.room,
-                len(self.weights.decoder),
-                passes.ids_at,
-                len(tokens),
-                n,
-                want,
-                passes.told_at,
-            )
+            *(passes.model, state_at, passes.room, part.layers or len(self.weights.decoder)),
+            *(passes.ids_at, len(tokens), n, part.kept, want, passes.told_at),
         )
 
     def _feed(self, state: t5.State, tokens: Sequence[int]) -> int:
@@ -255,8 +254,9 @@ class CompiledDecoder:
             across = [one for both in zip(state.cross_keys, state.cross_values, strict=True) for one in both]
             self._cross = (ctypes.c_void_p * len(across))(*(one.data_ptr() for one in across))
             capacity, source = state.bias.shape[1], state.cross_values[0].shape[1]
-            cache, bias = state.cache.data_ptr(), state.bias.data_ptr()
-            self._seen = _State(cache, ctypes.addressof(self._cross), bias, capacity, source)
+            cache, bias, residuals = (one.data_ptr() for one in (state.cache, state.bias, state.residuals))
+            places = cache, ctypes.addressof(self._cross), bias, residuals
+            self._seen = _State(*places, capacity, source, state.exit)
             self._others = max(capacity, source)
             self._state = state
         self._passes.fit(rows, self._others)
@@ -275,7 +275,7 @@ class CompiledEncoder:
         shape, rows = self.encoder.shape, len(source)
         self._passes.fit(rows, rows)
         keys_values = torch.empty((2, shape.heads, rows, shape.key_size))  # of one layer at a time
-        state = _State(keys_values.data_ptr(), None, bias.data_ptr(), rows, rows)
+        state = _State(keys_values.data_ptr(), None, bias.data_ptr(), None, rows, rows, 0)
         x = t5.embed(self.encoder, torch.tensor(source))
         x = self._passes.run_layers(state, x, 0, 0, len(self.encoder.layers))
         return t5.rms_norm(x, shape.eps) * self.encoder.gain

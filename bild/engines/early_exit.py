@@ -5,6 +5,9 @@ kept for every position. So the small model's step is n layers and the head, and
 takes up where the small one left off: it runs the remaining layers only. `hf` engines over the whole module and over
 one that is cut off (`truncated`) are the oracle: the same numbers without any sharing.
 
+On engine `fused` a pass of either view is one call, compiled or plain, which is told what is at the exit already and
+how many layers to run (`t5.Part`), and a draft by compiled code is one call.
+
 On engine `graph` three programs of fixed shapes make a pass: "lower" takes tokens to the exit and leaves residuals
 in a static buffer, "exit" is the head over these, "upper" is the remaining layers and the head. A draft's step is one
 program, "draft". So a verification is at most two launches ("lower" for the tokens that the small model did not read)
@@ -71,29 +74,13 @@ class SharedLayers(ABC):
         self.engine.length = before
         return self.engine
 
+    @abstractmethod
     def step(self, view: View, before: list[int], tokens: Sequence[int], want: int, ranks: bool) -> Summary:
         """See `Engine.step`, after the tokens `before`. What is at the exit already is not taken there again."""
-        self.read([*before, *tokens])
-        return self._finish(view, len(before), tokens, want, ranks)
 
-    def read(self, text: list[int]) -> None:
-        """Take all tokens of a text to the exit."""
-        n = common_prefix(self.tokens, text)
-        if n < len(text):
-            self._lower(n, text[n:])
-            self.tokens = text
-
+    @abstractmethod
     def draft(self, text: list[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str] | None:
         """See `Engine.draft`, by the first layers after `text`; None where steps do as well as running ahead."""
-        return None
-
-    @abstractmethod
-    def _lower(self, n: int, tokens: list[int]) -> None:
-        """Take tokens at positions n.. through the first layers, and keep their residuals."""
-
-    @abstractmethod
-    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
-        """Summarise tokens at n.. whose residuals are kept, after the remaining layers if the view is "full"."""
 
 
 class FusedSharedLayers(SharedLayers):
@@ -103,25 +90,28 @@ class FusedSharedLayers(SharedLayers):
 
     def __init__(self, engine: FusedEngine, exit_layer: int) -> None:
         super().__init__(engine)
-        self.exit = exit_layer
-        self.residuals = engine.states()
+        engine.exit = exit_layer
 
-    @torch.inference_mode()
-    def _lower(self, n: int, tokens: list[int]) -> None:
-        end = n + len(tokens)
-        if end > self.residuals.shape[0]:
-            self.engine.length = len(self.tokens)
-            self.engine.grow(end)
-            self.residuals = self.engine.states(self.residuals)
-        self.residuals[n:end] = self.engine.run_layers(self.engine.embed(tokens), n, 0, self.exit)
+    def step(self, view: View, before: list[int], tokens: Sequence[int], want: int, ranks: bool) -> Summary:
+        """See `SharedLayers.step`."""
+        engine, text = self.engine, [*before, *tokens]
+        read = common_prefix(self.tokens, text)
+        engine.length = n = min(read, len(before))
+        part = t5.Part(read - n, engine.exit if view == "exit" else len(engine.weights.decoder))
+        summary = engine.step(text[n:], want, ranks, part)
+        if read < len(text):
+            self.tokens = text
+        return summary
 
-    @torch.inference_mode()
-    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
-        x = self.residuals[n : n + len(tokens)]
-        self.engine.passes += 1
-        if view == "full":
-            x = self.engine.run_layers(x, n, self.exit, len(self.engine.weights.decoder))
-        return self.engine.summary(x[-want:], tokens, ranks, n + len(tokens))
+    def draft(self, text: list[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str] | None:
+        """See `SharedLayers.draft`."""
+        engine, read = self.engine, common_prefix(self.tokens, text)
+        if engine.summing() is None:
+            return None
+        engine.length = n = min(read, len(text) - 1)
+        out, probs, stop = engine.draft(text[n:], limit, stop_below, t5.Part(read - n, engine.exit))
+        self.tokens = [*text, *out[:-1]]
+        return out, probs, stop
 
 
 class GraphExitEngine(GraphEngine):
@@ -201,24 +191,32 @@ class GraphSharedLayers(SharedLayers):
         """See `Engine.prepare`."""
         self.engine.prepare_view(view, plan)
 
+    def step(self, view: View, before: list[int], tokens: Sequence[int], want: int, ranks: bool) -> Summary:
+        """See `SharedLayers.step`."""
+        self._read([*before, *tokens])
+        return self.engine.finish(view, len(before), tokens, want, ranks)
+
     def draft(self, text: list[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
-        """See `Engine.draft`: the first layers continue after `text`."""
+        """See `SharedLayers.draft`."""
         n = min(common_prefix(self.tokens, text), len(text) - 1)
         if len(text) - n > WIDTHS[-1]:
-            self.read(text[:-1])
+            self._read(text[:-1])
             n = len(text) - 1
         out, probs, stop = self.engine.draft_to_exit(n, text[n:], limit, stop_below)
         self.tokens = [*text, *out[:-1]]
         return out, probs, stop
+
+    def _read(self, text: list[int]) -> None:
+        n = common_prefix(self.tokens, text)
+        if n < len(text):
+            self._lower(n, text[n:])
+            self.tokens = text
 
     def _lower(self, n: int, tokens: list[int]) -> None:
         for at in range(0, len(tokens), WIDTHS[-1]):
             if at:
                 self.engine.synchronize()  # see `GraphEngine._launch`
             self.engine.lower(n + at, tokens[at : at + WIDTHS[-1]])
-
-    def _finish(self, view: View, n: int, tokens: Sequence[int], want: int, ranks: bool) -> Summary:
-        return self.engine.finish(view, n, tokens, want, ranks)
 
 
 class ViewEngine(Engine):

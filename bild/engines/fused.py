@@ -40,6 +40,8 @@ class FusedEngine(Engine):
 
     name = "fused"
     state: t5.State
+    exit: int = 0
+    """The layer behind which a pass may be left and taken up (`t5.Part`); 0 is none."""
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class FusedEngine(Engine):
         self.cache = torch.empty(size, dtype=self.dtype, device=self.device)
         bias = t5.position_bias(self.weights.decoder_bias, capacity, shape, bidirectional=False)
         self.bias = bias.to(self.dtype)
+        self.residuals = torch.empty(capacity, self.weights.embed.shape[1], device=self.device)
 
     def prepare(self, plan: PassPlan) -> None:
         """See `Engine.prepare`."""
@@ -75,14 +78,15 @@ class FusedEngine(Engine):
             self._allocate(plan.positions)
 
     def grow(self, length: int) -> None:
-        """Double the room until `length` positions fit, and keep what is cached."""
-        cached = self.cache[:, :, :, : self.length]
-        capacity = self.cache.shape[3]
+        """Make room for `length` positions: double it until they fit, and keep what is there."""
+        capacity, cached, residuals = self.cache.shape[3], self.cache, self.residuals
+        if length <= capacity:
+            return
         while capacity < length:
             capacity *= 2
         self._allocate(capacity)
-        self.cache[:, :, :, : self.length] = cached
-        self.state = replace(self.state, cache=self.cache, bias=self.bias)
+        self.cache[:, :, :, : cached.shape[3]], self.residuals[: cached.shape[3]] = cached, residuals
+        self.state = replace(self.state, cache=self.cache, bias=self.bias, residuals=self.residuals)
 
     @torch.inference_mode()
     def encode(self, source: Sequence[int]) -> Tensor:
@@ -97,43 +101,54 @@ class FusedEngine(Engine):
         """See `Engine.start`."""
         self.sampler = Sampler.of(decode, source)
         keys, values = t5.cross_attention(self.weights, self.source_states(source))
-        self.state = t5.State(self.cache, keys, values, self.bias)
+        self.state = t5.State(self.cache, keys, values, self.bias, self.residuals, self.exit)
         self.length = 0
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False, part: t5.Part = t5.WHOLE) -> Summary:
         """See `Engine.step`."""
         n, end = self.length, self.length + len(tokens)
-        if end > self.cache.shape[3]:
-            self.grow(end)
-        if decoder := self._summing():
-            summary = decoder.summary(self.state, tokens, n, want)
+        self.grow(end)
+        if decoder := self.summing():
+            summary = decoder.summary(self.state, tokens, n, want, part)
         else:
-            logits = self.decoder.decode(self.state, tokens, n, want)
+            logits = self._decode(tokens, want, part)
             summary = summarise(logits, tokens, ranks, self.sampler, end)
         self.length = end
         self.passes += 1
         return summary
 
-    def _summing(self) -> CompiledDecoder | None:
+    def _decode(self, tokens: Sequence[int], want: int, part: t5.Part) -> Tensor:
+        """Return the logits [want, V] of a pass. Plain ones go to the exit, and on from the residuals there."""
+        n, end = self.length, self.length + len(tokens)
+        if isinstance(self.decoder, CompiledDecoder):
+            return self.decoder.decode(self.state, tokens, n, want, part)
+        if part.layers == 0:
+            return self.decoder.decode(self.state, tokens, n, want)
+        if new := tokens[part.kept :]:
+            self.residuals[n + part.kept : end] = self.run_layers(self.embed(new), n + part.kept, 0, self.exit)
+        return self.logits(self.run_layers(self.residuals[n:end], n, self.exit, part.layers)[-want:])
+
+    def summing(self) -> CompiledDecoder | None:
         """Return the decoder if it makes the summary itself, which it does of greedy choices."""
         return self.decoder if isinstance(self.decoder, CompiledDecoder) and not self.sampler else None
 
     @torch.inference_mode()
-    def draft(self, tokens: Sequence[int], limit: int, stop_below: float) -> tuple[list[int], list[float], str]:
-        """See `Engine.draft`."""
-        decoder = self._summing()
+    def draft(
+        self, tokens: Sequence[int], limit: int, stop_below: float, part: t5.Part = t5.WHOLE
+    ) -> tuple[list[int], list[float], str]:
+        """See `Engine.draft`. A part is for compiled passes that tell the summary themselves."""
+        decoder = self.summing()
         if decoder is None:
             return super().draft(tokens, limit, stop_below)
-        end = self.length + len(tokens) + limit - 1
-        if end > self.cache.shape[3]:
-            self.grow(end)
+        self.grow(self.length + len(tokens) + limit - 1)
         out: list[int] = []
         probs: list[float] = []
         stop = None
         while stop is None:
             feed = out[-1:] or tokens
-            more, sure = decoder.draft(self.state, feed, self.length, limit - len(out), stop_below, self.eos)
+            more, sure = decoder.draft(self.state, feed, self.length, limit - len(out), stop_below, self.eos, part)
+            part = part._replace(kept=0)
             self.length += len(feed) + len(more) - 1
             self.passes += len(more)
             out += more
@@ -157,13 +172,6 @@ class FusedEngine(Engine):
 
     def summary(self, x: Tensor, tokens: Sequence[int], ranks: bool, length: int) -> Summary:
         """Summarise residuals x [want, D], after the last of `tokens`, the last of which is the `length`-th of all."""
-        if decoder := self._summing():
+        if decoder := self.summing():
             return decoder.summary_of(x, tokens)
         return summarise(self.logits(x), tokens, ranks, self.sampler, length)
-
-    def states(self, kept: Tensor | None = None) -> Tensor:
-        """Make room for one state of each position that fits, [capacity, D]; the first rows are those of `kept`."""
-        made = torch.empty(self.cache.shape[3], self.weights.embed.shape[1], device=self.device)
-        if kept is not None:
-            made[: kept.shape[0]] = kept
-        return made

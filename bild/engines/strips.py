@@ -34,8 +34,8 @@ _ARGUMENTS = {
     "product": "pllpllpl",
     "run_layers": "pppllll",
     "score": "ppplpp",
-    "decode": "ppplplllp",
-    "draft": "ppplpllldlpp",
+    "decode": "ppplpllllp",
+    "draft": "ppplplllldlpp",
 }
 """Of the functions in C: pointers, whole numbers and others."""
 _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "d": ctypes.c_double}

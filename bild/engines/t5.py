@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -355,6 +355,20 @@ class State:
     cross_keys: tuple[Tensor, ...]  # layers x [H, K, S]
     cross_values: tuple[Tensor, ...]  # layers x [H, S, K]
     bias: Tensor  # [H, capacity, capacity], causal
+    residuals: Tensor  # [capacity, D], behind layer `exit` where that is not 0
+    exit: int = 0
+
+
+class Part(NamedTuple):
+    """What a pass of an early-exit pair leaves out."""
+
+    kept: int = 0
+    """Tokens, the first of those that are fed, whose residuals behind layer `State.exit` are there already."""
+    layers: int = 0
+    """Layers that it goes through; 0 is all of them, and no residuals are asked for."""
+
+
+WHOLE = Part()
 
 
 def decode(weights: Weights, state: State, ids: Tensor, n: int, want: int) -> Tensor:

@@ -14,11 +14,11 @@ from bild.engines import t5
 from bild.engines.base import Engine, summarise
 from bild.engines.compiled import CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.fused import FusedEngine, TensorDecoder
-from bild.engines.kernels import COLUMNS, Kernels, sizes_of
+from bild.engines.kernels import Kernels
 from bild.engines.layouts import COMPILED, PLAIN
 from bild.engines.strips import compiled
 from bild.errors import BildError
-from tests.engines.tiny import EOS, MAKES, build, engine, ids, model
+from tests.engines.tiny import EOS, MAKES, all_of, build, engine, ids, model
 
 pytestmark = pytest.mark.skipif(compiled() is None, reason="no C compiler")
 every_make = pytest.mark.parametrize("make", [make for make in MAKES if model(make).config.dense_act_fn != "gelu"])
@@ -26,9 +26,7 @@ every_make = pytest.mark.parametrize("make", [make for make in MAKES if model(ma
 
 def made(make: str, module: Any = None) -> FusedEngine:
     module = module or model(make)
-    sizes = sizes_of(module.config, module.config.vocab_size)
-    kinds = {f"{inner}x{out}": dict.fromkeys(COLUMNS, COMPILED) for inner, out in sizes}
-    found = engine("fused", module, kernels=Kernels("told so", kinds))
+    found = engine("fused", module, kernels=all_of(module, COMPILED))
     assert isinstance(found, FusedEngine)
     assert isinstance(found.decoder, CompiledDecoder)
     return found

@@ -14,23 +14,52 @@ from bild.config import DecodeConfig, ModelConfig, TaskConfig
 from bild.decoding import Policy
 from bild.decoding.loop import alone, big_little
 from bild.decoding.rules import Rules
-from bild.engines import Engine, build_exit_engines
-from bild.engines.early_exit import truncated
+from bild.engines import Engine, Summary, build_exit_engines
+from bild.engines.early_exit import GraphSharedLayers, truncated
+from bild.engines.fused import TensorDecoder
+from bild.engines.layouts import COMPILED, PLAIN
+from bild.engines.strips import compiled
+from bild.engines.t5 import WHOLE, Part
 from bild.errors import BildError
 from bild.measure.live import run_live
 from bild.models import EMBEDDED, load_pair
 from tests.decoding.settings import bild_rules, speculative_rules
-from tests.engines.tiny import EOS, SMALL_MAKES, START, build, engine, ids, model
+from tests.engines.tiny import EOS, SMALL_MAKES, START, all_of, build, engine, ids, model
 
 DEEP = [make for make in SMALL_MAKES if make != "deep-encoder"]
 """Makes with more than one decoder layer."""
+WAYS = ["compiled", "arrays", "tensors", "graph"]
+"""Engine `fused` by each of its decoders, and `graph`."""
 
 
-def views(name: str, make: str, exit_layer: int, **options: int) -> tuple[Engine, Engine]:
+def views(name: str, make: str, exit_layer: int, **options: Any) -> tuple[Engine, Engine]:
+    if name == "compiled" and compiled() is None:
+        pytest.skip("no C compiler")
     module = model(make)
-    return build_exit_engines(
-        name, module, exit_layer, dtype="fp32", eos=EOS, vocabulary=module.config.vocab_size, **options
-    )
+    options |= {"dtype": "fp32", "eos": EOS, "vocabulary": module.config.vocab_size}
+    options["kernels"] = all_of(module, COMPILED if name == "compiled" else PLAIN)
+    pair = build_exit_engines(name if name in ("graph", "hf") else "fused", module, exit_layer, **options)
+    if name == "tensors":
+        inner = pair[0].shared.engine  # type: ignore[attr-defined]
+        inner.decoder = TensorDecoder(inner.weights)
+    return pair
+
+
+def taken_to_the_exit(shared: Any) -> list[int]:
+    """Return a list that gets the number of tokens of each pass to the exit, from now on."""
+    counts: list[int] = []
+    if isinstance(shared, GraphSharedLayers):
+        lower = shared._lower
+        shared._lower = lambda n, tokens: counts.append(len(tokens)) or lower(n, tokens)  # type: ignore[func-returns-value, method-assign]
+        return counts
+    step = shared.engine.step
+
+    def counted(tokens: list[int], want: int = 1, ranks: bool = False, part: Part = WHOLE) -> Summary:
+        counts.extend([len(tokens) - part.kept] if part.layers and part.kept < len(tokens) else [])
+        return step(tokens, want, ranks, part)
+
+    shared.engine.step = counted
+    return counts
 
 
 @cache
@@ -54,7 +83,7 @@ def written_apart(make: str) -> list[tuple[int, list[int], Rules, list[int], lis
 @pytest.mark.parametrize(
     "make", [pytest.param(make, marks=pytest.mark.slow) if make == "deep-decoder" else make for make in DEEP]
 )
-@pytest.mark.parametrize("name", ["fused", "graph", "hf"])
+@pytest.mark.parametrize("name", [*WAYS, "hf"])
 def test_policies_write_the_same_text_as_two_models_apart(name: str, make: str) -> None:
     shared = {layer: views(name, make, layer, capacity=8) for layer in range(1, model(make).config.num_decoder_layers)}
     for exit_layer, source, rules, tokens, large_passes in written_apart(make):
@@ -64,7 +93,7 @@ def test_policies_write_the_same_text_as_two_models_apart(name: str, make: str) 
 
 
 @pytest.mark.spread(1)
-@pytest.mark.parametrize("name", ["fused", "graph"])
+@pytest.mark.parametrize("name", WAYS)
 def test_summaries_agree_in_any_order_of_steps_drafts_and_rewinds(name: str) -> None:
     """Also where the large model reads what the small one never wrote, and the other way round."""
     dice = random.Random(2)
@@ -96,7 +125,7 @@ def test_summaries_agree_in_any_order_of_steps_drafts_and_rewinds(name: str) -> 
         assert mine.choice == theirs.choice
 
 
-@pytest.mark.parametrize("name", ["fused", "graph"])
+@pytest.mark.parametrize("name", ["compiled", "graph"])
 def test_one_encoder_pass_serves_both_but_never_two_runs(name: str) -> None:
     large, small = views(name, "t5-v1.0", 1)
     passes: list[int] = []
@@ -122,13 +151,12 @@ def test_one_encoder_pass_serves_both_but_never_two_runs(name: str) -> None:
     assert len(passes) == 4  # the small model alone pays for its own
 
 
-@pytest.mark.parametrize("name", ["fused", "graph"])
+@pytest.mark.parametrize("name", WAYS)
 def test_vanilla_decoding_by_the_large_view_pays_nothing_for_sharing(name: str) -> None:
     """It is the baseline of the pair's speedups: what it keeps for a small model that is not there would slow it."""
     large, small = views(name, "deep-decoder", 2, capacity=4)
     shared, plain = large.shared, engine("fused", model("deep-decoder"))  # type: ignore[attr-defined]
-    kept: list[int] = []
-    shared._lower = lambda n, tokens: kept.append(len(tokens)) or type(shared)._lower(shared, n, tokens)
+    kept = taken_to_the_exit(shared)
     source = [*ids(6), EOS]
 
     def texts(first: Engine, second: Engine | None) -> list[int]:
@@ -151,15 +179,14 @@ def test_vanilla_decoding_by_the_large_view_pays_nothing_for_sharing(name: str) 
     assert mine.choice_nll == pytest.approx(theirs.choice_nll, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["fused", "graph"])
+@pytest.mark.parametrize("name", WAYS)
 def test_what_the_small_model_computed_is_not_computed_again(name: str) -> None:
     large, small = views(name, "deep-decoder", 3)
     shared = large.shared  # type: ignore[attr-defined]
     source = [*ids(6), EOS]
     large.start(source)
     small.start(source)
-    computed: list[int] = []
-    shared._lower = lambda n, tokens: computed.append(len(tokens)) or type(shared)._lower(shared, n, tokens)
+    computed = taken_to_the_exit(shared)
     small.step([START, 5, 6])
     assert computed == [3]
     large.step([START, 5, 6, 7], want=4)

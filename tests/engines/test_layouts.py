@@ -12,11 +12,11 @@ from bild.engines import kernels, t5
 from bild.engines.compiled import CompiledDecoder
 from bild.engines.fused import FusedEngine, TensorDecoder
 from bild.engines.graph import GraphEngine
-from bild.engines.kernels import COLUMNS, UNMEASURED, Kernels, sizes_of
+from bild.engines.kernels import UNMEASURED
 from bild.engines.layouts import COMPILED, NUMPY_KINDS, PACKS, PLAIN, Block, Matrix, empty, width_class
 from bild.engines.strips import STRIP, Strips, compiled
 from bild.engines.t5_host import HostDecoder
-from tests.engines.tiny import EOS, build, engine, ids, model
+from tests.engines.tiny import EOS, all_of, build, engine, ids, model
 
 # [in, out]: less than a strip, not whole strips, deep, so large that it gets pages of its own
 SHAPES = [(24, 6), (40, 48), (64, 64), (96, 130), (1024, 64), (2500, 70), (1025, 700)]
@@ -105,10 +105,8 @@ def test_all_kinds_of_kernels_say_the_same(make: str, kind: str) -> None:
     """As the plain functions over tensors do."""
     told = []
     module = model(make)
-    sizes = sizes_of(module.config, module.config.vocab_size)
     for way in (PLAIN, kind):
-        kernels = Kernels("told so", {f"{inner}x{out}": dict.fromkeys(COLUMNS, way) for inner, out in sizes})
-        made = engine("fused", module, kernels=kernels)
+        made = engine("fused", module, kernels=all_of(module, way))
         assert isinstance(made, FusedEngine)
         assert isinstance(made.decoder, CompiledDecoder if way == COMPILED else HostDecoder)
         assert {made.weights.head.kinds, made.weights.encoder.layers[0].wi.kinds} == {(way,) * 3}

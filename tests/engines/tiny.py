@@ -14,6 +14,7 @@ from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5For
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from bild.engines import Engine, build_engine
+from bild.engines.kernels import COLUMNS, Kernels, sizes_of
 from bild.models import Pair, load_pair
 
 torch.set_num_threads(1)
@@ -85,6 +86,12 @@ def engine(name: str, module: Any, **options: Any) -> Engine:
     """An engine in fp32 over all rows, unless told otherwise."""
     told: dict[str, Any] = {"dtype": "fp32", "eos": EOS, "vocabulary": module.config.vocab_size}
     return build_engine(name, module, **(told | options))
+
+
+def all_of(module: Any, kind: str) -> Kernels:
+    """Kernels of one kind, over all rows."""
+    sizes = sizes_of(module.config, module.config.vocab_size)
+    return Kernels("told so", {f"{inner}x{out}": dict.fromkeys(COLUMNS, kind) for inner, out in sizes})
 
 
 def ids(n: int, seed: int = 0, below: int = ROWS) -> list[int]:

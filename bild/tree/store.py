@@ -14,7 +14,7 @@ from typing import Any
 
 from bild.config import DecodeConfig
 from bild.errors import BildError, told
-from bild.metrics.scorer import Scorer
+from bild.metrics import Scorer
 from bild.results.codec import decode, dumps, read_json, write_json
 from bild.results.files import read_file, unpack_lines, write_atomically
 from bild.results.folder import SHORT, config_hash

@@ -34,8 +34,7 @@ from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, place
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.results import PointFolder
 from bild.results.codec import decode, encode
-from bild.results.parts import Model
-from bild.results.parts import Pair as PairRecord
+from bild.results.parts import ModelRecord, PairRecord
 from bild.results.work import Sizes
 from bild.tasks import Example
 from bild.tasks.dataset import place
@@ -200,7 +199,7 @@ def describe_pair(pair: Pair) -> PairRecord:
     """Describe a pair for a record."""
     wide = not t5.narrow_wo(pair.device)
     large, small = (
-        Model(**model.describe(), sizes=Sizes.of(model.config, pair.vocabulary, wide_wo=wide))
+        ModelRecord(**model.describe(), sizes=Sizes.of(model.config, pair.vocabulary, wide_wo=wide))
         for model in (pair.large, pair.small)
     )
     return PairRecord(pair.name, large, small, pair.tokenizer_name or "")

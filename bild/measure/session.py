@@ -26,8 +26,7 @@ from bild.progress import say, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.folder import RECORD, pair_folder, pair_lock, read_record
 from bild.results.locking import device_lock
-from bild.results.parts import Decode, Engine, Intervals, Task, recorded
-from bild.results.parts import Pair as PairRecord
+from bild.results.parts import Decode, EngineRecord, Intervals, PairRecord, Task, recorded
 from bild.tasks import Dataset, load_task
 
 _loaded: dict[tuple[Any, ...], Pair] = {}
@@ -173,7 +172,7 @@ def make_record(
         pair=dataclasses.replace(pair, name=config.model.pair_name),
         method=own,
         threshold=threshold,
-        engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
+        engine=EngineRecord(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence),
         quality=quality,
         latency=latency_of(samples, measure, point.folder.sessions()),

@@ -22,7 +22,7 @@ from bild.errors import BildError
 from bild.results.codec import read_json, write_json
 from bild.results.files import read_file, write_atomically, write_error
 from bild.results.locking import take, waiting_lock
-from bild.results.parts import DraftCosts, SessionNote
+from bild.results.parts import DraftCostsRecord, SessionNote
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample, SampleLog, check_seal, read_samples
 
@@ -100,18 +100,18 @@ class PointFolder:
         """Read the finished examples, in the order in which they were appended."""
         return read_samples(self.path)
 
-    def draft_costs(self) -> DraftCosts | None:
+    def draft_costs(self) -> DraftCostsRecord | None:
         """Read the costs that the point's drafts go by, or None before its first example.
 
         BildError where the file is damaged, or gone although there are examples.
         """
-        found = self._kept(COSTS, DraftCosts)
+        found = self._kept(COSTS, DraftCostsRecord)
         if found is None and self.samples():
             path = self.path / COSTS
             raise BildError(f"{path} is gone, and its examples were decoded by it: start anew with resume=false.")
         return found
 
-    def keep_draft_costs(self, costs: DraftCosts) -> None:
+    def keep_draft_costs(self, costs: DraftCostsRecord) -> None:
         """Write the costs in one step, before the first example that is decoded by them."""
         write_json(self.path / COSTS, costs)
 

@@ -57,10 +57,10 @@ class Record:
     hash: str
     label: str
     task: parts.Task
-    pair: parts.Pair
+    pair: parts.PairRecord
     method: parts.Method
     threshold: parts.Threshold
-    engine: parts.Engine
+    engine: parts.EngineRecord
     intervals: parts.Intervals
     quality: parts.Quality
     latency: parts.Latency
@@ -78,7 +78,7 @@ class Record:
     created: str
     seconds: float
     joint: parts.Joint | None = None
-    draft_costs: parts.DraftCosts | None = None
+    draft_costs: parts.DraftCostsRecord | None = None
     command: str | None = None
     texts: parts.EqualTexts | None = None
     work: Work | None = None

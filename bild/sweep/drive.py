@@ -17,7 +17,7 @@ from bild.progress import say, track
 from bild.results import Point, config_hash
 from bild.results.codec import write_json
 from bild.results.folder import SHORT
-from bild.results.parts import Decode, Engine
+from bild.results.parts import Decode, EngineRecord
 from bild.results.predicted import PREDICTED, PREDICTED_SCHEMA, Forecast, Metric, Predicted, read_predicted
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import SweepConfig
@@ -224,7 +224,7 @@ class _Sweep:
             pair=work.config.model.pair_name,
             machine=work.environment["machine"],
             packages=work.environment["packages"],
-            engine=Engine(engine.name, engine.dtype, str(work.device), engine.threads),
+            engine=EngineRecord(engine.name, engine.dtype, str(work.device), engine.threads),
             examples=len(self.tree.examples),
             data_hash=work.data.provenance["hash"],
             metric=Metric(scorer.name, scorer.signature),

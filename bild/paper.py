@@ -19,8 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.cli.checks import check_options
-from bild.cli.compose import compose, published_settings, shapes, typed
+from bild.cli.compose import check_options, compose, published_settings, shapes, typed
 from bild.cli.overrides import load, parse
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
 from bild.errors import BildError, did_you_mean, explain, guard, one_of

@@ -5,13 +5,15 @@ Mistakes are told in one sentence.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import itertools
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -69,6 +71,14 @@ def in_brief(group: str, named: Iterable[str]) -> str:
     folders = Counter(option.partition("/")[0] for option in named if "/" in option)
     shown = [option for option in named if "/" not in option]
     return ", ".join(shown + [f"{folder}/... ({n}: bild list {group}s)" for folder, n in folders.items()])
+
+
+def closest(value: str, known: list[str]) -> str:
+    """Return options as one list in words: all, or of many those that are most like a value."""
+    if len(known) <= 12:
+        return ", ".join(known)
+    close = difflib.get_close_matches(value, known, n=4, cutoff=0.5) or known[:4]
+    return f"{', '.join(close)} ... ({len(known)} in all, see --help)"
 
 
 def load(group: str, option: str) -> DictConfig:
@@ -219,6 +229,16 @@ def values(override: Override) -> list[str]:
             raise BildError(f"{override.input_line} names {many}: write them as in threshold.fb=0.3,0.6.")
         return [_plainly(value) for value in found]
     return [_plainly(override.value())]
+
+
+def given(override: Override) -> Iterator[tuple[Any, str]]:
+    """Yield the values of an override, each with how it was typed."""
+    if override.is_sweep_override():
+        for value, typed in zip(override.sweep_iterator(), values(override), strict=True):
+            yield value.text if isinstance(value, QuotedString) else value, typed
+    else:
+        value = override.value()
+        yield value, value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
 
 
 def _plainly(value: object) -> str:

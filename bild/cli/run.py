@@ -16,8 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bild.cli.checks import check_options
-from bild.cli.compose import check_all, complete, to_config, to_yaml
+from bild.cli.compose import check_all, check_options, complete, to_config, to_yaml
 from bild.cli.overrides import (
     as_typed,
     conf_dir,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -166,12 +165,6 @@ def made_aside(folder: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write `training.json`, the last file of a run."""
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / RECORD, text)
 
 
 def write_card(folder: Path, record: dict[str, Any]) -> None:

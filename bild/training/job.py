@@ -17,11 +17,12 @@ from bild.errors import BildError
 from bild.measure.environment import describe, state
 from bild.progress import say
 from bild.results import config_hash
+from bild.results.codec import write_json
 from bild.results.files import read_file
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig, TrainConfig
 from bild.training.corpus import Corpus, SubwordDropout, encode_corpus
-from bild.training.folder import export_model, training_folder, write_card, write_record
+from bild.training.folder import RECORD, export_model, training_folder, write_card
 from bild.training.judge import Judge
 from bild.training.loop import Loss, Trainer
 from bild.training.optimization import likelihood_loss, quicken_dropout
@@ -108,7 +109,7 @@ class Job:
         export_model(start.module, weights, self.folder, start.tokenizer_folder)
         record = self._record(identity, environment, trainer)
         write_card(self.folder, record)
-        write_record(self.folder, record)
+        write_json(self.folder / RECORD, record)
         for split, found in record["scores"].items():
             say(f"{split}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if name != "examples"))
 

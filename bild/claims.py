@@ -78,7 +78,7 @@ def _cells(claim: Claim) -> Iterator[str]:
     yield f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
     of = f" of {len(latency.sessions)}" if len(used) < len(latency.sessions) else ""
     yield f"{record.quality.examples:,} / {latency.examples:,} in {len(used) if of else record.sessions}{of}"
-    yield latency.speedup.total.times
+    yield record.speedup.times
     yield "–" if library is None else f"{library.speedup.value:.3g}x"
 
 
@@ -87,10 +87,10 @@ def recommended(claims: Sequence[Claim], margin: float) -> list[str]:
     shown = [claim for claim in claims if claim.together.kind == "shown"]
     if not shown:
         return [f"No point is shown within {margin:g} where all {len(claims)} are judged together (Holm)."]
-    best = max(shown, key=lambda claim: claim.record.latency.speedup.total.value)
+    best = max(shown, key=lambda claim: claim.record.speedup.value)
     latency = best.record.latency
-    said = [f"{latency.speedup.total.times} on {plural(latency.examples, 'example')}"]
-    if latency.speedup.total.low <= 1.0:
+    said = [f"{best.record.speedup.times} on {plural(latency.examples, 'example')}"]
+    if best.record.speedup.low <= 1.0:
         said.append("that it is faster than vanilla is not shown")
     if latency.library is not None and latency.library.speedup.value < 1.0:
         said.append(f"it is SLOWER than the library's own generate(): {latency.library.speedup.value:.2f}x")

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from bild.cli import load, options, run_hydra
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
-from bild.decoding.methods import refuse_unheeded, split_options
+from bild.decoding.methods import Setting, refuse_unheeded, split_options
 from bild.decoding.policies import paced
 from bild.errors import BildError
 from bild.metrics.claims import holm, verdict
@@ -55,11 +55,11 @@ class DemoConfig(RunConfig):
                     "judge it: timed=null decodes all examples live."
                 )
 
-    def settings(self) -> list[tuple[MethodConfig, ThresholdConfig]]:
+    def settings(self) -> list[Setting]:
         """Return the method and the thresholds of every point; a switch that it leaves out is that of `method`."""
         return [self._setting(f"points[{number}]", point) for number, point in enumerate(self.points)]
 
-    def _setting(self, where: str, told: Any) -> tuple[MethodConfig, ThresholdConfig]:
+    def _setting(self, where: str, told: Any) -> Setting:
         if not isinstance(told, dict):
             raise BildError(f"{where}={told} is not a point: give a mapping, as in {{method: bild, fb: 0.3}}.")
         point = dict(told)
@@ -108,7 +108,7 @@ def claims(records: Iterable[Record], margin: float) -> list[str]:
     verdicts = holm([verdict(difference, margin, each.quality.examples) for each, difference in known])
     lines = []
     for (record, difference), judged in zip(known, verdicts, strict=True):
-        speed = record.latency.speedup.total
+        speed = record.speedup
         slow = "" if speed.low > 1 else " (not shown to be faster)"
         lines.append(
             f"{record.label}: {speed.times}{slow} on "

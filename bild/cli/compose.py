@@ -38,7 +38,7 @@ from bild.cli.overrides import (
     values,
 )
 from bild.config import METHODS, MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
-from bild.decoding.methods import heeds
+from bild.decoding.methods import Setting, heeds
 from bild.errors import BildError, did_you_mean, shown
 from bild.options import Option, options_of
 
@@ -279,7 +279,7 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     return configs[0]
 
 
-def published_settings(task: str, model: str) -> list[tuple[MethodConfig, ThresholdConfig]]:
+def published_settings(task: str, model: str) -> list[Setting]:
     """Return the paper's BiLD settings for a task and a pair, in the order of their names; none where it has none."""
     found = []
     for option in options("experiment"):

@@ -41,7 +41,7 @@ from bild.tasks.dataset import place
 
 
 @dataclass(frozen=True)
-class Setting:
+class Conditions:
     """What all points of a measurement share."""
 
     task: TaskConfig
@@ -55,7 +55,7 @@ class Setting:
 class _Job:
     """The work of one process."""
 
-    setting: Setting
+    setting: Conditions
     points: list[tuple[MethodConfig, ThresholdConfig, Path, str]]
     """Each with its folder and the hash of its configuration."""
     examples: list[PlacedExample]
@@ -83,7 +83,7 @@ class Done(NamedTuple):
 class Sessions:
     """Measures points in the sessions that a setting asks for."""
 
-    def __init__(self, setting: Setting, load: Callable[[], Pair]) -> None:
+    def __init__(self, setting: Conditions, load: Callable[[], Pair]) -> None:
         """`load` gives this process the pair; with several sessions it is not called by `measure`."""
         self.setting = setting
         self.load = load

@@ -17,7 +17,7 @@ from bild.errors import BildError
 from bild.results import parts
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
-from bild.results.parts import Difference, Score
+from bild.results.parts import Difference, Interval, Score
 from bild.results.work import Work
 
 SCHEMA_VERSION = 3
@@ -96,6 +96,11 @@ class Record:
         if self.texts is not None:
             found.append(self.texts.warning(f"{self.label}, exact by its rules,", dtype))
         return [text for text in found if text]
+
+    @property
+    def speedup(self) -> Interval:
+        """Return the speedup over same-engine vanilla: the ratio of total times."""
+        return self.latency.speedup.total
 
     @property
     def headline(self) -> Score:

@@ -10,14 +10,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bild.config import ThresholdConfig
 from bild.decoding.policies import writes_vanilla
 from bild.errors import BildError
 from bild.metrics.claims import Verdict, holm, verdict
-from bild.progress import collector_off
+from bild.progress import collector_off, timestamp
 from bild.results import Point
 from bild.results.codec import append_lines, read_lines
 from bild.results.files import read_file
@@ -209,7 +208,7 @@ def enter(
         points=sorted(point.key for point in points),
         labels=[point.label for point in points],
         bound=bound,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         judged=work.data.provenance["hash"],
         choices=list(choices),
     )

@@ -233,7 +233,7 @@ def _measured(record: Record) -> str:
         slower = f", slower than the library's generate() ({latency.library.speedup.value:.2f}x)"
     return (
         f"{record.quality.headline} {record.headline.value:.2f}{gain} on {record.quality.examples:,} examples, "
-        f"{_speedup(latency.speedup.total)} on {latency.examples} timed in {sessions}{slower}"
+        f"{_speedup(record.speedup)} on {latency.examples} timed in {sessions}{slower}"
     )
 
 

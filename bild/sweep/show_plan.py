@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bild.config import Checkpoints, MethodConfig, ShapeConfig, ThresholdConfig
+from bild.config import Checkpoints, ShapeConfig
+from bild.decoding import Setting
 from bild.engines import DTYPES
 from bild.models.pair_spec import checkpoints_of
 from bild.models.shapes import config_named, module_bytes
@@ -204,9 +205,7 @@ def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
     return found
 
 
-def run_cost(
-    config: SweepConfig, settings: Sequence[tuple[MethodConfig, ThresholdConfig]], shapes: Mapping[str, ShapeConfig]
-) -> Cost:
+def run_cost(config: SweepConfig, settings: Sequence[Setting], shapes: Mapping[str, ShapeConfig]) -> Cost:
     """Return the cost of measuring some points on all examples, without a tree; vanilla decodes beside them."""
     plan = Plan.of(config, [SweptPoint(*each, GRID) for each in settings], shapes)
     need, texts = plan.needs.get(config.engine.dtype), plan.examples * (len(settings) + 1)

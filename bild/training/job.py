@@ -6,7 +6,6 @@ import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.measure.environment import describe, state
-from bild.progress import say
+from bild.progress import say, timestamp
 from bild.results import config_hash
 from bild.results.codec import write_json
 from bild.results.files import read_file
@@ -155,7 +154,7 @@ class Job:
             "signature": judges[0].signature,
             "progress": dataclasses.asdict(trainer.progress) | {"seconds": round(trainer.seconds(), 1)},
             "environment": environment,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": timestamp(),
         }
 
 

@@ -45,7 +45,7 @@ class MethodClaim:
     def speed(self) -> Interval:
         """The speedup of its record, which it must have."""
         assert self.record is not None
-        return self.record.latency.speedup.total
+        return self.record.speedup
 
     @property
     def equal(self) -> bool:
@@ -109,7 +109,7 @@ def methods_table(section: Section) -> Table | None:
         Column("chosen:\nend, speed", "chosen", of=chosen),
         Column(f"{metric} less vanilla's\n[one-sided]", "difference", of=measured(difference)),
         Column("confirmed", "verdict", of=lambda claim: claim.told),
-        Column("speedup", "speedup", spread, of=measured(lambda record: record.latency.speedup.total)),
+        Column("speedup", "speedup", spread, of=measured(lambda record: record.speedup)),
         Column("timed", "timed", of=measured(lambda record: f"{record.latency.examples} in {record.sessions}")),
         Column("switches", "switches", rank=1, of=measured(lambda record: switches(record) or DASH)),
     )

@@ -18,7 +18,7 @@ from bild.results import Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DRAFTS, AGREEMENT = "Drafts and what stands of them", "Agreement of the pair by position"
+DRAFTS, AGREEMENT = "Drafts and what stands of them", "WilsonShares of the pair by position"
 MOST = 4
 FEWEST = 20
 """Places with fewer tokens are left out: a share of a handful says nothing."""
@@ -106,7 +106,7 @@ class Share(NamedTuple):
     high: float
 
 
-Agreement = dict[int, Share]
+WilsonShares = dict[int, Share]
 
 
 def agreement_sheet(section: Section) -> Sheet | Missing:
@@ -130,7 +130,7 @@ def agreement_sheet(section: Section) -> Sheet | Missing:
     return Sheet("agreement", AGREEMENT, words, partial(_draw_agreement, section, shown))
 
 
-def by_place(examples: list[Rounds], bin_width: int = 4) -> tuple[Agreement, Agreement]:
+def by_place(examples: list[Rounds], bin_width: int = 4) -> tuple[WilsonShares, WilsonShares]:
     """Return shares of drafted tokens that stand: by place in the draft (from 1), and by position in the text."""
     places: dict[int, list[bool]] = {}
     positions: dict[int, list[bool]] = {}
@@ -172,7 +172,7 @@ def _rules(records: Sequence[Record]) -> str:
 
 
 def _draw_agreement(
-    section: Section, shown: list[tuple[Record, Agreement, Agreement]], theme: Theme, width: str
+    section: Section, shown: list[tuple[Record, WilsonShares, WilsonShares]], theme: Theme, width: str
 ) -> Figure:
     records = [record for record, _, _ in shown]
     note = (

@@ -18,7 +18,7 @@ from bild.results import Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DRAFTS, AGREEMENT = "Drafts and what stands of them", "WilsonShares of the pair by position"
+DRAFTS, AGREEMENT = "Drafts and what stands of them", "Agreement of the pair by position"
 MOST = 4
 FEWEST = 20
 """Places with fewer tokens are left out: a share of a handful says nothing."""

@@ -99,19 +99,14 @@ class Section:
 
         Records that were confirmed together are judged together (Holm).
         """
-        from bild.metrics.claims import holm, verdict  # numpy: only where something is judged
+        from bild.metrics.claims import together, verdict_of  # numpy: only where something is judged
 
-        alone = {
-            each.hash: verdict(found, self.margin, each.quality.examples)
-            for each in self.records
-            if each.method.name != "vanilla" and (found := each.headline_difference)
-        }
+        others = [record for record in self.records if record.method.name != "vanilla"]
+        alone = {record.hash: found for record in others if (found := verdict_of(record, self.margin))}
         judged = dict(alone)
         for look in reversed(self.looks):  # of several, the first counts
-            own = [name for name in look if name in alone]
-            if len(own) > 1:
-                together = holm([alone[name] for name in own], self.first.intervals.confidence)
-                judged |= zip(own, together, strict=True)
+            own = {name: alone[name] for name in look if name in alone}
+            judged |= together(own, self.first.intervals.confidence) if len(own) > 1 else {}
         return judged
 
     def confirmed(self, record: Record) -> bool:

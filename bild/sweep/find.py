@@ -15,7 +15,7 @@ from pathlib import Path
 from bild.config import ThresholdConfig
 from bild.decoding.policies import writes_vanilla
 from bild.errors import BildError
-from bild.metrics.claims import Verdict, holm, verdict
+from bild.metrics.claims import Verdict, holm, verdict_of
 from bild.progress import collector_off, timestamp
 from bild.results import Point
 from bild.results.codec import append_lines, read_lines
@@ -112,14 +112,14 @@ def confirm(work: SweepWork, answer: Answer) -> Confirmation:
         if found.point.key not in measured:
             continue
         margin = {"quality": work.config.measure.margin, "methods": found.bound}.get(goal.wanted, goal.bound)
-        record = measured[found.point.key].record
-        difference = record.headline_difference
-        if difference is None:
-            raise BildError(f"{record.label} has no paired difference to vanilla: delete its folder and run again.")
-        judged.append(Confirmed(found, measured[found.point.key], verdict(difference, margin, record.quality.examples)))
+        point = measured[found.point.key]
+        own = verdict_of(point.record, margin)
+        if own is None:
+            what = f"{point.record.label} has no paired difference to vanilla"
+            raise BildError(f"{what}: delete its folder and run again.")
+        judged.append(Confirmed(found, point, own))
     if len(judged) > 1:
-        level = work.config.measure.confidence
-        together = holm([each.verdict for each in judged], level)
+        together = holm([each.verdict for each in judged], work.config.measure.confidence)
         judged = [dataclasses.replace(each, verdict=one) for each, one in zip(judged, together, strict=True)]
     return Confirmation(work.config.task.split, judged, earlier, failed)
 

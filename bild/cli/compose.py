@@ -16,9 +16,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from bild.cli.overrides import (
     GROUPS,
@@ -27,13 +25,13 @@ from bild.cli.overrides import (
     conf_dir,
     given,
     groups,
+    in_a_sentence,
     load,
     option_at,
     options,
     parse,
     refuse_several,
     register,
-    sentence,
     to_fields,
     values,
 )
@@ -151,11 +149,8 @@ def composing(name: str, schema: type) -> Iterator[None]:
     """Initialise Hydra over `conf/`, which allows only one at a time; its own errors become BildErrors."""
     register(name, schema)
     GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BildError(sentence(error)) from error
+    with in_a_sentence(), hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
 
 
 def compose(overrides: Sequence[str], name: str = "run", schema: type = RunConfig) -> Any:
@@ -183,10 +178,8 @@ def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
 
 def typed(schema: type, *layers: Mapping[Any, Any]) -> Any:
     """Return an object of a config dataclass from mappings, the later ones winning; wrong types become BildErrors."""
-    try:
+    with in_a_sentence():
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *layers))
-    except OmegaConfBaseException as error:
-        raise BildError(sentence(error)) from error
 
 
 def as_written(path: Path, schema: type, there: Mapping[str, Any], options: Sequence[str]) -> Any:

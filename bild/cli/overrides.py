@@ -12,6 +12,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,16 @@ def refuse_several(override: Override, schema: type) -> None:
     raise BildError(f"{key}={shown(several)} names several values: add -m to run them all{single}.")
 
 
-def sentence(error: Exception) -> str:
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Turn an error of Hydra or OmegaConf inside into a BildError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BildError(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
     """Return one sentence from an error of Hydra or OmegaConf, which knows its cause and key."""
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bild.errors import BildError, plain
+from bild.errors import plain, refusing
 from bild.report.format import DASH
 from bild.results import Interval
 from bild.results.files import write_atomically
@@ -267,10 +267,8 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
 
 def write_text(path: Path, text: str | bytes) -> Path:
     """Write a file and the folders above it, and return its path. BildError where that cannot be done."""
-    try:
+    with refusing(lambda why: f"{path} cannot be written ({why}): choose another --out.", OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BildError(f"{path} cannot be written ({error.strerror}): choose another --out.") from None
     write_atomically(path, text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
     return path
 

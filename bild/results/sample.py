@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from bild.errors import BildError
 from bild.results.codec import FieldError, decode, dumps, encode
-from bild.results.files import GrowingFile, parse, read_file, unpack_lines, write_error
+from bild.results.files import GrowingFile, parse, read_file, unpack_lines, writing
 from bild.results.record import Seal
 from bild.results.work import Passes
 
@@ -220,15 +220,16 @@ class SampleLog:
         lines = _scan(folder / SAMPLES)
         if lines and not (folder / TRACE).exists():
             raise _damaged(f"{folder / TRACE} is missing beside {len(lines)} finished examples")
-        try:
-            for name in (SAMPLES, TRACE):
-                self._files.append(GrowingFile(folder / name))
-            while lines and lines[-1].trace_end > self._files[1].end:  # the power went, and the disk kept less of it
-                lines.pop()
-            self._cut(*((lines[-1].end, lines[-1].trace_end) if lines else (0, 0)))
-        except OSError as error:
-            self.close()
-            raise write_error(folder, error, "what is in it is kept") from None
+        with writing(folder, "what is in it is kept"):
+            try:
+                for name in (SAMPLES, TRACE):
+                    self._files.append(GrowingFile(folder / name))
+                while lines and lines[-1].trace_end > self._files[1].end:  # the power went; the disk kept less of it
+                    lines.pop()
+                self._cut(*((lines[-1].end, lines[-1].trace_end) if lines else (0, 0)))
+            except OSError:
+                self.close()
+                raise
         self._ids = {line.sample.id for line in lines}
 
     def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
@@ -246,16 +247,14 @@ class SampleLog:
             raise BildError(
                 f"The example {sample.id} was not written: {error}; mend what computed it and run again."
             ) from None
-        try:
-            trace.append(member)
-            samples.append(line)
-        except BaseException as error:  # an interrupt, too, must not leave half an example
-            with contextlib.suppress(OSError):
-                self._cut(*ends)
-            if isinstance(error, OSError):
-                kept = f"the {len(self._ids)} examples finished before are kept"
-                raise write_error(self._folder, error, kept) from None
-            raise
+        with writing(self._folder, f"the {len(self._ids)} examples finished before are kept"):
+            try:
+                trace.append(member)
+                samples.append(line)
+            except BaseException:  # an interrupt, too, must not leave half an example
+                with contextlib.suppress(OSError):
+                    self._cut(*ends)
+                raise
         self._ids.add(sample.id)
 
     def seal(self) -> Seal:

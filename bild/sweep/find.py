@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bild.config import ThresholdConfig
 from bild.decoding.policies import writes_vanilla
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 from bild.metrics.claims import Verdict, holm, verdict_of
 from bild.progress import collector_off, timestamp
 from bild.results import Point
@@ -185,10 +185,8 @@ def _first(data: Dataset, share: float) -> set[str]:
 
 
 def _listed(path: Path, data: Dataset) -> set[str]:
-    try:
+    with refusing(lambda why: f"sweep.choose={path} could not be read ({why}): give a file with one id a line."):
         names = {line.strip() for line in read_file(path).decode().splitlines() if line.strip()}
-    except UnicodeDecodeError as error:
-        raise BildError(f"sweep.choose={path} could not be read ({error}): give a file with one id a line.") from None
     if unknown := sorted(names - {example.id for example in data.examples}):
         raise BildError(f"sweep.choose={path} has the id {unknown[0]}, which no example of the task has.")
     return names

@@ -23,7 +23,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from bild.errors import BildError, shown
+from bild.errors import BildError, refusing, shown
 from bild.options import Option, options_of
 
 GROUPS = ("task", "model", "method", "threshold", "engine", "decode", "experiment")
@@ -221,10 +221,9 @@ def values(override: Override) -> list[str]:
     if override.value_type in (ValueType.GLOB_CHOICE_SWEEP, ValueType.INTERVAL_SWEEP):
         raise BildError(f"{override.input_line} does not list its values: write them as in threshold.fb=0.3,0.6.")
     if override.is_sweep_override():
-        try:
+        line = f"{override.input_line} has no values: write them as in threshold.fb=0.3,0.6."
+        with refusing(lambda _: line, HydraException, ValueError):
             found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))
-        except (HydraException, ValueError) as error:
-            raise BildError(f"{override.input_line} has no values: write them as in threshold.fb=0.3,0.6.") from error
         if not 0 < len(found) <= MOST_JOBS:
             many = f"more than {MOST_JOBS:,} values" if found else "no values"
             raise BildError(f"{override.input_line} names {many}: write them as in threshold.fb=0.3,0.6.")

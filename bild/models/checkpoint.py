@@ -295,16 +295,12 @@ def converted(file: Path, name: str) -> Path:
     target = folder / f"{_digest(file)}.safetensors"
     if target.is_file():
         return target
-    try:
+    what, mend = f"{file.name} of {name} cannot be converted in {folder}", "set HF_HOME to a folder with room"
+    with refusing(lambda why: f"{what} ({why}): {mend}.", OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
             if not target.is_file():
                 _convert(file, name, target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise BildError(
-            f"{file.name} of {name} cannot be converted in {folder} ({reason}): set HF_HOME to a folder with room."
-        ) from error
     return target
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NoReturn, cast
 
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 from bild.results import parts
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
@@ -115,15 +115,12 @@ class Record:
 
 def to_json(record: Record) -> str:
     """Return the record as strict JSON, its seal closed. BildError on NaN, stray infinities and wrong types."""
-    try:
+    mend = "mend what computed it and run the point again"
+    with refusing(lambda why: f"The record {record.label} was not written: {why}; {mend}.", FieldError):
         plain = encode(record)
         _check(cast(Record, decode(Record, plain)))
         if record.seal is not None:
             plain["seal"]["figures"] = _figures(plain)
-    except FieldError as error:
-        raise BildError(
-            f"The record {record.label} was not written: {error}; mend what computed it and run the point again."
-        ) from None
     return dumps(plain, indent=2) + "\n"
 
 

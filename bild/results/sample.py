@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.files import GrowingFile, parse, read_file, unpack_lines, writing
 from bild.results.record import Seal
@@ -238,15 +238,12 @@ class SampleLog:
             raise ValueError(f"the example {sample.id!r} is there already")
         samples, trace = self._files
         ends = samples.end, trace.end
-        try:
+        mend = "mend what computed it and run again"
+        with refusing(lambda why: f"The example {sample.id} was not written: {why}; {mend}.", FieldError):
             rows = encode({"id": sample.id, "rounds": rounds}, infinite=True)
             member = gzip.compress((dumps(rows) + "\n").encode(), mtime=0)
             line = dumps(encode(sample) | {_END: trace.end + len(member)}).encode()[:-1]
             line += b"%b%d}\n" % (_CHECK, zlib.crc32(line))
-        except FieldError as error:
-            raise BildError(
-                f"The example {sample.id} was not written: {error}; mend what computed it and run again."
-            ) from None
         with writing(self._folder, f"the {len(self._ids)} examples finished before are kept"):
             try:
                 trace.append(member)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bild.config import folder, margin_of
 from bild.errors import Arguments, BildError, guard
-from bild.metrics.claims import Verdict, holm, verdict
+from bild.metrics.claims import Verdict, together, verdict_of
 from bild.report.format import plural
 from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
@@ -43,14 +43,11 @@ class Claim:
 
 def claims_of(section: Section, margin: float) -> list[Claim]:
     """Judge all points of a section but the two models alone, from fast to slow."""
-    names = section.names
-    judged = [
-        (names[record.hash], record, verdict(record.headline_difference, margin, record.quality.examples))
-        for record in section.records
-        if record.method.name not in ANCHORS and record.headline_difference is not None
-    ]
-    together = holm([own for _, _, own in judged], section.first.intervals.confidence)
-    return [Claim(*own, both) for own, both in zip(judged, together, strict=True)]
+    others = [record for record in section.records if record.method.name not in ANCHORS]
+    alone = {record.hash: found for record in others if (found := verdict_of(record, margin))}
+    judged = together(alone, section.first.intervals.confidence)
+    names, records = section.names, {record.hash: record for record in others}
+    return [Claim(names[key], records[key], own, judged[key]) for key, own in alone.items()]
 
 
 def table(section: Section, claims: Sequence[Claim], margin: float) -> Table:
@@ -78,7 +75,7 @@ def _cells(claim: Claim) -> Iterator[str]:
     yield f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
     of = f" of {len(latency.sessions)}" if len(used) < len(latency.sessions) else ""
     yield f"{record.quality.examples:,} / {latency.examples:,} in {len(used) if of else record.sessions}{of}"
-    yield latency.speedup.total.times
+    yield record.speedup.times
     yield "–" if library is None else f"{library.speedup.value:.3g}x"
 
 
@@ -87,10 +84,10 @@ def recommended(claims: Sequence[Claim], margin: float) -> list[str]:
     shown = [claim for claim in claims if claim.together.kind == "shown"]
     if not shown:
         return [f"No point is shown within {margin:g} where all {len(claims)} are judged together (Holm)."]
-    best = max(shown, key=lambda claim: claim.record.latency.speedup.total.value)
+    best = max(shown, key=lambda claim: claim.record.speedup.value)
     latency = best.record.latency
-    said = [f"{latency.speedup.total.times} on {plural(latency.examples, 'example')}"]
-    if latency.speedup.total.low <= 1.0:
+    said = [f"{best.record.speedup.times} on {plural(latency.examples, 'example')}"]
+    if best.record.speedup.low <= 1.0:
         said.append("that it is faster than vanilla is not shown")
     if latency.library is not None and latency.library.speedup.value < 1.0:
         said.append(f"it is SLOWER than the library's own generate(): {latency.library.speedup.value:.2f}x")
@@ -126,8 +123,9 @@ def doubts(latency: Latency) -> Iterator[str]:
 
 def told_of(record: Record, margin: float) -> Iterator[str]:
     """Tell of a point what its table does not: verdict, percentiles of latency, and what its sessions cannot know."""
-    if record.headline_difference is not None and record.method.name != "vanilla":
-        yield f"Quality: {verdict(record.headline_difference, margin, record.quality.examples)}."
+    judged = verdict_of(record, margin)
+    if judged is not None and record.method.name != "vanilla":
+        yield f"Quality: {judged}."
     if record.latency.percentiles is not None:
         for who, found in (("", record.latency.percentiles.method), ("vanilla ", record.latency.percentiles.vanilla)):
             pace = record.latency.baseline.ms_per_token if who else record.latency.ms_per_token

@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 from bild.cli import load, options, run_hydra
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
-from bild.decoding.methods import refuse_unheeded, split_options
+from bild.decoding.methods import Setting, refuse_unheeded, split_options
 from bild.decoding.policies import paced
 from bild.errors import BildError
-from bild.metrics.claims import holm, verdict
+from bild.metrics.claims import holm, verdict_of
 from bild.options import MANY, number
 from bild.results import Point, Record
 from bild.results.reading import ANCHORS
@@ -55,11 +55,11 @@ class DemoConfig(RunConfig):
                     "judge it: timed=null decodes all examples live."
                 )
 
-    def settings(self) -> list[tuple[MethodConfig, ThresholdConfig]]:
+    def settings(self) -> list[Setting]:
         """Return the method and the thresholds of every point; a switch that it leaves out is that of `method`."""
         return [self._setting(f"points[{number}]", point) for number, point in enumerate(self.points)]
 
-    def _setting(self, where: str, told: Any) -> tuple[MethodConfig, ThresholdConfig]:
+    def _setting(self, where: str, told: Any) -> Setting:
         if not isinstance(told, dict):
             raise BildError(f"{where}={told} is not a point: give a mapping, as in {{method: bild, fb: 0.3}}.")
         point = dict(told)
@@ -86,7 +86,7 @@ def job(config: DemoConfig) -> None:
     figures = save(section.records, out)
     text = write_text(out / "table.md", f"# Speed against quality\n\n{markdown(section)}\n{picture}\n")
     written = f"Written: {', '.join(map(str, (text, *figures)))}"
-    show([section], [written, *claims(records, config.measure.margin), following(config)])
+    show([section], [written, *claims(records, config.measure.margin, config.measure.confidence), following(config)])
 
 
 def _measured(config: DemoConfig) -> list[Point]:
@@ -99,20 +99,18 @@ def _measured(config: DemoConfig) -> list[Point]:
     return replay_and_time(config, config.settings(), config.timed)
 
 
-def claims(records: Iterable[Record], margin: float) -> list[str]:
+def claims(records: Iterable[Record], margin: float, confidence: float = 0.95) -> list[str]:
     """Say of each point that may lose quality what is known at this margin, all of them judged together."""
     from bild.report.format import metric_name
 
-    lossy = [(each, each.headline_difference) for each in records if _may_lose(each)]
-    known = [(each, difference) for each, difference in lossy if difference is not None]
-    verdicts = holm([verdict(difference, margin, each.quality.examples) for each, difference in known])
+    lossy = [(each, found) for each in records if _may_lose(each) and (found := verdict_of(each, margin))]
     lines = []
-    for (record, difference), judged in zip(known, verdicts, strict=True):
-        speed = record.latency.speedup.total
+    for (record, _), judged in zip(lossy, holm([found for _, found in lossy], confidence), strict=True):
+        speed = record.speedup
         slow = "" if speed.low > 1 else " (not shown to be faster)"
         lines.append(
             f"{record.label}: {speed.times}{slow} on "
-            f"{record.latency.examples} examples, {difference.value:+.2f} {metric_name(record)} on "
+            f"{record.latency.examples} examples, {judged.difference.value:+.2f} {metric_name(record)} on "
             f"{record.quality.examples}: {judged}."
         )
     return lines

@@ -22,10 +22,8 @@ from typing import Any, NoReturn, TextIO
 
 
 class BildError(Exception):
-    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do.
-
-    The command lines print the message alone, without a traceback, and leave with exit code 2.
-    """
+    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do. The command lines print
+    the message alone, without a traceback, and leave with exit code 2."""
 
 
 class Arguments(argparse.ArgumentParser):
@@ -112,8 +110,20 @@ def _readable(size: str) -> str:
 
 def told(error: BaseException) -> str:
     """Return what a library's error says, on one line and not at length."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")
+
+
+@contextmanager
+def refusing(sentence: Callable[[str], str], *kinds: type[Exception]) -> Iterator[None]:
+    """Turn an error inside, of these kinds or of any, into the BildError of a sentence on what it says."""
+    errors = kinds or (Exception,)
+    try:
+        yield
+    except BildError:
+        raise
+    except errors as error:
+        raise BildError(sentence(told(error))) from error
 
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:

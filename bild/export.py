@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bild.errors import Arguments, BildError, guard
+from bild.report.figures.rounds import added, judged
 from bild.results import read_samples, read_traces
 
 
@@ -30,22 +29,15 @@ def outputs(point: Path) -> Iterator[dict[str, Any]]:
 
 
 def acceptance(point: Path) -> Iterator[dict[str, Any]]:
-    """Yield how many drafted tokens were judged and stood, place by place, and large passes by the tokens they added.
-
-    A token is judged where all before it in its draft stand: behind the first that does not, the text is another.
-    """
-    judged, stood, added = Counter[int](), Counter[int](), Counter[int]()
-    for each in chain.from_iterable(read_traces(point).values()):
-        if each["token_nll"]:  # else its tokens were not verified
-            kept = each["kept"]
-            stood.update(range(1, kept + 1))
-            judged.update(range(1, min(kept + 1, len(each["drafted"])) + 1))
-        if each["wrote"] is not None or each["token_nll"]:
-            added[each["kept"] + (each["wrote"] is not None)] += 1
-    for place in sorted(judged):
-        yield {"place": place, "judged": judged[place], "stood": stood[place], "share": stood[place] / judged[place]}
-    for tokens in sorted(added):
-        yield {"tokens": tokens, "large_passes": added[tokens]}
+    """Yield how many drafted tokens were judged and stood by place, and large passes by the tokens they added."""
+    examples = read_traces(point).values()
+    places: dict[int, list[bool]] = {}
+    for place, _, stands in judged(examples):
+        places.setdefault(place, []).append(stands)
+    for place, found in sorted(places.items()):
+        yield {"place": place, "judged": len(found), "stood": sum(found), "share": sum(found) / len(found)}
+    for tokens, passes in sorted(added(examples).items()):
+        yield {"tokens": tokens, "large_passes": passes}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,10 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.cli.checks import check_options
-from bild.cli.compose import compose, published_settings, shapes, typed
+from bild.cli.compose import check_options, compose, published_settings, shapes, typed
 from bild.cli.overrides import load, parse
-from bild.config import MethodConfig, RunConfig, ThresholdConfig
+from bild.config import RunConfig
+from bild.decoding import Setting
 from bild.errors import BildError, did_you_mean, explain, guard, one_of
 from bild.progress import say
 from bild.sweep.config import SweepConfig
@@ -128,7 +128,7 @@ class Paper:
 
 
 @cache
-def _published(task: str, pair: str) -> list[tuple[MethodConfig, ThresholdConfig]]:
+def _published(task: str, pair: str) -> list[Setting]:
     return published_settings(task, pair)
 
 

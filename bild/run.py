@@ -67,7 +67,7 @@ def again(folder: Path, options: Sequence[str]) -> None:
     point = measured(as_written(folder / CONFIG, TracedConfig, there, options))
     before, now = ({s.id: s.tokens for s in read_samples(path)} for path in (folder, point.path))
     equal = sum(before.get(name) == tokens for name, tokens in now.items())
-    first, second = (each.latency.speedup.total for each in (record, point.record))
+    first, second = (each.speedup for each in (record, point.record))
     print(
         f"Again: {equal:,} of {len(now):,} texts equal those of {folder}; {record.headline.value:.2f} became "
         f"{point.record.headline.value:.2f}, {first.times} became {second.times}."

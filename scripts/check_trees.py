@@ -19,11 +19,10 @@ from pathlib import Path
 import torch
 
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
-from bild.decoding import policy_for
+from bild.decoding import Setting, policy_for
 from bild.measure.live import run_live
 from bild.models import Pair, load_pair
 from bild.tasks import Dataset, load_task
-from bild.tree.family import Setting
 from bild.tree.grow import grow
 from bild.tree.identity import settle
 

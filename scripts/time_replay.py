@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import Setting
 from bild.tree import Tree
-from bild.tree.family import Setting, group
+from bild.tree.family import group
 from bild.tree.grow import Growing
 from bild.tree.nodes import NodeTable, TreeExample
 from bild.tree.store import Head

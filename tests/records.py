@@ -17,12 +17,12 @@ from bild.results.parts import (
     Baseline,
     Counts,
     Difference,
-    Engine,
+    EngineRecord,
     Intervals,
     Latency,
     Library,
-    Model,
-    Pair,
+    ModelRecord,
+    PairRecord,
     Percentile,
     Percentiles,
     Phases,
@@ -145,8 +145,8 @@ def made_method(name: str, max_draft: int | str | None = None) -> Method:
 
 
 def _base() -> Record:
-    def model(name: str, parameters: int) -> Model:
-        return Model(f"example/{name}", "0123abc", hashlib.sha256(name.encode()).hexdigest(), parameters)
+    def model(name: str, parameters: int) -> ModelRecord:
+        return ModelRecord(f"example/{name}", "0123abc", hashlib.sha256(name.encode()).hexdigest(), parameters)
 
     return Record(
         schema=SCHEMA_VERSION,
@@ -162,10 +162,10 @@ def _base() -> Record:
             prompt="",
             data={"hash": "d1" * 32, "revision": "0f3e", "total": 888, "samples": None, "seed": 0, "where": "the hub"},
         ),
-        pair=Pair("mt5-aligned", model("large", 664_600_000), model("small", 153_000_000), "example/large"),
+        pair=PairRecord("mt5-aligned", model("large", 664_600_000), model("small", 153_000_000), "example/large"),
         method=made_method("bild", 10),
         threshold=Threshold(0.6, 2.0),
-        engine=Engine("fused", "fp32", "cuda", 1),
+        engine=EngineRecord("fused", "fp32", "cuda", 1),
         intervals=Intervals(0.95),
         quality=Quality(
             "bleu",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bild.bench.config import BenchConfig
 from bild.cli import run_hydra
-from bild.errors import BildError
+from bild.errors import refusing
 
 _NOTHING = "stopped before anything was measured"
 """Nothing goes on from here, unlike a run."""
@@ -34,10 +34,8 @@ def job(config: BenchConfig) -> None:
         print(line, flush=True)
 
     folder = Path(config.out)
-    try:
+    with refusing(lambda why: f"out={config.out} cannot be made ({why}): choose another folder.", OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BildError(f"out={config.out} cannot be made ({error.strerror}): choose another folder.") from error
     try:
         with device_lock(uuid_of(resolve_device(config.device))):
             result = run_bench(config, announce)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import torch
 
@@ -20,7 +19,7 @@ from bild.errors import BildError
 from bild.measure.environment import busy_warning, describe, state
 from bild.models import resolve_device
 from bild.models.device import tell_device
-from bild.progress import say
+from bild.progress import say, timestamp
 from bild.results import bench
 from bild.results.work import PassWork, Sizes
 
@@ -60,7 +59,7 @@ def run_bench(config: BenchConfig, announce: Callable[[str], None]) -> bench.Ben
         # Of its own, so that it does not take the place of a whole one.
         name=f"{workload.name}-{config.dtype}-{device.type}{'-partial' if measured.interrupted else ''}",
         title=workload.title,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         command=" ".join(["python -m bild.bench", *sys.argv[1:]]),
         dtype=config.dtype,
         device=str(device),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 
 import torch
 
@@ -16,7 +15,7 @@ from bild.measure.environment import describe, state, uuid_of, watch
 from bild.models import resolve_device
 from bild.models.checkpoint import free_memory
 from bild.models.device import tell_device
-from bild.progress import say
+from bild.progress import say, timestamp
 from bild.results.bench import CHECK_VERSION, SKIPPED, WRONG, Checked, CheckResult
 from bild.results.locking import device_lock
 
@@ -67,8 +66,7 @@ def check(
                 peaks[name] = round(torch.cuda.max_memory_allocated(place) / 1e9, 2)
             seen.between()
     environment = describe(place) | {"state": before, "state_after": state(place), "gpu": seen.told()}
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return CheckResult(CHECK_VERSION, now, command, str(place), minutes, environment, seconds, peaks, findings)
+    return CheckResult(CHECK_VERSION, timestamp(), command, str(place), minutes, environment, seconds, peaks, findings)
 
 
 def _tried(name: str, about: str, step: Step, scale: Scale) -> list[Checked]:

@@ -171,7 +171,7 @@ def run(scale: Scale) -> Iterator[Checked]:
         points = measure_points(config, [(MethodConfig(name), ThresholdConfig()) for name in ("vanilla", "bild")])
         for point in points:
             record = point.record
-            speedup = record.latency.speedup.total
+            speedup = record.speedup
             seen = f"{speedup.value:.2f}x ({speedup.low:.2f} to {speedup.high:.2f}) on {record.latency.examples} texts"
             figures = {
                 "speedup": dataclasses.asdict(record.latency)["speedup"],

@@ -1,8 +1,13 @@
-"""From overrides to a checked configuration: a task or a pair that was not named is chosen to fit the other."""
+"""From overrides to a checked configuration: a task or a pair that was not named is chosen to fit the other.
+
+Options are checked against the typed schema before Hydra sees them: its own messages speak of structs and operators.
+"""
 
 from __future__ import annotations
 
+import re
 import shlex
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,27 +15,117 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from bild.cli.checks import check_heeded, check_options
 from bild.cli.overrides import (
     GROUPS,
+    all_options,
+    closest,
     conf_dir,
+    given,
     groups,
+    in_a_sentence,
     load,
+    option_at,
     options,
     parse,
     refuse_several,
     register,
-    sentence,
     to_fields,
     values,
 )
-from bild.config import MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
-from bild.errors import BildError, did_you_mean
-from bild.options import options_of
+from bild.config import METHODS, MethodConfig, ModelConfig, RunConfig, ShapeConfig, TaskConfig, ThresholdConfig
+from bild.decoding.methods import Setting, heeds
+from bild.errors import BildError, did_you_mean, shown
+from bild.options import Option, options_of
+
+_LOOKED_UP = re.compile(r"\$\{[^}]*[:$]")
+"""A resolver of OmegaConf (`${oc.env:HOME}`), but no reference to another key (`${train.epochs}`)."""
+
+
+def check_options(overrides: Sequence[Override], schema: type) -> None:
+    """Refuse an option of a group, a key or a value that there is not, and what is looked up outside the configuration.
+
+    BildError names what there is.
+    """
+    for override in overrides:
+        key = override.get_key_element().lstrip("+")
+        if key.partition(".")[0].partition("/")[0] == "hydra":
+            if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
+                raise BildError(
+                    f"{key} is not an option: of Hydra's there are hydra/launcher and hydra.launcher alone."
+                )
+            continue
+        if _LOOKED_UP.search(override.input_line or ""):
+            raise BildError(
+                f"{key} looks something up by ${{...:...}}, and records keep what options hold, secrets too: write the "
+                f'value itself, or let the shell fill it in, as in {key}="$NAME".'
+            )
+        if key in groups(schema):
+            known = options(key)
+            for value in values(override):
+                if value not in known:
+                    raise BildError(f"{key}={shown(value)} is not known: choose one of {closest(value, known)}.")
+        else:
+            _check_key(key, schema, {each.key_or_group for each in overrides})
+            option, _ = option_at(key, schema)
+            assert option is not None
+            for value, text in given(override):
+                if value == "" and option.free and "empty" not in option.metadata:
+                    raise BildError(f"{key} is empty: give {option}, or leave it out.")
+                option.checked(key, value, text)
+                if key in ("results", "out") and (path := Path(str(value))).exists() and not path.is_dir():
+                    raise BildError(f"{key}={shown(value)} is there, and no folder: name a folder, or a new one.")
+
+
+def _check_key(key: str, schema: type, chosen: set[str]) -> None:
+    kind, path = Option(schema, {}), ""
+    for part in key.split("."):
+        if kind.holds(dict):
+            kind = kind.inner
+        elif kind.schema is None:
+            raise BildError(f"{key} is not an option: {path} is a single value.")
+        elif not path and part not in (*options_of(schema), *GROUPS) and (same := _ending(key, schema)):
+            raise BildError(f"{key} is not an option (did you mean {same}?): {same.rpartition('.')[0]} has it.")
+        else:
+            kind = kind.part(path, part, key)
+            if kind.schema is not None and type(None) in typing.get_args(kind.hint) and not path and part not in chosen:
+                raise BildError(f"{key} has no effect here: name {part}=... first, such as {part}={options(part)[0]}.")
+        path = f"{path}.{part}".lstrip(".")
+
+
+def _ending(key: str, schema: type) -> str:
+    return next((each for each in all_options(schema) if each.endswith(f".{key}")), "")
+
+
+def check_heeded(overrides: Sequence[Override], config: Any) -> None:
+    """Refuse a named option that the chosen method does not heed: a threshold without effect misleads.
+
+    A schema of several points names as `OWN` the options that each of them has for itself, and what to set instead.
+    """
+    method, threshold = config.method, config.threshold
+    heeded = heeds(method, threshold)
+    own: dict[str, str] = getattr(config, "OWN", {})
+    for override in overrides:
+        key = override.key_or_group
+        group, _, option = key.partition(".")
+        if (instead := own.get(key, own.get(f"{group}.*"))) is not None:
+            raise BildError(f"{key} has no effect here: each of the points has its own, so set {instead} instead.")
+        if key == "threshold":
+            loaded = (load("threshold", value) for value in values(override))
+            sets = {str(name) for one in loaded for name, given in one.items() if given is not None}
+        elif group in ("method", "threshold") and option not in ("", "name"):
+            sets = {option}
+        else:
+            continue
+        if sets and not sets & heeded:
+            usual = ((name, heeds(MethodConfig(name), ThresholdConfig())) for name in ("bild", *METHODS))
+            other = next((name for name, found in usual if sets & found), "bild")
+            how = "".join(f" method.{name}={value}" for name in ("stop", "keep") if (value := getattr(method, name)))
+            raise BildError(
+                f"{key} has no effect with method={method.name}{how}: leave it out, or choose method={other}."
+            )
 
 
 def complete(overrides: Sequence[str], schema: type = RunConfig) -> list[str]:
@@ -54,11 +149,8 @@ def composing(name: str, schema: type) -> Iterator[None]:
     """Initialise Hydra over `conf/`, which allows only one at a time; its own errors become BildErrors."""
     register(name, schema)
     GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BildError(sentence(error)) from error
+    with in_a_sentence(), hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
 
 
 def compose(overrides: Sequence[str], name: str = "run", schema: type = RunConfig) -> Any:
@@ -86,10 +178,8 @@ def to_config(raw: DictConfig, schema: type = RunConfig) -> Any:
 
 def typed(schema: type, *layers: Mapping[Any, Any]) -> Any:
     """Return an object of a config dataclass from mappings, the later ones winning; wrong types become BildErrors."""
-    try:
+    with in_a_sentence():
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), *layers))
-    except OmegaConfBaseException as error:
-        raise BildError(sentence(error)) from error
 
 
 def as_written(path: Path, schema: type, there: Mapping[str, Any], options: Sequence[str]) -> Any:
@@ -182,7 +272,7 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
     return configs[0]
 
 
-def published_settings(task: str, model: str) -> list[tuple[MethodConfig, ThresholdConfig]]:
+def published_settings(task: str, model: str) -> list[Setting]:
     """Return the paper's BiLD settings for a task and a pair, in the order of their names; none where it has none."""
     found = []
     for option in options("experiment"):

@@ -5,13 +5,16 @@ Mistakes are told in one sentence.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import itertools
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +23,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from bild.errors import BildError, shown
+from bild.errors import BildError, refusing, shown
 from bild.options import Option, options_of
 
 GROUPS = ("task", "model", "method", "threshold", "engine", "decode", "experiment")
@@ -69,6 +72,14 @@ def in_brief(group: str, named: Iterable[str]) -> str:
     folders = Counter(option.partition("/")[0] for option in named if "/" in option)
     shown = [option for option in named if "/" not in option]
     return ", ".join(shown + [f"{folder}/... ({n}: bild list {group}s)" for folder, n in folders.items()])
+
+
+def closest(value: str, known: list[str]) -> str:
+    """Return options as one list in words: all, or of many those that are most like a value."""
+    if len(known) <= 12:
+        return ", ".join(known)
+    close = difflib.get_close_matches(value, known, n=4, cutoff=0.5) or known[:4]
+    return f"{', '.join(close)} ... ({len(known)} in all, see --help)"
 
 
 def load(group: str, option: str) -> DictConfig:
@@ -210,15 +221,24 @@ def values(override: Override) -> list[str]:
     if override.value_type in (ValueType.GLOB_CHOICE_SWEEP, ValueType.INTERVAL_SWEEP):
         raise BildError(f"{override.input_line} does not list its values: write them as in threshold.fb=0.3,0.6.")
     if override.is_sweep_override():
-        try:
+        line = f"{override.input_line} has no values: write them as in threshold.fb=0.3,0.6."
+        with refusing(lambda _: line, HydraException, ValueError):
             found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))
-        except (HydraException, ValueError) as error:
-            raise BildError(f"{override.input_line} has no values: write them as in threshold.fb=0.3,0.6.") from error
         if not 0 < len(found) <= MOST_JOBS:
             many = f"more than {MOST_JOBS:,} values" if found else "no values"
             raise BildError(f"{override.input_line} names {many}: write them as in threshold.fb=0.3,0.6.")
         return [_plainly(value) for value in found]
     return [_plainly(override.value())]
+
+
+def given(override: Override) -> Iterator[tuple[Any, str]]:
+    """Yield the values of an override, each with how it was typed."""
+    if override.is_sweep_override():
+        for value, typed in zip(override.sweep_iterator(), values(override), strict=True):
+            yield value.text if isinstance(value, QuotedString) else value, typed
+    else:
+        value = override.value()
+        yield value, value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
 
 
 def _plainly(value: object) -> str:
@@ -237,7 +257,16 @@ def refuse_several(override: Override, schema: type) -> None:
     raise BildError(f"{key}={shown(several)} names several values: add -m to run them all{single}.")
 
 
-def sentence(error: Exception) -> str:
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Turn an error of Hydra or OmegaConf inside into a BildError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BildError(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
     """Return one sentence from an error of Hydra or OmegaConf, which knows its cause and key."""
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):

@@ -12,22 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from bild.cli.checks import check_options
-from bild.cli.compose import check_all, complete, to_config, to_yaml
+from bild.cli.compose import check_all, check_options, complete, to_config, to_yaml
 from bild.cli.overrides import (
     as_typed,
     conf_dir,
     groups,
+    in_a_sentence,
     in_brief,
     option_at,
     options,
     parse,
     register,
-    sentence,
     to_fields,
 )
 from bild.config import RunConfig
@@ -156,10 +153,8 @@ def _hydra_main(
         sys.argv[1:] = [*flags, *sweep, *overrides]  # the only way into `hydra.main`
         # Hydra prefixes its own folder to relative paths; the absolute one also serves an installed wheel.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # its errors come here as they are
-        try:
+        with in_a_sentence():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
-        except (HydraException, OmegaConfBaseException) as error:
-            raise BildError(sentence(error)) from error
         return next((code for code in (1, 2) if Path(scratch, f"failed{code}").exists()), 0)
 
 

@@ -2,7 +2,7 @@
 
 from bild.decoding.actions import Draft, Drafted, Verified, Verify, Write, Written
 from bild.decoding.loop import Decoded, Policy, Round
-from bild.decoding.methods import MethodConfig, ThresholdConfig, setting, thresholds_of
+from bild.decoding.methods import MethodConfig, Setting, ThresholdConfig, setting, thresholds_of
 from bild.decoding.policies import MakePolicy, policy_for, settings
 from bild.decoding.rules import DraftCosts, Rules
 
@@ -16,6 +16,7 @@ __all__ = [
     "Policy",
     "Round",
     "Rules",
+    "Setting",
     "ThresholdConfig",
     "Verified",
     "Verify",

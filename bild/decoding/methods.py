@@ -185,7 +185,11 @@ class MethodConfig:
         return METHODS[self.name]
 
 
-def setting(method: str = "bild", **options: Any) -> tuple[MethodConfig, ThresholdConfig]:
+Setting = tuple[MethodConfig, ThresholdConfig]
+"""A method with its switches, and its thresholds."""
+
+
+def setting(method: str = "bild", **options: Any) -> Setting:
     """Return a method and its thresholds from options of both kinds, such as `keep="share", alpha=0.2`.
 
     Raises BildError for an option that is unknown, out of range, or of no effect on this method.

@@ -42,7 +42,7 @@ _MEASURED_FROM = 1 << 13
 _PACKED_FROM = 1 << 18
 """Entries from which oneDNN is tried: its call alone takes longer than a smaller product."""
 
-Sizes = Sequence[tuple[int, int]]
+MatrixSizes = Sequence[tuple[int, int]]
 """[in, out] of matrices."""
 
 
@@ -66,7 +66,7 @@ class Kernels:
 UNMEASURED = Kernels("the kind that every device has")
 
 
-def sizes_of(config: Any, vocabulary: int) -> Sizes:
+def sizes_of(config: Any, vocabulary: int) -> MatrixSizes:
     """Return [in, out] of the matrices of a checkpoint as `t5.prepare` lays them out, equal ones repeated."""
     width, inner, dense = int(config.d_model), int(config.num_heads * config.d_kv), int(config.d_ff)
     layer = [(width, 3 * inner), (inner, width), (width, (1 + config.is_gated_act) * dense), (dense, width)]
@@ -75,7 +75,7 @@ def sizes_of(config: Any, vocabulary: int) -> Sizes:
     return [*(layer * config.num_layers), *((layer + cross) * decoders), *once]
 
 
-def kernels_for(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Kernels:
+def kernels_for(device: torch.device, dtype: torch.dtype, sizes: MatrixSizes) -> Kernels:
     """Return this process's choice for matrices of these sizes; what was measured once is not measured again."""
     kinds = kinds_on(device.type, dtype, torch.get_num_threads())
     if device.type == "cpu" and any(kind in NUMPY_KINDS for kind in kinds):
@@ -95,7 +95,7 @@ def kernels_for(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Kerne
     return Kernels(f"measured on {device.type} in {str(dtype).removeprefix('torch.')}", found, us)
 
 
-def _names(sizes: Sizes) -> list[str]:
+def _names(sizes: MatrixSizes) -> list[str]:
     return [f"{inner}x{out}" for inner, out in sizes]
 
 
@@ -105,7 +105,7 @@ def _whole_pays(us: Sequence[Mapping[str, Mapping[str, float]]]) -> bool:
     return sum(by_kind[COMPILED] for by_kind in columns) <= WHOLE * sum(min(by_kind.values()) for by_kind in columns)
 
 
-def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: Sizes) -> Kernels | None:
+def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: MatrixSizes) -> Kernels | None:
     """Return the choice that a tree or a point keeps as plain JSON, if it can be followed with these kinds.
 
     None where nothing was kept, and where it lacks a size or has a kind that is not here (more threads, another NumPy).

@@ -165,7 +165,7 @@ def counts_of(samples: Sequence[Sample]) -> parts.Counts:
     )
 
 
-def work_of(samples: Sequence[Sample], pair: parts.Pair, dtype: str, *, shared: bool = False) -> Work | None:
+def work_of(samples: Sequence[Sample], pair: parts.PairRecord, dtype: str, *, shared: bool = False) -> Work | None:
     """Count the work of the timed examples beside vanilla's, exactly, from the shapes of all passes.
 
     None in older records, where a model does not tell its sizes or a sample its passes; those to an exit too, where the

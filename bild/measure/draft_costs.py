@@ -17,7 +17,7 @@ from bild.engines import Engine
 from bild.measure.live import run_live
 from bild.models import Pair
 from bild.results import PointFolder
-from bild.results.parts import DraftCosts as RecordedCosts
+from bild.results.parts import DraftCostsRecord
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 """Widths of the large passes that are timed; the last is one more than the longest draft."""
@@ -109,6 +109,6 @@ def costs_of(
     return DraftCosts(kept.small, tuple(sorted(kept.large.items())), kept.rest)
 
 
-def recorded(costs: DraftCosts) -> RecordedCosts:
+def recorded(costs: DraftCosts) -> DraftCostsRecord:
     """Return the table as records have it."""
-    return RecordedCosts(costs.small, dict(costs.large), costs.rest)
+    return DraftCostsRecord(costs.small, dict(costs.large), costs.rest)

@@ -9,8 +9,8 @@ from math import exp
 from time import perf_counter_ns
 from typing import Any
 
-from bild.config import DecodeConfig, MethodConfig, ThresholdConfig
-from bild.decoding import Decoded, Draft, Drafted, Policy, Round, Verified, Write, Written
+from bild.config import DecodeConfig
+from bild.decoding import Decoded, Draft, Drafted, Policy, Round, Setting, Verified, Write, Written
 from bild.decoding.methods import METHODS
 from bild.decoding.policies import widest_pass
 from bild.engines import CalmEngine, Engine, PassPlan, common_prefix
@@ -159,7 +159,7 @@ def engines_of(pair: Pair, name: str, engine: str) -> tuple[Engine | None, Engin
 def prepare(
     pair: Pair,
     engine: str,
-    points: Iterable[tuple[MethodConfig, ThresholdConfig]],
+    points: Iterable[Setting],
     sources: Callable[[], Sequence[int]],
     length: int,
     decode: DecodeConfig | None = None,

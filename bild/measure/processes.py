@@ -34,15 +34,14 @@ from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, place
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.results import PointFolder
 from bild.results.codec import decode, encode
-from bild.results.parts import Model
-from bild.results.parts import Pair as PairRecord
+from bild.results.parts import ModelRecord, PairRecord
 from bild.results.work import Sizes
 from bild.tasks import Example
 from bild.tasks.dataset import place
 
 
 @dataclass(frozen=True)
-class Setting:
+class Conditions:
     """What all points of a measurement share."""
 
     task: TaskConfig
@@ -56,7 +55,7 @@ class Setting:
 class _Job:
     """The work of one process."""
 
-    setting: Setting
+    setting: Conditions
     points: list[tuple[MethodConfig, ThresholdConfig, Path, str]]
     """Each with its folder and the hash of its configuration."""
     examples: list[PlacedExample]
@@ -84,7 +83,7 @@ class Done(NamedTuple):
 class Sessions:
     """Measures points in the sessions that a setting asks for."""
 
-    def __init__(self, setting: Setting, load: Callable[[], Pair]) -> None:
+    def __init__(self, setting: Conditions, load: Callable[[], Pair]) -> None:
         """`load` gives this process the pair; with several sessions it is not called by `measure`."""
         self.setting = setting
         self.load = load
@@ -200,7 +199,7 @@ def describe_pair(pair: Pair) -> PairRecord:
     """Describe a pair for a record."""
     wide = not t5.narrow_wo(pair.device)
     large, small = (
-        Model(**model.describe(), sizes=Sizes.of(model.config, pair.vocabulary, wide_wo=wide))
+        ModelRecord(**model.describe(), sizes=Sizes.of(model.config, pair.vocabulary, wide_wo=wide))
         for model in (pair.large, pair.small)
     )
     return PairRecord(pair.name, large, small, pair.tokenizer_name or "")

@@ -6,35 +6,33 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bild.config import MethodConfig, RunConfig, ThresholdConfig
-from bild.decoding import settings, thresholds_of
+from bild.decoding import Setting, settings, thresholds_of
 from bild.decoding.policies import label, paced, slug, writes_vanilla
 from bild.measure.aggregate import counts_of, latency_of, quality_and_joint, texts_of, work_of
 from bild.measure.environment import busy_warning, describe, state, uuid_of
 from bild.measure.interleave import OpenPoint
-from bild.measure.processes import Sessions, Setting
+from bild.measure.processes import Conditions, Sessions
 from bild.models import Pair, PairSpec, load, resolve_device
 from bild.models.checkpoint import free_memory
 from bild.models.device import tell_device
-from bild.progress import say, track
+from bild.progress import say, timestamp, track
 from bild.results import SCHEMA_VERSION, Method, Point, PointFolder, Record, Threshold, config_hash
 from bild.results.folder import RECORD, pair_folder, pair_lock, read_record
 from bild.results.locking import device_lock
-from bild.results.parts import Decode, Engine, Intervals, Task, recorded
-from bild.results.parts import Pair as PairRecord
+from bild.results.parts import Decode, EngineRecord, Intervals, PairRecord, Task, recorded
 from bild.tasks import Dataset, load_task
 
 _loaded: dict[tuple[Any, ...], Pair] = {}
 """The last pair, so that a multirun over thresholds loads it once; let go before another one is loaded."""
 
 
-def measure_points(config: RunConfig, points: Sequence[tuple[MethodConfig, ThresholdConfig]]) -> list[Point]:
+def measure_points(config: RunConfig, points: Sequence[Setting]) -> list[Point]:
     """Measure points of one task, pair and engine side by side, and return all of them as records.
 
     Finished points are read back, half-done ones go on; `config.resume=false` starts all anew.
@@ -69,7 +67,7 @@ def _measure(
 ) -> None:
     """Measure what is missing, and write the records."""
     device, task = torch.device(shared["engine"]["device"]), config.task
-    setting = Setting(task, spec, config.engine, config.measure, config.decode)
+    setting = Conditions(task, spec, config.engine, config.measure, config.decode)
     sessions = Sessions(setting, lambda: load_once(spec, shared["pair"]))
     tell_device(device, config.engine.dtype)
     now = state(device)
@@ -173,7 +171,7 @@ def make_record(
         pair=dataclasses.replace(pair, name=config.model.pair_name),
         method=own,
         threshold=threshold,
-        engine=Engine(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
+        engine=EngineRecord(config.engine.name, config.engine.dtype, shared["engine"]["device"], config.engine.threads),
         intervals=Intervals(measure.confidence),
         quality=quality,
         latency=latency_of(samples, measure, point.folder.sessions()),
@@ -181,7 +179,7 @@ def make_record(
         work=work_of(samples, pair, config.engine.dtype, shared=one_body),
         environment=environment | {"kernels": point.folder.kernels() if config.engine.name != "hf" else None},
         sessions=len({sample.session for sample in samples}),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         seconds=sum(sample.ns.total + sample.baselines_ns for sample in samples) / 1e9,
         joint=joint,
         draft_costs=point.folder.draft_costs() if paced(method) else None,

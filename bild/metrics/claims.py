@@ -13,10 +13,10 @@ difference lies above minus the margin, *refuted* where the upper one lies below
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from scipy.special import betaincinv, stdtrit
 
 from bild.errors import BildError
 from bild.results.parts import Difference, Interval
+from bild.results.record import Record
 
+Key = TypeVar("Key")
 Floats = NDArray[np.float64]
 """The arrays that statistics come in."""
 _ALL = 100.0
@@ -160,6 +162,12 @@ def verdict(found: Difference, margin: float, examples: int, rule: str = "one-si
     return Verdict("undecided", margin, found, examples, more, rule)
 
 
+def verdict_of(record: Record, margin: float) -> Verdict | None:
+    """Judge the main score of a record at a margin; None where its difference to vanilla was not recorded."""
+    found = record.headline_difference
+    return None if found is None else verdict(found, margin, record.quality.examples)
+
+
 def judge(method: Floats, vanilla: Floats, scorer: Scores, margin: float, confidence: float = 0.95) -> Verdict:
     """Judge a method by its statistics per example beside vanilla's."""
     return verdict(difference(method, vanilla, scorer, confidence), margin, len(method))
@@ -195,6 +203,11 @@ def holm(verdicts: Sequence[Verdict], confidence: float = 0.95) -> list[Verdict]
                         judged[j] = _undecided(judged[j], confidence, len(order) - rank)
                 break
     return judged
+
+
+def together(verdicts: Mapping[Key, Verdict], confidence: float) -> dict[Key, Verdict]:
+    """Judge several together as `holm` does, by whatever names them."""
+    return dict(zip(verdicts, holm([*verdicts.values()], confidence), strict=True))
 
 
 def _tail(each: Verdict, kind: str, confidence: float) -> float:

@@ -22,7 +22,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from bild.config import EVALUATE, scored_by
-from bild.errors import BildError, told
+from bild.errors import BildError, refusing
 from bild.metrics.claims import Floats
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -86,10 +86,10 @@ def compute(names: Sequence[str], predictions: Sequence[str], references: Sequen
 
 
 class KnownTexts:
-    """Computes the scores of a metric, each pair of text and reference once however often it comes."""
+    """Computes scores of these names, each pair of text and reference once however often it comes."""
 
-    def __init__(self, metric: str) -> None:
-        self.names = scores_of(metric)
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
         self._rows: dict[tuple[str, str], dict[str, Floats]] = {}
         self._last: dict[str, Statistics] = {}
 
@@ -104,6 +104,11 @@ class KnownTexts:
                 self._rows[pair] = {name: each.table[i] for name, each in self._last.items()}
         return {name: self._of(name, pairs) for name in self.names}
 
+    def any(self, name: str) -> Statistics:
+        """Return a score of this name, of whatever texts: for its signature, and to score sums."""
+        self._last = self._last or compute(self.names, ["x"], ["x"])
+        return self._last[name]
+
     def _of(self, name: str, pairs: Sequence[tuple[str, str]]) -> Statistics:
         table = np.array([self._rows[pair][name] for pair in pairs])
         value = float(self._last[name].scores(table.sum(axis=0)[None, :], len(table))[0])
@@ -112,10 +117,9 @@ class KnownTexts:
 
 def bleu(predictions: Sequence[str], references: Sequence[str], tokenizer: str = "13a") -> Statistics:
     """Compute sacreBLEU's corpus BLEU: cased, exponential smoothing, by one of its tokenizers."""
-    try:
+    # Some tokenizers need a package or a download.
+    with refusing(lambda why: f"task.metric=bleu:{tokenizer} cannot be used: {why}."):
         metric = BLEU(force=True, tokenize=tokenizer)
-    except Exception as error:  # some tokenizers need a package or a download
-        raise BildError(f"task.metric=bleu:{tokenizer} cannot be used: {told(error)}.") from error
     return _sacrebleu("bleu" if tokenizer == "13a" else f"bleu:{tokenizer}", metric, predictions, references)
 
 
@@ -206,15 +210,11 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
     _check(predictions, references)
     import evaluate  # here, because it imports torch
 
-    try:
+    mend = "name a metric of the evaluate library whose result has a number, or a file with one"
+    with refusing(lambda why: f"task.metric={name} cannot be used: {why}; {mend}."):  # the metric's own code runs
         module = evaluate.load(name.removeprefix(EVALUATE), keep_in_memory=True)
         found = [module.compute(predictions=[p], references=[r]) for p, r in zip(predictions, references, strict=True)]
         values = [next(float(value) for value in one.values() if isinstance(value, int | float)) for one in found]
-    except Exception as error:  # the metric's own code runs here
-        raise BildError(
-            f"task.metric={name} cannot be used: {told(error)}; name a metric of the evaluate library "
-            "whose result has a number, or a file with one."
-        ) from error
     table = np.array(values)[:, None] / 100  # as of every mean: 100 times the mean of the table is the score
     signature = f"{name}|nrefs:1|average:mean|version:{version('evaluate')}"
     return Statistics(name=name, value=float(np.mean(values)), table=table, score=_mean, signature=signature)

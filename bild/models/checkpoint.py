@@ -23,7 +23,7 @@ from torch import Tensor
 from bild.engines import t5
 from bild.engines.bridge import BRIDGE, bridge_width, build_bridge
 from bild.engines.kernels import Kernels
-from bild.errors import BildError, told
+from bild.errors import BildError, refusing, told
 from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
 
@@ -166,10 +166,8 @@ def load_model(
             f"{source.name} reads encoder states of width {width}, and {large.source.name} has {large.config.d_model}: "
             "take the large model that it was trained behind."
         )
-    try:
+    with refusing(lambda why: f"{source.name} has a config.json that makes no model ({why})."):  # no such sizes
         wanted = {name: weight.shape for name, weight in meta_module(config).state_dict().items()}
-    except Exception as error:  # sizes that cannot be
-        raise BildError(f"{source.name} has a config.json that makes no model ({told(error)}).") from error
     state = _fitting(_read_weights(source), wanted, source)
     return Model(
         source, fingerprint(source.folder), config, state, dtype, device, reads=None if width is None else large
@@ -193,11 +191,9 @@ def meta_module(config: Any) -> Any:
 
 
 def _built(source: Source, config: Any, state: Mapping[str, Tensor], dtype: torch.dtype) -> Any:
-    try:
+    with refusing(lambda why: f"The weights of {source.name} cannot be loaded: {why}."):
         # Without a name the library reads no file of its own accord: no adapter, no generation settings.
         return _kind(config).from_pretrained(None, config=config, state_dict=dict(state), dtype=dtype)
-    except Exception as error:
-        raise BildError(f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
 
 
 def _read_weights(source: Source) -> dict[str, Tensor]:
@@ -206,10 +202,8 @@ def _read_weights(source: Source) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in weight_files(source.folder):
         safe = file if file.suffix == ".safetensors" else converted(file, source.name)
-        try:
+        with refusing(lambda why: f"The weights of {source.name} cannot be loaded: {why}."):
             loaded = load_file(safe)
-        except Exception as error:  # a damaged file
-            raise BildError(f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
         if (name := next((name for name, weight in loaded.items() if not _is_finite(weight)), None)) is not None:
             raise BildError(
                 f"The weights of {source.name} are damaged: {name} in {file} holds NaN or infinity; fetch the file "
@@ -301,16 +295,12 @@ def converted(file: Path, name: str) -> Path:
     target = folder / f"{_digest(file)}.safetensors"
     if target.is_file():
         return target
-    try:
+    what, mend = f"{file.name} of {name} cannot be converted in {folder}", "set HF_HOME to a folder with room"
+    with refusing(lambda why: f"{what} ({why}): {mend}.", OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
             if not target.is_file():
                 _convert(file, name, target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise BildError(
-            f"{file.name} of {name} cannot be converted in {folder} ({reason}): set HF_HOME to a folder with room."
-        ) from error
     return target
 
 

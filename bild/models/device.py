@@ -10,7 +10,7 @@ from functools import cache
 
 import torch
 
-from bild.errors import BildError, told
+from bild.errors import BildError, refusing, told
 from bild.progress import say
 
 WHEELS = "https://download.pytorch.org/whl"
@@ -101,12 +101,11 @@ def resolve_device(device: str) -> torch.device:
     BildError for no device, and where there is a GPU that torch cannot use: `cpu` is how one says CPU.
     """
     if device != "auto":
-        try:
+        use = "use auto, cpu, cuda or cuda:N"
+        with refusing(lambda _: f"engine.device={device} is not a device: {use}.", RuntimeError):
             chosen = torch.device(device)
-        except RuntimeError as error:
-            raise BildError(f"engine.device={device} is not a device: use auto, cpu, cuda or cuda:N.") from error
         if chosen.type not in ("cpu", "cuda"):
-            raise BildError(f"engine.device={device} is not supported: use auto, cpu, cuda or cuda:N.")
+            raise BildError(f"engine.device={device} is not supported: {use}.")
         if chosen.type == "cpu":
             return chosen
     if trouble := cuda_trouble():

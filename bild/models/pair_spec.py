@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
-from bild.errors import BildError, told
+from bild.errors import BildError, refusing
 from bild.hub import ships
 from bild.models.source import (
     EMBEDDED,
@@ -139,10 +139,8 @@ def load_tokenizer(source: Source) -> Any:
     """Load the tokenizer beside a checkpoint. BildError says what is wrong with it."""
     from transformers import AutoTokenizer
 
-    try:
+    with refusing(lambda why: f"The tokenizer of {source.name} cannot be loaded: {why}."):
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
-    except Exception as error:  # the library raises all kinds for a broken file
-        raise BildError(f"The tokenizer of {source.name} cannot be loaded: {told(error)}.") from error
 
 
 def prefix_of(tokenizer: Any, eos: int) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError, told
+from bild.errors import BildError, refusing
 from bild.hub import cached_snapshot, is_name, said
 from bild.results.files import parse, read_file
 
@@ -127,10 +127,8 @@ def read_config(source: Source) -> Any:
             f"The weights of {source.name} are quantised, or would be as they are loaded (quantization_config in its "
             "config.json): save them in fp32, fp16 or bf16."
         )
-    try:
-        config = AutoConfig.from_pretrained(source.folder)
-    except Exception as error:  # the library checks the values, and raises all kinds
-        raise BildError(f"{source.name} has a config.json that is not a {kind}'s ({told(error)}).") from error
+    with refusing(lambda why: f"{source.name} has a config.json that is not a {kind}'s ({why})."):
+        config = AutoConfig.from_pretrained(source.folder)  # checks the values
     for name, value in generation_ids(source.folder).items():
         setattr(config, name, value)
     end = config.eos_token_id
@@ -147,10 +145,8 @@ def read_config(source: Source) -> Any:
 
 def plain_config(source: Source) -> dict[str, Any]:
     """Read config.json without a check of its values. BildError where it is no JSON."""
-    try:
+    with refusing(lambda why: f"{source.name} has a config.json that cannot be read ({why}).", ValueError):
         plain = parse(read_file(source.folder / "config.json"))
-    except ValueError as error:
-        raise BildError(f"{source.name} has a config.json that cannot be read ({error}).") from error
     return plain if isinstance(plain, dict) else {}
 
 
@@ -162,11 +158,9 @@ def generation_ids(folder: Path) -> dict[str, Any]:
     file = folder / "generation_config.json"
     if not file.is_file():
         return {}
-    try:
+    with refusing(lambda why: f"{file} cannot be read ({why}).", ValueError, AttributeError):
         found = parse(read_file(file))
         wanted = {name: found.get(name) for name in ("decoder_start_token_id", "eos_token_id")}
-    except (ValueError, AttributeError) as error:
-        raise BildError(f"{file} cannot be read ({error}).") from error
     try:
         plain = parse(read_file(folder / "config.json"))
         return {name: value for name, value in wanted.items() if value is not None and value != plain.get(name)}

@@ -125,7 +125,7 @@ def _compared(shown: Shown, exhibit: str, what: str, rows: Sequence[PaperRow], p
     scores = [None if record is None else record.headline.value for record in records]
     yield Entry.of(exhibit, f"{what}: score", [row.score for row in rows], scores, Yardstick(ROUNDING, False, partly))
     fast = [(row, record) for row, record in zip(rows, records, strict=True) if row.pick != "vanilla"]
-    speeds = [None if record is None else record.latency.speedup.total.value for _, record in fast]
+    speeds = [None if record is None else record.speedup.value for _, record in fast]
     theirs = [row.speedup or 1.0 for row, _ in fast]
     yield Entry.of(exhibit, f"{what}: speedup", theirs, speeds, Yardstick(SPEED, True, partly))
 
@@ -238,7 +238,7 @@ def _others(shown: Shown) -> Iterator[Entry]:
     for task, theirs in paper()["speculative"].items():
         sections, exhibit = _of_kind(shown, task, "unaligned"), f"{task}-unaligned"
         records = [r for s in sections for r in s.records if r.method.name == "speculative"]
-        best = max((record.latency.speedup.total.value for record in records), default=None)
+        best = max((record.speedup.value for record in records), default=None)
         judge = Yardstick(SPEED, True, _partly(task, records))
         yield Entry.of(exhibit, f"Speculative decoding, {task}: speedup", [theirs["speedup"]], [best], judge)
     for task, theirs in paper()["fig8"].items():

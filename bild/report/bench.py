@@ -17,7 +17,7 @@ from bild.errors import Arguments, BildError, guard
 from bild.report.figure import Sheet, Theme
 from bild.report.format import DASH, plural, significant
 from bild.report.labels import text_inches
-from bild.report.layout import Words, handle, note, open_frame, plain
+from bild.report.layout import handle, note, open_frame, plain
 from bild.report.table import Table
 from bild.results.bench import BackendRow, BenchResult, CheckResult, Spread, Verification, read_bench
 
@@ -196,7 +196,9 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, BackendRow]], theme: Th
     frame = open_frame(
         theme,
         width,
-        Words(title(result), conditions(result), words),
+        title(result),
+        conditions(result),
+        words,
         [handle(n, looks[n][0], linestyle="-", linewidth=1.2, marker=looks[n][1], markersize=4) for n in by_width],
         heights=(height, height) if by_width else (height,),
         shares=(1.5, 1) if by_width and width == "print" else (),

@@ -139,7 +139,7 @@ def seeds_table(sections: Sequence[Section]) -> Table | None:
         if len(seeds) < 2:
             continue
         level = first.intervals.confidence
-        speed = mean([math.log(record.latency.speedup.total.value) for _, record in found], level)
+        speed = mean([math.log(record.speedup.value) for _, record in found], level)
         rows.append(
             {
                 "conditions": f"{section.title}; {words.where(first).rpartition(', seed')[0]}",
@@ -204,9 +204,7 @@ def _ratio_table(left: Section, right: Section, stem: str) -> Table:
 
     def speeds(of: Callable[[Interval, Interval], Interval]) -> Callable[[Like], Interval | None]:
         """Take something from both speedups, which vanilla has none of."""
-        return lambda pair: (
-            None if pair[0].method.name == "vanilla" else of(*(each.latency.speedup.total for each in pair))
-        )
+        return lambda pair: None if pair[0].method.name == "vanilla" else of(*(each.speedup for each in pair))
 
     columns = (
         Column("method", "method", of=lambda pair: left.names[pair[0].hash]),
@@ -248,9 +246,7 @@ def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -
         f"Bars: {words.interval_name(left.first)}. Same axes, separate fronts."
     )
     handles = [*layout.look_handles(shown), layout.front_handle(theme)]
-    frame = layout.open_frame(
-        theme, width, layout.Words(title, conditions, note), handles, heights=(2.6, 2.6), left=0.62, right=0.55
-    )
+    frame = layout.open_frame(theme, width, title, conditions, note, handles, heights=(2.6, 2.6), left=0.62, right=0.55)
     for axes, section in zip(frame.panels, (left, right), strict=True):
         _panel(axes, section, shown, theme)
     one, two = frame.panels
@@ -265,7 +261,7 @@ def _draw(left: Section, right: Section, title: str, theme: Theme, width: str) -
 def _panel(axes: Axes, section: Section, shown: dict[str, Look], theme: Theme) -> None:
     for record in section.records:
         look = shown[words.legend(record)]
-        layout.cross(axes, record.latency.speedup.total, section.difference(record), look.color)
+        layout.cross(axes, record.speedup, section.difference(record), look.color)
         layout.dots(axes, [section.at(record)], look.color, look.marker, 0.9 * look.size, theme)
     front: dict[str, Any] = {"color": theme.mark(FRONT_COLOR), "alpha": layout.FAINT, "linewidth": 1.4, "zorder": 2}
     axes.plot(*zip(*section.front_line(), strict=True), **front)

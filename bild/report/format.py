@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bild.config import METHODS, MethodConfig, ThresholdConfig
+from bild.decoding import Setting, settings, thresholds_of
 from bild.decoding import policies as names
-from bild.decoding import settings, thresholds_of
 from bild.decoding.rules import KEEPS, STOPS
 from bild.results import Interval, Record, config_hash
 from bild.results.parts import Method, Threshold
@@ -28,7 +28,6 @@ METRIC_NAMES = {
 DASH = "–"
 Named = Record | PredictedPoint
 """A point, measured or predicted: it has a method and thresholds."""
-Setting = tuple[MethodConfig, ThresholdConfig]
 
 
 def half(interval: Interval) -> float:

@@ -28,14 +28,6 @@ _SIDE = 0.09  # inches left free at either edge
 _GAP = 0.95  # inches between two panels, for the labels of the second
 
 
-class Words(NamedTuple):
-    """The texts of a figure."""
-
-    title: str
-    conditions: str
-    notes: str
-
-
 class Frame(NamedTuple):
     """A figure with empty panels in place."""
 
@@ -48,7 +40,9 @@ class Frame(NamedTuple):
 def open_frame(
     theme: Theme,
     width: str,
-    words: Words,
+    title: str,
+    conditions: str,
+    notes: str,
     legend: Sequence[Artist] = (),
     *,
     heights: Sequence[float] = (3.1,),
@@ -73,13 +67,13 @@ def open_frame(
     # Each text: size in points, inches from line to line, weight, colour, lines.
     big, plain, small, row = (9.5, 7.0, 6.5, 7.0) if phone else (10.5, 8.0, 7.0, 7.5)
     above = [
-        (big, 0.17 if phone else 0.185, "bold", theme.ink, wrap(words.title, big, room, bold=True)),
-        (plain, 0.14 if phone else 0.155, "normal", theme.soft, wrap(words.conditions, plain, room)),
+        (big, 0.17 if phone else 0.185, "bold", theme.ink, wrap(title, big, room, bold=True)),
+        (plain, 0.14 if phone else 0.155, "normal", theme.soft, wrap(conditions, plain, room)),
     ]
-    notes, note = wrap(words.notes, small, room), 0.125 if phone else 0.135
+    written, note = wrap(notes, small, room), 0.125 if phone else 0.135
     columns, rows = legend_shape(legend, room, row)
     top = 0.3 + sum(step * len(lines) for _, step, _, _, lines in above) + 0.0176 * row * rows + head
-    bottom = 0.08 + note * len(notes)
+    bottom = 0.08 + note * len(written)
     stacked = phone and len(heights) > 1
     body = sum(heights) + foot * len(heights) + 0.2 * (len(heights) - 1) if stacked else max(heights) + foot
     height = top + body + bottom
@@ -103,7 +97,7 @@ def open_frame(
             labelspacing=0.25,
             borderaxespad=0.0,
         )
-    for index, text in enumerate(notes):
+    for index, text in enumerate(written):
         at = (bottom - 0.04 - index * note) / height
         figure.text(_SIDE / wide, at, text, fontsize=small, color=theme.soft, va="top")
     panels = []
@@ -124,8 +118,7 @@ def open_section(
     """Open the figure of a section, with the notes that are not empty; on a phone left is upper and right lower."""
     text = " ".join(filter(None, notes))
     text = text.replace("Left:", "Upper:").replace("Right:", "Lower:") if width == "phone" else text
-    words = Words(title, f"{section.title}; {section.conditions}", text)
-    return open_frame(theme, width, words, legend, **sizes)
+    return open_frame(theme, width, title, f"{section.title}; {section.conditions}", text, legend, **sizes)
 
 
 def span(intervals: Iterable[Interval], least: float) -> tuple[float, float]:

@@ -222,7 +222,7 @@ def _values(row: PaperRow, record: Record | None) -> dict[str, Any]:
     """Return all that the table and its CSV say of a row."""
     theirs, headline = _theirs(row), "bleu" if row.task in ("iwslt2017", "wmt14") else "rougeLsum"
     score = record.headline if record and record.quality.headline == headline else None
-    speed = record.latency.speedup.total if record else None
+    speed = record.speedup if record else None
     at = None if row.rb is None or row.fb is None else f"({number(row.rb)}, {number(row.fb)})"
     return {
         "task": row.task,

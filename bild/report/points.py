@@ -78,7 +78,7 @@ def _columns(section: Section, write: Callable[..., str], sign: Callable[[Record
         return lambda record: None if record.method.name in names else of(record)
 
     def total(record: Record) -> Interval:
-        return Interval(1.0, 1.0, 1.0) if record.method.name == "vanilla" else record.latency.speedup.total
+        return Interval(1.0, 1.0, 1.0) if record.method.name == "vanilla" else record.speedup
 
     quality, timed, first = section.first.quality.examples, section.timed, section.first
     same, vanilla = " to " not in timed, ANCHORS[:1]

@@ -133,7 +133,7 @@ def agreement_of(record: Record, point: PredictedPoint) -> Agreement:
     if point.agreement is not None:
         return point.agreement
     guess = point.before or Forecast(point.seconds, point.speedup)
-    own, seconds = record.latency.speedup.total, record.latency.ms_per_example.value / 1e3
+    own, seconds = record.speedup, record.latency.ms_per_example.value / 1e3
     inside = guess.speedup.low <= own.high and own.low <= guess.speedup.high
     settled = (point.speedup.value, point.seconds.mean) if point.before else (None, None)
     return Agreement(record.latency.examples, guess.speedup.value, own, guess.seconds.mean, seconds, inside, *settled)

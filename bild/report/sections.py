@@ -99,19 +99,14 @@ class Section:
 
         Records that were confirmed together are judged together (Holm).
         """
-        from bild.metrics.claims import holm, verdict  # numpy: only where something is judged
+        from bild.metrics.claims import together, verdict_of  # numpy: only where something is judged
 
-        alone = {
-            each.hash: verdict(found, self.margin, each.quality.examples)
-            for each in self.records
-            if each.method.name != "vanilla" and (found := each.headline_difference)
-        }
+        others = [record for record in self.records if record.method.name != "vanilla"]
+        alone = {record.hash: found for record in others if (found := verdict_of(record, self.margin))}
         judged = dict(alone)
         for look in reversed(self.looks):  # of several, the first counts
-            own = [name for name in look if name in alone]
-            if len(own) > 1:
-                together = holm([alone[name] for name in own], self.first.intervals.confidence)
-                judged |= zip(own, together, strict=True)
+            own = {name: alone[name] for name in look if name in alone}
+            judged |= together(own, self.first.intervals.confidence) if len(own) > 1 else {}
         return judged
 
     def confirmed(self, record: Record) -> bool:
@@ -126,7 +121,7 @@ class Section:
         """
 
         def rank(record: Record) -> tuple[bool, float]:
-            return self.confirmed(record), record.latency.speedup.total.value
+            return self.confirmed(record), record.speedup.value
 
         shown = [record for record in self.records if (own := self.verdicts.get(record.hash)) and own.kind == "shown"]
         return max((record for record in shown if rank(record)[1] > 1), key=rank, default=None)
@@ -149,7 +144,7 @@ class Section:
         """Write a pick: its name, its speedup, and what speaks against it."""
         if record is None:
             return "none"
-        speed, library = record.latency.speedup.total, self.over_library(record)
+        speed, library = record.speedup, self.over_library(record)
         found = [f"{words.plus_minus(speed)}×", *(["confirmed"] if self.confirmed(record) else [])]
         found += ["not shown to be faster than vanilla"] if speed.low <= 1 else []
         if library is not None and library < 1:
@@ -158,14 +153,14 @@ class Section:
 
     def over_library(self, record: Record) -> float | None:
         """Return the speedup over the library's `generate()`, by vanilla's where the record's was not timed."""
-        for known, factor in ((record, 1.0), (self.vanilla(), record.latency.speedup.total.value)):
+        for known, factor in ((record, 1.0), (self.vanilla(), record.speedup.value)):
             if known is not None and known.latency.library is not None:
                 return factor * known.latency.library.speedup.value
         return None
 
     def at(self, record: Record) -> tuple[float, float]:
         """Return where a record lies: its speedup, and its difference to vanilla."""
-        return record.latency.speedup.total.value, self.difference(record).value
+        return record.speedup.value, self.difference(record).value
 
     def on_front(self) -> set[int]:
         """Return the indices of the records on the Pareto front of speedup and difference."""
@@ -281,7 +276,7 @@ def find_sections(root: Path, margin: float = MARGIN) -> tuple[list[Section], li
 
 def _order(record: Record) -> tuple[int, float, str, str]:
     name = record.method.name
-    return (*ANCHORS, name).index(name), -record.latency.speedup.total.value, words.label(record), record.hash
+    return (*ANCHORS, name).index(name), -record.speedup.value, words.label(record), record.hash
 
 
 @lru_cache(maxsize=64)

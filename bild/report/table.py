@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bild.errors import BildError, plain
+from bild.errors import plain, refusing
 from bild.report.format import DASH
 from bild.results import Interval
 from bild.results.files import write_atomically
@@ -51,7 +51,7 @@ class Column(NamedTuple):
     """A column of `Table.of`: its heading, its name in the CSV, and how a value that is not None is written.
 
     `of` takes the value from a row. A column without a heading (None) is in the CSV alone. On a narrow terminal the
-    columns of the highest rank go first; one of rank 0 stays.
+    columns of the highest rank go first; one of rank 0 stays. `style` is one of rich's, such as "dim italic".
     """
 
     heading: str | None
@@ -59,6 +59,7 @@ class Column(NamedTuple):
     write: Callable[[Any], str] = str
     in_csv: bool = True
     rank: int = 0
+    style: str = ""
     of: Callable[[Any], Any] | None = None
 
 
@@ -67,9 +68,8 @@ class Table:
     """A table: every cell is text, rounded for people.
 
     The first `names` columns are words and may wrap on a terminal; a line feed in a heading breaks it there alone.
-    `data` are the same rows for machines, with unrounded numbers; empty where the text is all there is. `styles` are
-    rich's styles by column, such as "dim italic" for predicted figures; `subtitle` stands below the title. `ranks` are
-    those of `Column`; without them all columns stay.
+    `data` are the same rows for machines, with unrounded numbers; empty where the text is all there is. `styles` and
+    `ranks` are those of the columns, empty where none has one; `subtitle` stands below the title.
     """
 
     stem: str
@@ -110,8 +110,8 @@ class Table:
             data.append({})
             for name in (name for name in row if name not in hidden):
                 data[-1] |= ends(name, row[name]) if name in spans else {name: row[name]}
-        headings, ranks = tuple(each.heading or "" for each in shown), tuple(each.rank for each in shown)
-        return cls(stem, title, headings, rows, tuple(notes), names, tuple(data), subtitle=subtitle, ranks=ranks)
+        headings, styles, ranks = zip(*((each.heading, each.style, each.rank) for each in shown), strict=True)
+        return cls(stem, title, headings, rows, tuple(notes), names, tuple(data), styles, subtitle, ranks)
 
     @property
     def width(self) -> int:
@@ -267,10 +267,8 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
 
 def write_text(path: Path, text: str | bytes) -> Path:
     """Write a file and the folders above it, and return its path. BildError where that cannot be done."""
-    try:
+    with refusing(lambda why: f"{path} cannot be written ({why}): choose another --out.", OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BildError(f"{path} cannot be written ({error.strerror}): choose another --out.") from None
     write_atomically(path, text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
     return path
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from bild.errors import BildError, shown
 from bild.progress import say
-from bild.results.files import open_plain, parse, read_file, write_atomically, write_error
+from bild.results.files import open_plain, parse, read_file, write_atomically, writing
 
 T = TypeVar("T")
 INFINITE = {"infinite": True}
@@ -217,7 +217,7 @@ def append_lines(path: Path, items: Iterable[Any]) -> None:
     A line that a kill tore is passed over, and the next one begins a line of its own.
     """
     data = "".join(dumps(encode(item)) + "\n" for item in items).encode()
-    try:
+    with writing(path.parent, "what is in it is kept"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(open_plain(path, flags=os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab+") as file:
             if file.tell():
@@ -226,8 +226,6 @@ def append_lines(path: Path, items: Iterable[Any]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise write_error(path.parent, error, "what is in it is kept") from None
 
 
 def read_lines(kind: type[T], path: Path) -> list[T]:

@@ -14,7 +14,7 @@ import secrets
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +33,15 @@ def write_error(path: Path, error: OSError, kept: str) -> BildError:
     if error.errno in FULL:
         return BildError(f"{path} could not grow because the disk is full; {kept}: free some space and run again.")
     return BildError(f"{path} could not be written ({error.strerror}); {kept}: mend that and run again.")
+
+
+@contextlib.contextmanager
+def writing(path: Path, kept: str) -> Iterator[None]:
+    """Turn an OSError inside into the BildError of a file that could not be written; `kept` says what is safe."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error, kept) from None
 
 
 def open_plain(path: Path, mode: int = 0o644, flags: int = os.O_RDWR | os.O_CREAT) -> int:

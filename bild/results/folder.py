@@ -18,11 +18,11 @@ from typing import Any, Self, TypeVar
 
 import yaml
 
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 from bild.results.codec import read_json, write_json
-from bild.results.files import read_file, write_atomically, write_error
+from bild.results.files import read_file, write_atomically, writing
 from bild.results.locking import take, waiting_lock
-from bild.results.parts import DraftCosts, SessionNote
+from bild.results.parts import DraftCostsRecord, SessionNote
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import Sample, SampleLog, check_seal, read_samples
 
@@ -58,13 +58,10 @@ class PointFolder:
         writes the point, it is waited for. BildError when the place cannot be written, or a file in it is damaged.
         """
         path = pair_folder(root, task, pair) / f"{slug(label)}-{digest[:SHORT]}"
-        try:
+        elsewhere = "choose another place with results=..."
+        with refusing(lambda why: f"The results folder {path} cannot be written ({why}): {elsewhere}", OSError):
             path.mkdir(parents=True, exist_ok=True)
             lock = take(path / LOCK, f"is writing the point {path}")
-        except OSError as error:
-            raise BildError(
-                f"The results folder {path} cannot be written ({error.strerror}): choose another place with results=..."
-            ) from None
         try:
             if not (path / RECORD).exists():  # a finished point keeps the configuration that made it
                 write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
@@ -100,18 +97,18 @@ class PointFolder:
         """Read the finished examples, in the order in which they were appended."""
         return read_samples(self.path)
 
-    def draft_costs(self) -> DraftCosts | None:
+    def draft_costs(self) -> DraftCostsRecord | None:
         """Read the costs that the point's drafts go by, or None before its first example.
 
         BildError where the file is damaged, or gone although there are examples.
         """
-        found = self._kept(COSTS, DraftCosts)
+        found = self._kept(COSTS, DraftCostsRecord)
         if found is None and self.samples():
             path = self.path / COSTS
             raise BildError(f"{path} is gone, and its examples were decoded by it: start anew with resume=false.")
         return found
 
-    def keep_draft_costs(self, costs: DraftCosts) -> None:
+    def keep_draft_costs(self, costs: DraftCostsRecord) -> None:
         """Write the costs in one step, before the first example that is decoded by them."""
         write_json(self.path / COSTS, costs)
 
@@ -143,23 +140,19 @@ class PointFolder:
         """Write `record.json`, the last file of a point, in one step, and return its path."""
         if record.hash[:SHORT] != self.digest[:SHORT]:
             raise ValueError(f"the record's hash {record.hash} is not that of the folder, {self.digest}")
-        try:
+        with writing(self.path, "what is in it is kept"):
             text = to_json(dataclasses.replace(record, seal=self._log.seal()))
             self._log.sync()  # a record must not outlive the examples that it speaks of
-        except OSError as error:
-            raise write_error(self.path, error, "what is in it is kept") from None
         write_atomically(self.path / RECORD, text)
         return self.path / RECORD
 
     def clear(self) -> None:
         """Start anew: forget the record, then every example."""
-        try:
+        with writing(self.path, "it was not emptied"):
             (self.path / RECORD).unlink(missing_ok=True)
             self._log.clear()
             for name in (COSTS, KERNELS, SESSIONS):
                 (self.path / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise write_error(self.path, error, "it was not emptied") from None
 
     def close(self) -> None:
         """Let go of the folder; closing twice does no harm."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 from bild.progress import clock, say
 from bild.results.files import open_plain
 
@@ -104,11 +104,9 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
     key = str(path.absolute())
     with ExitStack() as stack:
         if not _held[key]:
-            try:
+            with refusing(lambda why: _refusal(path, why), OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.callback(os.close, take(path, what, 0o666))
-            except OSError as error:
-                raise _refusal(path, error.strerror) from None
         _held[key] += 1
         stack.callback(_held.subtract, [key])
         yield
@@ -131,18 +129,16 @@ def _own_folder() -> Path:
     """Return this user's folder of device locks, which nobody else can write to. BildError where it is another's."""
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     folder = Path(tempfile.gettempdir()) / f"bild-locks-{user}"
-    try:
+    with refusing(lambda why: _refusal(folder, why), OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
-    except OSError as error:
-        raise _refusal(folder, error.strerror) from None
     if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and (found.st_uid != user or found.st_mode & 0o022)):
-        raise _refusal(folder, "others can write to it")
+        raise BildError(_refusal(folder, "others can write to it"))
     return folder
 
 
-def _refusal(path: Path, why: str | None) -> BildError:
-    return BildError(
+def _refusal(path: Path, why: str) -> str:
+    return (
         f"The lock file {path} cannot be made ({why}): make its folder writable, or set BILD_LOCKS to another folder "
         "for the locks of devices."
     )

@@ -68,7 +68,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRecord:
     """One checkpoint: where it came from, a fingerprint of its weights, the number of its parameters, and its sizes
     (null in older records)."""
 
@@ -80,12 +80,12 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairRecord:
     """The large and the small model, and their tokenizer."""
 
     name: str
-    large: Model
-    small: Model
+    large: ModelRecord
+    small: ModelRecord
     tokenizer: str
 
 
@@ -123,7 +123,7 @@ class Decode:
 
 
 @dataclass(frozen=True)
-class DraftCosts:
+class DraftCostsRecord:
     """The seconds that `max_draft` "auto" went by: a small step, a large pass by its width, the rest of a round."""
 
     small: float
@@ -153,7 +153,7 @@ def recorded(switches: Mapping[str, Any], thresholds: Mapping[str, Any]) -> tupl
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineRecord:
     """The engine that ran the forward passes, and its device."""
 
     name: str

@@ -16,7 +16,7 @@ from typing import Any
 
 from bild.errors import BildError
 from bild.results.codec import read_json, read_lines
-from bild.results.parts import Counts, Decode, Difference, Engine, Interval, Method, Threshold
+from bild.results.parts import Counts, Decode, Difference, EngineRecord, Interval, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.reading import Skipped
 from bild.results.record import upgrade_settings, with_ends
@@ -141,7 +141,7 @@ class Predicted:
     pair: str
     machine: dict[str, Any] = field(metadata={"shape": {"fingerprint": str, "name": str}})
     packages: dict[str, str]
-    engine: Engine
+    engine: EngineRecord
     examples: int
     data_hash: str
     metric: Metric

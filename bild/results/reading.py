@@ -136,7 +136,7 @@ def to_row(item: Record | Point) -> dict[str, Any]:
     for name, score in quality.scores.items():
         row |= ends(f"score_{name}", score)
         row |= ends(f"difference_{name}", (quality.difference or {}).get(name), _CLAIM)
-    row |= ends("speedup", latency.speedup.total) | ends("speedup_geometric", latency.speedup.geometric)
+    row |= ends("speedup", record.speedup) | ends("speedup_geometric", latency.speedup.geometric)
     row |= ends("speedup_over_library", library and library.speedup)
     row |= ends("library_texts", library and library.texts, _TEXTS) | ends("vanilla_texts", record.texts, _TEXTS)
     row |= _plain(latency) | ends("ms_per_example", latency.ms_per_example)
@@ -220,7 +220,7 @@ def _fastest(records: Sequence[Record], allowed: float) -> Record | None:
         lost = loss(record, records) if record.method.name == "bild" else None
         if lost is not None and lost <= allowed + _ROUNDING:
             candidates.append(record)
-    return max(candidates, key=lambda record: (record.latency.speedup.total.value, record.headline.value), default=None)
+    return max(candidates, key=lambda record: (record.speedup.value, record.headline.value), default=None)
 
 
 EXAMPLE = "example"

@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NoReturn, cast
 
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 from bild.results import parts
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
-from bild.results.parts import Difference, Score
+from bild.results.parts import Difference, Interval, Score
 from bild.results.work import Work
 
 SCHEMA_VERSION = 3
@@ -57,10 +57,10 @@ class Record:
     hash: str
     label: str
     task: parts.Task
-    pair: parts.Pair
+    pair: parts.PairRecord
     method: parts.Method
     threshold: parts.Threshold
-    engine: parts.Engine
+    engine: parts.EngineRecord
     intervals: parts.Intervals
     quality: parts.Quality
     latency: parts.Latency
@@ -78,7 +78,7 @@ class Record:
     created: str
     seconds: float
     joint: parts.Joint | None = None
-    draft_costs: parts.DraftCosts | None = None
+    draft_costs: parts.DraftCostsRecord | None = None
     command: str | None = None
     texts: parts.EqualTexts | None = None
     work: Work | None = None
@@ -98,6 +98,11 @@ class Record:
         return [text for text in found if text]
 
     @property
+    def speedup(self) -> Interval:
+        """Return the speedup over same-engine vanilla: the ratio of total times."""
+        return self.latency.speedup.total
+
+    @property
     def headline(self) -> Score:
         """Return the main score."""
         return self.quality.scores[self.quality.headline]
@@ -110,15 +115,12 @@ class Record:
 
 def to_json(record: Record) -> str:
     """Return the record as strict JSON, its seal closed. BildError on NaN, stray infinities and wrong types."""
-    try:
+    mend = "mend what computed it and run the point again"
+    with refusing(lambda why: f"The record {record.label} was not written: {why}; {mend}.", FieldError):
         plain = encode(record)
         _check(cast(Record, decode(Record, plain)))
         if record.seal is not None:
             plain["seal"]["figures"] = _figures(plain)
-    except FieldError as error:
-        raise BildError(
-            f"The record {record.label} was not written: {error}; mend what computed it and run the point again."
-        ) from None
     return dumps(plain, indent=2) + "\n"
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 from bild.results.codec import FieldError, decode, dumps, encode
-from bild.results.files import GrowingFile, parse, read_file, unpack_lines, write_error
+from bild.results.files import GrowingFile, parse, read_file, unpack_lines, writing
 from bild.results.record import Seal
 from bild.results.work import Passes
 
@@ -220,15 +220,16 @@ class SampleLog:
         lines = _scan(folder / SAMPLES)
         if lines and not (folder / TRACE).exists():
             raise _damaged(f"{folder / TRACE} is missing beside {len(lines)} finished examples")
-        try:
-            for name in (SAMPLES, TRACE):
-                self._files.append(GrowingFile(folder / name))
-            while lines and lines[-1].trace_end > self._files[1].end:  # the power went, and the disk kept less of it
-                lines.pop()
-            self._cut(*((lines[-1].end, lines[-1].trace_end) if lines else (0, 0)))
-        except OSError as error:
-            self.close()
-            raise write_error(folder, error, "what is in it is kept") from None
+        with writing(folder, "what is in it is kept"):
+            try:
+                for name in (SAMPLES, TRACE):
+                    self._files.append(GrowingFile(folder / name))
+                while lines and lines[-1].trace_end > self._files[1].end:  # the power went; the disk kept less of it
+                    lines.pop()
+                self._cut(*((lines[-1].end, lines[-1].trace_end) if lines else (0, 0)))
+            except OSError:
+                self.close()
+                raise
         self._ids = {line.sample.id for line in lines}
 
     def append(self, sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> None:
@@ -237,25 +238,20 @@ class SampleLog:
             raise ValueError(f"the example {sample.id!r} is there already")
         samples, trace = self._files
         ends = samples.end, trace.end
-        try:
+        mend = "mend what computed it and run again"
+        with refusing(lambda why: f"The example {sample.id} was not written: {why}; {mend}.", FieldError):
             rows = encode({"id": sample.id, "rounds": rounds}, infinite=True)
             member = gzip.compress((dumps(rows) + "\n").encode(), mtime=0)
             line = dumps(encode(sample) | {_END: trace.end + len(member)}).encode()[:-1]
             line += b"%b%d}\n" % (_CHECK, zlib.crc32(line))
-        except FieldError as error:
-            raise BildError(
-                f"The example {sample.id} was not written: {error}; mend what computed it and run again."
-            ) from None
-        try:
-            trace.append(member)
-            samples.append(line)
-        except BaseException as error:  # an interrupt, too, must not leave half an example
-            with contextlib.suppress(OSError):
-                self._cut(*ends)
-            if isinstance(error, OSError):
-                kept = f"the {len(self._ids)} examples finished before are kept"
-                raise write_error(self._folder, error, kept) from None
-            raise
+        with writing(self._folder, f"the {len(self._ids)} examples finished before are kept"):
+            try:
+                trace.append(member)
+                samples.append(line)
+            except BaseException:  # an interrupt, too, must not leave half an example
+                with contextlib.suppress(OSError):
+                    self._cut(*ends)
+                raise
         self._ids.add(sample.id)
 
     def seal(self) -> Seal:

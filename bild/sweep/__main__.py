@@ -30,7 +30,7 @@ def job(config: SweepConfig) -> None:
     from bild.sweep.show import show_outcome, show_swept
     from bild.sweep.show_plan import planned_and_taken, show_plan
 
-    goal = config.sweep.goal(config.measure.margin, config.measure.confidence)
+    goal = config.goal
     if goal is not None and config.plan != "only":
         outcome = find(config, goal)
         show_outcome(outcome)
@@ -40,7 +40,7 @@ def job(config: SweepConfig) -> None:
         points = grid_points(config.sweep, config.task, config.method, published)
         if goal is not None:
             points = [vanilla_point(), *begun(config.sweep.variants(config.method))]
-        plan = Plan(config, points, shapes())
+        plan = Plan.of(config, points, shapes())
         show_plan(plan)
         if config.plan == "only":
             return

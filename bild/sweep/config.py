@@ -246,6 +246,11 @@ class SweepConfig(RunConfig):
     """Lengths that a plan assumes before it has seen any data, by task."""
     plan: str = "show"
 
+    @property
+    def goal(self) -> Goal | None:
+        """What a search looks for; None where nothing is searched."""
+        return self.sweep.goal(self.measure.margin, self.measure.confidence)
+
     def __post_init__(self) -> None:
         """Check the methods of the sweep: a replay takes some that no live run can."""
         check_fields("", self)

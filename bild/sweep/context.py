@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
+from bild.decoding import Setting
 from bild.errors import BildError
 from bild.measure.environment import describe
-from bild.measure.processes import Sessions, Setting
+from bild.measure.processes import Conditions, Sessions
 from bild.measure.session import load_once, shared_identity
 from bild.models import Pair, PairSpec, resolve_device
 from bild.models.pair_spec import checkpoints_of
@@ -30,7 +31,6 @@ from bild.tasks import Dataset, Example, load_task
 from bild.tasks.dataset import fingerprint, place
 from bild.tree import Replay, Tree, open_tree
 from bild.tree.blocks import NODES, BlockFile
-from bild.tree.family import Setting as Point
 from bild.tree.identity import open_folder
 from bild.tree.tree import Walking
 
@@ -65,7 +65,7 @@ class SweepWork:
     def sessions(self) -> Sessions:
         """The sessions that measured points are timed in."""
         config = self.config
-        setting = Setting(config.task, self.spec, config.engine, config.measure, config.decode)
+        setting = Conditions(config.task, self.spec, config.engine, config.measure, config.decode)
         return Sessions(setting, lambda: self.pair)
 
     @cached_property
@@ -156,7 +156,7 @@ class GrownTree:
                     raise BildError(f"The tree in {self.tree.path} did not grow as far as it was asked: run again.")
             yield walking.replays()
 
-    def _grow(self, settings: Sequence[Point], lacking: Collection[str]) -> None:
+    def _grow(self, settings: Sequence[Setting], lacking: Collection[str]) -> None:
         from bild.tree.grow import extend
 
         began, tree, work = perf_counter(), self.tree, self.work

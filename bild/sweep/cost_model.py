@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from bild.errors import BildError
 from bild.metrics.claims import Floats
+from bild.progress import timestamp
 from bild.results.predicted import Agreement
 from bild.results.prices import PRICES_SCHEMA, PassPrice, PriceError, Prices, has_one_encoder
 
@@ -133,7 +133,7 @@ def _fit(texts: Sequence[TimedText], identity: dict[str, Any], error: PriceError
     return Prices(
         schema=PRICES_SCHEMA,
         identity=identity,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         large=_verifications(_Passes.of(both, "large")),
         small=small,
         large_alone=_alone(_Passes.of(vanilla, "large")),

@@ -19,6 +19,7 @@ import torch
 
 import bild
 from bild.config import Checkpoints, RunConfig
+from bild.decoding import Setting
 from bild.errors import BildError, told
 from bild.measure.session import load_once
 from bild.models import Pair, PairSpec
@@ -29,7 +30,7 @@ from bild.sweep.ray_cluster import Cluster, Resources, Workers, connected
 from bild.tasks import Dataset
 from bild.tree import Tree
 from bild.tree.blocks import BlockFile
-from bild.tree.family import Setting, group
+from bild.tree.family import group
 from bild.tree.grow import Grower
 from bild.tree.identity import identity_of
 from bild.tree.nodes import NodeTable, TreeExample

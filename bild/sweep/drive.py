@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from bild.config import MethodConfig, RunConfig, ThresholdConfig
+from bild.config import RunConfig
+from bild.decoding import Setting
 from bild.errors import BildError
-from bild.progress import say, track
+from bild.progress import say, timestamp, track
 from bild.results import Point, config_hash
 from bild.results.codec import write_json
 from bild.results.folder import SHORT
-from bild.results.parts import Decode, Engine
+from bild.results.parts import Decode, EngineRecord
 from bild.results.predicted import PREDICTED, PREDICTED_SCHEMA, Forecast, Metric, Predicted, read_predicted
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import SweepConfig
@@ -79,9 +79,7 @@ def measure_fixed(
         return found, [f"{c.point.label} failed on {c.failed}" for c in candidates if c.failed]
 
 
-def replay_and_time(
-    config: RunConfig, settings: Sequence[tuple[MethodConfig, ThresholdConfig]], timed: int
-) -> list[Point]:
+def replay_and_time(config: RunConfig, settings: Sequence[Setting], timed: int) -> list[Point]:
     """Judge a fixed list of settings on all examples of a task, and time them live on so many of them.
 
     Quality comes from a decision tree over all of `config.task`, speed from the timed ones: a random part. BildError
@@ -224,14 +222,14 @@ class _Sweep:
             pair=work.config.model.pair_name,
             machine=work.environment["machine"],
             packages=work.environment["packages"],
-            engine=Engine(engine.name, engine.dtype, str(work.device), engine.threads),
+            engine=EngineRecord(engine.name, engine.dtype, str(work.device), engine.threads),
             examples=len(self.tree.examples),
             data_hash=work.data.provenance["hash"],
             metric=Metric(scorer.name, scorer.signature),
             confidence=work.config.measure.confidence,
             prices=self.prices.error,
             before=self.before.error,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=timestamp(),
             finished=finished,
             points=[c.to_record() for c in self.candidates],
             asked=work.config.sweep.front,

@@ -6,14 +6,12 @@ guess at first; what sweeps of this machine took is kept in the results folder, 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 
@@ -22,7 +20,7 @@ from bild.config import Checkpoints, ShapeConfig, TaskConfig
 from bild.engines import DTYPES
 from bild.errors import BildError
 from bild.models import resolve_device
-from bild.models.shapes import Need, configs_named, need_of
+from bild.models.shapes import Need, config_named, configs_named, need_of
 from bild.results.codec import append_lines, read_lines
 from bild.results.work import Sizes
 from bild.sweep.config import LengthConfig, SweepConfig, widest_draft
@@ -48,10 +46,10 @@ _SLACK = 1.25
 _RECENT = 5
 
 
-def probe(config: SweepConfig, large: ModelSize) -> tuple[float, float]:
+def probe(config: SweepConfig, large: Sizes) -> tuple[float, float]:
     """Return (GB/s, GFLOP/s) at best, within a few seconds; at once where this process measured the same before."""
     dtype = config.engine.dtype
-    step = large.sizes.work(1, 1, 0, weights=dtype, states=dtype)
+    step = large.work(1, 1, 0, weights=dtype, states=dtype)
     return _rates(resolve_device(config.engine.device), dtype, config.engine.threads, step.bytes)
 
 
@@ -67,43 +65,17 @@ def _rates(device: torch.device, dtype: str, threads: int, size: int) -> tuple[f
     return best[0], best[1]
 
 
-@dataclass(frozen=True)
-class ModelSize:
-    """One model's sizes."""
-
-    sizes: Sizes
-    weights: int
-    """All of them."""
-
-    @staticmethod
-    def of(config: Any) -> ModelSize:
-        """Return the sizes of a model from the library's configuration."""
-        sizes = Sizes.of(config, config.vocab_size)
-        # Only T5 v1.0 has a tied head; the library says so by this word alone (transformers 5).
-        embedding = 0 if getattr(config, "scale_decoder_outputs", False) else sizes.head
-        return ModelSize(sizes, sizes.matrices + sizes.source_matrices + sizes.encoder + embedding)
-
-    def text_ms(self, source: int, target: int, dtype: str, gb_per_s: float, gflop_per_s: float) -> float:
-        """Return the least that encoding a source and writing so many tokens one by one takes, in ms."""
-        step = self.sizes.work(1, source, target // 2, weights=dtype, states=dtype)
-        encoding = 2 * self.sizes.encoder * source / gflop_per_s / 1e6
-        return encoding + target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
+def large_sizes(checkpoints: Checkpoints, shapes: Mapping[str, ShapeConfig]) -> Sizes | None:
+    """Return the sizes of the large model: from its own configuration where it is here, else by its name, or None."""
+    config = config_named(checkpoints.large, "large", shapes)
+    return None if config is None else Sizes.of(config, config.vocab_size)
 
 
-def model_sizes(
-    checkpoints: Checkpoints, exit: int | None, shapes: Mapping[str, ShapeConfig]
-) -> tuple[ModelSize, ModelSize] | None:
-    """Return the sizes of (large, small), from their own configurations where they are here, else by name.
-
-    None where neither tells.
-    """
-    configs = configs_named(checkpoints, exit, shapes)
-    if configs is None:
-        return None
-    large, small = configs if exit is None else (configs[0], copy.copy(configs[0]))
-    if exit is not None:
-        small.num_decoder_layers = exit
-    return ModelSize.of(large), ModelSize.of(small)
+def text_ms(large: Sizes, lengths: LengthConfig, dtype: str, gb_per_s: float, gflop_per_s: float) -> float:
+    """Return the least that encoding a source and writing a text token by token takes, in ms."""
+    step = large.work(1, lengths.source, lengths.target // 2, weights=dtype, states=dtype)
+    encoding = 2 * large.encoder * lengths.source / gflop_per_s / 1e6
+    return encoding + lengths.target * roofline_ms(step, gb_per_s, gflop_per_s)[0]
 
 
 def needs_of(config: SweepConfig, checkpoints: Checkpoints, shapes: Mapping[str, ShapeConfig]) -> dict[str, Need]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from bild.decoding.policies import writes_vanilla
-from bild.metrics.scorer import quality_of
-from bild.metrics.statistics import KnownTexts, headline_of
+from bild.metrics import quality_of
+from bild.metrics.statistics import KnownTexts, headline_of, scores_of
 from bild.progress import track
 from bild.results import config_hash
 from bild.results.codec import append_lines, read_lines
@@ -52,7 +52,7 @@ class SettledTexts:
         self.made_by = config_hash({name: work.identity[name] for name in ("engine", "machine", "packages", "python")})
         self.texts: dict[str, dict[str, str]] = {}
         """By point and example."""
-        self._known = KnownTexts(work.config.task.metric)
+        self._known = KnownTexts(scores_of(work.config.task.metric))
         self.seconds = 0.0
         """All that was spent on them, in this process and before."""
         for line in read_lines(SettledText, self.path):

@@ -10,14 +10,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bild.config import ThresholdConfig
 from bild.decoding.policies import writes_vanilla
-from bild.errors import BildError
-from bild.metrics.claims import Verdict, holm, verdict
-from bild.progress import collector_off
+from bild.errors import BildError, refusing
+from bild.metrics.claims import Verdict, holm, verdict_of
+from bild.progress import collector_off, timestamp
 from bild.results import Point
 from bild.results.codec import append_lines, read_lines
 from bild.results.files import read_file
@@ -113,14 +112,14 @@ def confirm(work: SweepWork, answer: Answer) -> Confirmation:
         if found.point.key not in measured:
             continue
         margin = {"quality": work.config.measure.margin, "methods": found.bound}.get(goal.wanted, goal.bound)
-        record = measured[found.point.key].record
-        difference = record.headline_difference
-        if difference is None:
-            raise BildError(f"{record.label} has no paired difference to vanilla: delete its folder and run again.")
-        judged.append(Confirmed(found, measured[found.point.key], verdict(difference, margin, record.quality.examples)))
+        point = measured[found.point.key]
+        own = verdict_of(point.record, margin)
+        if own is None:
+            what = f"{point.record.label} has no paired difference to vanilla"
+            raise BildError(f"{what}: delete its folder and run again.")
+        judged.append(Confirmed(found, point, own))
     if len(judged) > 1:
-        level = work.config.measure.confidence
-        together = holm([each.verdict for each in judged], level)
+        together = holm([each.verdict for each in judged], work.config.measure.confidence)
         judged = [dataclasses.replace(each, verdict=one) for each, one in zip(judged, together, strict=True)]
     return Confirmation(work.config.task.split, judged, earlier, failed)
 
@@ -186,10 +185,8 @@ def _first(data: Dataset, share: float) -> set[str]:
 
 
 def _listed(path: Path, data: Dataset) -> set[str]:
-    try:
+    with refusing(lambda why: f"sweep.choose={path} could not be read ({why}): give a file with one id a line."):
         names = {line.strip() for line in read_file(path).decode().splitlines() if line.strip()}
-    except UnicodeDecodeError as error:
-        raise BildError(f"sweep.choose={path} could not be read ({error}): give a file with one id a line.") from None
     if unknown := sorted(names - {example.id for example in data.examples}):
         raise BildError(f"sweep.choose={path} has the id {unknown[0]}, which no example of the task has.")
     return names
@@ -209,7 +206,7 @@ def enter(
         points=sorted(point.key for point in points),
         labels=[point.label for point in points],
         bound=bound,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         judged=work.data.provenance["hash"],
         choices=list(choices),
     )

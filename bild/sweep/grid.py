@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import product
 
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
-from bild.decoding import settings, thresholds_of
+from bild.decoding import Setting, settings, thresholds_of
 from bild.decoding.methods import heeds
 from bild.decoding.policies import label, live_refusal
 from bild.results import Method, Threshold, config_hash
@@ -59,7 +59,7 @@ class SweptPoint:
         return live_refusal(self.method, "fused") is None
 
     @property
-    def setting(self) -> tuple[MethodConfig, ThresholdConfig]:
+    def setting(self) -> Setting:
         """The pair that trees and measurements take."""
         return self.method, self.threshold
 
@@ -86,7 +86,7 @@ def grid_points(
     grid: GridConfig,
     task: TaskConfig,
     base: MethodConfig,
-    published: Iterable[tuple[MethodConfig, ThresholdConfig]] = (),
+    published: Iterable[Setting] = (),
 ) -> list[SweptPoint]:
     """Return all points of a sweep, each setting once: vanilla, other baselines, published settings, then the grid.
 

@@ -22,14 +22,25 @@ from bild.metrics.claims import examples_needed
 from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
 from bild.models.pair_spec import checkpoints_of
+from bild.models.shapes import Need
 from bild.results import find_records
 from bild.results.locking import device_lock
 from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
 from bild.results.sample import SAMPLES
-from bild.sweep.config import Goal, SweepConfig
+from bild.sweep.config import Goal, LengthConfig, SweepConfig
 from bild.sweep.context import SweepWork, results_folder
-from bild.sweep.estimates import Span, examples_of, lengths_of, model_sizes, needs_of, planned, probe, taken_before
+from bild.sweep.estimates import (
+    Span,
+    examples_of,
+    large_sizes,
+    lengths_of,
+    needs_of,
+    planned,
+    probe,
+    taken_before,
+    text_ms,
+)
 from bild.sweep.grid import GRID, SweptPoint, vanilla_point
 
 PROBE_SLACK = (1.2, 2.5)
@@ -84,59 +95,77 @@ class SessionWidth:
         return width_of(self.count, self.between)
 
 
+@dataclass(frozen=True)
 class Plan:
-    """Everything that a sweep would do and take, by what is there already; the rest is estimated.
+    """Everything that a sweep would do and take, by what is there already; the rest is estimated."""
 
-    `shapes` are those of published checkpoints, by name. Runs nothing longer than the probe. BildError where the pair
-    does not fit, or no size of the split is known.
-    """
+    config: SweepConfig
+    points: Sequence[SweptPoint]
+    machine: str
+    """Its fingerprint."""
+    stored: Stored
+    examples: int
+    """In the tree."""
+    examples_source: str
+    lengths: LengthConfig
+    lengths_source: str
+    measured: int
+    """Points that are measured live."""
+    text: tuple[Span, str] | None
+    """Seconds of one text by vanilla decoding, and the source of that; None where nothing tells the pair's size."""
+    learned: int
+    """Stages of earlier sweeps that the times go by; 0: they are guesses."""
+    stages: dict[str, Span]
+    """The time of each stage; empty where that of a text is not known."""
+    needs: dict[str, Need]
+    """The bytes on the device by dtype, the chosen one first; empty where nothing tells how large the pair is."""
 
-    def __init__(self, config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> None:
-        self.config, self.points = config, points
-        self.checkpoints = checkpoints_of(config)
-        self.machine = str(describe(resolve_device(config.engine.device))["machine"]["fingerprint"])
-        """Its fingerprint."""
-        self.examples, self.examples_source = examples_of(config.task)
-        self.lengths, self.lengths_source = lengths_of(config)
-        self.stored = look_into(results_folder(config), self.machine)
-        self.goal = config.sweep.goal(config.measure.margin, config.measure.confidence)
+    @classmethod
+    def of(cls, config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Plan:
+        """Plan a sweep over these points; `shapes` are those of published checkpoints, by name.
+
+        Runs nothing longer than a probe of the machine, where nothing else tells how long a text takes. BildError
+        where the pair does not fit, or no size of the split is known.
+        """
+        checkpoints, goal = checkpoints_of(config), config.goal
+        machine = str(describe(resolve_device(config.engine.device))["machine"]["fingerprint"])
+        stored = look_into(results_folder(config), machine)
+        examples, examples_source = examples_of(config.task)
+        lengths, lengths_source = lengths_of(config)
         live, front = sum(point.origin == GRID and point.live for point in points), config.sweep.front
-        self.measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
-        """Points that are measured live."""
+        measured = sum(point.origin != GRID for point in points) + (live if front < 0 else min(front, live))
         confirmed, tried = None, 0
-        if self.goal is not None:
-            self.measured, confirmed, tried = 1 + self._wanted(self.goal), self._confirmed_on(), len(points)
-            self.examples -= confirmed if config.task.confirm is None or config.sweep.share is not None else 0
-        self.text = self._known() or self._probed(shapes)
-        """Seconds of one text by vanilla decoding, and the source of that; None where nothing tells the pair's size."""
-        known = taken_before(config.results, self.machine, config.engine.name)
-        self.learned = len(known)
-        """Stages of earlier sweeps that the times go by; 0: they are guesses."""
-        self.stages: dict[str, Span] = {}
-        """The time of each stage; empty where that of a text is not known."""
-        if self.text is not None:
-            counts = {"examples": self.examples, "measured": self.measured, "tried": tried}
-            self.stages = planned(config, self.text[0], known, confirmed=confirmed, **counts)
-        self.tree_bytes = self.examples * self.lengths.target * _NODES_A_TOKEN * _NODE_BYTES
-        self.samples_bytes = self.measured * self.examples * _SAMPLE_BYTES
-        self.needs = needs_of(config, self.checkpoints, shapes)
-        """The bytes on the device by dtype, the chosen one first; empty where nothing tells how large the pair is."""
+        if goal is not None:
+            measured, confirmed, tried = 1 + _wanted(config, goal), _confirmed_on(config, examples), len(points)
+            examples -= confirmed if config.task.confirm is None or config.sweep.share is not None else 0
+        text = _known(config, stored, machine, lengths) or _probed(config, checkpoints, lengths, shapes)
+        known = taken_before(config.results, machine, config.engine.name)
+        counts = {"examples": examples, "measured": measured, "tried": tried}
+        return cls(
+            config=config,
+            points=points,
+            machine=machine,
+            stored=stored,
+            examples=examples,
+            examples_source=examples_source,
+            lengths=lengths,
+            lengths_source=lengths_source,
+            measured=measured,
+            text=text,
+            learned=len(known),
+            stages={} if text is None else planned(config, text[0], known, confirmed=confirmed, **counts),
+            needs=needs_of(config, checkpoints, shapes),
+        )
 
-    def _wanted(self, goal: Goal) -> int:
-        """Return at most how many settings a search confirms."""
-        config = self.config
-        if goal.wanted == "methods":
-            names = config.sweep.methods or [config.method.name]
-            bases = [dataclasses.replace(config.method, name=name) for name in names]
-            return sum(1 if writes_vanilla(base, ThresholdConfig()) else len(goal.margins) for base in bases)
-        return max(1, config.sweep.front) if goal.wanted == "front" else 1
+    @property
+    def tree_bytes(self) -> int:
+        """Bytes of the tree on the disk."""
+        return self.examples * self.lengths.target * _NODES_A_TOKEN * _NODE_BYTES
 
-    def _confirmed_on(self) -> int:
-        """Return on how many examples a search confirms, as far as that is known without the data."""
-        task, share = self.config.task, self.config.sweep.share
-        if share is not None or task.confirm is None:
-            return self.examples - math.ceil((share or 0.5) * self.examples)
-        return examples_of(dataclasses.replace(task, split=task.confirm))[0]
+    @property
+    def samples_bytes(self) -> int:
+        """Bytes of the measured examples on the disk, at most."""
+        return self.measured * self.examples * _SAMPLE_BYTES
 
     @property
     def claim(self) -> ClaimSize:
@@ -148,7 +177,7 @@ class Plan:
             if point.front and point.difference is not None and point.difference.sd > 0
         ]
         sd, source = (median(seen), "an earlier sweep's front") if seen else (_SD, "an assumption")
-        goal, measure = self.goal, self.config.measure
+        goal, measure = self.config.goal, self.config.measure
         margin = goal.bound if goal is not None and goal.wanted != "quality" else measure.margin
         return ClaimSize(margin, sd, source, examples_needed(sd, margin, 0.0, measure.confidence))
 
@@ -159,35 +188,55 @@ class Plan:
         between, source = (median(seen), "points measured here") if seen else (_BETWEEN, "an assumption")
         return SessionWidth(self.config.measure.sessions, between, source)
 
-    def _known(self) -> tuple[Span, str] | None:
-        """Return (seconds of one vanilla text, how that is known) from what was measured here before."""
-        engine = self.config.engine
-        for sweep in self.stored.sweeps:
-            if (sweep.engine.name, sweep.engine.dtype) == (engine.name, engine.dtype):
-                for point in sweep.points:
-                    if point.method.name == "vanilla":
-                        return Span.of(point.seconds.mean), "an earlier sweep on this machine"
-        for tree in self.stored.trees:
-            if (tree / PRICES).is_file():
-                prices = read_prices(tree / PRICES)
-                found = prices.identity.get("machine"), prices.identity.get("engine", {}).get("name")
-                if found == (self.machine, engine.name):
-                    seconds = prices.seconds(self.lengths.source, [], [1] * self.lengths.target)
-                    return Span.of(seconds), "prices that were calibrated on this machine"
-        return None
 
-    def _probed(self, shapes: Mapping[str, ShapeConfig]) -> tuple[Span, str] | None:
-        """Return the same by a few texts or by a probe of the machine; None where nothing tells the pair's size."""
-        config, lengths = self.config, self.lengths
-        if (decoded := decoded_probe(config, self.checkpoints)) is not None:
-            return Span.of(decoded), f"{_PROBE_TEXTS} texts decoded just now"
-        sizes = model_sizes(self.checkpoints, config.model.exit, shapes)
-        if sizes is None:
-            return None
-        gb_per_s, gflop_per_s = probe(config, sizes[0])
-        least = sizes[0].text_ms(lengths.source, lengths.target, config.engine.dtype, gb_per_s, gflop_per_s) / 1e3
-        how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
-        return Span.of(least).times(*PROBE_SLACK), how
+def _wanted(config: SweepConfig, goal: Goal) -> int:
+    """Return at most how many settings a search confirms."""
+    if goal.wanted == "methods":
+        names = config.sweep.methods or [config.method.name]
+        bases = [dataclasses.replace(config.method, name=name) for name in names]
+        return sum(1 if writes_vanilla(base, ThresholdConfig()) else len(goal.margins) for base in bases)
+    return max(1, config.sweep.front) if goal.wanted == "front" else 1
+
+
+def _confirmed_on(config: SweepConfig, examples: int) -> int:
+    """Return on how many of the examples a search confirms, as far as that is known without the data."""
+    task, share = config.task, config.sweep.share
+    if share is not None or task.confirm is None:
+        return examples - math.ceil((share or 0.5) * examples)
+    return examples_of(dataclasses.replace(task, split=task.confirm))[0]
+
+
+def _known(config: SweepConfig, stored: Stored, machine: str, lengths: LengthConfig) -> tuple[Span, str] | None:
+    """Return (seconds of one vanilla text, how that is known) from what was measured here before."""
+    engine = config.engine
+    for sweep in stored.sweeps:
+        if (sweep.engine.name, sweep.engine.dtype) == (engine.name, engine.dtype):
+            for point in sweep.points:
+                if point.method.name == "vanilla":
+                    return Span.of(point.seconds.mean), "an earlier sweep on this machine"
+    for tree in stored.trees:
+        if (tree / PRICES).is_file():
+            prices = read_prices(tree / PRICES)
+            found = prices.identity.get("machine"), prices.identity.get("engine", {}).get("name")
+            if found == (machine, engine.name):
+                seconds = prices.seconds(lengths.source, [], [1] * lengths.target)
+                return Span.of(seconds), "prices that were calibrated on this machine"
+    return None
+
+
+def _probed(
+    config: SweepConfig, checkpoints: Checkpoints, lengths: LengthConfig, shapes: Mapping[str, ShapeConfig]
+) -> tuple[Span, str] | None:
+    """Return the same by a few texts or by a probe of the machine; None where nothing tells the pair's size."""
+    if (decoded := decoded_probe(config, checkpoints)) is not None:
+        return Span.of(decoded), f"{_PROBE_TEXTS} texts decoded just now"
+    sizes = large_sizes(checkpoints, shapes)
+    if sizes is None:
+        return None
+    gb_per_s, gflop_per_s = probe(config, sizes)
+    least = text_ms(sizes, lengths, config.engine.dtype, gb_per_s, gflop_per_s) / 1e3
+    how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
+    return Span.of(least).times(*PROBE_SLACK), how
 
 
 def look_into(folder: Path, machine: str) -> Stored:

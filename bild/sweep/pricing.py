@@ -23,7 +23,7 @@ from bild.measure.live import prepare, run_live
 from bild.models import Pair
 from bild.progress import collector_off, say
 from bild.results import config_hash
-from bild.results.codec import write_json
+from bild.results.codec import decode, write_json
 from bild.results.locking import device_lock
 from bild.results.prices import PRICES, Prices, read_prices
 from bild.sweep.config import widest_draft
@@ -221,9 +221,7 @@ class Pricing:
 
     def heard(self, texts: Sequence[dict[str, Any]]) -> None:
         """Take the texts that a session decoded for prices."""
-        for text in texts:
-            calls = {role: [Call(**call) for call in own] for role, own in text["calls"].items()}
-            self._beside.append(TimedText(**{**text, "calls": calls}))
+        self._beside += [decode(TimedText, text) for text in texts]
 
     def renewed(self, prices: Prices) -> Prices:
         """Return prices from the texts beside the measurement, those before it too where they are few.

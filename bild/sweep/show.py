@@ -15,7 +15,7 @@ from bild.metrics.speedup import width_of
 from bild.report.figures.methods import methods_table
 from bild.report.format import half, own_switches, setting_of, switches, switches_words
 from bild.report.sections import make_section
-from bild.report.table import Table, show_tables
+from bild.report.table import Column, Table, show_tables
 from bild.results.parts import Interval
 from bild.results.predicted import PREDICTED, Judgement, Predicted, PredictedPoint
 from bild.sweep.grid import once
@@ -36,36 +36,45 @@ def show_swept(swept: Swept, margin: float, more: Sequence[str] = ()) -> None:
 
 def front_table(predicted: Predicted, margin: float) -> Table:
     """Return measured points and the predicted front, from slow to fast, each with its verdict at a margin."""
-    title = f"{predicted.task}, {predicted.pair}, {predicted.engine.name} {predicted.engine.dtype}"
-    quality = (f"{predicted.metric.name}\nn={predicted.examples:,}", "Δ to\nvanilla", f"within\n{margin:g}")
-    headings = ("", "method", "switches", *quality, "predicted", "measured", "timed")
-    points = [point for point in predicted.points if point.front or point.chosen]
-    rows = tuple(_row(p, margin, predicted.examples) for p in sorted(points, key=lambda point: point.speedup.value))
+
+    def within(point: PredictedPoint) -> str:
+        found, judged = point.difference, point.method.name != "vanilla"
+        return verdict(found, margin, predicted.examples).kind if found is not None and judged else ""
+
+    def timed(point: PredictedPoint) -> str:
+        count = "" if point.agreement is None else str(point.agreement.examples)
+        return f"{count} given up" if point.dropped else count
+
     # Predicted figures are never written as measured ones are.
-    styles = ("", "", "", "", "", "", "dim italic", "bold")
-    return Table("sweep", title, headings, rows, names=3, styles=styles, ranks=(0, 0, 5, 3, 0, 2, 1, 0, 4))
-
-
-def _row(point: PredictedPoint, margin: float, examples: int) -> tuple[str, ...]:
-    agreement, difference = point.agreement, point.difference
-    vanilla = point.method.name == "vanilla"
-    measured, timed = "-", ""
-    if agreement is not None:
-        measured = f"{_speedup(agreement.measured)}{'' if agreement.inside else ' !'}"
-        timed = str(agreement.examples)
-    elif point.measured is not None and vanilla:
-        measured = _speedup(Interval(1.0, 1.0, 1.0))
-    return (
-        "*" if point.front else " ",
-        point.label,
-        switches(point),
-        f"{point.quality.score:.2f}",
-        "" if difference is None else f"{difference.value:+.2f}",
-        "" if difference is None or vanilla else verdict(difference, margin, examples).kind,
-        f"~{_speedup(point.speedup)}",
-        measured,
-        f"{timed} given up" if point.dropped else timed,
+    columns = (
+        Column("", "front", of=lambda p: "*" if p.front else " "),
+        Column("method", "label", of=lambda p: p.label),
+        Column("switches", "switches", rank=5, of=switches),
+        Column(
+            f"{predicted.metric.name}\nn={predicted.examples:,}",
+            "quality",
+            rank=3,
+            of=lambda p: f"{p.quality.score:.2f}",
+        ),
+        Column(
+            "Δ to\nvanilla", "difference", of=lambda p: "" if p.difference is None else f"{p.difference.value:+.2f}"
+        ),
+        Column(f"within\n{margin:g}", "within", rank=2, of=within),
+        Column("predicted", "predicted", rank=1, style="dim italic", of=lambda p: f"~{_speedup(p.speedup)}"),
+        Column("measured", "measured", style="bold", of=_told_measured),
+        Column("timed", "timed", rank=4, of=timed),
     )
+    title = f"{predicted.task}, {predicted.pair}, {predicted.engine.name} {predicted.engine.dtype}"
+    points = [point for point in predicted.points if point.front or point.chosen]
+    return Table.of("sweep", title, columns, sorted(points, key=lambda point: point.speedup.value), names=3)
+
+
+def _told_measured(point: PredictedPoint) -> str:
+    found = point.agreement
+    if found is not None:
+        return f"{_speedup(found.measured)}{'' if found.inside else ' !'}"
+    itself = point.measured is not None and point.method.name == "vanilla"
+    return _speedup(Interval(1.0, 1.0, 1.0)) if itself else "-"
 
 
 def _speedup(speedup: Interval) -> str:
@@ -224,7 +233,7 @@ def _measured(record: Record) -> str:
         slower = f", slower than the library's generate() ({latency.library.speedup.value:.2f}x)"
     return (
         f"{record.quality.headline} {record.headline.value:.2f}{gain} on {record.quality.examples:,} examples, "
-        f"{_speedup(latency.speedup.total)} on {latency.examples} timed in {sessions}{slower}"
+        f"{_speedup(record.speedup)} on {latency.examples} timed in {sessions}{slower}"
     )
 
 

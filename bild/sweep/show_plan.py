@@ -9,12 +9,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bild.config import Checkpoints, MethodConfig, ShapeConfig, ThresholdConfig
+from bild.config import Checkpoints, ShapeConfig
+from bild.decoding import Setting
+from bild.engines import DTYPES
+from bild.models.pair_spec import checkpoints_of
+from bild.models.shapes import config_named, module_bytes
 from bild.report.table import wide_console
 from bild.results.prices import PRICES
+from bild.results.work import Sizes
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import results_folder
-from bild.sweep.estimates import Span, Taken, in_all, lengths_of, model_sizes, probe
+from bild.sweep.estimates import Span, Taken, in_all, lengths_of, probe
 from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint
 from bild.sweep.plan import Plan, SessionWidth
 
@@ -37,11 +42,11 @@ def show_plan(plan: Plan) -> None:
 
 
 def _what(plan: Plan) -> Iterator[str]:
-    config, sweep = plan.config, plan.config.sweep
+    config, sweep, goal = plan.config, plan.config.sweep, plan.config.goal
     origins = Counter(point.origin for point in plan.points)
     live = "every point"
-    if plan.goal is not None:
-        live = f"up to {plan.measured - 1} settings that {plan.goal} chooses, and vanilla, on the examples that confirm"
+    if goal is not None:
+        live = f"up to {plan.measured - 1} settings that {goal} chooses, and vanilla, on the examples that confirm"
     elif sweep.front >= 0:
         live = f"baselines, published settings and up to {sweep.front} of the front"
     yield f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}"
@@ -92,7 +97,7 @@ def _done(plan: Plan) -> Iterator[str]:
 
 def _takes(plan: Plan) -> Iterator[str]:
     if plan.text is None:
-        yield f"hours: unknown, the sizes of {plan.checkpoints.large} are not known here; fetch it first"
+        yield f"hours: unknown, the sizes of {checkpoints_of(plan.config).large} are not known here; fetch it first"
     else:
         text, source = plan.text
         known = (
@@ -178,7 +183,7 @@ class Cost:
 
 def sweep_cost(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Cost:
     """Return the cost of a sweep, by its plan."""
-    plan = Plan(config, points, shapes)
+    plan = Plan.of(config, points, shapes)
     need, stored = plan.needs.get(config.engine.dtype), plan.stored
     done = f"{stored.measured} points of this pair are measured" if stored.measured else "to do"
     seconds = in_all(plan.stages) if plan.stages else None
@@ -200,11 +205,9 @@ def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
     return found
 
 
-def run_cost(
-    config: SweepConfig, settings: Sequence[tuple[MethodConfig, ThresholdConfig]], shapes: Mapping[str, ShapeConfig]
-) -> Cost:
+def run_cost(config: SweepConfig, settings: Sequence[Setting], shapes: Mapping[str, ShapeConfig]) -> Cost:
     """Return the cost of measuring some points on all examples, without a tree; vanilla decodes beside them."""
-    plan = Plan(config, [SweptPoint(*each, GRID) for each in settings], shapes)
+    plan = Plan.of(config, [SweptPoint(*each, GRID) for each in settings], shapes)
     need, texts = plan.needs.get(config.engine.dtype), plan.examples * (len(settings) + 1)
     return Cost(plan.text and plan.text[0].times(texts), plan.samples_bytes, None if need is None else need.total)
 
@@ -213,13 +216,13 @@ def training_cost(
     config: SweepConfig, start: Checkpoints, examples: int | None, shapes: Mapping[str, ShapeConfig], done: bool
 ) -> Cost:
     """Return the cost of a training on so many examples (repeated ones count): three forward passes for each."""
-    found, state = model_sizes(start, 1, shapes), "done" if done else "to do"
-    if found is None or examples is None:
+    large, state = config_named(start.large, "large", shapes), "done" if done else "to do"
+    if large is None or examples is None:
         return Cost(None, 0.0, None, state)
-    (lengths, _), sizes, kinds = lengths_of(config), found[0].sizes, {"weights": "fp32", "states": "fp32"}
+    sizes, weights = Sizes.of(large, large.vocab_size), module_bytes(large, DTYPES["fp32"]) // 4
+    (lengths, _), kinds = lengths_of(config), {"weights": "fp32", "states": "fp32"}
     one = sizes.encoding(lengths.source, **kinds).flops + sizes.work(lengths.target, lengths.source, 0, **kinds).flops
-    least = 3 * one * examples / probe(config, found[0])[1] / 1e9
-    weights = found[0].weights
+    least = 3 * one * examples / probe(config, sizes)[1] / 1e9
     return Cost(Span(least, _SLACK * least), _WEIGHT * weights, _TRAINED * weights, state)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError, told
+from bild.errors import BildError, refusing, told
 from bild.results.files import open_readable, parse
 
 _BATCH = 1000
@@ -44,7 +44,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         raise BildError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
     except OSError as error:
-        raise BildError(f"{path} cannot be read ({error.strerror or told(error)}): check the file.") from error
+        raise BildError(f"{path} cannot be read ({told(error)}): check the file.") from error
     if empty:
         raise BildError(f"{path} has no rows: give a data file with at least one example.")
 
@@ -79,7 +79,7 @@ def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
     """Read rows under a header line; line numbers are those where the row ends."""
     csv.field_size_limit(_LONGEST)
     reader = csv.reader(_lines(path, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    try:
+    with refusing(lambda why: f"line {reader.line_num} of {path} is malformed ({why}): mend the line.", csv.Error):
         header = next(reader, [])
         if twice := [name for name in header if name and header.count(name) > 1]:
             raise BildError(f"line 1 of {path} names the column {twice[0]} twice: rename or remove one.")
@@ -90,8 +90,6 @@ def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
             if len(cells) != len(header):
                 raise BildError(f"{place} has {len(cells)} fields where the header has {len(header)}: mend the line.")
             yield Row(place, dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise BildError(f"line {reader.line_num} of {path} is malformed ({error}): mend the line.") from error
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -99,26 +97,25 @@ def _parquet(path: Path) -> Iterator[Row]:
 
     # Streaming reads the file where it lies. `datasets` still wants a folder for its lock: a temporary one keeps a
     # read-only or shared cache as it is.
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            stream = datasets.load_dataset(
-                "parquet",
-                data_files=glob.escape(str(path)),
-                split="train",  # what the reader calls any list of files
-                streaming=True,
-                cache_dir=scratch,
-                batch_size=_BATCH,  # without it, that of the first row group: an error for a file without rows
-            )
-            number = 0
-            for batch in stream.iter(batch_size=_BATCH):
-                columns = list(batch)
-                for values in zip(*batch.values(), strict=True):
-                    yield Row(f"row {number} (from 0) of {path}", dict(zip(columns, values, strict=True)))
-                    number += 1
-        except (ValueError, datasets.exceptions.DatasetGenerationError) as error:  # ValueError: also pyarrow's
-            raise BildError(
-                f"{path} is not a readable Parquet file ({told(error)}): fetch or write it again."
-            ) from error
+    kinds = (ValueError, datasets.exceptions.DatasetGenerationError)  # ValueError: also pyarrow's
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        refusing(lambda why: f"{path} is not a readable Parquet file ({why}): fetch or write it again.", *kinds),
+    ):
+        stream = datasets.load_dataset(
+            "parquet",
+            data_files=glob.escape(str(path)),
+            split="train",  # what the reader calls any list of files
+            streaming=True,
+            cache_dir=scratch,
+            batch_size=_BATCH,  # without it, that of the first row group: an error for a file without rows
+        )
+        number = 0
+        for batch in stream.iter(batch_size=_BATCH):
+            columns = list(batch)
+            for values in zip(*batch.values(), strict=True):
+                yield Row(f"row {number} (from 0) of {path}", dict(zip(columns, values, strict=True)))
+                number += 1
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bild.errors import BildError, told
+from bild.errors import BildError, refusing, told
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
 from bild.results.files import clear_drafts, write_atomically, write_error
@@ -33,11 +32,9 @@ _ASIDE = ".unfinished"
 @contextmanager
 def training_folder(path: Path, resume: bool) -> Iterator[bool]:
     """Make the folder, wait until no other process trains in it, and yield whether there is something left to do."""
-    try:
+    with refusing(lambda why: f"out={path} cannot be written ({why}): choose another folder.", OSError):
         path.mkdir(parents=True, exist_ok=True)
         lock = take(path / ".lock", f"is training in {path}")
-    except OSError as error:
-        raise BildError(f"out={path} cannot be written ({error.strerror}): choose another folder.") from error
     try:
         clear_drafts(path)  # several gigabytes, where a kill fell while the state was written
         for name in () if resume else _MADE:
@@ -86,11 +83,9 @@ def load_state(folder: Path, identity: str) -> tuple[Progress, dict[str, Any]] |
     path = folder / STATE
     if not path.exists():
         return None
-    try:
+    with refusing(lambda why: f"{path} cannot be read ({why}): delete the folder and train again."):
         state = torch.load(path, map_location="cpu", weights_only=True)
         progress = Progress(**state.pop("progress"))
-    except Exception as error:  # torch raises all kinds for a damaged file
-        raise BildError(f"{path} cannot be read ({error}): delete the folder and train again.") from error
     if state.pop("identity") != identity:
         raise BildError(
             f"{folder} holds a training with other settings, data or versions: choose another folder with out=..., or "
@@ -166,12 +161,6 @@ def made_aside(folder: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write `training.json`, the last file of a run."""
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / RECORD, text)
 
 
 def write_card(folder: Path, record: dict[str, Any]) -> None:

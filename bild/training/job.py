@@ -6,7 +6,6 @@ import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import torch
 from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.measure.environment import describe, state
-from bild.progress import say
+from bild.progress import say, timestamp
 from bild.results import config_hash
+from bild.results.codec import write_json
 from bild.results.files import read_file
 from bild.tasks import Dataset, load_task
 from bild.training.config import CommonConfig, TrainConfig
 from bild.training.corpus import Corpus, SubwordDropout, encode_corpus
-from bild.training.folder import export_model, training_folder, write_card, write_record
+from bild.training.folder import RECORD, export_model, training_folder, write_card
 from bild.training.judge import Judge
 from bild.training.loop import Loss, Trainer
 from bild.training.optimization import likelihood_loss, quicken_dropout
@@ -108,7 +108,7 @@ class Job:
         export_model(start.module, weights, self.folder, start.tokenizer_folder)
         record = self._record(identity, environment, trainer)
         write_card(self.folder, record)
-        write_record(self.folder, record)
+        write_json(self.folder / RECORD, record)
         for split, found in record["scores"].items():
             say(f"{split}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items() if name != "examples"))
 
@@ -154,7 +154,7 @@ class Job:
             "signature": judges[0].signature,
             "progress": dataclasses.asdict(trainer.progress) | {"seconds": round(trainer.seconds(), 1)},
             "environment": environment,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": timestamp(),
         }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from bild.config import TaskConfig
 from bild.engines.early_exit import truncated
 from bild.errors import BildError
-from bild.metrics.scorer import Scorer
+from bild.metrics import Scorer
 from bild.tasks import Dataset
 from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch
 from bild.training.loop import Validation

@@ -24,7 +24,7 @@ from torch import Tensor
 from bild.errors import BildError
 from bild.progress import say, track
 from bild.results.codec import decode, read_json
-from bild.results.files import GrowingFile, parse, read_file, write_atomically, write_error
+from bild.results.files import GrowingFile, parse, read_file, write_atomically, writing
 from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch
 from bild.training.folder import HEAD, LESSONS, LINES
 from bild.training.judge import greedy_batch
@@ -73,12 +73,10 @@ class TargetFile:
                 f"{folder} holds the outputs of another model, or for other sources: choose another folder with "
                 "out=..., or start anew with resume=false."
             )
-        try:
+        with writing(self.path, "the batches before are kept"):
             self._file = GrowingFile(self.path)
             self.targets = self._whole_batches()
             self._file.cut(sum(len(_line(target)) for target in self.targets))
-        except OSError as error:
-            raise write_error(self.path, error, "the batches before are kept") from None
 
     def _whole_batches(self) -> list[Target]:
         """Read the targets of the batches that are there as a whole, up to the first that is not."""
@@ -100,10 +98,8 @@ class TargetFile:
         """Add the outputs of one batch. BildError where the disk does not take them; what was there is kept."""
         batch = zip(self.batches[number], outputs, strict=True)
         made = [Target(number, self.ids[i], tokens) for i, tokens in batch]
-        try:
+        with writing(self.path, f"the {number} batches before are kept"):
             self._file.append(b"".join(map(_line, made)))
-        except OSError as error:
-            raise write_error(self.path, error, f"the {number} batches before are kept") from None
         self.targets += made
 
     def close(self) -> None:
@@ -207,17 +203,16 @@ class Lessons:
 
     def _fill(self, size: int) -> None:
         unfinished = self.path.with_suffix(".unfinished")
-        try:
-            tables = self._mapped(unfinished, "w+")
-            device = next(self.module.parameters()).device
-            batches = by_length(len(self.corpus), lambda i: len(self.corpus.sources[i]), size)
-            for chosen in track(batches, len(batches), "batches of states and distributions"):
-                self._write(tables, chosen, device)
-            unfinished.replace(self.path)
-        except OSError as error:
-            raise write_error(unfinished, error, "the outputs of the large model are kept") from None
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with writing(unfinished, "the outputs of the large model are kept"):
+            try:
+                tables = self._mapped(unfinished, "w+")
+                device = next(self.module.parameters()).device
+                batches = by_length(len(self.corpus), lambda i: len(self.corpus.sources[i]), size)
+                for chosen in track(batches, len(batches), "batches of states and distributions"):
+                    self._write(tables, chosen, device)
+                unfinished.replace(self.path)
+            finally:
+                unfinished.unlink(missing_ok=True)
         self.kept = tables
 
     def _write(self, tables: tuple[np.ndarray, np.ndarray], chosen: Sequence[int], device: torch.device) -> None:

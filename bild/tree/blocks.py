@@ -21,7 +21,7 @@ from filelock import lock_descriptor
 
 from bild.errors import BildError
 from bild.progress import say
-from bild.results.files import MOST, GrowingFile, read_file, write_error
+from bild.results.files import MOST, GrowingFile, read_file, writing
 from bild.tree.nodes import NAMES, TYPES, NodeTable
 
 NODES = "nodes.bin"
@@ -192,20 +192,15 @@ class BlockFile:
     def __init__(self, path: Path) -> None:
         """Open or make the file, lock it, and cut off a torn tail; a damaged block stays, so that nothing is lost."""
         self.path = path
-        try:
+        with writing(path, "what is in it is kept"):
             self._file = GrowingFile(path)
-        except OSError as error:
-            raise write_error(path, error, "what is in it is kept") from None
-        try:
-            if not lock_descriptor(self._file.file, blocking=False):
-                raise BildError(f"Another process is growing {path}: wait until it ends, or stop it, and run again.")
-            self._file.cut(_blocks(read_file(path))[1])
-        except OSError as error:
-            self.close()
-            raise write_error(path, error, "what is in it is kept") from None
-        except BaseException:
-            self.close()
-            raise
+            try:
+                if not lock_descriptor(self._file.file, blocking=False):
+                    raise BildError(f"Another process is growing {path}: wait until it ends, or stop it; run again.")
+                self._file.cut(_blocks(read_file(path))[1])
+            except BaseException:
+                self.close()
+                raise
 
     def append(self, tables: Mapping[int, NodeTable]) -> None:
         """Store what came since the last block; all of it or, after a kill or on a full disk, nothing."""
@@ -213,10 +208,8 @@ class BlockFile:
         if not dirty:
             return
         payload = _pack(dirty)
-        try:
+        with writing(self.path, "the nodes stored before are kept"):
             self._file.append(_HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload, fsync=True)
-        except OSError as error:
-            raise write_error(self.path, error, "the nodes stored before are kept") from None
         for table in dirty.values():
             table.stored, table.heard = len(table), []
 

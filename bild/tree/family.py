@@ -6,12 +6,9 @@ import dataclasses
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Rules
+from bild.decoding import Rules, Setting
 from bild.decoding.policies import rules_for
 from bild.errors import BildError
-
-Setting = tuple[MethodConfig, ThresholdConfig]
 
 
 class Family:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from bild.config import DecodeConfig, TaskConfig
+from bild.decoding import Setting
 from bild.errors import BildError, out_of_memory
 from bild.models import Pair
 from bild.models.checkpoint import free_memory
 from bild.models.shapes import default_budget
 from bild.tasks import Dataset
 from bild.tree.blocks import NODES, BlockFile
-from bild.tree.family import Grouped, Setting, group
+from bild.tree.family import Grouped, group
 from bild.tree.forward import OverBudget, Told
 from bild.tree.forward_host import branches_of
 from bild.tree.identity import open_folder
@@ -276,7 +277,6 @@ class Growing:
         self.frontiers = [
             Frontier(Walker(table, family, eos=eos, max_length=max_length, grow=True)) for family in grouped.families
         ]
-        self.alone = list(grouped.alone)
         self.heads = dict.fromkeys(grouped.alone, 0)
         """The node that each model's own text has come to."""
 
@@ -285,7 +285,7 @@ class Growing:
         small, large = list[int](), list[int]()
         for frontier in self.frontiers:
             frontier.advance(author, small, large)
-        for alone in self.alone:
+        for alone in self.heads:
             choices = self.table.small_choice if alone == "small" else self.table.large_choice
             node = self.heads[alone]
             while choices[node] >= 0:

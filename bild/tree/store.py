@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bild.config import DecodeConfig
-from bild.errors import BildError, told
-from bild.metrics.scorer import Scorer
+from bild.errors import BildError, refusing
+from bild.metrics import Scorer
 from bild.results.codec import decode, dumps, read_json, write_json
 from bild.results.files import read_file, unpack_lines, write_atomically
 from bild.results.folder import SHORT, config_hash
@@ -59,6 +59,9 @@ def create(
     write_json(folder / TREE, head)
 
 
+_MEND = "delete the tree's folder and grow it again"
+
+
 def read_head(folder: Path) -> Head:
     """Read `tree.json`. BildError where it cannot be read, or is of another version."""
     path = folder / TREE
@@ -76,11 +79,9 @@ def read_examples(folder: Path) -> list[StoredExample]:
     """Read the examples, in the data set's order. BildError where the file is damaged."""
     path = folder / EXAMPLES
     names = [each.name for each in fields(StoredExample)]
-    try:
+    with refusing(lambda why: f"{path} is damaged ({why}): {_MEND}.", ValueError, TypeError):
         lines = enumerate(unpack_lines(read_file(path)), start=1)
         return [decode(StoredExample, dict(zip(names, row, strict=True)), f"line {number}") for number, row in lines]
-    except (ValueError, TypeError) as error:
-        raise BildError(f"{path} is damaged ({error}): delete the tree's folder and grow it again.") from None
 
 
 def read_all(folder: Path) -> tuple[Head, list[TreeExample]]:
@@ -129,14 +130,8 @@ class ExampleTrees:
         from tokenizers import Tokenizer
 
         path = self.path / TOKENIZER
-        try:
+        with refusing(lambda why: f"{path} is no tokenizer ({why}): {_MEND}."):
             return Tokenizer.from_str(read_file(path).decode())
-        except BildError:
-            raise
-        except Exception as error:  # the library has no kind of its own
-            raise BildError(
-                f"{path} is no tokenizer ({told(error)}): delete the tree's folder and grow it again."
-            ) from None
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids, special tokens left out."""

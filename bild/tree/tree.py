@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bild.decoding import setting
+from bild.decoding import Setting, setting
 from bild.errors import BildError, shown
 from bild.progress import collector_off
 from bild.results.predicted import find_predicted
 from bild.tree import store
 from bild.tree.answers import MissingNodes
-from bild.tree.family import Setting, group
+from bild.tree.family import group
 from bild.tree.outcome import Distinct, Replay
 from bild.tree.replay import Walk, alone_walk, family_walks
 from bild.tree.walk import Walker

@@ -12,7 +12,9 @@ import pytest
 from bild.bench import roofline as rates
 from bild.cli import compose
 from bild.cli.compose import shapes
-from bild.config import Checkpoints
+from bild.engines import DTYPES
+from bild.models.shapes import configs_named, module_bytes
+from bild.results.work import Sizes
 from bild.sweep import estimates, plan
 from bild.sweep.config import SweepConfig
 from bild.sweep.estimates import Span, Taken, factors, keep, taken_before, texts_of
@@ -76,15 +78,16 @@ def test_sizes_follow_from_names(model: str, large: float, small: float) -> None
     config = compose([f"model={model}"], "sweep", SweepConfig)
     checkpoints = config.model.fit(config.task)
     assert checkpoints is not None
-    found = estimates.model_sizes(checkpoints, None, shapes())
+    found = configs_named(checkpoints, None, shapes())
     assert found is not None
-    assert [size.weights for size in found] == pytest.approx([large, small], rel=0.01)
+    assert [module_bytes(each, DTYPES["fp32"]) // 4 for each in found] == pytest.approx([large, small], rel=0.01)
+    assert estimates.large_sizes(checkpoints, shapes()) == Sizes.of(found[0], found[0].vocab_size)
 
 
 def planned(*overrides: str) -> Plan:
     config = compose(list(overrides), "sweep", SweepConfig)
     points = grid_points(config.sweep, config.task, config.method, [])
-    return Plan(config, points, shapes())
+    return Plan.of(config, points, shapes())
 
 
 def test_the_numbers_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,14 +148,6 @@ def test_a_plan_goes_by_what_earlier_stages_took(monkeypatch: pytest.MonkeyPatch
     other = Taken("tree", first.machine, "fused", "t5-large", "xsum", seconds=1.0, texts=10.0, text=0.5)
     assert factors("tree", [took, other], "embedded") == factors("tree", [took], "embedded")
     assert factors("tree", [took], "t5-large") == factors("tree", [took], "embedded")
-
-
-def test_an_exit_is_the_first_layers_of_the_large_model() -> None:
-    checkpoints = Checkpoints("google-t5/t5-large")
-    both = estimates.model_sizes(checkpoints, 6, shapes())
-    assert both is not None
-    assert (both[0].sizes.layers, both[1].sizes.layers) == (24, 6)
-    assert both[0].sizes.encoder == both[1].sizes.encoder
 
 
 def test_a_pair_whose_sizes_nothing_tells_is_planned_without_hours(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.metrics import quality
-from bild.metrics.scorer import Scorer
+from bild.metrics import Scorer, quality
 from bild.results.parts import Counts, Interval
 from bild.results.prices import PassPrice, PriceError, Prices
 from bild.sweep.cost_model import with_measured_error

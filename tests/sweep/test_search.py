@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bild.config import RULES, EngineConfig, MethodConfig, ModelConfig, TaskConfig, ThresholdConfig
+from bild.metrics import Scorer
 from bild.metrics.claims import difference, influences
-from bild.metrics.scorer import Scorer
 from bild.results.parts import Difference
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.context import GrownTree, SweepWork

@@ -12,14 +12,13 @@ import torch
 
 from bild import open_tree
 from bild.config import DecodeConfig, MethodConfig, TaskConfig, ThresholdConfig
-from bild.decoding import setting
+from bild.decoding import Setting, setting
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError
 from bild.metrics import quality
 from bild.models import Pair, load_pair
 from bild.tasks import Dataset, load_task
 from bild.tree import MissingNodes, Tree
-from bild.tree.family import Setting
 from bild.tree.grow import Wave, grow
 from bild.tree.identity import settle
 from tests import lanes

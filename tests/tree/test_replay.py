@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Decoded
+from bild.decoding import Decoded, Setting
 from bild.errors import BildError
 from bild.tree import MissingNodes
 from bild.tree.answers import run_policy
-from bild.tree.family import Setting
 from tests.lanes import many
 from tests.tree.worlds import EOS, START, World, grown, points_of_all_methods, tree_of
 

@@ -17,13 +17,13 @@ import pytest
 
 from bild import open_tree
 from bild.config import MethodConfig, TaskConfig, ThresholdConfig
+from bild.decoding import Setting
 from bild.errors import BildError
 from bild.models import load_pair
 from bild.tasks import load_task
 from bild.tree import grow as growing
 from bild.tree import store
 from bild.tree.blocks import BlockFile, read_nodes
-from bild.tree.family import Setting
 from bild.tree.nodes import NodeTable
 from tests.results.test_files import mutated
 from tests.tree.worlds import EOS, START, World, grown

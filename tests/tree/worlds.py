@@ -7,10 +7,11 @@ import random
 from pathlib import Path
 
 from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import Setting
 from bild.decoding.methods import TOKEN_RULES
 from bild.decoding.rules import KEEPS
 from bild.tree import Tree
-from bild.tree.family import Setting, group
+from bild.tree.family import group
 from bild.tree.grow import Growing
 from bild.tree.nodes import NodeTable, TreeExample
 from bild.tree.store import Head

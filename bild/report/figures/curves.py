@@ -108,7 +108,7 @@ def _draw_ablation(section: Section, groups: dict[str, list[Record]], theme: The
     for name, group in groups.items():
         color, marker, dash = theme.mark(KINDS[name][0]), *KINDS[name][1:]
         for record in group:
-            layout.cross(axes, record.latency.speedup.total, section.difference(record), color)
+            layout.cross(axes, record.speedup, section.difference(record), color)
         at = [section.at(record) for record in group]
         if at:
             best = [at[index] for index in front(at)]
@@ -135,7 +135,7 @@ def early_exit_sheet(section: Section) -> Sheet | Missing | None:
 
 def relative(record: Record) -> Interval:
     """Return the latency over that of vanilla: the speedup turned over."""
-    speed = record.latency.speedup.total
+    speed = record.speedup
     return Interval(1 / speed.value, 1 / speed.high, 1 / speed.low)
 
 

@@ -109,7 +109,7 @@ def _draw_point(axes: Axes, record: Record, look: Look, theme: Theme, section: S
     if section.confirmed(record):
         edge |= {"markeredgecolor": theme.strong, "markeredgewidth": 1.4, "markersize": 1.25 * look.size}
     alpha = max(0.15, min(0.45, 12 / len(section.records)))
-    layout.cross(axes, record.latency.speedup.total, section.difference(record), look.color, alpha)
+    layout.cross(axes, record.speedup, section.difference(record), look.color, alpha)
     layout.dots(
         axes, [section.at(record)], look.color, look.marker, look.size, theme, zorder=5, label=look.name, **edge
     )
@@ -147,7 +147,7 @@ def spans_of(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ends of speedups and of differences that the front shows, but for one point that it may leave out."""
     records = [record for record in section.records if record is not without]
-    x = [record.latency.speedup.total for record in records] + [Interval(1.0, 1.0, 1.0)]
+    x = [record.speedup for record in records] + [Interval(1.0, 1.0, 1.0)]
     y = [section.difference(record) for record in records] + [Interval(0.0, -section.margin, 0.0)]
     others = [*(_guessed(section, each) for each in predicted), *(behind.points if behind else ())]
     x += [Interval(speedup, speedup, speedup) for speedup, _ in others]

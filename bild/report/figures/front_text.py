@@ -174,7 +174,7 @@ def _obstacles(frame: Frame, section: Section, shown: dict[str, Look]) -> tuple[
     points: list[Box] = []
     bars: list[Box] = []
     for record in section.records:
-        speed, score = record.latency.speedup.total, section.difference(record)
+        speed, score = record.speedup, section.difference(record)
         x, y = axes.transData.transform(section.at(record))
         radius = (13 if section.picked(record) else shown[legend(record)].size) * scale / 2
         points.append(Box(x - radius, y - radius, x + radius, y + radius))

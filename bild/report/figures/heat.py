@@ -102,7 +102,7 @@ def grids_of(section: Section, predicted: Sequence[PredictedPoint] = ()) -> list
         group = group.rpartition(", drafts ")[0] if "max_draft" in axes else group
         grid = found.setdefault((switches, rest), HeatGrid({}, (x, y), group))
         if isinstance(point, Record):
-            grid.cells[axes[x], axes[y]] = Cell(point.headline.value, point.latency.speedup.total.value, True)
+            grid.cells[axes[x], axes[y]] = Cell(point.headline.value, point.speedup.value, True)
         else:
             cell = Cell(point.quality.score, point.speedup.value, False)
             grid.cells.setdefault((axes[x], axes[y]), cell)

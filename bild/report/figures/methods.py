@@ -45,7 +45,7 @@ class MethodClaim:
     def speed(self) -> Interval:
         """The speedup of its record, which it must have."""
         assert self.record is not None
-        return self.record.latency.speedup.total
+        return self.record.speedup
 
     @property
     def equal(self) -> bool:
@@ -66,7 +66,7 @@ class MethodClaim:
 
 def claims_of(section: Section) -> list[MethodClaim]:
     """Return the newest search of methods that was confirmed on the section's examples; nothing without one."""
-    from bild.metrics.claims import holm, verdict  # numpy: only where something is judged
+    from bild.metrics.claims import together, verdict_of  # numpy: only where something is judged
 
     looks = [look for look in ledger_of(section.folders.values(), section.first.quality.data) if look.choices]
     if not looks:
@@ -75,13 +75,9 @@ def claims_of(section: Section) -> list[MethodClaim]:
     newest = max(looks, key=lambda look: look.created)
     choices = sorted(newest.choices, key=lambda each: each.margin)
     found = [(each, records.get(each.point or "")) for name in METHODS for each in choices if each.method == name]
-    judged = {
-        choice: verdict(record.headline_difference, choice.margin, record.quality.examples)
-        for choice, record in found
-        if record is not None and record.headline_difference is not None
-    }
-    together = dict(zip(judged, holm([*judged.values()], section.first.intervals.confidence), strict=True))
-    return [MethodClaim(choice, record, together.get(choice)) for choice, record in found]
+    alone = {choice: own for choice, record in found if record and (own := verdict_of(record, choice.margin))}
+    judged = together(alone, section.first.intervals.confidence)
+    return [MethodClaim(choice, record, judged.get(choice)) for choice, record in found]
 
 
 def methods_table(section: Section) -> Table | None:
@@ -109,7 +105,7 @@ def methods_table(section: Section) -> Table | None:
         Column("chosen:\nend, speed", "chosen", of=chosen),
         Column(f"{metric} less vanilla's\n[one-sided]", "difference", of=measured(difference)),
         Column("confirmed", "verdict", of=lambda claim: claim.told),
-        Column("speedup", "speedup", spread, of=measured(lambda record: record.latency.speedup.total)),
+        Column("speedup", "speedup", spread, of=measured(lambda record: record.speedup)),
         Column("timed", "timed", of=measured(lambda record: f"{record.latency.examples} in {record.sessions}")),
         Column("switches", "switches", rank=1, of=measured(lambda record: switches(record) or DASH)),
     )

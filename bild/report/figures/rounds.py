@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,13 +55,16 @@ def lengths(examples: list[Rounds]) -> Shares:
 
 def gains(examples: list[Rounds]) -> Shares:
     """Return the share of large passes by the tokens they leave behind: drafted ones that stand and the pass's own."""
-    return _shares(
-        Counter(
-            each["kept"] + (each["wrote"] is not None)
-            for rounds in examples
-            for each in rounds
-            if each["wrote"] is not None or each["token_nll"]
-        )
+    return _shares(added(examples))
+
+
+def added(examples: Iterable[Rounds]) -> Counter[int]:
+    """Count large passes by the tokens that `gains` tells of."""
+    return Counter(
+        each["kept"] + (each["wrote"] is not None)
+        for rounds in examples
+        for each in rounds
+        if each["wrote"] is not None or each["token_nll"]
     )
 
 
@@ -103,7 +106,7 @@ class Share(NamedTuple):
     high: float
 
 
-Agreement = dict[int, Share]
+WilsonShares = dict[int, Share]
 
 
 def agreement_sheet(section: Section) -> Sheet | Missing:
@@ -127,28 +130,30 @@ def agreement_sheet(section: Section) -> Sheet | Missing:
     return Sheet("agreement", AGREEMENT, words, partial(_draw_agreement, section, shown))
 
 
-def by_place(examples: list[Rounds], bin_width: int = 4) -> tuple[Agreement, Agreement]:
-    """Return shares of drafted tokens that stand: by place in the draft (from 1), and by position in the text.
-
-    A token counts where all before it in its draft stand, which is where the large model judged it on the kept text.
-    """
-    places: dict[int, list[int]] = {}
-    positions: dict[int, list[int]] = {}
-    for each in (each for rounds in examples for each in rounds):
-        if not each["token_nll"]:  # a tail that was not verified
-            continue
-        judged = each["kept"] + (1 if each["kept"] < len(each["drafted"]) else 0)
-        for index in range(judged):
-            for table, at in ((places, index + 1), (positions, (each["start"] + index - 1) // bin_width)):
-                counted = table.setdefault(at, [0, 0])
-                counted[0] += index < each["kept"]
-                counted[1] += 1
-    middles = {round(bin_width * at + (bin_width + 1) / 2): counted for at, counted in positions.items()}
+def by_place(examples: list[Rounds], bin_width: int = 4) -> tuple[WilsonShares, WilsonShares]:
+    """Return shares of drafted tokens that stand: by place in the draft (from 1), and by position in the text."""
+    places: dict[int, list[bool]] = {}
+    positions: dict[int, list[bool]] = {}
+    for place, position, stands in judged(examples):
+        places.setdefault(place, []).append(stands)
+        positions.setdefault(position // bin_width, []).append(stands)
+    middles = {round(bin_width * at + (bin_width + 1) / 2): found for at, found in positions.items()}
     one, two = (
-        {at: wilson(*counted) for at, counted in sorted(table.items()) if counted[1] >= FEWEST}
+        {at: wilson(sum(found), len(found)) for at, found in sorted(table.items()) if len(found) >= FEWEST}
         for table in (places, middles)
     )
     return one, two
+
+
+def judged(examples: Iterable[Rounds]) -> Iterator[tuple[int, int, bool]]:
+    """Yield each drafted token that was judged: its place in the draft (from 1), its position, whether it stands.
+
+    A token is judged where all before it in its draft stand, so that the large model read it behind the kept text; a
+    tail that was not verified is not.
+    """
+    for each in (each for rounds in examples for each in rounds if each["token_nll"]):
+        for place in range(1, min(each["kept"] + 1, len(each["drafted"])) + 1):
+            yield place, each["start"] + place - 2, place <= each["kept"]
 
 
 def wilson(hits: int, total: int) -> Share:
@@ -167,7 +172,7 @@ def _rules(records: Sequence[Record]) -> str:
 
 
 def _draw_agreement(
-    section: Section, shown: list[tuple[Record, Agreement, Agreement]], theme: Theme, width: str
+    section: Section, shown: list[tuple[Record, WilsonShares, WilsonShares]], theme: Theme, width: str
 ) -> Figure:
     records = [record for record, _, _ in shown]
     note = (

@@ -65,9 +65,9 @@ def _draw_phases(section: Section, records: Sequence[Record], theme: Theme, widt
     frame = _open_bars(section, PHASES, notes, PARTS, records, theme, width, tall=0.2, right=0.15)
     frame.panels[0].set_xlabel("time over that of vanilla")
     axes = frame.panels[0]
-    longest = max(1 / record.latency.speedup.total.value for record in records)
+    longest = max(1 / record.speedup.value for record in records)
     for at, record in enumerate(records):
-        begin, whole = 0.0, 1 / record.latency.speedup.total.value
+        begin, whole = 0.0, 1 / record.speedup.value
         for share, (_, color) in zip(shares(record), PARTS, strict=True):
             part = share * whole
             axes.barh(at, part, left=begin, height=0.7, color=theme.mark(color), edgecolor=theme.paper, linewidth=0.4)
@@ -204,7 +204,7 @@ def work_sheet(section: Section) -> Sheet | Missing:
 def over(record: Record) -> tuple[float, float, float]:
     """Return (FLOPs, bytes, time) over those of vanilla decoding of the same examples."""
     assert record.work is not None
-    return *record.work.ratios, 1 / record.latency.speedup.total.value
+    return *record.work.ratios, 1 / record.speedup.value
 
 
 def _draw_work(section: Section, records: Sequence[Record], theme: Theme, width: str) -> Figure:

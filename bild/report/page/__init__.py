@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import Setting
 from bild.errors import BildError
 from bild.report.figure import css_colors
 from bild.report.figures.front import spans_of
-from bild.report.format import Setting, interval_name, metric_name, setting_of
+from bild.report.format import interval_name, metric_name, setting_of
 from bild.report.page.points import Grid, grids_of, place, replayed, section_points
 from bild.report.page.sample import sample_of
 from bild.report.points import session_note

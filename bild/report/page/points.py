@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bild.decoding import Setting, settings, thresholds_of
 from bild.decoding import policies as names
-from bild.decoding import settings, thresholds_of
 from bild.decoding.methods import rules_named
 from bild.decoding.policies import live_refusal
 from bild.decoding.rules import KEEPS, STOPS
-from bild.report.format import Named, Setting, group_name, keep_words, label, legend, own_switches, setting_of
+from bild.report.format import Named, group_name, keep_words, label, legend, own_switches, setting_of
 from bild.report.format import switches as switches_words
 from bild.report.points import between_words
 from bild.report.predictions import difference_of, ms_of, not_measured, quality_of, within
@@ -110,7 +110,7 @@ def section_points(
     )
     points = [
         _point(section, record, section.names[record.hash], grids)
-        | _told(section, record.latency.speedup.total, record.headline, section.difference(record))
+        | _told(section, record.speedup, record.headline, section.difference(record))
         | _verdict(section.verdicts.get(record.hash))
         | {
             "confirmed": section.confirmed(record),

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bild.config import MethodConfig, ThresholdConfig
+from bild.decoding import Setting
 from bild.errors import BildError
-from bild.report.format import Setting, metric_words, plural
+from bild.report.format import metric_words, plural
 from bild.report.trace import pieces
 
 if TYPE_CHECKING:

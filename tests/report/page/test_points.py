@@ -20,7 +20,7 @@ from bild.report.page import fill, script_safe, vendored
 from bild.report.page.points import command_of, grids_of, place, section_points
 from bild.report.page.sample import column
 from bild.report.sections import make_section
-from bild.results.parts import DraftCosts
+from bild.results.parts import DraftCostsRecord
 from bild.results.record import from_json, to_json
 from tests.records import make_record, make_sweep
 from tests.report.sweeps import guess, recorded
@@ -163,7 +163,7 @@ def test_vendored_files_are_what_the_record_says() -> None:
 def test_a_point_whose_drafts_go_by_costs_is_shown_but_not_decoded() -> None:
     records = [
         make_record(method__max_draft=limit, draft_costs=costs)
-        for limit, costs in ((10, None), ("auto", DraftCosts(0.1, {1: 1.0, 2: 1.1}, 0.0)))
+        for limit, costs in ((10, None), ("auto", DraftCostsRecord(0.1, {1: 1.0, 2: 1.1}, 0.0)))
     ]
     assert from_json(to_json(records[1])) == records[1]
     section = make_section(records)

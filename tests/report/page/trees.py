@@ -13,11 +13,10 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.decoding import Draft, Drafted, Verified, policy_for
+from bild.decoding import Draft, Drafted, Setting, Verified, policy_for
 from bild.errors import BildError
 from bild.tree import Nodes, store
 from bild.tree.blocks import BlockFile
-from bild.tree.family import Setting
 from bild.tree.nodes import NAMES, TYPES, NodeTable
 from tests.decoding.tables import EOS, START, Tables
 

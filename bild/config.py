@@ -219,6 +219,10 @@ class TaskConfig:
         return {name: getattr(self, name) for name in ("name", "prompt", "source_limit", "target_limit", "metric")}
 
 
+WITHOUT_SPACES = "\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+"""Characters of scripts that put no space between words: Thai, Lao, Tibetan, Burmese, Khmer, kana, ideographs."""
+
+
 def scored_by(metric: str, tokenize: str | None = None, language: str | None = None) -> str:
     """Return the whole name of a metric: `bleu:zh` for BLEU with sacreBLEU's tokenizer zh, `bleu` with its usual one.
 

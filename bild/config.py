@@ -31,6 +31,7 @@ TOKENIZERS = {
     "rouge": ("default", "unicode"),
 }
 """The tokenizers of each metric, its own first: sacreBLEU's, and of ROUGE those that see a to z or every script."""
+WITHOUT_SPACES = "\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 KINDS = ("t5", "mt5")
 POINTS = "a loss of quality is told in points of the metric,"
 THREADS = 1024
@@ -234,8 +235,7 @@ def scored_by(metric: str, tokenize: str | None = None, language: str | None = N
     base, _, own = metric.partition(":")
     one_of("task.metric", base, (*TOKENIZERS, f"{EVALUATE}NAME"))
     if own and own not in TOKENIZERS[base]:
-        known = ", ".join(TOKENIZERS[base])
-        raise BildError(f"task.metric={metric} is not known: after {base}: goes one of {known}.")
+        raise BildError(f"task.metric={metric} is not known: after {base}: goes one of {', '.join(TOKENIZERS[base])}.")
     one_of("task.tokenize", tokenize, TOKENIZERS[base])
     if own and tokenize not in (None, own):
         raise BildError(f"task.metric={metric} and task.tokenize={tokenize} name two tokenizers: leave one out.")

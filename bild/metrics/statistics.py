@@ -21,7 +21,7 @@ import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from bild.config import EVALUATE, scored_by
+from bild.config import EVALUATE, WITHOUT_SPACES, scored_by
 from bild.errors import BildError, refusing
 from bild.metrics.claims import Floats
 
@@ -167,12 +167,12 @@ def _mean(sums: Floats, examples: int) -> float:
 
 
 class _UnicodeWords:
-    """Words of any script in lower case; a Chinese or Japanese character is a word of its own."""
+    """Words of any script in lower case; where a script puts no space between words, each character is one."""
 
     def tokenize(self, text: str) -> list[str]:
         """Split a text into its words; marks of punctuation are left out."""
         kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text.lower())
-        return re.sub("([\u3040-\u30ff\u3400-\u9fff])", r" \1 ", kept).split()
+        return re.sub(f"([{WITHOUT_SPACES}])", r" \1 ", kept).split()
 
 
 def _sacrebleu(name: str, metric: Any, predictions: Sequence[str], references: Sequence[str]) -> Statistics:

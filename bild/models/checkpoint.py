@@ -333,17 +333,27 @@ def _read(file: Path, name: str) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))\W+([A-Za-z_][\w.]*)", str(error))
-        what = f" ({found[1]})" if found else ""
+        found = re.search(r"(?:GLOBAL|Unsupported (?:class|operand))\W+([A-Za-z_][\w.]*)", str(error))
+        what = f"holds more than tensors ({found[1]})" if found else "is damaged, or holds more than tensors"
         raise BildError(
-            f"{file.name} of {name} is not read: it holds more than tensors{what} and may run code; ask for "
-            "model.safetensors in its place."
+            f"{file.name} of {name} is not read: it {what} and may run code; ask for model.safetensors in its place."
         ) from error
     except Exception as error:  # torch raises all kinds for a damaged file
         raise BildError(f"The weights of {name} cannot be loaded: {told(error)}.") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BildError(f"The weights of {name} cannot be loaded: {file.name} is no mapping of names to tensors.")
+    odd = [key for key, value in state.items() if not isinstance(key, str) or not _has_bytes(value)]
+    if odd:
+        raise BildError(
+            f"The weights of {name} cannot be loaded: {odd[0]!r} in {file.name} has no name, or is sparse, quantised "
+            "or without values; save plain tensors in fp32, fp16 or bf16."
+        )
     return dict(state)
+
+
+def _has_bytes(tensor: Tensor) -> bool:
+    """Tell whether a tensor is there as plain numbers, each with bytes of its own, as safetensors wants them."""
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_p
 from bild.errors import BildError
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
-from bild.models.pair_spec import PairSpec, prefix_of, shared_ids, shared_tokenizer, shared_vocabulary
+from bild.models.pair_spec import PairSpec, affixes_of, shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.source import read_config
 from bild.progress import say
 
@@ -109,13 +110,17 @@ class Pair:
         return engine
 
     def encode(self, text: str, limit: int | None = None) -> tuple[list[int], bool]:
-        """Return the token ids of a source, end token included, at most `limit` of them; and whether it was cut."""
+        """Return the token ids of a source, as its tokenizer frames it, at most `limit`; and whether it was cut."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: give token ids, or a folder with tokenizer.json.")
-        ids = prefix_of(self.tokenizer, self.eos)
-        ids += self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
-        room = len(ids) if limit is None else limit - 1
-        return [*ids[:room], self.eos], len(ids) > room
+        before, behind = self._affixes
+        ids = [*before, *self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]]
+        room = len(ids) if limit is None else max(limit - len(behind), 0)
+        return [*ids[:room], *behind], len(ids) > room
+
+    @cached_property
+    def _affixes(self) -> tuple[list[int], list[int]]:
+        return affixes_of(self.tokenizer, self.eos)
 
     def decode(self, tokens: list[int]) -> str:
         """Return the text of token ids, special tokens left out."""

@@ -139,14 +139,23 @@ def load_tokenizer(source: Source) -> Any:
     """Load the tokenizer beside a checkpoint. BildError says what is wrong with it."""
     from transformers import AutoTokenizer
 
-    with refusing(lambda why: f"The tokenizer of {source.name} cannot be loaded: {why}."):
+    def sentence(why: str) -> str:
+        if "tiktoken" in why:  # which the library tries last, whatever was wrong with a file of another kind
+            why = "spiece.model is no model of SentencePiece, fetch it again"
+        return f"The tokenizer of {source.name} cannot be loaded: {why}."
+
+    with refusing(sentence):
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
 
 
-def prefix_of(tokenizer: Any, eos: int) -> list[int]:
-    """Return the special tokens that a tokenizer puts before every text: T5 has none, CodeT5 one."""
-    empty: list[int] = tokenizer("")["input_ids"]
-    return empty[: empty.index(eos)] if eos in empty else []
+def affixes_of(tokenizer: Any, eos: int) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before and behind every text: T5 has `</s>`, CodeT5 `<s>`, too.
+
+    `eos`, with which the model ends its own texts, stands behind where the tokenizer puts nothing there.
+    """
+    bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    return whole[:at], whole[at + len(bare) :] or [eos]
 
 
 def shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokenizer: Any | None) -> int:
@@ -168,11 +177,11 @@ def shared_vocabulary(sources: tuple[Source, Source], configs: list[Any], tokeni
 
 
 def shared_ids(sources: tuple[Source, Source], configs: list[Any]) -> tuple[int, int]:
-    """Return (decoder start token, end token), which must be the same in both models. T5 starts with its padding."""
+    """Return (decoder start token, end token), which must be the same in both models."""
     found = []
     for config in configs:
-        start = getattr(config, "decoder_start_token_id", None)
-        found.append((config.pad_token_id if start is None else start, config.eos_token_id))
+        start: Any = getattr(config, "decoder_start_token_id", None)
+        found.append((start, config.eos_token_id))
     for what, a, b in zip(("decoder start token", "end token"), found[0], found[1], strict=True):
         if a != b or a is None:
             raise BildError(

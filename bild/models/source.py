@@ -11,7 +11,7 @@ from typing import Any
 
 from bild.errors import BildError, refusing
 from bild.hub import cached_snapshot, is_name, said
-from bild.results.files import parse, read_file
+from bild.results.files import parse, read_file, refuse_pointer
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 """The pair that ships."""
@@ -28,6 +28,7 @@ _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
 _SETTINGS = ("config.json", "generation_config.json", "adapter_config.json")
+_START, _END = "decoder_start_token_id", "eos_token_id"
 _SAMPLE = 1 << 20
 
 
@@ -65,6 +66,8 @@ def locate(name: str, *, revision: str | None = None, weights: bool = True, opti
         source = _from_hub(name, revision, [*wanted, "*.safetensors", _SAFE[1]] if weights else wanted, option)
         if weights and not _is_whole(source.folder):  # pickles only, or an interrupted download of theirs
             source = _from_hub(name, revision, [*wanted, "pytorch_model*.bin", _PICKLES[1]], option)
+    for file in (*_SETTINGS, *TOKENIZER_FILES, _SAFE[1], _PICKLES[1]):
+        refuse_pointer(source.folder / file)
     if not weights:
         return source
     if not (source.folder / "config.json").is_file():
@@ -74,7 +77,8 @@ def locate(name: str, *, revision: str | None = None, weights: bool = True, opti
             f"{name} is an adapter (it has {adapter}): merge it into its base model first, with peft's "
             "merge_and_unload(), and save that."
         )
-    weight_files(source.folder)
+    for weights_file in weight_files(source.folder):
+        refuse_pointer(weights_file)
     return source
 
 
@@ -88,11 +92,11 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / whole]
         if (folder / index).is_file():
             try:
-                names = sorted({Path(name).name for name in parse(read_file(folder / index))["weight_map"].values()})
+                names = sorted({os.fspath(name) for name in parse(read_file(folder / index))["weight_map"].values()})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise BildError(f"{folder / index} is no index of shards ({error}): fetch it again.") from error
             for name in names:
-                if not (folder / name).is_file():
+                if Path(name).name != name or not (folder / name).is_file():
                     raise BildError(f"{folder} has no {name}, which its {index} names: fetch the missing shard.")
             return [folder / name for name in names]
     shards = sorted(file.name for file in folder.glob("*-of-*") if file.suffix in (".safetensors", ".bin"))
@@ -119,8 +123,9 @@ def read_config(source: Source) -> Any:
 
     plain = plain_config(source)
     kind = plain.get("model_type")
-    if kind not in ("t5", "mt5"):
+    if kind not in ("t5", "mt5") or plain.get("is_encoder_decoder") is False:
         what = f"is a {kind} checkpoint" if isinstance(kind, str) else "has a config.json without a model_type"
+        what += " without a decoder (is_encoder_decoder is false)" if kind in ("t5", "mt5") else ""
         raise BildError(f"{source.name} {what}: only T5 and mT5 encoder-decoders can be paired.")
     if plain.get("quantization_config"):
         raise BildError(
@@ -129,18 +134,36 @@ def read_config(source: Source) -> Any:
         )
     with refusing(lambda why: f"{source.name} has a config.json that is not a {kind}'s ({why})."):
         config = AutoConfig.from_pretrained(source.folder)  # checks the values
-    for name, value in generation_ids(source.folder).items():
-        setattr(config, name, value)
-    end = config.eos_token_id
-    if isinstance(end, list):
-        if len({*end}) != 1:
-            tokens = f"at any of the tokens {', '.join(map(str, end))}" if end else "nowhere (eos_token_id is [])"
-            raise BildError(
-                f"{source.name} ends a text {tokens}: BiLD knows one end token; "
-                "set eos_token_id to one of them in its config.json or generation_config.json."
-            )
-        config.eos_token_id = end[0]
+    config.return_dict = True  # as all that calls the library's module expects it
+    if config.relative_attention_max_distance <= config.relative_attention_num_buckets // 2:
+        raise BildError(
+            f"{source.name} has a config.json that makes no model (relative_attention_max_distance is "
+            f"{config.relative_attention_max_distance}, for {config.relative_attention_num_buckets} buckets)."
+        )
+    starts = (plain.get(_START), plain.get("bos_token_id"), config.pad_token_id)  # the library's order; T5 has the last
+    start = next((start for start in starts if start is not None), None)
+    for name, value in ({_START: start, _END: config.eos_token_id} | generation_ids(source.folder)).items():
+        if value is not None:
+            setattr(config, name, _one_token(source, name, value, int(config.vocab_size)))
     return config
+
+
+def _one_token(source: Source, name: str, value: Any, rows: int) -> int:
+    """Return the id of a start or end token, which may stand in a list. BildError for several, and for what is none."""
+    found = value if isinstance(value, list) else [value]
+    if wrong := [each for each in found if type(each) is not int or not 0 <= each < rows]:
+        raise BildError(
+            f"{source.name} has no token {json.dumps(wrong[0])}, which is its {name}: set it to a whole number from 0 "
+            f"to {rows - 1} in its config.json or generation_config.json."
+        )
+    if len({*found}) != 1:
+        does, knows = ("ends", "end") if name == _END else ("starts", "start")
+        tokens = f"at any of the tokens {', '.join(map(str, found))}" if found else f"nowhere ({name} is [])"
+        raise BildError(
+            f"{source.name} {does} a text {tokens}: BiLD knows one {knows} token; "
+            f"set {name} to one of them in its config.json or generation_config.json."
+        )
+    return int(found[0])
 
 
 def plain_config(source: Source) -> dict[str, Any]:
@@ -153,14 +176,16 @@ def plain_config(source: Source) -> dict[str, Any]:
 def generation_ids(folder: Path) -> dict[str, Any]:
     """Read the start and end tokens of generation_config.json, which the library heeds, where config.json has others.
 
-    Nothing else in that file (beams, lengths, penalties) has a part in greedy decoding. BildError where it is no JSON.
+    Where it has no start but a `bos_token_id`, the library starts with that. Nothing else in that file (beams, lengths,
+    penalties) has a part in greedy decoding. BildError where it is no JSON.
     """
     file = folder / "generation_config.json"
     if not file.is_file():
         return {}
     with refusing(lambda why: f"{file} cannot be read ({why}).", ValueError, AttributeError):
         found = parse(read_file(file))
-        wanted = {name: found.get(name) for name in ("decoder_start_token_id", "eos_token_id")}
+        start = found.get(_START)
+        wanted = {_START: found.get("bos_token_id") if start is None else start, _END: found.get(_END)}
     try:
         plain = parse(read_file(folder / "config.json"))
         return {name: value for name, value in wanted.items() if value is not None and value != plain.get(name)}

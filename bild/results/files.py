@@ -26,6 +26,7 @@ MOST = 1 << 32
 """Bytes that a file of ours may hold, unpacked if it is compressed: more than any has, less than fills a machine."""
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _PART = 1 << 20
+_POINTER = b"version https://git-lfs"
 
 
 def write_error(path: Path, error: OSError, kept: str) -> BildError:
@@ -179,6 +180,13 @@ def read_file(path: Path) -> bytes:
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", None) or "it does not fit into memory"
         raise BildError(f"{path} could not be read ({why}): make it readable and run again.") from None
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise BildError where a file is what git leaves in the place of a large one that it did not fetch."""
+    with contextlib.suppress(OSError), os.fdopen(open_readable(path), "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise BildError(f"{path} is a pointer of Git LFS and not the file itself: fetch it with `git lfs pull`.")
 
 
 def parse(text: str | bytes, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bild.config import TaskConfig
+from bild.config import WITHOUT_SPACES, TaskConfig
 from bild.errors import BildError
 from bild.tasks.files import Located, locate_embedded, locate_file, locate_hub
 from bild.tasks.rows import Row, read_rows
@@ -121,8 +121,9 @@ def _refuse_unseen(examples: Iterable[Example], task: TaskConfig) -> None:
     if task.metric == "rouge":
         unseen, cure = sum(not c.isascii() for c in letters), "unicode"
     elif task.metric == "bleu":
-        without_spaces = re.compile("[\u0e00-\u0eff\u3040-\u9fff]")
-        unseen, cure = sum(bool(without_spaces.match(c)) for c in letters), "zh or char"
+        without_spaces = re.compile(f"[{WITHOUT_SPACES}]")
+        unseen = sum(bool(without_spaces.match(c)) for c in letters)
+        cure = "zh or char" if 2 * sum("\u3400" <= c <= "\u9fff" for c in letters) > unseen else "char"
     else:
         return
     if 2 * unseen > len(letters):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import BildError, refusing, told
-from bild.results.files import open_readable, parse
+from bild.results.files import open_readable, parse, refuse_pointer
 
 _BATCH = 1000
 _LONGEST = 2**26  # characters of a line or a cell; csv's own limit of 131,072 is shorter than some documents
@@ -36,6 +36,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise BildError(f"The extension of {path} is not known: give a file that ends in one of {', '.join(_READERS)}.")
+    refuse_pointer(path)
     empty = True
     try:
         for row in reader(path):
@@ -95,6 +96,7 @@ def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
 def _parquet(path: Path) -> Iterator[Row]:
     import datasets
 
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the sentence below says it all
     # Streaming reads the file where it lies. `datasets` still wants a folder for its lock: a temporary one keeps a
     # read-only or shared cache as it is.
     kinds = (ValueError, datasets.exceptions.DatasetGenerationError)  # ValueError: also pyarrow's

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bild.errors import BildError
-from bild.models.pair_spec import prefix_of
+from bild.models.pair_spec import affixes_of
 from bild.tasks import Dataset
 
 IGNORED = -100
@@ -57,12 +57,12 @@ def encode_corpus(
     if not len(data):
         raise BildError("There is nothing to train on: the split has no examples.")
 
-    def ids(texts: list[str], limit: int, prefix: Sequence[int] = ()) -> list[list[int]]:
+    def ids(texts: list[str], limit: int, before: Sequence[int], behind: Sequence[int]) -> list[list[int]]:
         found = tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"]
-        return [[*[*prefix, *one][: limit - 1], eos] for one in found]
+        return [[*[*before, *one][: max(limit - len(behind), 0)], *behind] for one in found]
 
-    sources = ids([prompt + example.source for example in data], source_limit, prefix_of(tokenizer, eos))
-    return Corpus(sources, ids([example.reference for example in data], target_limit - 1))
+    sources = ids([prompt + example.source for example in data], source_limit, *affixes_of(tokenizer, eos))
+    return Corpus(sources, ids([example.reference for example in data], target_limit - 1, [], [eos]))
 
 
 class SubwordDropout:

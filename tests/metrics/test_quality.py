@@ -226,7 +226,10 @@ HINDI = ["पूर्व प्रधानमन्त्री शिंज�
 CHINESE = ["今天天气很好，我们去公园散步。", "他在图书馆里读书。"]
 
 
-@pytest.mark.parametrize("texts", [HINDI, CHINESE])
+KHMER = ["សួស្តីពិភពលោក", "សូមអរគុណច្រើន"]
+
+
+@pytest.mark.parametrize("texts", [HINDI, CHINESE, KHMER])
 def test_rouge_sees_every_script_by_its_unicode_tokenizer(texts):
     found = quality("rouge:unicode", texts, texts)
     assert found.headline == "rougeLsum:unicode"

@@ -18,6 +18,8 @@ import bild
 from bild.errors import BildError
 from bild.measure.interleave import library_generate
 from bild.models import Pair, load_pair
+from bild.tasks import Dataset, Example
+from bild.training.corpus import encode_corpus
 from tests import hubcache
 from tests.models.checkpoints import Weights, write_checkpoint
 from tests.tinymodels import Shape, checkpoint_files, multilingual_tokenizer, random_weights, to_json
@@ -211,6 +213,45 @@ def test_a_list_of_one_end_token_is_that_token(tmp_path: Path, good: Path, ends:
 
 
 @pytest.mark.parametrize("name", ["decoder_start_token_id", "eos_token_id"])
+@pytest.mark.parametrize("value", ["0", -1, 99999, [[1]], {"a": 1}])
+def test_what_is_no_token_is_refused(tmp_path: Path, good: Path, name: str, value: Any) -> None:
+    ids = {"decoder_start_token_id": 0, "eos_token_id": 1}
+    bad = write_checkpoint(tmp_path / "bad", files={"generation_config.json": to_json(ids | {name: value})})
+    wrong = json.dumps(value[0] if isinstance(value, list) else value)
+    assert refusal(bad, good).startswith(f"{bad} has no token {wrong}, which is its {name}: set it to a whole number")
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_without_a_start_the_library_starts_with_the_token_of_beginnings(tmp_path: Path, file: str) -> None:
+    ids = {"bos_token_id": 5, "decoder_start_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+    config = ids if file == "config.json" else {"decoder_start_token_id": None}
+    files = {"generation_config.json": to_json(ids if file != "config.json" else {})}
+    pair = load(*(write_checkpoint(tmp_path / n, seed=i, config=config, files=files) for i, n in enumerate("ab")))
+    assert pair.start == 5
+    assert tokens(pair, "fused") == tokens(pair, "hf") == library_generate(pair, SOURCE, 12).tokens
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"is_encoder_decoder": False}, "is a t5 checkpoint without a decoder (is_encoder_decoder is false): only T5"),
+        ({"relative_attention_max_distance": 16}, "makes no model (relative_attention_max_distance is 16, for 32 b"),
+    ],
+)
+def test_a_configuration_that_makes_no_pair_is_refused(
+    tmp_path: Path, good: Path, config: dict[str, Any], words: str
+) -> None:
+    assert words in refusal(write_checkpoint(tmp_path / "bad", config=config), good)
+
+
+def test_what_the_library_is_told_to_return_changes_nothing(tmp_path: Path, good: Path) -> None:
+    wishes = {"return_dict": False, "output_attentions": True, "output_hidden_states": True, "use_cache": False}
+    pair, plain = load(write_checkpoint(tmp_path / "own", config=wishes), good), load(good, good)
+    assert [tokens(pair, engine) for engine in ENGINES] == [tokens(plain, engine) for engine in ENGINES]
+    assert library_generate(pair, SOURCE, 12).tokens == tokens(plain, "fused")
+
+
+@pytest.mark.parametrize("name", ["decoder_start_token_id", "eos_token_id"])
 def test_generation_config_has_the_last_word(tmp_path: Path, name: str) -> None:
     ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
     first = tokens(load(*(write_checkpoint(tmp_path / n, seed=i) for i, n in enumerate("ab"))), "hf")
@@ -364,6 +405,26 @@ def test_codet5_writes_its_first_token(tmp_path: Path) -> None:
     short, cut = pair.encode(text, 4)
     assert (len(short), short[0], short[-1], cut) == (4, 0, 2, True)
     assert pair.decode(found) == text
+
+
+def test_the_source_ends_as_its_tokenizer_ends_it_and_not_as_the_model_ends_its_texts(tmp_path: Path) -> None:
+    files = {"generation_config.json": to_json({"decoder_start_token_id": 0, "eos_token_id": 60})}
+    pair = load(*(write_checkpoint(tmp_path / n, seed=i, files=files) for i, n in enumerate("ab")))
+    text = "A dog is running."
+    ids, cut = pair.encode(text)
+    assert (pair.eos, ids, cut) == (60, AutoTokenizer.from_pretrained(tmp_path / "a")(text)["input_ids"], False)
+    assert pair.encode(text, 3) == ([*ids[:2], 1], True)
+    corpus = encode_corpus(
+        Dataset((Example("0", text, text),), {}), pair.tokenizer, eos=60, prompt="", source_limit=99, target_limit=99
+    )
+    assert (corpus.sources, corpus.targets) == ([ids], [[*ids[:-1], 60]])
+
+
+def test_a_vocabulary_that_is_damaged_is_told_by_its_file(tmp_path: Path, good: Path) -> None:
+    bad = write_checkpoint(tmp_path / "bad", tokenizer=None, files={"spiece.model": b"none"})
+    assert refusal(bad, good) == (
+        f"The tokenizer of {bad} cannot be loaded: spiece.model is no model of SentencePiece, fetch it again."
+    )
 
 
 def test_a_configuration_without_a_vocabulary_is_no_tokenizer(tmp_path: Path, good: Path) -> None:

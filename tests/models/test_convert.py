@@ -128,7 +128,8 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, good: Path, cac
         state = torch.load(bad / name, weights_only=True) if way != "torch" else {}
         torch.save(state | {"harm": Harm(marker)}, bad / name)
     sentence = refusal(bad, good)
-    assert sentence.startswith(f"{name} of {bad} is not read: it holds more than tensors")
+    assert sentence.startswith(f"{name} of {bad} is not read: it ")
+    assert "holds more than tensors" in sentence
     assert sentence.endswith("and may run code; ask for model.safetensors in its place.")
     assert not marker.exists()
     assert len(whole_files(cache)) == (way == "in a shard")
@@ -136,17 +137,43 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, good: Path, cac
     assert marker.exists()  # it would have been
 
 
+PLAIN = (
+    "in pytorch_model.bin has no name, or is sparse, quantised or without values; save plain tensors in fp32, fp16 or "
+    "bf16."
+)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ({"shared.weight": [1.0]}, "pytorch_model.bin is no mapping of names to tensors."),
         ([torch.zeros(2)], "pytorch_model.bin is no mapping of names to tensors."),
+        ({"a": torch.eye(2).to_sparse()}, f"'a' {PLAIN}"),
+        ({"a": torch.zeros(2, device="meta")}, f"'a' {PLAIN}"),
+        ({7: torch.zeros(2)}, f"7 {PLAIN}"),
     ],
 )
 def test_what_is_no_state_is_refused(tmp_path: Path, good: Path, content: Any, reason: str) -> None:
     bad = pickled(tmp_path / "bad")
     torch.save(content, bad / "pytorch_model.bin")
     assert refusal(bad, good) == f"The weights of {bad} cannot be loaded: {reason}"
+
+
+def test_a_pickle_of_a_module_is_told_from_one_that_is_damaged(tmp_path: Path, good: Path) -> None:
+    bad = pickled(tmp_path / "bad")
+    torch.save(torch.nn.Linear(2, 2), bad / "pytorch_model.bin")
+    assert "it holds more than tensors (torch.nn.modules.linear.Linear) and may run code" in refusal(bad, good)
+    (bad / "pytorch_model.bin").write_bytes(b"<!DOCTYPE html><html>Not found</html>" * 50)
+    assert "it is damaged, or holds more than tensors and may run code" in refusal(bad, good)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json"])
+def test_what_git_left_in_the_place_of_a_file_is_refused(tmp_path: Path, good: Path, name: str) -> None:
+    bad = published(tmp_path / "bad", "pickle" if name.endswith("bin") else "safetensors")
+    (bad / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 24\n")
+    assert refusal(bad, good) == (
+        f"{bad / name} is a pointer of Git LFS and not the file itself: fetch it with `git lfs pull`."
+    )
 
 
 def test_half_a_pickle_is_refused(tmp_path: Path, good: Path, cache: Path) -> None:
@@ -236,6 +263,14 @@ def test_shards_and_their_index_are_in_the_fingerprint(tmp_path: Path, good: Pat
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     seen.add(PairSpec(str(folder), str(good)).fingerprints()["large"])
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("place", ["../", "weights/"])
+def test_a_shard_that_the_index_has_elsewhere_is_refused(tmp_path: Path, good: Path, place: str) -> None:
+    bad = published(tmp_path / "bad", "sharded-safetensors")
+    index = bad / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace('"model-00001', f'"{place}model-00001'))
+    assert f"{bad} has no {place}model-00001-of-00002.safetensors, which its {index.name} names" in refusal(bad, good)
 
 
 def test_an_index_that_is_none_is_refused(tmp_path: Path, good: Path) -> None:

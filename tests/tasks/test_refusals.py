@@ -268,6 +268,14 @@ def test_half_a_character_is_told_with_its_line(written):
     )
 
 
+@pytest.mark.parametrize("name", ["own.jsonl", "own.csv", "own.parquet"])
+def test_what_git_left_in_the_place_of_the_data_is_refused(written, name):
+    path = written("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 24\n", name)
+    assert (
+        refusal(path=path) == f"{path} is a pointer of Git LFS and not the file itself: fetch it with `git lfs pull`."
+    )
+
+
 def test_a_column_that_is_there_twice_is_refused(written):
     path = written("source,reference,reference\nZwei Hunde.,Two dogs.,Zwei\n", "own.csv")
     assert refusal(path=path) == f"line 1 of {path} names the column reference twice: rename or remove one."
@@ -279,6 +287,9 @@ def test_a_column_that_is_there_twice_is_refused(written):
         ("rouge", "Кошка спит 2 часа.", "unicode"),
         ("rouge", "सुप्रभात संसार।", "unicode"),
         ("bleu", "他在图书馆里读书。", "zh or char"),
+        ("bleu", "สวัสดีชาวโลก", "char"),
+        ("bleu", "မင်္ဂလာပါကမ္ဘာလောက", "char"),
+        ("bleu", "ｺﾝﾆﾁﾊｾｶｲ", "char"),
     ],
 )
 def test_a_script_that_the_metric_does_not_see_is_refused_before_anything_is_measured(written, metric, reference, cure):

@@ -255,6 +255,15 @@ def refused(error: BaseException) -> BildError | None:
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
 
 
+def damaged(error: Exception, sentence: str) -> BildError:
+    """Return the sentence for a file that a library failed on; another one where memory, or the system, failed it.
+
+    Nobody is to fetch, train or grow again what only found no room.
+    """
+    own = error if isinstance(error, BildError) else out_of_memory(error) or refused(error)
+    return own or BildError(sentence)
+
+
 def _kept_traceback(error: BaseException) -> str:
     """Write the traceback to a file of its own, and return its name; without room for one, the place it came from."""
     lines = traceback.format_exception(error)

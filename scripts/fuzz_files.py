@@ -10,6 +10,7 @@ tree.json ended otherwise, for three reasons that were mended since. The kinds a
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -26,14 +27,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=[*KINDS], default=[*KINDS])
     given = parser.parse_args()
-    each, wrong = -(-given.files // len(given.only)), 0
+    each = given.files / sum(1 / KINDS[name].rare for name in given.only)
+    wrong, tried = 0, 0
     for name in given.only:
-        began = time.monotonic()
+        began, count = time.monotonic(), math.ceil(each / KINDS[name].rare)
         with tempfile.TemporaryDirectory() as folder:
-            found = fuzz(name, Path(folder), range(given.seed, given.seed + each))
-        wrong += len(found)
-        print(f"{name}: {len(found)} of {each} ended otherwise, {time.monotonic() - began:.1f} s", *found, sep="\n  ")
-    print(f"{wrong} of {each * len(given.only)} ended otherwise")
+            found = fuzz(name, Path(folder), range(given.seed, given.seed + count))
+        wrong, tried = wrong + len(found), tried + count
+        told = f"{name}: {len(found)} of {count} ended otherwise, {time.monotonic() - began:.1f} s"
+        print(told, *found, sep="\n  ", flush=True)
+    print(f"{wrong} of {tried} ended otherwise")
     return int(wrong > 0)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from bild.engines import t5
 from bild.engines.bridge import BRIDGE, bridge_width, build_bridge
 from bild.engines.kernels import Kernels
-from bild.errors import BildError, told
+from bild.errors import BildError, damaged, told
 from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
 
@@ -169,7 +169,7 @@ def load_model(
     try:
         wanted = {name: weight.shape for name, weight in meta_module(config).state_dict().items()}
     except Exception as error:  # sizes that cannot be
-        raise BildError(f"{source.name} has a config.json that makes no model ({told(error)}).") from error
+        raise damaged(error, f"{source.name} has a config.json that makes no model ({told(error)}).") from error
     state = _fitting(_read_weights(source), wanted, source)
     return Model(
         source, fingerprint(source.folder), config, state, dtype, device, reads=None if width is None else large
@@ -197,7 +197,7 @@ def _built(source: Source, config: Any, state: Mapping[str, Tensor], dtype: torc
         # Without a name the library reads no file of its own accord: no adapter, no generation settings.
         return _kind(config).from_pretrained(None, config=config, state_dict=dict(state), dtype=dtype)
     except Exception as error:
-        raise BildError(f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
+        raise damaged(error, f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
 
 
 def _read_weights(source: Source) -> dict[str, Tensor]:
@@ -209,7 +209,7 @@ def _read_weights(source: Source) -> dict[str, Tensor]:
         try:
             loaded = load_file(safe)
         except Exception as error:  # a damaged file
-            raise BildError(f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
+            raise damaged(error, f"The weights of {source.name} cannot be loaded: {told(error)}.") from error
         if (name := next((name for name, weight in loaded.items() if not _is_finite(weight)), None)) is not None:
             raise BildError(
                 f"The weights of {source.name} are damaged: {name} in {file} holds NaN or infinity; fetch the file "
@@ -350,7 +350,7 @@ def _read(file: Path, name: str) -> dict[str, Tensor]:
             "model.safetensors in its place."
         ) from error
     except Exception as error:  # torch raises all kinds for a damaged file
-        raise BildError(f"The weights of {name} cannot be loaded: {told(error)}.") from error
+        raise damaged(error, f"The weights of {name} cannot be loaded: {told(error)}.") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BildError(f"The weights of {name} cannot be loaded: {file.name} is no mapping of names to tensors.")
     return dict(state)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError, told
+from bild.errors import BildError, damaged, told
 from bild.hub import cached_snapshot, is_name, said
 from bild.results.files import parse, read_file
 
@@ -29,6 +29,8 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
 _SETTINGS = ("config.json", "generation_config.json", "adapter_config.json")
 _SAMPLE = 1 << 20
+_LAYERS = 1000
+"""The most that a stack may have: building one more takes time even without weights, and no T5 has a tenth."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,13 @@ def read_config(source: Source) -> Any:
         )
     try:
         config = AutoConfig.from_pretrained(source.folder)
+        layers = max(config.num_layers, config.num_decoder_layers)
+        if layers > _LAYERS:
+            raise ValueError(f"{layers:g} layers")
+        for name, value in generation_ids(source.folder).items():
+            setattr(config, name, value)  # the library checks it, too
     except Exception as error:  # the library checks the values, and raises all kinds
-        raise BildError(f"{source.name} has a config.json that is not a {kind}'s ({told(error)}).") from error
-    for name, value in generation_ids(source.folder).items():
-        setattr(config, name, value)
+        raise damaged(error, f"{source.name} has a config.json that is not a {kind}'s ({told(error)}).") from error
     end = config.eos_token_id
     if isinstance(end, list):
         if len({*end}) != 1:

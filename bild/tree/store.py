@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.config import DecodeConfig
-from bild.errors import BildError, told
+from bild.errors import BildError, damaged, told
 from bild.metrics.scorer import Scorer
 from bild.results.codec import decode, dumps, read_json, write_json
 from bild.results.files import read_file, unpack_lines, write_atomically
@@ -131,11 +131,9 @@ class ExampleTrees:
         path = self.path / TOKENIZER
         try:
             return Tokenizer.from_str(read_file(path).decode())
-        except BildError:
-            raise
         except Exception as error:  # the library has no kind of its own
-            raise BildError(
-                f"{path} is no tokenizer ({told(error)}): delete the tree's folder and grow it again."
+            raise damaged(
+                error, f"{path} is no tokenizer ({told(error)}): delete the tree's folder and grow it again."
             ) from None
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -123,7 +123,7 @@ def refusing(sentence: Callable[[str], str], *kinds: type[Exception]) -> Iterato
     except BildError:
         raise
     except errors as error:
-        raise BildError(sentence(told(error))) from error
+        raise damaged(error, sentence(told(error))) from error
 
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
@@ -263,6 +263,15 @@ def refused(error: BaseException) -> BildError | None:
     which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
     mend = "free some space" if error.errno in FULL else "mend that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
+
+
+def damaged(error: Exception, sentence: str) -> BildError:
+    """Return the sentence for a file that a library failed on; another one where memory, or the system, failed it.
+
+    Nobody is to fetch, train or grow again what only found no room.
+    """
+    own = error if isinstance(error, BildError) else out_of_memory(error) or refused(error)
+    return own or BildError(sentence)
 
 
 def _kept_traceback(error: BaseException) -> str:

@@ -9,6 +9,9 @@ same results at the end as without: tokens, texts, rounds, scores, counts, trees
 Of every command first one is left in peace; then deaths that chance chose come in turn over the commands until the time
 is over, or each of their calls is the last one once. A death that changes anything is told with its number, the exit
 code is 1, and its folder is kept.
+
+Seen so far: 110 deaths by chance in 117 trials with seeds 0 to 2 (nine of them of a report), and 41 full disks of 42
+for train, align and export; none ended otherwise. `--every` and the disks of a report were not seen to their end.
 """
 
 from __future__ import annotations

@@ -3,13 +3,15 @@
 python -m scripts.fuzz_files                      10,000 files, in turn of every kind
 python -m scripts.fuzz_files --files 500 --only samples.jsonl nodes.bin --seed 7
 
-Seen with seed 0, 589 files of each of the first nine kinds (5,301 in all): one of draft_costs.json and three of
-tree.json ended otherwise, for three reasons that were mended since. The kinds after nodes.bin were not seen in full.
+Seen with seed 0: 8,586 files of 24 kinds, 447 or 90 of each, none of which ended otherwise. Then one of
+model/tokenizer_config.json, among its first 90, filled the memory of the machine (23 GB): that is not mended. Of
+nodes.bin, bench.json and gpu-check.json only 18 each were seen, of the kinds of report/ four at most.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -26,14 +28,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=[*KINDS], default=[*KINDS])
     given = parser.parse_args()
-    each, wrong = -(-given.files // len(given.only)), 0
+    each = given.files / sum(1 / KINDS[name].rare for name in given.only)
+    wrong, tried = 0, 0
     for name in given.only:
-        began = time.monotonic()
+        began, count = time.monotonic(), math.ceil(each / KINDS[name].rare)
         with tempfile.TemporaryDirectory() as folder:
-            found = fuzz(name, Path(folder), range(given.seed, given.seed + each))
-        wrong += len(found)
-        print(f"{name}: {len(found)} of {each} ended otherwise, {time.monotonic() - began:.1f} s", *found, sep="\n  ")
-    print(f"{wrong} of {each * len(given.only)} ended otherwise")
+            found = fuzz(name, Path(folder), range(given.seed, given.seed + count))
+        wrong, tried = wrong + len(found), tried + count
+        told = f"{name}: {len(found)} of {count} ended otherwise, {time.monotonic() - began:.1f} s"
+        print(told, *found, sep="\n  ", flush=True)
+    print(f"{wrong} of {tried} ended otherwise")
     return int(wrong > 0)
 
 

@@ -6,6 +6,7 @@ puts a hostile value in the place of one in its JSON, with checksums that fit wh
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -16,15 +17,22 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
+from huggingface_hub import constants
 
+from bild import generate, load_pair
 from bild.claims import claims_of, table
 from bild.errors import BildError
+from bild.report.bench import bench_tables, check_table
+from bild.report.page import page_data
 from bild.report.points import points_table
+from bild.report.report import contents, write_contents
 from bild.report.sections import find_sections
 from bild.results import find_records, read_samples, read_traces, to_frame
-from bild.results.codec import append_lines, read_lines
+from bild.results.bench import Checked, CheckResult, read_bench, read_check
+from bild.results.codec import append_lines, read_lines, write_json
 from bild.results.predicted import LedgerEntry, read_predicted
 from bild.results.prices import read_prices
 from bild.results.reading import EXAMPLE
@@ -32,8 +40,12 @@ from bild.results.record import to_json
 from bild.tasks.rows import read_rows
 from bild.tree import open_tree
 from tests.cli.commands import REPOSITORY
+from tests.models.checkpoints import tiny_shape, write_checkpoint
 from tests.records import make_record
+from tests.report import test_bench
 from tests.results.points import DIGEST, fill, open_point
+from tests.tinymodels import checkpoint_files
+from tests.training import test_loop, test_targets
 
 HOSTILE: list[Any] = [
     None,
@@ -74,6 +86,8 @@ class Kind(NamedTuple):
 
     make: Callable[[Path], Path]
     read: Callable[[Path], object]
+    rare: int = 1
+    """How many files of the others are tried for one of these, which take longer."""
 
 
 def _example() -> Path:
@@ -151,6 +165,78 @@ def _ledger(folder: Path) -> Path:
     return path
 
 
+def _bench(folder: Path) -> Path:
+    write_json(folder / "bench.json", test_bench.result())
+    return folder / "bench.json"
+
+
+def _check(folder: Path) -> Path:
+    findings = [Checked("cases", "a", "ok", "x"), Checked("bench", "b", "slow", "y", {"ms": 1.0})]
+    environment = {"machine": {"name": "Tesla T4"}}
+    found = CheckResult(1, "now", "bild gpu-check", "cuda:0", 10.0, environment, {"a": 90.0}, {"a": 3.2}, findings)
+    write_json(folder / "gpu-check.json", found)
+    return folder / "gpu-check.json"
+
+
+def _trained(name: str) -> Kind:
+    """Return the kind of a file of a training that was killed: its state, or the outputs of its large model."""
+
+    def make(folder: Path) -> Path:
+        if name == "state.pt":
+            test_loop.trainer(folder, test_loop.TrainSettings()).save()
+        else:
+            file = test_targets.open_file(folder)
+            test_targets.fill(file)
+            file.close()
+        return folder / name
+
+    def read(path: Path) -> None:
+        if name == "state.pt":
+            test_loop.trainer(path.parent, test_loop.TrainSettings())._resume()
+        else:
+            test_targets.open_file(path.parent).close()
+
+    return Kind(make, read, rare=5 if name == "state.pt" else 1)
+
+
+def _checkpoint(name: str) -> Kind:
+    """Return the kind of a file of a checkpoint, which is loaded as both halves of a pair and decodes a text."""
+
+    def make(folder: Path) -> Path:
+        path = write_checkpoint(folder / "model")
+        if name == "pytorch_model.bin":
+            (path / "model.safetensors").unlink()
+            (path / name).write_bytes(checkpoint_files(tiny_shape(), 1, "pickle")[name])
+        return path / name
+
+    def read(path: Path) -> None:
+        with mock.patch.object(constants, "HF_HUB_CACHE", str(path.parents[1] / "hub")):
+            pair = load_pair(str(path.parent), str(path.parent), device="cpu")
+            generate(pair, "A dog runs.", engine="hf", fb=0.5, rb=2.0, max_length=6)
+        shutil.rmtree(path.parents[1] / "bild-converted", ignore_errors=True)
+
+    return Kind(make, read, rare=5)
+
+
+def _reported(pattern: str) -> Kind:
+    """Return the kind of a file among results with whole points: whatever is damaged, the report is made of them."""
+
+    def make(folder: Path) -> Path:
+        shutil.copytree(_example(), folder / "results", ignore=shutil.ignore_patterns("bild-0.[13]*", "*-k10-*"))
+        return min((folder / "results").rglob(pattern))
+
+    def read(path: Path) -> None:
+        root = next(parent for parent in path.parents if parent.name == "results")
+        try:
+            found = contents(root)
+            page_data(found.parts, found.left_out)
+            write_contents(found, root.parent / "report", only=("points", "environment"))
+        except BildError as error:
+            raise AssertionError(f"no report: {error}") from error
+
+    return Kind(make, read, rare=30)
+
+
 KINDS = {
     **{
         name: Kind(_point(name), _read_point)
@@ -170,6 +256,23 @@ KINDS = {
         f"rows.{name}": Kind(_data(name), lambda path: list(read_rows(path)))
         for name in ("jsonl", "csv", "tsv", "parquet")
     },
+    **{name: _trained(name) for name in ("state.pt", "targets.json", "targets.jsonl")},
+    **{
+        f"model/{name}": _checkpoint(name)
+        for name in (
+            *("config.json", "generation_config.json", "model.safetensors", "pytorch_model.bin"),
+            *("tokenizer.json", "tokenizer_config.json"),
+        )
+    },
+    "bench.json": Kind(_bench, lambda path: [table.markdown() for table in bench_tables(read_bench(path))]),
+    "gpu-check.json": Kind(_check, lambda path: check_table(read_check(path)).markdown()),
+    **{
+        f"report/{name}": _reported(name)
+        for name in (
+            *("vanilla*/record.json", "bild-0.2*/record.json", "samples.jsonl", "trace.jsonl.gz", "tree.json"),
+            *("examples.jsonl.gz", "nodes.bin", "tokenizer.json", "predicted.json", "prices.json"),
+        )
+    },
 }
 
 
@@ -177,7 +280,7 @@ def mutated(data: bytes, name: str, dice: random.Random) -> bytes:
     """Return the bytes of a file of some name, damaged in one place or made hostile."""
     if name.endswith(".gz") and dice.random() < 0.7:
         return gzip.compress(mutated(gzip.decompress(data), name.removesuffix(".gz"), dice), 1)
-    if name == "nodes.bin" and dice.random() < 0.7:
+    if name.endswith("nodes.bin") and dice.random() < 0.7:
         return _block(data, dice)
     if name.endswith(("json", "jsonl")) and dice.random() < 0.6:
         lines = data.splitlines(keepends=True) if name.endswith("jsonl") else [data]
@@ -240,7 +343,8 @@ def fuzz(name: str, folder: Path, seeds: range) -> list[str]:
     for seed in seeds:
         path.write_bytes(mutated(whole, name, random.Random(f"{name}-{seed}")))
         try:
-            kind.read(path)
+            with contextlib.redirect_stderr(io.StringIO()):  # what is passed over is told, by the thousand
+                kind.read(path)
         except BildError as error:
             if "\n" in str(error) or len(str(error)) > 1000:
                 wrong.append(f"{name} {seed}: not one sentence: {error}")

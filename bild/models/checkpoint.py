@@ -23,7 +23,7 @@ from torch import Tensor
 from bild.engines import t5
 from bild.engines.bridge import BRIDGE, bridge_width, build_bridge
 from bild.engines.kernels import Kernels
-from bild.errors import BildError, refusing, told
+from bild.errors import BildError, damaged, refusing, told
 from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
 
@@ -339,7 +339,7 @@ def _read(file: Path, name: str) -> dict[str, Tensor]:
             f"{file.name} of {name} is not read: it {what} and may run code; ask for model.safetensors in its place."
         ) from error
     except Exception as error:  # torch raises all kinds for a damaged file
-        raise BildError(f"The weights of {name} cannot be loaded: {told(error)}.") from error
+        raise damaged(error, f"The weights of {name} cannot be loaded: {told(error)}.") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BildError(f"The weights of {name} cannot be loaded: {file.name} is no mapping of names to tensors.")
     odd = [key for key, value in state.items() if not isinstance(key, str) or not _has_bytes(value)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
-from bild.errors import BildError, refusing
+from bild.errors import BildError, refusing, shown
 from bild.hub import ships
 from bild.models.source import (
     EMBEDDED,
@@ -188,4 +188,6 @@ def shared_ids(sources: tuple[Source, Source], configs: list[Any]) -> tuple[int,
                 f"The {what} differs or is missing: {a} in {sources[0].name}, {b} in {sources[1].name}; "
                 "both models must have been trained with one vocabulary."
             )
+        if type(a) is not int or not 0 <= a < configs[0].vocab_size:
+            raise BildError(f"The {what} of {sources[0].name} is no token of its vocabulary: {shown(a)}.")
     return found[0]

@@ -30,6 +30,8 @@ _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.
 _SETTINGS = ("config.json", "generation_config.json", "adapter_config.json")
 _START, _END = "decoder_start_token_id", "eos_token_id"
 _SAMPLE = 1 << 20
+_LAYERS = 1000
+"""The most that a stack may have: building one more takes time even without weights, and no T5 has a tenth."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ def read_config(source: Source) -> Any:
         )
     with refusing(lambda why: f"{source.name} has a config.json that is not a {kind}'s ({why})."):
         config = AutoConfig.from_pretrained(source.folder)  # checks the values
+        layers = max(config.num_layers, config.num_decoder_layers)
+        if layers > _LAYERS:
+            raise ValueError(f"{layers:g} layers")
     config.return_dict = True  # as all that calls the library's module expects it
     if config.relative_attention_max_distance <= config.relative_attention_num_buckets // 2:
         raise BildError(

@@ -143,9 +143,19 @@ class BenchResult:
     dtype: str
     device: str
     threads: int
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(metadata={"shape": {"source_length": int, "tokens": int}})
     model: dict[str, Any]
-    environment: dict[str, Any]
+    environment: dict[str, Any] = field(
+        metadata={
+            "shape": {
+                "machine": {"name": str},
+                "state": {"load_1min": float},
+                "state_after": {"load_1min": float},
+                "packages": {"torch": str},
+                "git": {"sha": str | None, "dirty": bool | None},
+            }
+        }
+    )
     rates: Rates
     rooflines: dict[int, Roofline]
     """The least that verification passes can cost, by width."""
@@ -209,7 +219,7 @@ class CheckResult:
     command: str
     device: str
     minutes: float
-    environment: dict[str, Any]
+    environment: dict[str, Any] = field(metadata={"shape": {"machine": {"name": str}}})
     seconds: dict[str, float]
     """By step."""
     peak_gb: dict[str, float]

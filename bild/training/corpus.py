@@ -74,9 +74,11 @@ class SubwordDropout:
     def __init__(self, tokenizer_json: str, probability: float) -> None:
         from tokenizers import Tokenizer
 
-        plain = json.loads(tokenizer_json)
-        if plain["model"].get("type") != "BPE":
-            raise BildError("train.subword_dropout needs a BPE tokenizer: set it to 0, or take tokenizer.kind=bpe.")
+        plain = json.loads(tokenizer_json)  # the library has read it
+        if plain["model"].get("type") != "BPE" or plain["model"].get("unk_token") is None:
+            raise BildError(
+                "train.subword_dropout needs a BPE tokenizer with an unk_token: set it to 0, or tokenizer.kind=bpe."
+            )
         self.probability = probability
         self._vocabulary: dict[str, int] = plain["model"]["vocab"]
         self._unknown = self._vocabulary[plain["model"]["unk_token"]]
@@ -87,7 +89,8 @@ class SubwordDropout:
     def words(self, text: str) -> list[str]:
         """Cut a text into words as its tokenizer does before any merge."""
         normalised = self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
-        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
+        cut = self._tokenizer.pre_tokenizer
+        return [word for word, _ in cut.pre_tokenize_str(normalised)] if cut else [normalised]
 
     def encode(self, words: Iterable[str], dice: np.random.Generator) -> list[int]:
         """Turn words into token ids, without an end token, by the merges that the dice leave in."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from bild.errors import BildError, refusing, told
 from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
+from bild.results.codec import decode
 from bild.results.files import clear_drafts, write_atomically, write_error
 from bild.results.locking import take
 
@@ -75,24 +77,27 @@ def save_state(folder: Path, identity: str, progress: Progress, parts: dict[str,
     write_atomically(folder / STATE, lambda file: torch.save(state, file))
 
 
-def load_state(folder: Path, identity: str) -> tuple[Progress, dict[str, Any]] | None:
-    """Load the last state to the CPU and set its random numbers; None where there is none.
+def load_state(folder: Path, identity: str, take_up: Callable[[Progress, dict[str, Any]], None]) -> bool:
+    """Have the last state taken up, on the CPU, and set its random numbers; return whether there is one.
 
-    Module and optimiser copy from it what they need. BildError where it is another training's.
+    BildError where it is damaged, to its last byte, or another training's.
     """
     path = folder / STATE
     if not path.exists():
-        return None
-    with refusing(lambda why: f"{path} cannot be read ({why}): delete the folder and train again."):
+        return False
+    with refusing(lambda why: f"{path} cannot be read ({why}): start anew with resume=false."):
+        with zipfile.ZipFile(path) as parts:  # torch itself reads over flipped bits
+            if (part := parts.testzip()) is not None:
+                raise ValueError(f"{part} was changed")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        progress = Progress(**state.pop("progress"))
-    if state.pop("identity") != identity:
-        raise BildError(
-            f"{folder} holds a training with other settings, data or versions: choose another folder with out=..., or "
-            "start it anew with resume=false."
-        )
-    _set_rng(state.pop("rng"))
-    return progress, state
+        if state.pop("identity") != identity:
+            raise BildError(
+                f"{folder} holds a training with other settings, data or versions: choose another folder with out=..., "
+                "or start it anew with resume=false."
+            )
+        _set_rng(state.pop("rng"))
+        take_up(decode(Progress, state.pop("progress")), state)
+    return True
 
 
 def _rng() -> dict[str, Any]:

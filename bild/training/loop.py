@@ -266,15 +266,16 @@ class Trainer:
 
     def _resume(self) -> None:
         self._saved = time.monotonic()
-        found = load_state(self.folder, self.identity)
-        if found is None:
+        if not load_state(self.folder, self.identity, self._take_up):
             torch.manual_seed(self.settings.seed)
             return
-        self.progress, parts = found
+        self._began = time.monotonic()
+        self.announce(f"going on after step {self.progress.step} of {self.total}")
+
+    def _take_up(self, progress: Progress, parts: dict[str, Any]) -> None:
+        self.progress = progress
         self.progress.sessions += 1
         self.module.load_state_dict(parts["module"])
         self.optimizer.load_state_dict(parts["optimizer"])
         self.scaler.load_state_dict(parts["scaler"])
         self.best, self._sums = parts["best"], parts["sums"]
-        self._began = time.monotonic()
-        self.announce(f"going on after step {self.progress.step} of {self.total}")

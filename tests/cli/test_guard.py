@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bild.errors import BildError, _is_command, guard
+from bild.errors import BildError, _is_command, damaged, guard
 from tests.bench.test_bench_command import TINY
 from tests.cli.commands import REPOSITORY, call, environment
 from tests.killing import EXAMPLE, STDOUTS
@@ -62,6 +62,15 @@ def test_whatever_ends_a_command_is_one_line(
     assert out == ""
     assert err.count("\n") == 1
     assert re.match(told, err)
+
+
+def test_what_finds_no_room_is_not_called_damaged() -> None:
+    short = damaged(RuntimeError("DefaultCPUAllocator: can't allocate memory"), "It is damaged: fetch it again.")
+    assert str(short).startswith("The memory of this machine is full")
+    assert "Permission denied" in str(
+        damaged(PermissionError(errno.EACCES, "Permission denied", "a"), "It is damaged.")
+    )
+    assert str(damaged(RuntimeError("bad magic"), "It is damaged.")) == "It is damaged."
 
 
 def test_the_traceback_of_a_defect_is_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

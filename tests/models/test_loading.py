@@ -19,7 +19,7 @@ from bild.models.source import Source
 from tests import hubcache
 from tests.cli.commands import REPOSITORY
 from tests.models.checkpoints import Weights, halved, tiny_shape, without, write_checkpoint
-from tests.tinymodels import english_size, multilingual_size
+from tests.tinymodels import english_size, multilingual_size, to_json
 
 GOLDEN = REPOSITORY / "tests" / "golden"
 
@@ -206,6 +206,18 @@ def test_special_tokens_that_differ_are_refused(tmp_path: Path, good: Path, conf
         f"The {what} differs or is missing: {mine} in {good}, {value} in {other}; "
         "both models must have been trained with one vocabulary."
     )
+
+
+def test_a_start_token_that_is_none_of_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    for number, end in enumerate(({"a": 1}, 10**18, -1, True, 1.0)):
+        ids = to_json({"decoder_start_token_id": end})
+        bad = write_checkpoint(tmp_path / str(number), files={"generation_config.json": ids})
+        assert refusal(bad, bad).startswith(f"The decoder start token of {bad} is no token of its vocabulary: ")
+
+
+def test_a_stack_of_layers_that_would_never_be_built_is_refused(tmp_path: Path) -> None:
+    bad = write_checkpoint(tmp_path / "bad", config={"num_decoder_layers": 10**9})
+    assert refusal(bad, bad) == f"{bad} has a config.json that is not a t5's (1e+09 layers)."
 
 
 # --- weights

@@ -280,3 +280,13 @@ def test_a_resume_may_have_fewer_gpus(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda one, index: given.append(index))
     _set_rng({"cpu": state, "cuda": [state, state]})
     assert given == [0]
+
+
+def test_a_state_with_one_flipped_bit_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, TrainSettings()).save()
+    trainer(tmp_path, TrainSettings())._resume()
+    whole = bytearray((tmp_path / "state.pt").read_bytes())
+    whole[len(whole) // 2] ^= 1  # within a tensor, where torch reads on
+    (tmp_path / "state.pt").write_bytes(whole)
+    with pytest.raises(BildError, match=r"state.pt cannot be read .* was changed.: start anew with resume=false"):
+        trainer(tmp_path, TrainSettings())._resume()

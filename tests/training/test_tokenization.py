@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,9 @@ def test_dropout_of_all_leaves_letters() -> None:
     assert len(letters.encode(words, np.random.default_rng(0))) == len(words[0])
 
 
-def test_it_needs_merges() -> None:
-    with pytest.raises(BildError, match="needs a BPE tokenizer"):
-        SubwordDropout(train_tokenizer(TEXTS, "unigram", 120).to_str(), 0.1)
+def test_it_needs_merges_and_a_token_for_all_else() -> None:
+    plain = json.loads(train_tokenizer(TEXTS, "bpe", 120).to_str())
+    plain["model"]["unk_token"] = None
+    for tokenizer in (train_tokenizer(TEXTS, "unigram", 120).to_str(), json.dumps(plain)):
+        with pytest.raises(BildError, match="needs a BPE tokenizer with an unk_token"):
+            SubwordDropout(tokenizer, 0.1)

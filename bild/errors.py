@@ -47,8 +47,7 @@ _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2
 def plain(text: str) -> str:
     """Return text with a space for every control character but the line feed, and for those that turn its direction.
 
-    What a terminal, a table, a figure or a page is given goes through here: a name or a source text could clear the
-    screen or rewrite the lines above.
+    All that a terminal, a table, a figure or a page is given: a name could clear the screen or rewrite lines above.
     """
     return _CONTROLS.sub(" ", text)
 
@@ -116,14 +115,18 @@ def told(error: BaseException) -> str:
 
 @contextmanager
 def refusing(sentence: Callable[[str], str], *kinds: type[Exception]) -> Iterator[None]:
-    """Turn an error inside, of these kinds or of any, into the BildError of a sentence on what it says."""
+    """Turn an error inside, of these kinds or of any, into the BildError of a sentence on what it says.
+
+    A library's on a file are of any: where memory or the system failed it, nobody is to fetch or train it again.
+    """
     errors = kinds or (Exception,)
     try:
         yield
-    except BildError:
-        raise
     except errors as error:
-        raise damaged(error, sentence(told(error))) from error
+        if isinstance(error, BildError):
+            raise
+        short = None if kinds else out_of_memory(error) or refused(error)
+        raise short or BildError(sentence(told(error))) from error
 
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
@@ -263,15 +266,6 @@ def refused(error: BaseException) -> BildError | None:
     which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
     mend = "free some space" if error.errno in FULL else "mend that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
-
-
-def damaged(error: Exception, sentence: str) -> BildError:
-    """Return the sentence for a file that a library failed on; another one where memory, or the system, failed it.
-
-    Nobody is to fetch, train or grow again what only found no room.
-    """
-    own = error if isinstance(error, BildError) else out_of_memory(error) or refused(error)
-    return own or BildError(sentence)
 
 
 def _kept_traceback(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from bild.engines import t5
 from bild.engines.bridge import BRIDGE, bridge_width, build_bridge
 from bild.engines.kernels import Kernels
-from bild.errors import BildError, damaged, refusing, told
+from bild.errors import BildError, refusing
 from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
 
@@ -330,16 +330,16 @@ def _read(file: Path, name: str) -> dict[str, Tensor]:
         raise BildError(
             f"{file.name} of {name} is a pickle, which torch {torch.__version__} cannot read safely: install 2.6."
         )
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|Unsupported (?:class|operand))\W+([A-Za-z_][\w.]*)", str(error))
-        what = f"holds more than tensors ({found[1]})" if found else "is damaged, or holds more than tensors"
-        raise BildError(
-            f"{file.name} of {name} is not read: it {what} and may run code; ask for model.safetensors in its place."
-        ) from error
-    except Exception as error:  # torch raises all kinds for a damaged file
-        raise damaged(error, f"The weights of {name} cannot be loaded: {told(error)}.") from error
+    with refusing(lambda why: f"The weights of {name} cannot be loaded: {why}."):  # torch raises all kinds
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        except pickle.UnpicklingError as error:
+            found = re.search(r"(?:GLOBAL|Unsupported (?:class|operand))\W+([A-Za-z_][\w.]*)", str(error))
+            what = f"holds more than tensors ({found[1]})" if found else "is damaged, or holds more than tensors"
+            raise BildError(
+                f"{file.name} of {name} is not read: it {what} and may run code; ask for model.safetensors in its "
+                "place."
+            ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BildError(f"The weights of {name} cannot be loaded: {file.name} is no mapping of names to tensors.")
     odd = [key for key, value in state.items() if not isinstance(key, str) or not _has_bytes(value)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
-from bild.errors import BildError, refusing, shown
+from bild.errors import BildError, refusing
 from bild.hub import ships
 from bild.models.source import (
     EMBEDDED,
@@ -19,10 +19,13 @@ from bild.models.source import (
     plain_config,
     tokenizer_fingerprint,
 )
-from bild.results.files import read_file
+from bild.results.files import parse, read_file
 
 _PADDING = 128
 """Vocabularies are padded to multiples of this (T5: 32,100 to 32,128; mT5: 250,100 to 250,112 is below one)."""
+
+_EXTRA = 10_000
+"""The most sentinel tokens that a tokenizer may ask for; T5 has 100."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,12 @@ def load_tokenizer(source: Source) -> Any:
             why = "spiece.model is no model of SentencePiece, fetch it again"
         return f"The tokenizer of {source.name} cannot be loaded: {why}."
 
+    settings = source.folder / "tokenizer_config.json"
     with refusing(sentence):
+        found = parse(read_file(settings)) if settings.is_file() else {}
+        extra = found.get("extra_ids") if isinstance(found, dict) else None
+        if isinstance(extra, int | float) and extra > _EXTRA:  # the library would write each of them out
+            raise ValueError(f"tokenizer_config.json asks for {extra:g} extra_ids, at most {_EXTRA:,} are read")
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
 
 
@@ -188,6 +196,4 @@ def shared_ids(sources: tuple[Source, Source], configs: list[Any]) -> tuple[int,
                 f"The {what} differs or is missing: {a} in {sources[0].name}, {b} in {sources[1].name}; "
                 "both models must have been trained with one vocabulary."
             )
-        if type(a) is not int or not 0 <= a < configs[0].vocab_size:
-            raise BildError(f"The {what} of {sources[0].name} is no token of its vocabulary: {shown(a)}.")
     return found[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bild.errors import BildError, _is_command, damaged, guard
+from bild.errors import BildError, _is_command, guard, refusing
 from tests.bench.test_bench_command import TINY
 from tests.cli.commands import REPOSITORY, call, environment
 from tests.killing import EXAMPLE, STDOUTS
@@ -65,12 +65,14 @@ def test_whatever_ends_a_command_is_one_line(
 
 
 def test_what_finds_no_room_is_not_called_damaged() -> None:
-    short = damaged(RuntimeError("DefaultCPUAllocator: can't allocate memory"), "It is damaged: fetch it again.")
-    assert str(short).startswith("The memory of this machine is full")
-    assert "Permission denied" in str(
-        damaged(PermissionError(errno.EACCES, "Permission denied", "a"), "It is damaged.")
-    )
-    assert str(damaged(RuntimeError("bad magic"), "It is damaged.")) == "It is damaged."
+    def said(error: Exception) -> str:
+        with pytest.raises(BildError) as caught, refusing(lambda why: f"It is damaged ({why}): fetch it again."):
+            raise error
+        return str(caught.value)
+
+    assert said(RuntimeError("DefaultCPUAllocator: can't allocate memory")).startswith("The memory of this machine is")
+    assert "Permission denied" in said(PermissionError(errno.EACCES, "Permission denied", "a"))
+    assert said(RuntimeError("bad magic")) == "It is damaged (bad magic): fetch it again."
 
 
 def test_the_traceback_of_a_defect_is_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

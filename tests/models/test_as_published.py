@@ -427,6 +427,16 @@ def test_a_vocabulary_that_is_damaged_is_told_by_its_file(tmp_path: Path, good: 
     )
 
 
+def test_a_tokenizer_that_would_fill_the_memory_with_sentinels_is_refused(tmp_path: Path, good: Path) -> None:
+    files = {"spiece.model": multilingual_tokenizer()["spiece.model"]}
+    files["tokenizer_config.json"] = to_json({"tokenizer_class": "T5Tokenizer", "extra_ids": 10**12})
+    bad = write_checkpoint(tmp_path / "bad", tokenizer=None, files=files)
+    assert refusal(bad, good) == (
+        f"The tokenizer of {bad} cannot be loaded: tokenizer_config.json asks for 1e+12 extra_ids, at most 10,000 are "
+        "read."
+    )
+
+
 def test_a_configuration_without_a_vocabulary_is_no_tokenizer(tmp_path: Path, good: Path) -> None:
     files = {"tokenizer_config.json": to_json({"tokenizer_class": "T5Tokenizer", "extra_ids": 100})}
     bare = write_checkpoint(tmp_path / "bare", tokenizer=None, files=files)

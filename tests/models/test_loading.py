@@ -212,7 +212,9 @@ def test_a_start_token_that_is_none_of_the_vocabulary_is_refused(tmp_path: Path)
     for number, end in enumerate(({"a": 1}, 10**18, -1, True, 1.0)):
         ids = to_json({"decoder_start_token_id": end})
         bad = write_checkpoint(tmp_path / str(number), files={"generation_config.json": ids})
-        assert refusal(bad, bad).startswith(f"The decoder start token of {bad} is no token of its vocabulary: ")
+        assert refusal(bad, bad).startswith(
+            f"{bad} has no token {json.dumps(end)}, which is its decoder_start_token_id: "
+        )
 
 
 def test_a_stack_of_layers_that_would_never_be_built_is_refused(tmp_path: Path) -> None:

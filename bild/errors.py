@@ -115,17 +115,13 @@ def told(error: BaseException) -> str:
 
 @contextmanager
 def refusing(sentence: Callable[[str], str], *kinds: type[Exception]) -> Iterator[None]:
-    """Turn an error inside, of these kinds or of any, into the BildError of a sentence on what it says.
-
-    A library's on a file are of any: where memory or the system failed it, nobody is to fetch or train it again.
-    """
-    errors = kinds or (Exception,)
+    """Turn an error inside, of these kinds or a library's of any, into the BildError of a sentence on what it says."""
     try:
         yield
-    except errors as error:
-        if isinstance(error, BildError):
+    except Exception as error:
+        if isinstance(error, BildError) or (kinds and not isinstance(error, kinds)):
             raise
-        short = None if kinds else out_of_memory(error) or refused(error)
+        short = None if kinds else out_of_memory(error) or refused(error)  # not to be fetched or trained again
         raise short or BildError(sentence(told(error))) from error
 
 

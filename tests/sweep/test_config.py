@@ -162,7 +162,7 @@ def test_a_grid_has_every_writer_of_the_first_token_that_is_asked_for() -> None:
         ("sweep.find=speedup sweep.margins=[1]", "sweep.margins has no effect here: leave it out, or search with"),
         ("sweep.power=0.8", "sweep.power has no effect here: leave it out, or search with sweep.find=speedup or"),
         ("sweep.find=front sweep.power=0.8", "sweep.power has no effect here"),
-        ("sweep.find=speedup sweep.power=1", "sweep.power=1 is out of range: it must be at least 0.5, at most 0.999"),
+        ("sweep.find=speedup sweep.power=1", "sweep.power=1 is out of range: it must be from 0.5 to 0.999"),
         ("plan=maybe", "plan=maybe is not known"),
         ("threshold.fb=0.5", "threshold.fb has no effect here"),
         ("method=vanilla", "method=vanilla has no thresholds to sweep: it is a baseline of every sweep already"),

@@ -112,6 +112,18 @@ class PassPlan(NamedTuple):
     """How tokens are chosen; None is greedy."""
 
 
+class Part(NamedTuple):
+    """What a pass of an early-exit pair leaves out."""
+
+    kept: int = 0
+    """Tokens, the first of those that are fed, whose residuals behind layer `t5.State.exit` are there already."""
+    layers: int = 0
+    """Layers that it goes through; 0 is all of them, and no residuals are asked for."""
+
+
+WHOLE = Part()
+
+
 class Engine(ABC):
     """One model, one sequence. `length` is the number of decoder positions whose keys and values are cached."""
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -359,23 +359,8 @@ class State:
     exit: int = 0
 
 
-class Part(NamedTuple):
-    """What a pass of an early-exit pair leaves out."""
-
-    kept: int = 0
-    """Tokens, the first of those that are fed, whose residuals behind layer `State.exit` are there already."""
-    layers: int = 0
-    """Layers that it goes through; 0 is all of them, and no residuals are asked for."""
-
-
-WHOLE = Part()
-
-
 def decode(weights: Weights, state: State, ids: Tensor, n: int, want: int) -> Tensor:
-    """Feed ids [k] at positions n..n+k-1 and return the logits [want, V] after the last `want` of them, in fp32.
-
-    The keys and values of the new positions are written into `state.cache`, which holds those before n.
-    """
+    """Feed ids [k] at positions n.. of `state.cache`, return logits [want, V] after the last `want`, in fp32."""
     x = run_layers(weights, state, embed(weights, ids), n, 0, len(weights.decoder))
     return logits(weights, x[-want:])
 
@@ -387,8 +372,7 @@ def embed(weights: Weights | Encoder, ids: Tensor) -> Tensor:
 
 def run_layers(weights: Weights, state: State, x: Tensor, n: int, first: int, last: int) -> Tensor:
     """Take the residual x [k, D] of positions n..n+k-1 through the decoder layers first..last-1."""
-    shape = weights.shape
-    end = n + x.shape[0]
+    shape, end = weights.shape, n + x.shape[0]
     bias = state.bias[:, n:end, :end]
     new, keys, values = views(state.cache[first:last], n, end)
     for i, layer in enumerate(weights.decoder[first:last]):

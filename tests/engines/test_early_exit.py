@@ -15,11 +15,11 @@ from bild.decoding import Policy
 from bild.decoding.loop import alone, big_little
 from bild.decoding.rules import Rules
 from bild.engines import Engine, Summary, build_exit_engines
+from bild.engines.base import WHOLE, Part
 from bild.engines.early_exit import GraphSharedLayers, truncated
 from bild.engines.fused import TensorDecoder
 from bild.engines.layouts import COMPILED, PLAIN
 from bild.engines.strips import compiled
-from bild.engines.t5 import WHOLE, Part
 from bild.errors import BildError
 from bild.measure.live import run_live
 from bild.models import EMBEDDED, load_pair

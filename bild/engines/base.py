@@ -112,7 +112,7 @@ class PassPlan(NamedTuple):
     """How tokens are chosen; None is greedy."""
 
 
-class Part(NamedTuple):
+class PartialPass(NamedTuple):
     """What a pass of an early-exit pair leaves out."""
 
     kept: int = 0
@@ -121,7 +121,7 @@ class Part(NamedTuple):
     """Layers that it goes through; 0 is all of them, and no residuals are asked for."""
 
 
-WHOLE = Part()
+ENTIRE = PartialPass()
 
 
 class Engine(ABC):

@@ -350,8 +350,8 @@ void score(const model *m, const room *room, const float *x, long rows, const lo
         told[0] = place;
         told[1] = sum_of_exp(logits, m->out, most, NULL);
         const float given = logits[ids[r]];
-        int above = 0;
-        for (long i = 0; i < m->out; i++) above += logits[i] > given;
+        int above = 0; /* the last row's token is not fed yet */
+        for (long i = 0; r + 1 < rows && i < m->out; i++) above += logits[i] > given;
         told[2] = most - given;
         told[3] = above;
         told[4] = dot(x + r * width, x + r * width, m->width);

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bild.engines import t5
-from bild.engines.base import WHOLE, Part, Summary, check_finite
+from bild.engines.base import ENTIRE, PartialPass, Summary, check_finite
 from bild.engines.layouts import COMPILED, Matrix, empty
 from bild.engines.strips import STRIP, Strips, compiled
 
@@ -183,12 +183,12 @@ class CompiledDecoder:
         passes.ids[:rows] = (*given, *[0] * (rows - len(given)))
         passes.code.score(passes.model, passes.room, passes.x.data_ptr(), rows, passes.ids_at, passes.told_at)
 
-    def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: Part = WHOLE) -> Tensor:
+    def decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: PartialPass = ENTIRE) -> Tensor:
         """See `t5.decode`. The next call writes to the same memory."""
         self._decode(state, tokens, n, want, part)
         return self._scored(want)
 
-    def summary(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: Part = WHOLE) -> Summary:
+    def summary(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: PartialPass = ENTIRE) -> Summary:
         """Return what `summarise` makes of `decode`, of greedy choices."""
         self._decode(state, tokens, n, want, part)
         return self._summary(want)
@@ -207,7 +207,7 @@ class CompiledDecoder:
         limit: int,
         stop_below: float,
         eos: int,
-        part: Part = WHOLE,
+        part: PartialPass = ENTIRE,
     ) -> tuple[list[int], list[float]]:
         """Continue after tokens at positions n.. by up to `limit` others, a few at a time, as `Engine.draft` does.
 
@@ -221,7 +221,7 @@ class CompiledDecoder:
         )
         return passes.out[:made].tolist(), [1 / total for _, total, *_ in self._told(made)]
 
-    def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: Part) -> None:
+    def _decode(self, state: t5.State, tokens: Sequence[int], n: int, want: int, part: PartialPass) -> None:
         passes, state_at = self._passes, self._feed(state, tokens)
         passes.code.decode(
             *(passes.model, state_at, passes.room, part.layers or len(self.weights.decoder)),

@@ -6,7 +6,7 @@ takes up where the small one left off: it runs the remaining layers only. `hf` e
 one that is cut off (`truncated`) are the oracle: the same numbers without any sharing.
 
 On engine `fused` a pass of either view is one call, compiled or plain, which is told what is at the exit already and
-how many layers to run (`Part`), and a draft by compiled code is one call.
+how many layers to run (`PartialPass`), and a draft by compiled code is one call.
 
 On engine `graph` three programs of fixed shapes make a pass: "lower" takes tokens to the exit and leaves residuals
 in a static buffer, "exit" is the head over these, "upper" is the remaining layers and the head. A draft's step is one
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from bild.config import DecodeConfig
 from bild.engines import t5
-from bild.engines.base import Engine, Part, PassPlan, Summary, check_rewind, common_prefix
+from bild.engines.base import Engine, PartialPass, PassPlan, Summary, check_rewind, common_prefix
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_programs import WIDTHS, SourceBuffers
@@ -97,7 +97,7 @@ class FusedSharedLayers(SharedLayers):
         engine, text = self.engine, [*before, *tokens]
         read = common_prefix(self.tokens, text)
         engine.length = n = min(read, len(before))
-        part = Part(read - n, engine.exit if view == "exit" else len(engine.weights.decoder))
+        part = PartialPass(read - n, engine.exit if view == "exit" else len(engine.weights.decoder))
         summary = engine.step(text[n:], want, ranks, part)
         if read < len(text):
             self.tokens = text
@@ -109,7 +109,7 @@ class FusedSharedLayers(SharedLayers):
         if engine.summing() is None:
             return None
         engine.length = n = min(read, len(text) - 1)
-        out, probs, stop = engine.draft(text[n:], limit, stop_below, Part(read - n, engine.exit))
+        out, probs, stop = engine.draft(text[n:], limit, stop_below, PartialPass(read - n, engine.exit))
         self.tokens = [*text, *out[:-1]]
         return out, probs, stop
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bild.config import DecodeConfig
 from bild.engines import t5
-from bild.engines.base import WHOLE, Engine, Part, PassPlan, Summary, stop_of, summarise
+from bild.engines.base import ENTIRE, Engine, PartialPass, PassPlan, Summary, stop_of, summarise
 from bild.engines.compiled import COMPILED_SOURCE, CompiledDecoder, CompiledEncoder, compilable
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.sampling import Sampler
@@ -41,7 +41,7 @@ class FusedEngine(Engine):
     name = "fused"
     state: t5.State
     exit: int = 0
-    """The layer behind which a pass may be left and taken up (`Part`); 0 is none."""
+    """The layer behind which a pass may be left and taken up (`PartialPass`); 0 is none."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class FusedEngine(Engine):
         self.length = 0
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False, part: Part = WHOLE) -> Summary:
+    def step(self, tokens: Sequence[int], want: int = 1, ranks: bool = False, part: PartialPass = ENTIRE) -> Summary:
         """See `Engine.step`."""
         n, end = self.length, self.length + len(tokens)
         self.grow(end)
@@ -118,7 +118,7 @@ class FusedEngine(Engine):
         self.passes += 1
         return summary
 
-    def _decode(self, tokens: Sequence[int], want: int, part: Part) -> Tensor:
+    def _decode(self, tokens: Sequence[int], want: int, part: PartialPass) -> Tensor:
         """Return the logits [want, V] of a pass. Plain ones go to the exit, and on from the residuals there."""
         n, end = self.length, self.length + len(tokens)
         if isinstance(self.decoder, CompiledDecoder):
@@ -135,7 +135,7 @@ class FusedEngine(Engine):
 
     @torch.inference_mode()
     def draft(
-        self, tokens: Sequence[int], limit: int, stop_below: float, part: Part = WHOLE
+        self, tokens: Sequence[int], limit: int, stop_below: float, part: PartialPass = ENTIRE
     ) -> tuple[list[int], list[float], str]:
         """See `Engine.draft`. A part is for compiled passes that tell the summary themselves."""
         decoder = self.summing()

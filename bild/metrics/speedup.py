@@ -116,8 +116,8 @@ def spread(values: Floats, sessions: NDArray[np.int64]) -> TwoLevels:
     size = (examples - float((sizes**2).sum()) / examples) / (count - 1)
     share = float((sizes**2).sum()) / examples**2 / size  # of the mean square between in the variance of the mean
     rest = 1.0 / examples - share
-    if rest < 0:  # sessions of unlike sizes; that they agree by chance leaves what lies within them
-        between = max(between, within)
+    if rest < 0 and between < within:  # unlike sizes, and nothing seen between them: both squares estimate the same
+        share, rest = 1.0 / examples, 0.0
     variance = max(share * between + rest * within, 1e-18)
     pieces = (share * between) ** 2 / (count - 1) + (rest * within) ** 2 / (examples - count)
     freedom = max(1.0, variance**2 / pieces) if pieces > 0 else count - 1.0

@@ -116,7 +116,7 @@ class GridConfig:
     task's split where the task names another one to confirm on, else half of it."""
     power: float | None = number(None, 0.5, 0.999)
     """Choose what a confirmation on as many examples shows with this chance, if its difference there is as here, judged
-    with all that is chosen beside it. None: what keeps its margin by the lower end, about half of which is shown."""
+    with all that is chosen beside it. None: what keeps its margin by the lower end, an even chance at the edge."""
     confirm: bool = True
     """Measure what `find` chose on the other examples, once; each time is counted."""
     settle: float = number(10.0, 0, math.inf)

@@ -15,7 +15,7 @@ from bild.decoding import Policy
 from bild.decoding.loop import alone, big_little
 from bild.decoding.rules import Rules
 from bild.engines import Engine, Summary, build_exit_engines
-from bild.engines.base import WHOLE, Part
+from bild.engines.base import ENTIRE, PartialPass
 from bild.engines.early_exit import GraphSharedLayers, truncated
 from bild.engines.fused import TensorDecoder
 from bild.engines.layouts import COMPILED, PLAIN
@@ -54,7 +54,7 @@ def taken_to_the_exit(shared: Any) -> list[int]:
         return counts
     step = shared.engine.step
 
-    def counted(tokens: list[int], want: int = 1, ranks: bool = False, part: Part = WHOLE) -> Summary:
+    def counted(tokens: list[int], want: int = 1, ranks: bool = False, part: PartialPass = ENTIRE) -> Summary:
         counts.extend([len(tokens) - part.kept] if part.layers and part.kept < len(tokens) else [])
         return step(tokens, want, ranks, part)
 

@@ -3,9 +3,9 @@
     bild export results/xsum/t5-large/bild-0.6-2-... > outputs.jsonl
     bild export results/xsum/t5-large/bild-0.6-2-... --acceptance > acceptance.jsonl
 
-Outputs: id, output and vanilla's output of each example. Scores that an outside metric gave them go back by
-`bild claims POINT --scores FILE`. Acceptance: of each place in a draft the tokens that were judged and that stood, and
-of each number of tokens the large passes that added so many.
+Outputs: id, output and vanilla's output of each example; `bild claims POINT --scores FILE` reads the scores that an
+outside metric gives them. Acceptance: for each place in a draft, the tokens judged and the tokens that stood; for each
+number of tokens, the large passes that added that many.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write JSON lines to stdout. Returns 0, or 2 after one sentence on stderr."""
     parser = Arguments(prog="bild export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("point", type=Path, help="the folder of a point")
-    parser.add_argument("--acceptance", action="store_true", help="how drafts fared, in the place of the outputs")
+    parser.add_argument("--acceptance", action="store_true", help="how drafts fared, instead of the outputs")
 
     def command() -> None:
         given = parser.parse_args(argv)

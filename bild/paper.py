@@ -4,10 +4,10 @@
     bild paper only=iwslt2017-aligned,fig10-xsum
     bild paper task.samples=200 engine=graph engine.dtype=fp16 sweep.minutes=10
 
-Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. Stopped,
-the same command goes on; an exhibit that fails is told, and the others go on. Options of a task's examples, the engine,
-the measurement, sweeps and trainings hold for every exhibit that has them. At the end the report is written, with an
-atlas: each table and figure of the paper, ours beside it, and a verdict.
+Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. After a
+stop the same command resumes; a failed exhibit is reported, and the others continue. Options of a task's examples, the
+engine, the measurement, sweeps and trainings hold for every exhibit that has them. At the end comes the report, with
+an atlas: each table and figure of the paper, ours beside it, and a verdict.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """`bild run` (or `python -m bild.run`): decode a task with a pair, by one method at one setting, and measure it beside
-vanilla decoding. Stopped, the same command goes on; a finished point is shown.
+vanilla decoding. After a stop the same command resumes; a finished point is only shown.
 
     bild run model=t5-large threshold.fb=0.6 threshold.rb=2
     bild run -m task=xsum,cnndm threshold.fb=0.3,0.6

@@ -183,8 +183,8 @@ def _told(process: subprocess.Popen[bytes], job: _Job) -> Iterator[dict[str, Any
     code = process.wait()
     if code:
         raise BildError(
-            f"Session {job.session} ended with exit code {code}: what it measured is kept; free memory or mend what it "
-            "says above, and run the same command again."
+            f"Session {job.session} ended with exit code {code}: its measurements are kept; free memory or fix what it "
+            "reports above, and run the same command again."
         )
 
 

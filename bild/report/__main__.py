@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=margin_of,
         default=MARGIN,
         metavar="POINTS",
-        help=f"the loss of quality that verdicts are told at ({MARGIN:g})",
+        help=f"the loss of quality that verdicts allow ({MARGIN:g})",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="write this figure or table alone, or the page"

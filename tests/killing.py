@@ -8,6 +8,7 @@ limit on the size of files ends a write in its middle, by a signal or as a full 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib
 import io
 import json
@@ -26,9 +27,11 @@ from typing import Any
 from bild.errors import guard
 from bild.export import main as export_main
 from bild.results import find_records, read_samples, read_traces
-from bild.results.predicted import find_predicted
+from bild.results.predicted import PREDICTED, find_predicted
 from bild.results.reading import EXAMPLE as NAME
 from bild.tree import open_tree
+from bild.tree.blocks import NODES, BlockFile
+from bild.tree.store import EXAMPLES, TREE, read_all
 from tests.cli.commands import REPOSITORY
 from tests.training.tiny import timeless
 from tests.zygote import Zygote
@@ -39,6 +42,28 @@ PAGE = 4096
 LOG = 4000
 """Bytes that what a command says stays within."""
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
+
+
+def thinned(folder: Path) -> Path:
+    """Copy the example's results into a folder, with fewer points, predictions and examples of the tree.
+
+    A report of the copy takes a twentieth of the time.
+    """
+    root = folder / "results"
+    shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("bild-0.[13]*", "*-k10-*"))
+    (predicted,), (head,) = root.rglob(PREDICTED), root.rglob(TREE)
+    plain = json.loads(predicted.read_bytes())
+    plain["points"] = [point for at, point in enumerate(plain["points"]) if point["measured"] or at % 16 == 0]
+    predicted.write_text(json.dumps(plain))
+    tables = [example.table for example in read_all(head.parent)[1][:8]]
+    (head.parent / NODES).unlink()
+    with BlockFile(head.parent / NODES) as file:
+        for at, table in enumerate(tables):
+            table.stored = 0
+            file.append({at: table})
+    lines = gzip.decompress((head.parent / EXAMPLES).read_bytes()).splitlines(keepends=True)
+    (head.parent / EXAMPLES).write_bytes(gzip.compress(b"".join(lines[: len(tables)]), mtime=0))
+    return root
 
 
 def main() -> int:

@@ -25,19 +25,20 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.killing import EXAMPLE, PAGE, Lab, measured, trained, written
+from tests.killing import PAGE, Lab, measured, thinned, trained, written
 from tests.sweep.test_sweep import OPTIONS, SWEEP
 from tests.training.test_kills import JOB, prepare
 from tests.zygote import Zygote, zygote
 
 QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
+FEW = ("--only", "points", "--only", "pareto", "--only", "page")
 COMMANDS = ("run", "multirun", "sweep", "train", "align", "export", "report")
 DEATHS = ("call", "size", "full", "time")
 DISK = "disk"
 
 
-def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
-    """Leave a command in peace once."""
+def laboratory(mother: Zygote, folder: Path, name: str, *, few: bool) -> Lab:
+    """Leave a command in peace once; a report of few files, as each is written alike."""
     place = folder / name
     place.mkdir()
     if name == "run":
@@ -47,7 +48,9 @@ def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
     if name == "sweep":
         return Lab(mother, place, measured, SWEEP, *OPTIONS)
     if name == "report":
-        return Lab(mother, place, written, "bild.report.__main__:main", str(EXAMPLE), "--out", "out")
+        report = ("bild.report.__main__:main", str(thinned(folder)))
+        mother.run(*report, "--out", str(folder / "first"), cwd=folder)  # it draws: libraries that are imported late
+        return Lab(mother, place, written, *report, *(FEW if few else ()))
     if name == "export":
         return Lab(mother, place, written, "tests.killing:export")
     return Lab(mother, place, trained, JOB, name, str(folder))
@@ -97,7 +100,7 @@ def main() -> int:
         labs, took = {}, {}
         for name in given.only:
             began = time.monotonic()
-            labs[name] = laboratory(mother, folder, name)
+            labs[name] = laboratory(mother, folder, name, few=bool(given.every))
             took[name] = time.monotonic() - began
             print(f"{name}: {labs[name].calls} calls, {took[name]:.1f} s in peace", flush=True)
         until = time.monotonic() + 60 * given.minutes

@@ -53,9 +53,9 @@ def thinned(folder: Path) -> Path:
     shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("bild-0.[13]*", "*-k10-*"))
     (predicted,), (head,) = root.rglob(PREDICTED), root.rglob(TREE)
     plain = json.loads(predicted.read_bytes())
-    plain["points"] = [point for at, point in enumerate(plain["points"]) if point["measured"] or at % 16 == 0]
+    plain["points"] = [point for at, point in enumerate(plain["points"]) if point["measured"] or at % 64 == 0]
     predicted.write_text(json.dumps(plain))
-    tables = [example.table for example in read_all(head.parent)[1][:8]]
+    tables = [example.table for example in read_all(head.parent)[1][:4]]
     (head.parent / NODES).unlink()
     with BlockFile(head.parent / NODES) as file:
         for at, table in enumerate(tables):

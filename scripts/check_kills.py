@@ -1,5 +1,6 @@
-"""Kill commands at any time, at any call to the file system, in the middle of any write and on full disks, and find the
-same results at the end as without: tokens, texts, rounds, scores, counts, trees, weights bit by bit, reports.
+"""Kill commands at any time, at any call to the file system, in the middle of any write, without memory and on full
+disks, and find the same results at the end as without: tokens, rounds, scores, counts, trees, weights bit by bit,
+reports.
 
     python -m scripts.check_kills --minutes 30
     python -m scripts.check_kills --minutes 5 --only run report
@@ -33,7 +34,7 @@ from tests.zygote import Zygote, zygote
 QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
 FEW = ("--only", "points", "--only", "pareto", "--only", "page")
 COMMANDS = ("run", "multirun", "sweep", "train", "align", "export", "report")
-DEATHS = ("call", "size", "full", "time")
+DEATHS = ("call", "size", "full", "time", "memory", "SIGINT", "SIGTERM")
 DISK = "disk"
 
 
@@ -61,8 +62,9 @@ def by_chance(labs: dict[str, Lab], took: dict[str, float], dice: random.Random)
     while True:
         for name, lab in labs.items():
             death = dice.choice(DEATHS)
-            most = {"call": lab.calls, "time": int(1000 * took[name])}.get(death, 0)
-            yield name, death, dice.randint(1, most) if most else dice.choice(lab.sizes)
+            most = {"call": lab.calls, "time": int(1000 * took[name]), "memory": 1 << dice.randint(10, 27)}
+            most |= dict.fromkeys(("SIGINT", "SIGTERM"), lab.opened)
+            yield name, death, dice.randint(1, most[death]) if death in most else dice.choice(lab.sizes)
 
 
 def every(labs: dict[str, Lab], step: int) -> Iterator[tuple[str, str, int]]:

@@ -28,18 +28,18 @@ from pathlib import Path
 
 from tests.killing import PAGE, Lab, measured, thinned, trained, written
 from tests.sweep.test_sweep import OPTIONS, SWEEP
-from tests.training.test_kills import JOB, prepare
+from tests.training.test_kills import JOB, QUICK, prepare
 from tests.zygote import Zygote, zygote
 
-QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
 FEW = ("--only", "points", "--only", "pareto", "--only", "page")
+"""Of a report, as all files of a kind are written alike."""
 COMMANDS = ("run", "multirun", "sweep", "train", "align", "export", "report")
 DEATHS = ("call", "size", "full", "time", "memory", "SIGINT", "SIGTERM")
 DISK = "disk"
 
 
-def laboratory(mother: Zygote, folder: Path, name: str, *, few: bool) -> Lab:
-    """Leave a command in peace once; a report of few files, as each is written alike."""
+def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
+    """Leave a command in peace once."""
     place = folder / name
     place.mkdir()
     if name == "run":
@@ -50,19 +50,19 @@ def laboratory(mother: Zygote, folder: Path, name: str, *, few: bool) -> Lab:
         return Lab(mother, place, measured, SWEEP, *OPTIONS)
     if name == "report":
         report = ("bild.report.__main__:main", str(thinned(folder)))
-        mother.run(*report, "--out", str(folder / "first"), cwd=folder)  # it draws: libraries that are imported late
-        return Lab(mother, place, written, *report, *(FEW if few else ()))
+        mother.run(*report, *FEW, "--out", str(folder / "first"), cwd=folder)  # so children need not import to draw
+        return Lab(mother, place, written, *report, *FEW)
     if name == "export":
         return Lab(mother, place, written, "tests.killing:export")
     return Lab(mother, place, trained, JOB, name, str(folder))
 
 
-def by_chance(labs: dict[str, Lab], took: dict[str, float], dice: random.Random) -> Iterator[tuple[str, str, int]]:
+def by_chance(labs: dict[str, Lab], dice: random.Random) -> Iterator[tuple[str, str, int]]:
     """Yield command, death and its number without end, the commands in turn."""
     while True:
         for name, lab in labs.items():
             death = dice.choice(DEATHS)
-            most = {"call": lab.calls, "time": int(1000 * took[name]), "memory": 1 << dice.randint(10, 27)}
+            most = {"call": lab.calls, "time": int(1000 * lab.seconds), "memory": 1 << dice.randint(10, 27)}
             most |= dict.fromkeys(("SIGINT", "SIGTERM"), lab.opened)
             yield name, death, dice.randint(1, most[death]) if death in most else dice.choice(lab.sizes)
 
@@ -99,16 +99,14 @@ def main() -> int:
     with zygote() as mother:
         if {"train", "align"} & {*given.only}:
             prepare(mother, folder)
-        labs, took = {}, {}
+        labs = {}
         for name in given.only:
-            began = time.monotonic()
-            labs[name] = laboratory(mother, folder, name, few=bool(given.every))
-            took[name] = time.monotonic() - began
-            print(f"{name}: {labs[name].calls} calls, {took[name]:.1f} s in peace", flush=True)
+            labs[name] = laboratory(mother, folder, name)
+            print(f"{name}: {labs[name].calls} calls, {labs[name].seconds:.1f} s in peace", flush=True)
         until = time.monotonic() + 60 * given.minutes
         whole = given.every or given.disks
         chosen = disks(labs, given.disks) if given.disks else every(labs, given.every or 1)
-        for name, death, number in chosen if whole else by_chance(labs, took, random.Random(given.seed)):
+        for name, death, number in chosen if whole else by_chance(labs, random.Random(given.seed)):
             if not whole and time.monotonic() > until:
                 break
             tried[name, death] += 1

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -209,7 +210,9 @@ class Lab:
         self, mother: Zygote, folder: Path, state: Callable[[Path], Any], function: str, *arguments: str
     ) -> None:
         self.mother, self.folder, self.state, self.command = mother, folder, state, (function, *arguments)
+        began = time.monotonic()
         assert self.run("whole") == 0, self.log("whole")
+        self.seconds = time.monotonic() - began
         self.whole = state(folder / "whole")
         self.calls, self.opened = map(int, re.findall(r"calls (\d+) opened (\d+)", self.log("whole"))[-1])
         files = [path for path in (folder / "whole").rglob("*") if path.is_file() and path.name != "log"]

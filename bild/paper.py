@@ -217,7 +217,7 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
 
 
 class Reproduction:
-    """One go through all exhibits, and what became of each."""
+    """One go through all exhibits in the order of their costs, and what became of each."""
 
     def __init__(self, paper: Paper, costs: Mapping[str, Cost]) -> None:
         self.paper, self.costs = paper, costs
@@ -225,8 +225,7 @@ class Reproduction:
 
     def run(self) -> None:
         """Grow all trees, then make every exhibit; each failure is told and ends that exhibit alone."""
-        exhibits = self.paper.exhibits
-        order = sorted(exhibits, key=lambda name: (bool(exhibits[name].after), self.costs[name].most))
+        exhibits, order = self.paper.exhibits, self.costs
         for name in order:
             self._guarded(name, self._fit)
         for name in order:
@@ -264,12 +263,17 @@ class Reproduction:
 
 def job(arguments: Sequence[str]) -> None:
     """Plan, run what can be run, and report."""
-    from bild.sweep.show_plan import cost_lines  # torch, after the options are known to be good
+    from bild.report.table import show_tables
+    from bild.sweep.show_plan import cost_table  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
     costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
-    for line in cost_lines(costs, {name: exhibit.about for name, exhibit in paper.exhibits.items()}):
-        print(line, flush=True)
+    order = sorted(costs, key=lambda name: (bool(paper.exhibits[name].after), costs[name].most))
+    costs = {name: costs[name] for name in order}
+    about, after = ({name: getattr(paper.exhibits[name], each) for name in order} for each in ("about", "after"))
+    table, notes = cost_table(costs, about, after)
+    show_tables([table], notes)
+    sys.stdout.flush()
     if paper.own["plan"] == "only":
         return
     run = Reproduction(paper, costs)

@@ -62,16 +62,19 @@ def again(folder: Path, options: Sequence[str]) -> None:
 
     BildError where the folder holds no finished point.
     """
+    from bild.report.format import plural
+
     record = read_record(folder / RECORD)
     there = {"results": "results/again", "task": {"samples": record.task.data.get("samples")}}
     point = measured(as_written(folder / CONFIG, TracedConfig, there, options))
     before, now = ({s.id: s.tokens for s in read_samples(path)} for path in (folder, point.path))
     equal = sum(before.get(name) == tokens for name, tokens in now.items())
-    first, second = (each.speedup for each in (record, point.record))
-    print(
-        f"Again: {equal:,} of {len(now):,} texts equal those of {folder}; {record.headline.value:.2f} became "
-        f"{point.record.headline.value:.2f}, {first.times} became {second.times}."
-    )
+    both = (record, point.record)
+    sizes = [each.quality.examples for each in both]
+    of = [f" on {plural(size, 'example')}" if sizes[0] != sizes[1] else "" for size in sizes]  # a sweep's tree has more
+    scores = " became ".join(f"{each.headline.value:.2f}{own}" for each, own in zip(both, of, strict=True))
+    speeds = " became ".join(each.speedup.times for each in both)
+    print(f"Again: {equal:,} of {len(now):,} texts equal those of {folder}; {scores}, {speeds}.")
 
 
 def main() -> int:

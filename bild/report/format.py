@@ -109,13 +109,17 @@ def machine_name(record: Record) -> str:
 
 
 def where(record: Record) -> str:
-    """Write `fused engine, fp32, cuda, 1 thread`, and `sampled: top_p 0.8, temperature 1, seed 3` where it was."""
-    engine, decode = record.engine, record.decode
-    threads = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
-    found = f"{engine.name} engine, {engine.dtype}, {engine.device}, {threads}"
+    """Write `fused engine, fp32, cuda, 1 thread`."""
+    engine = record.engine
+    return f"{engine.name} engine, {engine.dtype}, {engine.device}, {plural(engine.threads, 'thread')}"
+
+
+def sampled(record: Record) -> str:
+    """Write `sampled: top_p 0.8, temperature 1, seed 3`; nothing where tokens were not sampled."""
+    decode = record.decode
     if decode is None:
-        return found
-    return f"{found}, sampled: top_p {decode.top_p:g}, temperature {decode.temperature:g}, seed {decode.seed}"
+        return ""
+    return f"sampled: top_p {decode.top_p:g}, temperature {decode.temperature:g}, seed {decode.seed}"
 
 
 def drawn(record: Record) -> list[str]:

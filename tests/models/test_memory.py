@@ -20,8 +20,8 @@ from bild.models import EMBEDDED, load_pair
 from bild.models.shapes import CONTEXT, default_budget, layout_bytes, model_config, module_bytes, need_of
 from bild.tree.forward_host import branches_of
 from tests.cli.commands import call
-from tests.killing import EXAMPLE
 from tests.engines.tiny import SMALL_MAKES, build, saved_pair
+from tests.killing import EXAMPLE
 
 CARD = 16e9
 

@@ -210,7 +210,7 @@ def test_a_folder_without_a_tree_or_with_several_is_told(tmp_path: Path) -> None
     with pytest.raises(BildError, match="is damaged"):
         open_tree(tmp_path / "a")
     (tmp_path / "a" / store.EXAMPLES).write_bytes(gzip.compress(b""))
-    with pytest.raises(BildError, match="is damaged .it holds no example.: delete the tree's folder"):
+    with pytest.raises(BildError, match=r"is damaged .it holds no example.: delete the tree's folder"):
         open_tree(tmp_path / "a")
     (tmp_path / "a" / store.TREE).write_text("{}")
     with pytest.raises(BildError, match="does not describe a tree"):

@@ -78,9 +78,11 @@ _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too lar
 """Words of libraries in Rust, which raise no OSError."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
 """The options that help a measurement whose models do not fit."""
+ROOM = "end what else takes it, or use a machine that has more, and run again"
+"""What helps where no option does."""
 
 
-def out_of_memory(error: BaseException, helps: str = HELPS) -> BildError | None:
+def out_of_memory(error: BaseException, helps: str = ROOM) -> BildError | None:
     """Turn an error of torch (on CUDA or the CPU), NumPy or Python that memory is short into a sentence; else None.
 
     It has what was asked for and what was free, as far as the library tells, and the options that help.
@@ -131,7 +133,7 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     return f" (did you mean {before}{close[0]}?)" if close else ""
 
 
-def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HELPS) -> int:
+def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = ROOM) -> int:
     """Call a command line's work, whatever comes of it, and return its exit code: 0, or that of `explain`.
 
     Where memory was short its sentence says that `helps`. A signal to end (Ctrl-C, SIGTERM, SIGHUP) is told by the
@@ -163,7 +165,7 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
     return 0
 
 
-def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) -> tuple[int, str]:
+def explain(error: BaseException, stopped: str = "stopped", helps: str = ROOM) -> tuple[int, str]:
     """Return the exit code that an error ends a command with, and the line that tells it.
 
     2 for a mistake, a disk or a memory that is full; 130 for Ctrl-C, 143 for SIGTERM, 141 for a pipe that nobody reads;
@@ -180,7 +182,7 @@ def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) 
     while before is not None and not isinstance(before, KeyboardInterrupt):
         before = before.__context__
     if before is not None:  # what came in the middle of a library, which then failed over it
-        return explain(before, stopped)
+        return explain(before, stopped, helps)
     what = f"{type(error).__name__}: {told(error)}" if str(error) else type(error).__name__
     return 1, f"error: This is a defect of bild ({what}): please report it with {_kept_traceback(error)}."
 

@@ -23,7 +23,7 @@ from bild.cli.compose import check_options, compose, published_settings, shapes,
 from bild.cli.overrides import load, parse
 from bild.config import RunConfig
 from bild.decoding import Setting
-from bild.errors import BildError, did_you_mean, explain, guard, one_of
+from bild.errors import HELPS, BildError, did_you_mean, explain, guard, one_of
 from bild.progress import say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
@@ -257,7 +257,7 @@ class Reproduction:
         except BrokenPipeError:
             raise
         except Exception as error:
-            self.failed[name] = explain(error)[1].removeprefix("error: ")
+            self.failed[name] = explain(error, helps=HELPS)[1].removeprefix("error: ")
             say(f"{name} failed: {self.failed[name]}")
 
 

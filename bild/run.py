@@ -19,7 +19,7 @@ from bild.cli import run_hydra
 from bild.cli.compose import as_written
 from bild.config import RunConfig
 from bild.config import folder as named_folder
-from bild.errors import guard
+from bild.errors import HELPS, guard
 from bild.options import MANY, number
 from bild.results import Point, read_record, read_samples
 from bild.results.folder import CONFIG, RECORD
@@ -82,7 +82,7 @@ def main() -> int:
     if sys.argv[1:2] and sys.argv[1].partition("=")[0] == "--from":
         folder, *options = [*sys.argv[1].split("=", 1)[1:], *sys.argv[2:], ""]
         given = [option for option in options if option]
-        return guard(lambda: again(named_folder(folder), given), "stopped; the same command goes on from here")
+        return guard(lambda: again(named_folder(folder), given), "stopped; the same command goes on from here", HELPS)
     return run_hydra(job, "run", TracedConfig)
 
 

@@ -370,6 +370,17 @@ def test_an_adapter_on_the_hub_is_refused(tmp_path: Path, good: Path, monkeypatc
     assert refusal(Path("someone/T5-lora"), good).startswith("someone/T5-lora is an adapter")
 
 
+@pytest.mark.parametrize(("content", "revision"), [(b"", None), (b"\xff\xfe", None), (b"", "../.."), (b"", "/etc")])
+def test_a_revision_that_is_no_commit_is_not_in_the_cache(
+    tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, revision: str | None
+) -> None:
+    snapshot = hubcache.add_repository(tmp_path / "hf", "someone/T5", {"config.json": b"{}"})
+    (snapshot.parent.parent / "refs" / "main").write_bytes(content)
+    hubcache.use_hub(monkeypatch, tmp_path / "hf")
+    with pytest.raises(BildError, match=r"^model.large=someone/T5 is neither a folder nor in the hub cache at "):
+        load_pair("someone/T5", str(good), revision_large=revision, device="cpu")
+
+
 # --- tokenizers
 
 

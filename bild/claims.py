@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bild.config import folder, margin_of
 from bild.errors import Arguments, BildError, guard
 from bild.metrics.claims import Verdict, together, verdict_of
+from bild.options import folder
 from bild.report.format import plural
-from bild.report.sections import Section, find_sections
+from bild.report.sections import Section, find_sections, margin_of
 from bild.report.table import Table, show_tables
 from bild.results import Record, read_samples
 from bild.results.codec import read_lines

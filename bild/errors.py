@@ -112,7 +112,7 @@ def _readable(size: str) -> str:
 def told(error: BaseException) -> str:
     """Return what a library's error says, on one line and not at length."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")
+    return text.rstrip(".") if len(text) <= 160 else f"{text[:154]} [...]"
 
 
 @contextmanager

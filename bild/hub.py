@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.file_download import REGEX_COMMIT_HASH, repo_folder_name
 
 from bild.errors import BildError
 
@@ -33,9 +33,9 @@ def cached_snapshot(repository: str, kind: str, revision: str = "main") -> Path 
     The client itself refuses a snapshot of which only some files were fetched; here some files are all that is wanted.
     """
     reference = store(repository, kind) / "refs" / revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    commit = reference.read_text(errors="replace").strip() if reference.is_file() else revision
     folder = store(repository, kind) / "snapshots" / commit
-    return folder if folder.is_dir() else None
+    return folder if REGEX_COMMIT_HASH.fullmatch(commit) and folder.is_dir() else None
 
 
 def said(error: Exception) -> str:

@@ -14,6 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bild.errors import BildError, did_you_mean, one_of, shown
@@ -34,6 +35,13 @@ _WORDS: dict[Any, str] = {
 }
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def folder(text: str) -> Path:
+    """Read the folder of a command line. BildError for an empty name, which stands for the working folder."""
+    if not text.strip():
+        raise BildError("The name of a folder is empty: give one, or . for this folder.")
+    return Path(text)
 
 
 class Bounds(NamedTuple):

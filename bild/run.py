@@ -18,9 +18,9 @@ from pathlib import Path
 from bild.cli import run_hydra
 from bild.cli.compose import as_written
 from bild.config import RunConfig
-from bild.config import folder as named_folder
 from bild.errors import HELPS, guard
 from bild.options import MANY, number
+from bild.options import folder as named_folder
 from bild.results import Point, read_record, read_samples
 from bild.results.folder import CONFIG, RECORD
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bild.config import unseen
 from bild.errors import BildError
 from bild.metrics import statistics
 from bild.metrics.claims import Floats, difference, score_interval
 from bild.metrics.speedup import mean_time, speedup
 from bild.metrics.statistics import Statistics
+from bild.progress import say
 from bild.results.parts import Difference, Quality, Score
 
 __all__ = ["Scorer", "mean_time", "quality", "quality_of", "speedup"]
@@ -34,7 +36,8 @@ def quality(
     averaged over the examples. `baseline` holds another system's predictions for the same examples, to which the paired
     differences are; `exact` says that the rules of the method allow none. `data` is the hash of the examples.
 
-    Raises BildError for an unknown metric, no predictions, and lists of different lengths.
+    Raises BildError for an unknown metric, no predictions, and lists of different lengths. Warns of references in a
+    script in which the metric sees no words.
     """
     names = statistics.scores_of(metric)
     if baseline is not None and len(baseline) != len(predictions):
@@ -42,6 +45,8 @@ def quality(
             f"There are {len(predictions)} predictions and {len(baseline)} of the baseline: a paired difference needs "
             "both for the same examples."
         )
+    if told := unseen(metric, references, "metric="):
+        say(f"warning: the references are {told}")
     own = statistics.compute(names, predictions, references)
     others = None if baseline is None else statistics.compute(names, baseline, references)
     return quality_of(statistics.headline_of(metric), own, others, confidence=confidence, exact=exact, data=data)

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bild.config import folder, margin_of
 from bild.errors import Arguments, guard
+from bild.options import folder
 from bild.report.bench import check_table
 from bild.report.format import plural
 from bild.report.points import show
 from bild.report.report import write_report
-from bild.report.sections import MARGIN
+from bild.report.sections import MARGIN, margin_of
 from bild.report.table import show_tables
 from bild.results.bench import read_check
 

@@ -9,7 +9,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bild.config import MeasureConfig
 from bild.errors import BildError
+from bild.options import options_of
 from bild.progress import say
 from bild.report import format as words
 from bild.results import Interval, Point, Record, Sample, Skipped, comparable, find_records, identity
@@ -26,6 +28,11 @@ Rounds = list[dict[str, Any]]
 Together = tuple[str, ...]
 """The hashes of the records that one confirmation looked at."""
 T = TypeVar("T")
+
+
+def margin_of(text: str) -> float:
+    """Read the margin of a command line. BildError for what is no number, or out of range."""
+    return float(options_of(MeasureConfig)["margin"].checked("--margin", text))
 
 
 @dataclass(frozen=True)

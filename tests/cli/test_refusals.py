@@ -194,7 +194,7 @@ FAULTS = {
     ),
     "config.json that is no object": (
         {"files": {"config.json": b"[1]"}},
-        "{} has a config.json without a model_type: only T5 and mT5 encoder-decoders can be paired.",
+        "{} has a config.json that cannot be read (it holds no JSON object).",
     ),
     "config.json of another kind": (
         {"config": {"model_type": "bert"}},

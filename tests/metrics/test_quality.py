@@ -249,6 +249,17 @@ def test_bleu_takes_another_tokenizer_and_says_so():
     assert scorer.score(scorer.table(near).sum(axis=0), 2) == pytest.approx(found.scores["bleu:zh"].value)
 
 
+@pytest.mark.parametrize(("metric", "better"), [("rouge", "rouge:unicode"), ("bleu", "bleu:zh")])
+def test_a_script_that_a_metric_does_not_see_is_told(capsys, metric, better):
+    texts = ["今天天气很好，我们去公园散步。", "他在图书馆里读书。"]
+    assert quality(metric, texts, texts).scores[metric.replace("rouge", "rougeLsum")].value == 0
+    told = f"in a script in which metric={metric} sees no words: set metric={better}.\n"
+    assert capsys.readouterr().err == f"warning: the references are {told}"
+    found = quality(better, texts, texts)
+    assert found.scores[found.headline].value == pytest.approx(100)
+    assert capsys.readouterr().err == ""
+
+
 def test_an_unknown_tokenizer():
     with pytest.raises(BildError, match=r"^task.metric=rouge:zh is not known: after rouge: goes one of default, uni"):
         quality("rouge:zh", GOOD, REFERENCES)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from bild.decoding.methods import MAX_DRAFT as MAX_DRAFT
@@ -19,7 +18,7 @@ from bild.decoding.methods import MethodConfig as MethodConfig
 from bild.decoding.methods import ThresholdConfig as ThresholdConfig
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError, one_of
-from bild.options import LONG, MANY, SEED, check_fields, device, number, options_of, text, word
+from bild.options import LONG, MANY, SEED, Option, check_fields, device, folder, number, options_of, text, word
 
 ENGINES = ("hf", "fused", "graph", "graph-triton")
 DTYPES = ("fp32", "fp16", "bf16")
@@ -38,17 +37,14 @@ THREADS = 1024
 """More than any machine has, and fewer than a process may have."""
 
 
-def margin_of(text: str) -> float:
-    """Read the margin of a command line. BildError for what is no number, or out of range."""
-    option = options_of(MeasureConfig)["margin"]
-    return float(option.checked("--margin", text))
+def margin_of(value: Any, told: str = "--margin") -> float:
+    """Read a margin, that of a command line say. BildError for what is no number, or out of range."""
+    return float(options_of(MeasureConfig)["margin"].checked(told, value))
 
 
-def folder(text: str) -> Path:
-    """Read the folder of a command line. BildError for an empty name, which stands for the working folder."""
-    if not text.strip():
-        raise BildError("The name of a folder is empty: give one, or . for this folder.")
-    return Path(text)
+def confidence_of(value: Any) -> float:
+    """Read the confidence of an interval. BildError for what is no number, or out of range."""
+    return float(options_of(MeasureConfig)["confidence"].checked("confidence", value))
 
 
 @dataclass
@@ -226,7 +222,7 @@ def scored_by(metric: str, tokenize: str | None = None, language: str | None = N
     A tokenizer that is not named is, for BLEU, that of the language of the references. BildError where one is not
     known, or named twice, or not installed.
     """
-    if metric.startswith(EVALUATE):
+    if Option(str, {}).checked("task.metric", metric).startswith(EVALUATE):
         if metric == EVALUATE:
             raise BildError(f"task.metric={metric} names no metric: give one, such as {EVALUATE}exact_match.")
         if tokenize is not None:
@@ -290,7 +286,7 @@ class RunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
-    results: str = "results"
+    results: str = folder("results")
     resume: bool = True
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bild.config import margin_of
 from bild.errors import BildError
 from bild.progress import say
 from bild.report import format as words
@@ -40,6 +41,9 @@ class Section:
     folders: Mapping[str, Path] = field(default_factory=dict, compare=False)
     margin: float = MARGIN
     looks: tuple[Together, ...] = ()
+
+    def __post_init__(self) -> None:
+        margin_of(self.margin, "margin")
 
     @property
     def first(self) -> Record:

@@ -95,7 +95,7 @@ def load_task(task: TaskConfig) -> Dataset:
     if task.samples is not None and task.samples > total:
         raise BildError(
             f"task.samples={task.samples} is more than the {total} examples of {_name(task)}: "
-            f"ask for {total} or fewer, or leave task.samples empty for all of them."
+            f"ask for {total} or fewer, or leave task.samples out for all of them."
         )
     _refuse_unseen(examples, task)
     provenance: dict[str, Any] = {

@@ -19,7 +19,7 @@ from bild.decoding.methods import MethodConfig as MethodConfig
 from bild.decoding.methods import ThresholdConfig as ThresholdConfig
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError, one_of
-from bild.options import LONG, MANY, SEED, check_fields, device, number, text, word
+from bild.options import LONG, MANY, SEED, Option, check_fields, device, folder, number, options_of, text, word
 
 ENGINES = ("hf", "fused", "graph", "graph-triton")
 DTYPES = ("fp32", "fp16", "bf16")
@@ -38,6 +38,16 @@ KINDS = ("t5", "mt5")
 POINTS = "a loss of quality is told in points of the metric,"
 THREADS = 1024
 """More than any machine has, and fewer than a process may have."""
+
+
+def margin_of(value: Any, told: str = "--margin") -> float:
+    """Read a margin, that of a command line say. BildError for what is no number, or out of range."""
+    return float(options_of(MeasureConfig)["margin"].checked(told, value))
+
+
+def confidence_of(value: Any) -> float:
+    """Read the confidence of an interval. BildError for what is no number, or out of range."""
+    return float(options_of(MeasureConfig)["confidence"].checked("confidence", value))
 
 
 @dataclass
@@ -215,7 +225,7 @@ def scored_by(metric: str, tokenize: str | None = None, language: str | None = N
     A tokenizer that is not named is, for BLEU, that of the language of the references. BildError where one is not
     known, or named twice, or not installed.
     """
-    if metric.startswith(EVALUATE):
+    if Option(str, {}).checked("task.metric", metric).startswith(EVALUATE):
         if metric == EVALUATE:
             raise BildError(f"task.metric={metric} names no metric: give one, such as {EVALUATE}exact_match.")
         if tokenize is not None:
@@ -290,7 +300,7 @@ class RunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
-    results: str = "results"
+    results: str = folder("results")
     resume: bool = True
 
     def __post_init__(self) -> None:

@@ -22,8 +22,11 @@ from typing import Any, NoReturn, TextIO
 
 
 class BildError(Exception):
-    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do. The command lines print
-    the message alone, without a traceback, and leave with exit code 2."""
+    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do; on one line, whatever it
+    quotes. The command lines print the message alone, without a traceback, and leave with exit code 2."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__()).replace("\n", " ")
 
 
 class Arguments(argparse.ArgumentParser):
@@ -31,13 +34,13 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser`."""
-        dashes = ", and options are written without dashes, as threshold.fb=0.6" if "=" in message else ""
+        takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
+        dashes = ", and options are written without dashes, as threshold.fb=0.6" if takes else ""
         raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """See `argparse.ArgumentParser`; a help that cannot be written is told."""
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         super().exit(status, message)
 
 
@@ -45,10 +48,8 @@ _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2
 
 
 def plain(text: str) -> str:
-    """Return text with a space for every control character but the line feed, and for those that turn its direction.
-
-    All that a terminal, a table, a figure or a page is given: a name could clear the screen or rewrite lines above.
-    """
+    """Return what a terminal, a table, a figure or a page may be given of a text, whose signs could clear the screen:
+    with a space for every control character but the line feed, and for those that turn its direction."""
     return _CONTROLS.sub(" ", text)
 
 
@@ -85,8 +86,7 @@ ROOM = "end what else takes it, or use a machine that has more, and run again"
 def out_of_memory(error: BaseException, helps: str = ROOM) -> BildError | None:
     """Turn an error of torch (on CUDA or the CPU), NumPy or Python that memory is short into a sentence; else None.
 
-    It has what was asked for and what was free, as far as the library tells, and the options that help.
-    """
+    It has what was asked for and what was free, as far as the library tells, and the options that help."""
     text = str(error)
     cuda = type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text  # torch may not be loaded here
     if isinstance(error, BildError) or not (
@@ -129,8 +129,9 @@ def refusing(sentence: Callable[[str], str], *kinds: type[Exception]) -> Iterato
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     """Return " (did you mean ...?)" where a known word is close, else nothing; `before` is put before that word."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {before}{close[0]}?)" if close else ""
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return f" (did you mean {before}{folded[close[0]]}?)" if close else ""
 
 
 def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = ROOM) -> int:
@@ -141,14 +142,15 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = RO
     """
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):  # None where whoever started the process has closed it
+        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         with _ending_in_order():
             command()
-            if sys.stdout is not None:  # closed by whoever started the process
-                sys.stdout.flush()  # what cannot be written is told now
+            sys.stdout.flush()  # what cannot be written is told now
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # rich has taken it for itself
             return explain(error.__context__)[0]
@@ -169,15 +171,14 @@ def explain(error: BaseException, stopped: str = "stopped", helps: str = ROOM) -
     """Return the exit code that an error ends a command with, and the line that tells it.
 
     2 for a mistake, a disk or a memory that is full; 130 for Ctrl-C, 143 for SIGTERM, 141 for a pipe that nobody reads;
-    1 for what nobody thought of, whose traceback goes to a file that the line names.
-    """
+    1 for what nobody thought of, whose traceback goes to a file that the line names."""
     if isinstance(error, KeyboardInterrupt):
         return error.code if isinstance(error, Ended) else 130, str(error) or stopped
     if isinstance(error, BrokenPipeError):
         return 141, ""
     known = error if isinstance(error, BildError) else out_of_memory(error, helps) or refused(error)
     if known is not None:
-        return 2, f"error: {plain(str(known))}"
+        return 2, f"error: {known}"
     before = error.__context__
     while before is not None and not isinstance(before, KeyboardInterrupt):
         before = before.__context__

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bild.errors import Arguments, BildError, guard
+from bild.options import folder_of
 from bild.report.figures.rounds import added, judged
 from bild.results import read_samples, read_traces
 
@@ -43,7 +44,7 @@ def acceptance(point: Path) -> Iterator[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write JSON lines to stdout. Returns 0, or 2 after one sentence on stderr."""
     parser = Arguments(prog="bild export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("point", type=Path, help="the folder of a point")
+    parser.add_argument("point", type=folder_of, help="the folder of a point")
     parser.add_argument("--acceptance", action="store_true", help="how drafts fared, instead of the outputs")
 
     def command() -> None:

@@ -24,6 +24,7 @@ from bild.cli.overrides import load, parse
 from bild.config import RunConfig
 from bild.decoding import Setting
 from bild.errors import HELPS, BildError, did_you_mean, explain, guard, one_of
+from bild.options import Option
 from bild.progress import say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from bild.sweep.show_plan import Cost
 
 SCHEMAS: dict[str, Any] = {"sweep": SweepConfig, "run": RunConfig, "train": TrainConfig}
-_OWN = {"plan": "show", "only": "", "results": "results/paper", "out": "report/paper"}
+_OWN = {"plan": "show", "only": "all", "results": "results/paper", "out": "report/paper"}
 _SHARED = ("task", "engine", "measure", "sweep", "train", "device", "threads")
 """The first words of options that hold for every exhibit; what an exhibit is of (task=..., method=...) is its own."""
 
@@ -92,10 +93,12 @@ class Paper:
                 shared.append(argument)
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
-            if not own[key].strip():
-                raise BildError(f"{key} is empty: name a folder, or leave it out.")
+            own[key] = Option(str, {"folder": True}).checked(key, own[key])
         known = typed(Exhibits, load("", "paper")).by_task
-        wanted = [name for name in own["only"].strip("[]").split(",") if name] or list(known)
+        wanted = [name for name in own["only"].strip("[]").split(",") if name]
+        wanted = list(known) if wanted == ["all"] else wanted
+        if not wanted:
+            raise BildError(f"only={own['only']} names no exhibit: name one of {', '.join(known)}, or leave it out.")
         for name in wanted:
             if name not in known:
                 raise BildError(f"only={name} is no exhibit{did_you_mean(name, known)}: choose of {', '.join(known)}.")

@@ -18,9 +18,8 @@ from pathlib import Path
 from bild.cli import run_hydra
 from bild.cli.compose import as_written
 from bild.config import RunConfig
-from bild.errors import HELPS, guard
-from bild.options import MANY, number
-from bild.options import folder as named_folder
+from bild.errors import HELPS, BildError, guard, shown
+from bild.options import MANY, folder_of, number
 from bild.results import Point, read_record, read_samples
 from bild.results.folder import CONFIG, RECORD
 
@@ -64,6 +63,8 @@ def again(folder: Path, options: Sequence[str]) -> None:
     """
     from bild.report.format import plural
 
+    if flags := [option for option in options if option.startswith("-")]:
+        raise BildError(f"{shown(flags[0])} has no place beside --from, which takes key=value only: leave it out.")
     record = read_record(folder / RECORD)
     there = {"results": "results/again", "task": {"samples": record.task.data.get("samples")}}
     point = measured(as_written(folder / CONFIG, TracedConfig, there, options))
@@ -82,7 +83,7 @@ def main() -> int:
     if sys.argv[1:2] and sys.argv[1].partition("=")[0] == "--from":
         folder, *options = [*sys.argv[1].split("=", 1)[1:], *sys.argv[2:], ""]
         given = [option for option in options if option]
-        return guard(lambda: again(named_folder(folder), given), "stopped; the same command goes on from here", HELPS)
+        return guard(lambda: again(folder_of(folder), given), "stopped; the same command goes on from here", HELPS)
     return run_hydra(job, "run", TracedConfig)
 
 

@@ -120,8 +120,9 @@ def _check_flags(asked: argparse.Namespace, schema: type) -> None:
         raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
     if (asked.package or asked.resolve) and not asked.cfg:
         raise BildError("--package and --resolve say how a configuration is shown: add --cfg job, or leave them out.")
-    if asked.package and asked.cfg == "job" and option_at(asked.package, schema)[0] is None:
-        raise BildError(f"--package {shown(asked.package)} is no part of it: give one such as task or threshold.")
+    found = option_at(asked.package or "task", schema)[0]
+    if asked.package and (asked.cfg != "job" or found is None or found.schema is None):
+        raise BildError(f"--package {shown(asked.package)} is no part of --cfg job: give task, threshold or the like.")
 
 
 def _for_hydra(asked: argparse.Namespace) -> list[str]:

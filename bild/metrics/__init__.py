@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bild.config import unseen
+from bild.config import confidence_of, unseen
 from bild.errors import BildError
 from bild.metrics import statistics
 from bild.metrics.claims import Floats, difference, score_interval
@@ -39,7 +39,7 @@ def quality(
     Raises BildError for an unknown metric, no predictions, and lists of different lengths. Warns of references in a
     script in which the metric sees no words.
     """
-    names = statistics.scores_of(metric)
+    names, confidence = statistics.scores_of(metric), confidence_of(confidence)
     if baseline is not None and len(baseline) != len(predictions):
         raise BildError(
             f"There are {len(predictions)} predictions and {len(baseline)} of the baseline: a paired difference needs "
@@ -92,6 +92,8 @@ class Scorer:
 
     def rows(self, items: Sequence[tuple[int, str]]) -> Floats:
         """Turn texts for some of the references, (index, text), into additive statistics: [items, statistics]."""
+        if not all(0 <= i < len(self.references) for i, _ in items):
+            raise BildError(f"There are {len(self.references)} references: give one text for each of them at most.")
         texts, references = [text for _, text in items], [self.references[i] for i, _ in items]
         return self._known.compute(texts, references)[self.name].table
 

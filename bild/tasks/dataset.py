@@ -94,7 +94,7 @@ def load_task(task: TaskConfig) -> Dataset:
     if task.samples is not None and task.samples > total:
         raise BildError(
             f"task.samples={task.samples} is more than the {total} examples of {_name(task)}: "
-            f"ask for {total} or fewer, or leave task.samples empty for all of them."
+            f"ask for {total} or fewer, or leave task.samples out for all of them."
         )
     if told := unseen(task.metric, (example.reference for example in examples)):
         raise BildError(f"The references of {_name(task)} are {told}")

@@ -7,7 +7,6 @@ themselves when they are made, so a value out of range is refused wherever it ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -32,8 +31,6 @@ TOKENIZERS = {
 }
 """The tokenizers of each metric, its own first: sacreBLEU's, and of ROUGE those that see a to z or every script."""
 WITHOUT_SPACES = "\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-_BLIND = {"rouge": r"[^\0-\x7f]", "bleu:zh": f"(?![\u3400-\u9fff])[{WITHOUT_SPACES}]"}
-_BLIND |= dict.fromkeys(("bleu", "bleu:intl", "bleu:none"), f"[{WITHOUT_SPACES}]")
 KINDS = ("t5", "mt5")
 POINTS = "a loss of quality is told in points of the metric,"
 THREADS = 1024
@@ -240,17 +237,6 @@ def scored_by(metric: str, tokenize: str | None = None, language: str | None = N
         raise BildError(f"task.metric={metric} and task.tokenize={tokenize} name two tokenizers: leave one out.")
     wanted = own or tokenize or (_tokenizer_of(language) if base == "bleu" and language else None)
     return base if wanted in (None, TOKENIZERS[base][0]) else f"{base}:{wanted}"
-
-
-def unseen(metric: str, references: Iterable[str], option: str = "task.metric=") -> str | None:
-    """Say that a metric sees no words in most letters of the references, and which one does; else None."""
-    letters = "".join(c for text in references for c in text.lower() if c.isalpha())
-    blind = re.findall(_BLIND.get(metric, "(?!)"), letters)
-    if 2 * len(blind) <= len(letters):
-        return None
-    chinese = 2 * sum("\u3400" <= c <= "\u9fff" for c in blind) > len(blind)
-    better = "rouge:unicode" if metric == "rouge" else "bleu:zh" if chinese else "bleu:char"
-    return f"in a script in which {option}{metric} sees no words: set {option}{better}."
 
 
 def _tokenizer_of(language: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import errno
 import io
@@ -18,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 
 class BildError(Exception):
@@ -27,21 +26,6 @@ class BildError(Exception):
 
     def __str__(self) -> str:
         return plain(super().__str__()).replace("\n", " ")
-
-
-class Arguments(argparse.ArgumentParser):
-    """A parser of a command line's arguments, whose mistakes are BildErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        """See `argparse.ArgumentParser`."""
-        takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
-        dashes = ", and options are written without dashes, as threshold.fb=0.6" if takes else ""
-        raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
-        sys.stdout.flush()
-        super().exit(status, message)
 
 
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,7 +284,7 @@ def fingerprint(folder: Path) -> str:
                 digest.update(stream.read())
                 continue
             for i in range(64):
-                stream.seek(i * (size - _SAMPLE) // 63, os.SEEK_SET)
+                stream.seek(i * (size - _SAMPLE) // 63)
                 digest.update(stream.read(_SAMPLE))
     if ids := generation_ids(folder):
         digest.update(json.dumps(ids, sort_keys=True).encode())

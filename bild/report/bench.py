@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bild.errors import Arguments, BildError, guard
+from bild.errors import BildError, guard
+from bild.options import Arguments
 from bild.report.figure import Sheet, Theme
 from bild.report.format import DASH, plural, significant
 from bild.report.labels import text_inches
@@ -239,8 +240,7 @@ def _draw_bars(
     if log:
         axes.set_xscale("log")
         axes.set_xlim(least / 1.6, most * (most / least) ** 0.75)
-        decades = [10.0**power for power in range(-6, 7)]
-        shown = [tick for tick in decades if least / 1.6 <= tick <= 3 * most]  # the rest is room for words
+        shown = [10.0**n for n in range(-6, 7) if least / 1.6 <= 10.0**n <= 3 * most]  # the rest is room for words
         axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
         axes.minorticks_off()
     else:

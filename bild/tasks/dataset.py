@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bild.config import TaskConfig, unseen
+from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.tasks.files import Located, locate_embedded, locate_file, locate_hub
 from bild.tasks.rows import Row, read_rows
@@ -96,6 +96,8 @@ def load_task(task: TaskConfig) -> Dataset:
             f"task.samples={task.samples} is more than the {total} examples of {_name(task)}: "
             f"ask for {total} or fewer, or leave task.samples out for all of them."
         )
+    from bild.metrics import unseen  # NumPy and sacreBLEU: not for a list of tasks
+
     if told := unseen(task.metric, (example.reference for example in examples)):
         raise BildError(f"The references of {_name(task)} are {told}")
     provenance: dict[str, Any] = {

@@ -221,6 +221,10 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
 
 
 def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
+    for what, texts in (("predictions", predictions), ("references", references)):
+        odd = [texts] if isinstance(texts, str) else [text for text in texts if not isinstance(text, str)]
+        if odd:
+            raise BildError(f"The {what} hold {odd[0]!r:.40}: a score needs a list with one text for each example.")
     if len(predictions) != len(references):
         raise BildError(
             f"There are {len(predictions)} predictions and {len(references)} references: a score needs one reference "

@@ -133,6 +133,7 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = RO
             stream.reconfigure(errors="backslashreplace")
     try:
         with _ending_in_order():
+            Path.cwd()  # libraries end in the middle where it is gone
             command()
             sys.stdout.flush()  # what cannot be written is told now
     except SystemExit as error:
@@ -246,6 +247,8 @@ def refused(error: BaseException) -> BildError | None:
         return BildError("The disk is full: free some space and run again; what was finished before is kept.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
+    if error.errno == errno.ENOENT and error.filename is None:
+        return BildError("The working folder was removed or moved: change to one that is there and run again.")
     which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
     mend = "free some space" if error.errno in FULL else "mend that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")

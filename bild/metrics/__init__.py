@@ -46,9 +46,9 @@ def quality(
             f"There are {len(predictions)} predictions and {len(baseline)} of the baseline: a paired difference needs "
             "both for the same examples."
         )
+    own = statistics.compute(names, predictions, references)
     if told := unseen(metric, references, "metric="):
         say(f"warning: the references are {told}")
-    own = statistics.compute(names, predictions, references)
     others = None if baseline is None else statistics.compute(names, baseline, references)
     return quality_of(statistics.headline_of(metric), own, others, confidence=confidence, exact=exact, data=data)
 

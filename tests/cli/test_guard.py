@@ -133,6 +133,17 @@ def test_a_stdout_that_takes_nothing(redirected: str, code: int, told: str) -> N
     assert told in done.stderr
 
 
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    shell = 'rmdir "$PWD"; exec "$0" -c "$1"'
+    env = environment({"PYTHONPATH": str(REPOSITORY)})
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, LIST], capture_output=True, text=True, env=env, cwd=gone, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: The working folder was removed or moved: change to one that is there and run again.\n"
+
+
 ONE = ("task.samples=1", "task.target_limit=4", "measure.warmup=0", "measure.library=0", "measure.calm_minutes=0")
 TRAIN = ("task=file", "task.path=corpus", "task.target_limit=6", "train.steps=1", "train.batch=2", "device=cpu")
 TRAIN = (*TRAIN, "train.validate_samples=1", "splits.test=null", "out=out")

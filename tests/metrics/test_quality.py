@@ -193,6 +193,15 @@ def test_lengths_that_differ():
         quality("bleu", ["a", "b"], ["a", "b"], baseline=["a"])
 
 
+@pytest.mark.parametrize("texts", [["a", None], ["a", 3], [["a"], ["b"]], "ab"])
+def test_what_is_no_list_of_texts(texts):
+    for metric in ("bleu", "rouge"):
+        with pytest.raises(BildError, match=r"^The references hold .*: a score needs a list with one text for each "):
+            quality(metric, ["a", "b"], texts)
+        with pytest.raises(BildError, match=r"^The predictions hold .*: a score needs a list with one text for each "):
+            quality(metric, texts, ["a", "b"])
+
+
 def test_an_unknown_metric():
     with pytest.raises(
         BildError, match=r"^task.metric=meteor is not known: choose one of bleu, rouge, evaluate:NAME\.$"

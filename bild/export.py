@@ -1,7 +1,7 @@
 """`bild export POINT` (or `python -m bild.export`): what a point wrote, or how its drafts fared, as JSON lines.
 
     bild export results/xsum/t5-large/bild-0.6-2-... > outputs.jsonl
-    bild export results/xsum/t5-large/bild-0.6-2-... --acceptance > drafts.jsonl
+    bild export results/xsum/t5-large/bild-0.6-2-... --acceptance > fates.jsonl
 
 Outputs: id, output and vanilla's output of each example. Scores that an outside metric gave them go back by
 `bild claims POINT --scores FILE`. Acceptance: of each place in a draft the tokens that were judged and that stood, and

@@ -25,7 +25,7 @@ from bild.config import RunConfig
 from bild.decoding import Setting
 from bild.errors import HELPS, BildError, did_you_mean, explain, guard, one_of
 from bild.options import Option
-from bild.progress import say
+from bild.progress import folded, say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
 
@@ -293,7 +293,8 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     given = sys.argv[1:]
     asked = bool({"-h", "--help"} & {*given})
-    return guard(lambda: print(__doc__) if asked else job(given), "stopped; the same command goes on from here")
+    about = folded((__doc__ or "").replace("`", ""))
+    return guard(lambda: print(about) if asked else job(given), "stopped; the same command goes on from here")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from bild.cli.overrides import (
 from bild.config import RunConfig
 from bild.errors import HELPS, BildError, explain, guard, shown
 from bild.options import Arguments
+from bild.progress import folded
 
 WIDTH = 79
 _TRAINING = "a lower {}, with train.accumulate raised as much, takes less"
@@ -162,16 +163,12 @@ def _hydra_main(
 
 def _help(about: str, overrides: Sequence[str], name: str, schema: type) -> str:
     """Return what a command does, its flags, the options of its groups, and all keys with their values."""
-    paragraphs = [
-        part if part.startswith(" ") else textwrap.fill(part, WIDTH)
-        for part in about.replace("`", "").strip("\n").split("\n\n")
-    ]
     more = ["Choose from each group as group=option:"]
     for group in groups(schema):
         more.append(_entry(group, options(group)))
     more += ["", "Change any value as key=value; all keys, as they stand now:", ""]
     keys = to_yaml(overrides, name, schema)
-    return flags("\n\n".join(paragraphs), "\n".join([*more, keys])).format_help()
+    return flags(folded(about.replace("`", "")), "\n".join([*more, keys])).format_help()
 
 
 def _entry(group: str, named: Sequence[str]) -> str:

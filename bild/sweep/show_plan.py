@@ -14,7 +14,8 @@ from bild.decoding import Setting
 from bild.engines import DTYPES
 from bild.models.pair_spec import checkpoints_of
 from bild.models.shapes import config_named, module_bytes
-from bild.report.format import DASH
+from bild.progress import folded
+from bild.report.format import DASH, plural
 from bild.report.table import Column, Table, wide_console
 from bild.results.prices import PRICES
 from bild.results.work import Sizes
@@ -39,7 +40,8 @@ def show_plan(plan: Plan) -> None:
     for title, lines in (("What", _what(plan)), ("Done", _done(plan)), ("Takes", _takes(plan))):
         out.print(f"[bold]{title}[/bold]")
         for line in lines:
-            out.print(f"  {line}", markup=False, soft_wrap=True)
+            shown = folded(line, out.width - 1, "  ", "    ") if out.is_terminal else f"  {line}"
+            out.print(shown, markup=False, soft_wrap=True)
 
 
 def _what(plan: Plan) -> Iterator[str]:
@@ -47,14 +49,15 @@ def _what(plan: Plan) -> Iterator[str]:
     origins = Counter(point.origin for point in plan.points)
     live = "every point"
     if goal is not None:
-        live = f"up to {plan.measured - 1} settings that {goal} chooses, and vanilla, on the examples that confirm"
+        most = plural(plan.measured - 1, "setting")
+        live = f"up to {most} that {goal} chooses, and vanilla, on the examples that confirm"
     elif sweep.front >= 0:
         live = f"baselines, published settings and up to {sweep.front} of the front"
     yield f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}"
     titles = Counter(point.method.spec.title for point in plan.points if point.origin == GRID)
     grid = f" ({', '.join(f'{count:,} {title}' for title, count in titles.items())})" if len(titles) > 1 else ""
     yield (
-        f"{len(plan.points):,} points: {origins[GRID]:,} of the grid{grid}, {origins[BASELINE]} baselines, "
+        f"{len(plan.points):,} points: {origins[GRID]:,} of the grid{grid}, {plural(origins[BASELINE], 'baseline')}, "
         f"{origins[PUBLISHED]} published"
     )
     if bounds := sum(not point.live for point in plan.points):

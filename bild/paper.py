@@ -271,9 +271,8 @@ def job(arguments: Sequence[str]) -> None:
 
     paper = Paper.read(arguments)
     costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
-    order = sorted(costs, key=lambda name: (bool(paper.exhibits[name].after), costs[name].most))
-    costs = {name: costs[name] for name in order}
-    about, after = ({name: getattr(paper.exhibits[name], each) for name in order} for each in ("about", "after"))
+    costs = dict(sorted(costs.items(), key=lambda item: (bool(paper.exhibits[item[0]].after), item[1].most)))
+    about, after = ({name: getattr(paper.exhibits[name], each) for name in costs} for each in ("about", "after"))
     table, notes = cost_table(costs, about, after)
     show_tables([table], notes)
     sys.stdout.flush()

@@ -74,7 +74,7 @@ _SHORT = re.compile(
     "DefaultCPUAllocator|bad_alloc|annot allocate memory|unable to mmap|failed to map segment|"
     "can't start new thread|Thread creation failed|could not create a (primitive|memory object)$"
 )
-"""Words of torch, oneDNN, safetensors, the loader of libraries and Python where memory or room for a thread is short."""
+"""Words of torch, oneDNN, safetensors, the loader of libraries and Python where memory or a thread is short."""
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|[(]os error (28|122|27)[)]")
 """Words of libraries in Rust, which raise no OSError."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"

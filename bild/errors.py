@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO
 
 
@@ -56,9 +57,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SIZES = re.compile(r"([\d.]+ ?(?:[KMGTP]i?B|bytes))")
 _SHORT = re.compile(
     "DefaultCPUAllocator|bad_alloc|annot allocate memory|unable to mmap|failed to map segment|"
-    "can't start new thread|Thread creation failed"
+    "can't start new thread|Thread creation failed|could not create a (primitive|memory object)$"
 )
-"""Words of torch, safetensors, the loader of libraries and Python where memory, or room for a thread, is short."""
+"""Words of torch, oneDNN, safetensors, the loader of libraries and Python where memory or a thread is short."""
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|[(]os error (28|122|27)[)]")
 """Words of libraries in Rust, which raise no OSError."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
@@ -277,6 +278,14 @@ def _leave(number: int, frame: object) -> None:
     os._exit(130)
 
 
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if (short := out_of_memory(error)) is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {short}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+
 def _is_command(words: Sequence[str]) -> bool:
     """Tell whether a process of these words is the command `bild`, or one of its verbs by `python -m`."""
     module = words[words.index("-m") + 1] if "-m" in words[1:-1] else ""
@@ -284,6 +293,8 @@ def _is_command(words: Sequence[str]) -> bool:
     return named or (module.partition(".")[0] == "bild" and module.count(".") <= 1)
 
 
-# Ctrl-C while a command is still imported: nothing is open, and there is nothing to tell. `guard` takes it from there.
-if _is_command(sys.orig_argv) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _leave)
+# While a command is still imported: nothing is open, nothing is to be told of Ctrl-C. `guard` takes it from there.
+if _is_command(sys.orig_argv):
+    sys.excepthook = _hook
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)

@@ -115,6 +115,8 @@ def main() -> int:
             except (AssertionError, ValueError) as error:
                 lost.append(f"{name} {death} {number}: {str(error)[-600:]}")
                 print(lost[-1], flush=True)
+            except KeyboardInterrupt:
+                break  # what was seen is told
     for name in given.only:
         print(name, ", ".join(f"{death} {died[name, death]} of {tried[name, death]}" for death in (*DEATHS, DISK)))
     print(f"{sum(died.values())} deaths in {sum(tried.values())} trials; {len(lost)} ended otherwise; in {folder}")

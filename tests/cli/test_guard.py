@@ -45,6 +45,7 @@ LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "error: The memory of this machine is full"),
         (ImportError("libx.so: failed to map segment from shared object"), 2, "error: The memory of this machine"),
         (RuntimeError("can't start new thread"), 2, "error: The memory of this machine"),
+        (RuntimeError("could not create a primitive"), 2, "error: The memory of this machine"),
         (Exception("No space left on device (os error 28)"), 2, "error: The disk is full: free some space"),
         (KeyboardInterrupt(), 130, "stopped; go on"),
         (KeyboardInterrupt("nothing was measured"), 130, "nothing was measured"),
@@ -220,9 +221,18 @@ def test_a_command_is_told_from_what_imports_the_package(words: list[str], is_on
     assert _is_command(words) is is_one
 
 
-def test_an_interrupt_while_a_command_is_imported_ends_it_in_silence(tmp_path: Path) -> None:
-    (tmp_path / "hydra.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+@pytest.mark.parametrize(
+    ("happening", "code", "told"),
+    [
+        ("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, ""),
+        ("raise MemoryError", 2, "error: The memory of this machine is full; .*, and run again.\n"),
+        ("raise ImportError('no such')", 1, "Traceback(.|\n)*no such\n"),
+    ],
+)
+def test_what_ends_a_command_while_it_is_imported(tmp_path: Path, happening: str, code: int, told: str) -> None:
+    (tmp_path / "hydra.py").write_text(happening)
     env = environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
     command = [sys.executable, "-m", "bild.run", "task.samples=1"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False, timeout=50)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert re.fullmatch(told, done.stderr)

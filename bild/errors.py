@@ -127,8 +127,7 @@ def refusing(sentence: Callable[[str], str], *kinds: type[Exception]) -> Iterato
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     """Return " (did you mean ...?)" where a known word is close, else nothing; `before` is put before that word."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {before}{close[0]}?)" if close else ""
+    return "".join(f" (did you mean {before}{one}?)" for one in difflib.get_close_matches(word, list(known), n=1))
 
 
 def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HELPS) -> int:
@@ -260,9 +259,10 @@ def refused(error: BaseException) -> BildError | None:
         return BildError("The disk is full: free some space and run again; what was finished before is kept.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    if error.errno == errno.ENOENT and error.filename is None:
-        return BildError("The working folder was removed or moved: change to one that is there and run again.")
-    which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
+    unnamed = (
+        "The working folder could not be used" if error.errno == errno.ENOENT else "The output could not be written"
+    )
+    which = f"{error.filename} could not be used" if error.filename is not None else unnamed
     mend = "free some space" if error.errno in FULL else "mend that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
 

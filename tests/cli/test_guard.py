@@ -125,7 +125,8 @@ def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
         ["sh", "-c", shell, sys.executable, LIST], capture_output=True, text=True, env=env, cwd=gone, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: The working folder was removed or moved: change to one that is there and run again.\n"
+    assert done.stderr.startswith("error: The working folder could not be used (No such file or directory): mend that ")
+    assert done.stderr.count("\n") == 1
 
 
 ONE = ("task.samples=1", "task.target_limit=4", "measure.warmup=0", "measure.library=0", "measure.calm_minutes=0")

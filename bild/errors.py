@@ -259,10 +259,8 @@ def refused(error: BaseException) -> BildError | None:
         return BildError("The disk is full: free some space and run again; what was finished before is kept.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    unnamed = (
-        "The working folder could not be used" if error.errno == errno.ENOENT else "The output could not be written"
-    )
-    which = f"{error.filename} could not be used" if error.filename is not None else unnamed
+    what = "The working folder could not be used" if error.errno == errno.ENOENT else "The output could not be written"
+    which = f"{error.filename} could not be used" if error.filename is not None else what
     mend = "free some space" if error.errno in FULL else "mend that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
 

@@ -50,6 +50,8 @@ def load_pair(large: str = "embedded", small: str | None = None, *, task: str | 
     large, small, task, options["name"], options["tokenizer"] = (
         Option(str | None if name != "large" else str, {}).checked(name, value) for name, value in given.items()
     )
+    if "" in (large, small):
+        raise BildError("The name of a checkpoint is empty: give a pair, two folders or two hub ids.")
     if small is None:
         from bild.cli import pair_options  # Hydra's configuration, for those who name a pair
 
@@ -135,8 +137,8 @@ def _read(source: Any, pair: Any) -> str | list[Any]:
 
 
 def _checked(ids: Sequence[int], pair: Pair) -> list[int]:
-    wrong = [i for i in ids if not 0 <= i < pair.vocabulary]
+    wrong = [i for i in ids if not (isinstance(i, int) and 0 <= i < pair.vocabulary)]
     if wrong or not ids:
-        what = f"the token id {wrong[0]}" if wrong else "no token ids"
+        what = f"the token id {shown(wrong[0])}" if wrong else "no token ids"
         raise BildError(f"The source has {what}: it needs at least one id from 0 to {pair.vocabulary - 1}.")
     return list(ids)

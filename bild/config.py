@@ -7,7 +7,6 @@ themselves when they are made, so a value out of range is refused wherever it ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -19,7 +18,7 @@ from bild.decoding.methods import MethodConfig as MethodConfig
 from bild.decoding.methods import ThresholdConfig as ThresholdConfig
 from bild.decoding.policies import live_refusal
 from bild.errors import BildError, one_of
-from bild.options import LONG, MANY, SEED, check_fields, device, number, text, word
+from bild.options import LONG, MANY, SEED, Option, check_fields, device, folder, number, options_of, text, word
 
 ENGINES = ("hf", "fused", "graph", "graph-triton")
 DTYPES = ("fp32", "fp16", "bf16")
@@ -32,12 +31,20 @@ TOKENIZERS = {
 }
 """The tokenizers of each metric, its own first: sacreBLEU's, and of ROUGE those that see a to z or every script."""
 WITHOUT_SPACES = "\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-_BLIND = {"rouge": r"[^\0-\x7f]", "bleu:zh": f"(?![\u3400-\u9fff])[{WITHOUT_SPACES}]"}
-_BLIND |= dict.fromkeys(("bleu", "bleu:intl", "bleu:none"), f"[{WITHOUT_SPACES}]")
 KINDS = ("t5", "mt5")
 POINTS = "a loss of quality is told in points of the metric,"
 THREADS = 1024
 """More than any machine has, and fewer than a process may have."""
+
+
+def margin_of(value: Any, told: str = "--margin") -> float:
+    """Read a margin, that of a command line say. BildError for what is no number, or out of range."""
+    return float(options_of(MeasureConfig)["margin"].checked(told, value))
+
+
+def confidence_of(value: Any) -> float:
+    """Read the confidence of an interval. BildError for what is no number, or out of range."""
+    return float(options_of(MeasureConfig)["confidence"].checked("confidence", value))
 
 
 @dataclass
@@ -129,7 +136,7 @@ class ModelConfig:
         if not large or not (small or self.exit):
             raise BildError(
                 f"model={self.name} needs two checkpoints: give model.large=... and model.small=..., each a folder or "
-                "a hub id, or model.exit=n in the place of a small one."
+                "a hub id, or model.exit=n instead of a small one."
             )
         return Checkpoints(large, None if self.exit else small)
 
@@ -215,7 +222,7 @@ def scored_by(metric: str, tokenize: str | None = None, language: str | None = N
     A tokenizer that is not named is, for BLEU, that of the language of the references. BildError where one is not
     known, or named twice, or not installed.
     """
-    if metric.startswith(EVALUATE):
+    if Option(str, {}).checked("task.metric", metric).startswith(EVALUATE):
         if metric == EVALUATE:
             raise BildError(f"task.metric={metric} names no metric: give one, such as {EVALUATE}exact_match.")
         if tokenize is not None:
@@ -230,17 +237,6 @@ def scored_by(metric: str, tokenize: str | None = None, language: str | None = N
         raise BildError(f"task.metric={metric} and task.tokenize={tokenize} name two tokenizers: leave one out.")
     wanted = own or tokenize or (_tokenizer_of(language) if base == "bleu" and language else None)
     return base if wanted in (None, TOKENIZERS[base][0]) else f"{base}:{wanted}"
-
-
-def unseen(metric: str, references: Iterable[str], option: str = "task.metric=") -> str | None:
-    """Say that a metric sees no words in most letters of the references, and which one does; else None."""
-    letters = "".join(c for text in references for c in text.lower() if c.isalpha())
-    blind = re.findall(_BLIND.get(metric, "(?!)"), letters)
-    if 2 * len(blind) <= len(letters):
-        return None
-    chinese = 2 * sum("\u3400" <= c <= "\u9fff" for c in blind) > len(blind)
-    better = "rouge:unicode" if metric == "rouge" else "bleu:zh" if chinese else "bleu:char"
-    return f"in a script in which {option}{metric} sees no words: set {option}{better}."
 
 
 def _tokenizer_of(language: str) -> str:
@@ -290,7 +286,7 @@ class RunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
-    results: str = "results"
+    results: str = folder("results")
     resume: bool = True
 
     def __post_init__(self) -> None:

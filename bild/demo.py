@@ -1,7 +1,7 @@
 """`bild demo` (or `python -m bild.demo`): judge several fixed settings side by side on one task, and write a table, a
 figure and the verdicts.
 
-Quality is that of all examples, by a decision tree; speed that of the few that are decoded live.
+Quality covers all examples, by a decision tree; speed covers the few that are decoded live.
 
     bild demo timed=200
     bild demo 'points=[{fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'
@@ -23,7 +23,7 @@ from bild.decoding.methods import Setting, refuse_unheeded, split_options
 from bild.decoding.policies import paced
 from bild.errors import BildError
 from bild.metrics.claims import holm, verdict_of
-from bild.options import MANY, number
+from bild.options import MANY, folder, number
 from bild.results import Point, Record
 from bild.results.reading import ANCHORS
 
@@ -44,7 +44,7 @@ class DemoConfig(RunConfig):
     timed: int | None = number(40, 1, MANY)
     """So many examples, a random part, are decoded live, and a decision tree tells the quality of all. None: all are
     decoded live, as methods need that no tree can replay."""
-    out: str = "demo"
+    out: str = folder("demo")
 
     def __post_init__(self) -> None:
         super().__post_init__()

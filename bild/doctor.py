@@ -28,6 +28,7 @@ from bild.cli import load, options, typed
 from bild.cli.overrides import in_brief
 from bild.config import DTYPES, Checkpoints, ModelConfig, ShapeConfig, TaskConfig
 from bild.errors import BildError, guard
+from bild.progress import folded
 
 OK, MISSING, WARN = "ok", "missing", "note"
 COLOURS = {OK: "green", MISSING: "red", WARN: "yellow"}
@@ -218,7 +219,8 @@ def brief(name: str, findings: list[Finding]) -> Finding:
         for good in (True, False)
     )
     mend = f"fetched at the first run, or by the commands of bild doctor {name}"
-    return checked(name, not absent, f"{here}{absent and f'; not here: {absent}'}", mend, MISSING)
+    seen = "; ".join(f"{where}: {which}" for where, which in (("here", here), ("not here", absent)) if which)
+    return checked(name, not absent, seen, mend, MISSING)
 
 
 def report(findings: list[Finding]) -> None:
@@ -241,7 +243,7 @@ def main() -> int:
     def command() -> None:
         nonlocal broken
         if sys.argv[1:] in (["--help"], ["-h"]):
-            print((__doc__ or "").replace("`", "").rstrip())
+            print(folded((__doc__ or "").replace("`", "")))
         elif len(sys.argv) == 2 and sys.argv[1] in lists:
             report(lists[sys.argv[1]]())
         elif len(sys.argv) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import errno
 import io
@@ -18,37 +17,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 
 class BildError(Exception):
-    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do. The command lines print
-    the message alone, without a traceback, and leave with exit code 2."""
+    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do; on one line, whatever it
+    quotes. The command lines print the message alone, without a traceback, and leave with exit code 2."""
 
-
-class Arguments(argparse.ArgumentParser):
-    """A parser of a command line's arguments, whose mistakes are BildErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        """See `argparse.ArgumentParser`."""
-        dashes = ", and options are written without dashes, as threshold.fb=0.6" if "=" in message else ""
-        raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        super().exit(status, message)
+    def __str__(self) -> str:
+        return plain(super().__str__()).replace("\n", " ")
 
 
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def plain(text: str) -> str:
-    """Return text with a space for every control character but the line feed, and for those that turn its direction.
-
-    All that a terminal, a table, a figure or a page is given: a name could clear the screen or rewrite lines above.
-    """
+    """Return what a terminal, a table, a figure or a page may be given of a text, whose signs could clear the screen:
+    with a space for every control character but the line feed, and for those that turn its direction."""
     return _CONTROLS.sub(" ", text)
 
 
@@ -78,13 +63,14 @@ _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too lar
 """Words of libraries in Rust, which raise no OSError."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
 """The options that help a measurement whose models do not fit."""
+ROOM = "end what else takes it, or use a machine that has more, and run again"
+"""What helps where no option does."""
 
 
-def out_of_memory(error: BaseException, helps: str = HELPS) -> BildError | None:
+def out_of_memory(error: BaseException, helps: str = ROOM) -> BildError | None:
     """Turn an error of torch (on CUDA or the CPU), NumPy or Python that memory is short into a sentence; else None.
 
-    It has what was asked for and what was free, as far as the library tells, and the options that help.
-    """
+    It has what was asked for and what was free, as far as the library tells, and the options that help."""
     text = str(error)
     cuda = type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text  # torch may not be loaded here
     if isinstance(error, BildError) or not (
@@ -127,10 +113,12 @@ def refusing(sentence: Callable[[str], str], *kinds: type[Exception]) -> Iterato
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     """Return " (did you mean ...?)" where a known word is close, else nothing; `before` is put before that word."""
-    return "".join(f" (did you mean {before}{one}?)" for one in difflib.get_close_matches(word, list(known), n=1))
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return f" (did you mean {before}{folded[close[0]]}?)" if close else ""
 
 
-def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HELPS) -> int:
+def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = ROOM) -> int:
     """Call a command line's work, whatever comes of it, and return its exit code: 0, or that of `explain`.
 
     Where memory was short its sentence says that `helps`. A signal to end (Ctrl-C, SIGTERM, SIGHUP) is told by the
@@ -138,15 +126,16 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
     """
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):  # None where whoever started the process has closed it
+        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         with _ending_in_order():
             Path.cwd()  # libraries end in the middle where it is gone
             command()
-            if sys.stdout is not None:  # closed by whoever started the process
-                sys.stdout.flush()  # what cannot be written is told now
+            sys.stdout.flush()  # what cannot be written is told now
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # rich has taken it for itself
             return explain(error.__context__)[0]
@@ -163,24 +152,23 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
     return 0
 
 
-def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) -> tuple[int, str]:
+def explain(error: BaseException, stopped: str = "stopped", helps: str = ROOM) -> tuple[int, str]:
     """Return the exit code that an error ends a command with, and the line that tells it.
 
     2 for a mistake, a disk or a memory that is full; 130 for Ctrl-C, 143 for SIGTERM, 141 for a pipe that nobody reads;
-    1 for what nobody thought of, whose traceback goes to a file that the line names.
-    """
+    1 for what nobody thought of, whose traceback goes to a file that the line names."""
     if isinstance(error, KeyboardInterrupt):
         return error.code if isinstance(error, Ended) else 130, str(error) or stopped
     if isinstance(error, BrokenPipeError):
         return 141, ""
     known = error if isinstance(error, BildError) else out_of_memory(error, helps) or refused(error)
     if known is not None:
-        return 2, f"error: {plain(str(known))}"
+        return 2, f"error: {known}"
     before = error.__context__
     while before is not None and not isinstance(before, KeyboardInterrupt):
         before = before.__context__
     if before is not None:  # what came in the middle of a library, which then failed over it
-        return explain(before, stopped)
+        return explain(before, stopped, helps)
     what = f"{type(error).__name__}: {told(error)}" if str(error) else type(error).__name__
     return 1, f"error: This is a defect of bild ({what}): please report it with {_kept_traceback(error)}."
 
@@ -259,8 +247,9 @@ def refused(error: BaseException) -> BildError | None:
         return BildError("The disk is full: free some space and run again; what was finished before is kept.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    what = "The working folder could not be used" if error.errno == errno.ENOENT else "The output could not be written"
-    which = f"{error.filename} could not be used" if error.filename is not None else what
+    if error.errno == errno.ENOENT and error.filename is None:
+        return BildError("The working folder was removed or moved: change to one that is there and run again.")
+    which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
     mend = "free some space" if error.errno in FULL else "mend that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
 

@@ -3,7 +3,7 @@ as it should be? A table of verdicts, and one file, gpu-check.json, to send; bil
 
     bild gpu-check                          the first GPU
     bild gpu-check device=cuda:1 minutes=20
-    bild gpu-check device=cpu               the same steps at tiny sizes: that the check itself works
+    bild gpu-check device=cpu               the same steps at tiny sizes, to test the check itself
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bild.errors import BildError, guard, shown
 from bild.options import check_fields, device, number
+from bild.progress import folded
 
 
 @dataclass
@@ -48,7 +49,7 @@ def main() -> int:
 
     def command() -> None:
         if sys.argv[1:] in (["--help"], ["-h"]):
-            print((__doc__ or "").replace("`", "").rstrip())
+            print(folded((__doc__ or "").replace("`", "")))
             return
         given = _options(sys.argv[1:])
         from bild.check import check  # torch, after the options are known to be good

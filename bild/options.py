@@ -5,19 +5,21 @@ Config dataclasses check themselves by it when they are made, and the command li
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import math
 import numbers
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from bild.errors import BildError, did_you_mean, one_of, shown
+from bild.errors import BildError, did_you_mean, one_of, plain, shown
 
 SEED = 2**32 - 1
 """The largest seed that all generators of random numbers take."""
@@ -35,13 +37,6 @@ _WORDS: dict[Any, str] = {
 }
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-
-
-def folder(text: str) -> Path:
-    """Read the folder of a command line. BildError for an empty name, which stands for the working folder."""
-    if not text.strip():
-        raise BildError("The name of a folder is empty: give one, or . for this folder.")
-    return Path(text)
 
 
 class Bounds(NamedTuple):
@@ -88,6 +83,11 @@ def device() -> Any:
     return _field("auto", {"pattern": _DEVICE})
 
 
+def folder(default: str | None) -> Any:
+    """Return a field of a folder that is written to, `~` being the user's home."""
+    return _field(default, {"folder": True})
+
+
 def text(default: str) -> Any:
     """Return a field of a text that may be empty."""
     return _field(default, {"empty": True})
@@ -101,6 +101,15 @@ def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:g}"
+
+
+def folder_of(name: Any) -> Path:
+    """Read the name of a folder. BildError for one that is none, or empty, which stands for the working folder."""
+    if not isinstance(name, str | os.PathLike) or isinstance(os.fspath(name), bytes):
+        raise BildError(f"{shown(name)} is not the name of a folder: give its path.")
+    if not os.fspath(name).strip():
+        raise BildError("The name of a folder is empty: give one, or . for this folder.")
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - a home that is not known stays as it is
 
 
 class Option(NamedTuple):
@@ -138,8 +147,7 @@ class Option(NamedTuple):
         if self.schema is not None:
             names = [f"{name}: ..." for name in options_of(self.schema)]
             return f"a mapping, as in {{{', '.join([*names[:2], *(['...'] if names[2:] else [])])}}}"
-        kinds = [_WORDS.get(typing.get_origin(kind) or kind, "a value") for kind in self.kinds]
-        return " or ".join(kinds if None not in typing.get_args(self.hint) else [*kinds, "null"])
+        return " or ".join(_WORDS.get(typing.get_origin(kind) or kind, "a value") for kind in self.kinds)
 
     def part(self, key: str, name: str, whole: str | None = None) -> Option:
         """Return an option of the config dataclass that it holds. BildError where there is none of this name.
@@ -164,7 +172,7 @@ class Option(NamedTuple):
             return [self.inner.checked(key, each) for each in value]
         if self.holds(dict) and isinstance(value, Mapping):
             return {name: self.inner.checked(f"{key}.{name}", each) for name, each in value.items()}
-        if self.schema is not None and isinstance(value, Mapping):
+        if self.schema is not None and isinstance(value, Mapping) and value:
             return {name: self.part(key, name).checked(f"{key}.{name}", each) for name, each in value.items()}
         told = f"{key}={shown(value if typed is None else typed)}"
         made = next((made for kind in self.kinds if (made := _as(kind, value)) is not None), None)
@@ -172,6 +180,12 @@ class Option(NamedTuple):
             raise BildError(f"{told} is not {self}: give {self}.")
         if isinstance(made, str):
             one_of(key, made, self.metadata.get("choices"))
+            if "folder" in self.metadata:
+                made = str(folder_of(made))
+                if Path(made).exists() and not Path(made).is_dir():
+                    raise BildError(f"{told} is there, and no folder: name a folder, or a new one.")
+            if self.kinds == [str] and "empty" not in self.metadata and (plain(made) != made or "\n" in made):
+                raise BildError(f"{told} has a line break, or a sign that cannot be shown: leave that out.")
             if (pattern := self.metadata.get("pattern")) is not None and not pattern.fullmatch(made):
                 raise BildError(f"{told} is not known: give auto, cpu, cuda, or one GPU of several, such as cuda:1.")
         elif (bounds := self.metadata.get("bounds")) is not None and not bounds.hold(made):
@@ -210,4 +224,20 @@ def check_fields(group: str, config: Any) -> None:
     """Make the values of a config dataclass those of its types; BildError for one that is none or is out of range."""
     schema: Any = type(config)
     for name, option in options_of(schema).items():
-        setattr(config, name, option.checked(f"{group}.{name}" if group else name, getattr(config, name)))
+        value = option.checked(f"{group}.{name}" if group else name, getattr(config, name))
+        object.__setattr__(config, name, value)  # frozen ones as well
+
+
+class Arguments(argparse.ArgumentParser):
+    """A parser of a command line's arguments, whose mistakes are BildErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser`."""
+        takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
+        dashes = ", and options are written without dashes, as threshold.fb=0.6" if takes else ""
+        raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
+        sys.stdout.flush()
+        super().exit(status, message)

@@ -4,10 +4,10 @@
     bild paper only=iwslt2017-aligned,fig10-xsum
     bild paper task.samples=200 engine=graph engine.dtype=fp16 sweep.minutes=10
 
-Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. Stopped,
-the same command goes on; an exhibit that fails is told, and the others go on. Options of a task's examples, the engine,
-the measurement, sweeps and trainings hold for every exhibit that has them. At the end the report is written, with an
-atlas: each table and figure of the paper, ours beside it, and a verdict.
+Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. After a
+stop the same command resumes; a failed exhibit is reported, and the others continue. Options of a task's examples, the
+engine, the measurement, sweeps and trainings hold for every exhibit that has them. At the end comes the report, with
+an atlas: each table and figure of the paper, ours beside it, and a verdict.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from bild.cli.compose import check_options, compose, published_settings, shapes,
 from bild.cli.overrides import load, parse
 from bild.config import RunConfig
 from bild.decoding import Setting
-from bild.errors import BildError, did_you_mean, explain, guard, one_of
-from bild.progress import say
+from bild.errors import HELPS, BildError, did_you_mean, explain, guard, one_of
+from bild.options import Option
+from bild.progress import folded, say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from bild.sweep.show_plan import Cost
 
 SCHEMAS: dict[str, Any] = {"sweep": SweepConfig, "run": RunConfig, "train": TrainConfig}
-_OWN = {"plan": "show", "only": "", "results": "results/paper", "out": "report/paper"}
+_OWN = {"plan": "show", "only": "all", "results": "results/paper", "out": "report/paper"}
 _SHARED = ("task", "engine", "measure", "sweep", "train", "device", "threads")
 """The first words of options that hold for every exhibit; what an exhibit is of (task=..., method=...) is its own."""
 
@@ -92,10 +93,12 @@ class Paper:
                 shared.append(argument)
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
-            if not own[key].strip():
-                raise BildError(f"{key} is empty: name a folder, or leave it out.")
+            own[key] = Option(str, {"folder": True}).checked(key, own[key])
         known = typed(Exhibits, load("", "paper")).by_task
-        wanted = [name for name in own["only"].strip("[]").split(",") if name] or list(known)
+        wanted = [name for name in own["only"].strip("[]").split(",") if name]
+        wanted = list(known) if wanted == ["all"] else wanted
+        if not wanted:
+            raise BildError(f"only={own['only']} names no exhibit: name one of {', '.join(known)}, or leave it out.")
         for name in wanted:
             if name not in known:
                 raise BildError(f"only={name} is no exhibit{did_you_mean(name, known)}: choose of {', '.join(known)}.")
@@ -217,7 +220,7 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
 
 
 class Reproduction:
-    """One go through all exhibits, and what became of each."""
+    """One go through all exhibits in the order of their costs, and what became of each."""
 
     def __init__(self, paper: Paper, costs: Mapping[str, Cost]) -> None:
         self.paper, self.costs = paper, costs
@@ -225,8 +228,7 @@ class Reproduction:
 
     def run(self) -> None:
         """Grow all trees, then make every exhibit; each failure is told and ends that exhibit alone."""
-        exhibits = self.paper.exhibits
-        order = sorted(exhibits, key=lambda name: (bool(exhibits[name].after), self.costs[name].most))
+        exhibits, order = self.paper.exhibits, self.costs
         for name in order:
             self._guarded(name, self._fit)
         for name in order:
@@ -258,18 +260,22 @@ class Reproduction:
         except BrokenPipeError:
             raise
         except Exception as error:
-            self.failed[name] = explain(error)[1].removeprefix("error: ")
+            self.failed[name] = explain(error, helps=HELPS)[1].removeprefix("error: ")
             say(f"{name} failed: {self.failed[name]}")
 
 
 def job(arguments: Sequence[str]) -> None:
     """Plan, run what can be run, and report."""
-    from bild.sweep.show_plan import cost_lines  # torch, after the options are known to be good
+    from bild.report.table import show_tables
+    from bild.sweep.show_plan import cost_table  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
     costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
-    for line in cost_lines(costs, {name: exhibit.about for name, exhibit in paper.exhibits.items()}):
-        print(line, flush=True)
+    costs = dict(sorted(costs.items(), key=lambda item: (bool(paper.exhibits[item[0]].after), item[1].most)))
+    about, after = ({name: getattr(paper.exhibits[name], each) for name in costs} for each in ("about", "after"))
+    table, notes = cost_table(costs, about, after)
+    show_tables([table], notes)
+    sys.stdout.flush()
     if paper.own["plan"] == "only":
         return
     run = Reproduction(paper, costs)
@@ -286,7 +292,8 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     given = sys.argv[1:]
     asked = bool({"-h", "--help"} & {*given})
-    return guard(lambda: print(__doc__) if asked else job(given), "stopped; the same command goes on from here")
+    about = folded((__doc__ or "").replace("`", ""))
+    return guard(lambda: print(about) if asked else job(given), "stopped; the same command goes on from here")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ Progress is a bar in a terminal and a line every few seconds elsewhere, with rat
 from __future__ import annotations
 
 import gc
+import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,6 +35,21 @@ def clock(seconds: float) -> str:
 def timestamp() -> str:
     """Return the time as files have it: ISO, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def folded(text: str, width: int = 79, indent: str = "", further: str = "") -> str:
+    """Break paragraphs between words; one that is indented, and a command at the end of a note, stay whole.
+
+    `indent` stands before the first line, `further` before the others.
+    """
+    fill = partial(textwrap.fill, width=width, break_on_hyphens=False, break_long_words=False)
+    found = []
+    for paragraph in text.strip("\n").split("\n\n"):
+        prose, *command = re.split(r"(?<=\.) (?=(?:Make it|Next): )", paragraph, maxsplit=1)
+        whole = paragraph.startswith(" ")
+        found.append(paragraph if whole else fill(prose, initial_indent=indent, subsequent_indent=further))
+        found[-1] += "".join(f"\n{further}{each}" for each in ([] if whole else command))
+    return "\n\n".join(found)
 
 
 def say(line: str) -> None:

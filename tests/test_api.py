@@ -10,7 +10,14 @@ import pytest
 
 import bild
 from bild.config import ENGINES
+from bild.metrics import Scorer, mean_time, quality, speedup
+from bild.metrics.claims import verdict
 from bild.models import Pair
+from bild.report import contents
+from bild.report.predictions import halves
+from bild.results import find_records, frame, read_record, read_samples, read_traces
+from bild.results.parts import Difference
+from bild.results.reading import find_results
 
 SENTENCE = "Ein Junge in einem blauen T-Shirt springt von einem Steg in einen See."
 METHODS = ("vanilla", "small", "bild", "speculative")
@@ -191,6 +198,12 @@ def test_a_pair_of_checkpoints_by_task_is_loaded_for_one_of_them() -> None:
         (("t5-large",), {}, "The pair t5-large has checkpoints for each task: name one with task=xsum or cnndm or"),
         (("t5-large",), {"task": "wmt14"}, "model=t5-large does not fit task=wmt14 (translation-de-en): this pair"),
         (("t5-large",), {"task": "nope"}, "task=nope is not known: choose one of cnndm, "),
+        (("embedded",), {"tokenzier": "x"}, "tokenzier is not an option (did you mean tokenizer?): there are large, "),
+        (("embedded",), {"exit": "a"}, "model.exit=a is not a whole number: give a whole number."),
+        (("embedded",), {"revision_large": "v1"}, "model.revision_large=v1 has no effect on a folder, which model.lar"),
+        (("embedded", "embedded/small"), {"exit": 1}, "exit=1 makes the small model of the large one's first layers, "),
+        (("embedded", ""), {}, "The name of a checkpoint is empty: give a pair, two folders or two hub ids."),
+        (("a\nb",), {}, "large=a b has a line break, or a sign that cannot be shown: leave that out."),
         (("embedded-alined",), {}, "There is no pair embedded-alined (did you mean embedded-aligned?): name one of "),
         (("folders",), {}, "model=folders needs two checkpoints"),
         (("./nowhere",), {}, "A pair needs two checkpoints: ./nowhere was given as the large one"),
@@ -227,6 +240,8 @@ WRONG_SOURCES = [
     {"a": 1},
     object(),
     {1, 2},
+    [5, "a"],
+    [5, [1]],
 ]
 WRONG_OPTIONS = [
     *({"max_length": value} for value in (1, 0, -1, 3.5, "a", None, True, [4], float("nan"), float("inf"), 10**9)),
@@ -276,6 +291,68 @@ def test_what_is_right_in_another_type_is_taken(embedded_pair: Pair) -> None:
         assert found.tokens == usual
     folder = Path(bild.__file__).parent / "models" / "embedded"
     assert bild.load_pair(folder / "large", folder / "small").name != ""
+
+
+TREE = "results/example/embedded/embedded-aligned/tree"
+TEXTS = ["a b c d"] * 2
+NONE = Difference(0.0, -1.0, 1.0, -1.0, 1.0, 1.0)
+WRONG_CALLS = {
+    "a tree": [lambda name=name: bild.open_tree(name) for name in (None, 5, b"x", "", "nope")],
+    "settings": [lambda points=points: bild.open_tree(TREE).missing(points) for points in (None, 5, [5], [(0.3, 4)])],
+    "replays": [
+        lambda other=other: bild.open_tree(TREE).replay(method="small").difference(other) for other in (5, None)
+    ],
+    "ids": [lambda ids=ids: bild.open_tree(TREE).take(ids) for ids in ([[1]], [5], "a", None)],
+    "halves": [lambda: halves(bild.open_tree(TREE).take(["captions-000"]))],
+    "results": [
+        lambda read=read, name=name: read(name)
+        for read in (frame, find_records, read_samples, read_traces, read_record, find_results, contents)
+        for name in (5, b"x", ["a"], *([] if read is find_results else [""]))
+    ],
+    "a margin": [lambda margin=margin: contents("results/example", margin=margin) for margin in (-1, "a", math.nan)],
+    "a verdict": [lambda margin=margin: verdict(NONE, margin, 9) for margin in (-1, "a", None, math.inf)],
+    "a metric": [lambda name=name: quality(name, TEXTS, TEXTS) for name in (None, 5, "blue", "evaluate:", "bleu:nope")],
+    "texts": [lambda texts=texts: quality("bleu", texts, TEXTS) for texts in ("ab", None, [5, 5], ["a", None], ["a"])],
+    "a baseline": [lambda: quality("bleu", TEXTS, TEXTS, baseline="ab")],
+    "a confidence": [
+        lambda level=level: quality("bleu", TEXTS, TEXTS, confidence=level) for level in (95, "x", 0, None)
+    ],
+    "references": [lambda: Scorer("bleu", ["a"]).table(["a", "b"]), lambda: Scorer("bleu", ["a"]).rows([(5, "a")])],
+    "times": [
+        lambda: speedup("ab", "cd"),
+        lambda: speedup([1.0, 2.0], [1.0, 2.0], confidence=2),
+        lambda: speedup([1.0, 2.0], [1.0, 2.0], [0]),
+        lambda: mean_time([1.0, math.inf]),
+        lambda: mean_time([1.0, 2.0], [0]),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", WRONG_CALLS)
+def test_every_wrong_argument_of_what_reads_and_judges_is_told_in_one_sentence(what: str) -> None:
+    for number, call in enumerate(WRONG_CALLS[what]):
+        with pytest.raises(bild.BildError) as caught:
+            call()
+        assert str(caught.value).endswith("."), number
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pair_refuses_what_it_cannot_encode_or_decode(embedded_pair: Pair) -> None:
+    for call in (
+        lambda: embedded_pair.encode(5),
+        lambda: embedded_pair.encode("a", 0),
+        *(lambda ids=ids: embedded_pair.decode(ids) for ids in (None, "abc", [-1], [1.5], [10**99])),
+    ):
+        with pytest.raises(bild.BildError):
+            call()
+    assert embedded_pair.decode([]) == ""
+
+
+def test_a_path_is_taken_as_a_text() -> None:
+    point = min(Path("results/example").rglob("record.json")).parent
+    assert read_record(str(point)) == read_record(point / "record.json")
+    assert read_samples(str(point)) == read_samples(point)
+    assert [*read_traces(str(point))] == [sample.id for sample in read_samples(point)]
 
 
 def test_a_tree_refuses_what_is_none(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bild.progress import clock, say, telling, track
+from bild.progress import clock, folded, say, telling, track
 
 
 class Clock:
@@ -88,3 +88,11 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
 )
 def test_spans(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
+
+
+def test_prose_is_broken_between_words_and_a_command_is_not() -> None:
+    assert folded("one two-three four five", 13, "  ", "    ") == "  one\n    two-three\n    four five"
+    assert folded("ab cd.\n\n    bild run a=b   # as it is", 6) == "ab cd.\n\n    bild run a=b   # as it is"
+    assert folded("Not shown: no point. Make it: bild run task=xsum", 12) == (
+        "Not shown:\nno point.\nMake it: bild run task=xsum"
+    )

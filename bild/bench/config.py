@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bild.config import DTYPES, ENGINES, THREADS, ModelConfig, ShapeConfig
 from bild.errors import BildError
-from bild.options import LONG, SEED, check_fields, device, number, word
+from bild.options import LONG, SEED, check_fields, device, folder, number, word
 
 PEERS = (
     "generate",
@@ -50,7 +50,7 @@ class BenchConfig:
     assistant_tokens: int = number(5, 1, 1024)
     """Drafted tokens of assisted generation and of prompt lookup."""
     seed: int = number(0, 0, SEED)
-    out: str = "bench"
+    out: str = folder("bench")
 
     def __post_init__(self) -> None:
         check_fields("", self)

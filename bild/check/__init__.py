@@ -43,11 +43,9 @@ def check(
     """
     place = resolve_device(device)
     if place.type == "cpu" and device != "cpu":
-        steps = "".join(f"\n  {name:<10} {about}" for name, (_, about) in STEPS.items())
-        raise BildError(
-            f"There is no GPU here. On one, in ten minutes, this would look at:{steps}\n"
-            "Here, device=cpu takes the same steps at tiny sizes."
-        )
+        print("On a GPU, in ten minutes, this looks at:")
+        print("\n".join(f"  {name:<10} {about}" for name, (_, about) in STEPS.items()), flush=True)
+        raise BildError("There is no GPU here: device=cpu takes the same steps at tiny sizes.")
     torch.set_num_threads(1)
     tell_device(place)
     scale = Scale.of(place, minutes, known, model)

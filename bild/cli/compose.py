@@ -40,6 +40,7 @@ from bild.decoding.methods import Setting, heeds
 from bild.errors import BildError, did_you_mean, shown
 from bild.options import Option, options_of
 
+KINDS_OF_TASK = ("translation", "summarisation")
 _LOOKED_UP = re.compile(r"\$\{[^}]*[:$]")
 """A resolver of OmegaConf (`${oc.env:HOME}`), but no reference to another key (`${train.epochs}`)."""
 
@@ -75,8 +76,6 @@ def check_options(overrides: Sequence[Override], schema: type) -> None:
                 if value == "" and option.free and "empty" not in option.metadata:
                     raise BildError(f"{key} is empty: give {option}, or leave it out.")
                 option.checked(key, value, text)
-                if key in ("results", "out") and (path := Path(str(value))).exists() and not path.is_dir():
-                    raise BildError(f"{key}={shown(value)} is there, and no folder: name a folder, or a new one.")
 
 
 def _check_key(key: str, schema: type, chosen: set[str]) -> None:
@@ -109,6 +108,11 @@ def check_heeded(overrides: Sequence[Override], config: Any) -> None:
     own: dict[str, str] = getattr(config, "OWN", {})
     for override in overrides:
         key = override.key_or_group
+        if key in ("model.small", "model.revision_small") and config.model.exit and values(override) != ["null"]:
+            raise BildError(
+                f"{key} has no effect beside model.exit={config.model.exit}, which makes the small model of the large "
+                "one's first layers: leave one of them out, or set it to null."
+            )
         group, _, option = key.partition(".")
         if (instead := own.get(key, own.get(f"{group}.*"))) is not None:
             raise BildError(f"{key} has no effect here: each of the points has its own, so set {instead} instead.")
@@ -187,12 +191,14 @@ def as_written(path: Path, schema: type, there: Mapping[str, Any], options: Sequ
 
     Keys that the schema no longer has are left out. BildError for options that there are not, and for groups.
     """
-    check_options(parse(options), schema)
+    parsed = parse(options)
+    check_options(parsed, schema)
     if chosen := [option for option in options if option.partition("=")[0] in groups(schema)]:
         raise BildError(f"{chosen[0]} chooses from a group: a point that is run again takes key=value only.")
     plain = OmegaConf.to_container(OmegaConf.load(path))
     config = typed(schema, _known(schema, plain), there, OmegaConf.from_dotlist(list(options)))
     check_fit(config)
+    check_heeded(parsed, config)
     return config
 
 
@@ -213,8 +219,9 @@ def check_fit(config: Any) -> None:
     taken = (
         f"model={' or '.join(pairs)}, or any pair by model=folders" if pairs else "a pair of your own, by model=folders"
     )
+    hint = "" if task.kind in KINDS_OF_TASK else did_you_mean(task.kind, KINDS_OF_TASK)
     raise BildError(
-        f"model={model.name} does not fit task={task.name} ({task.kinds[-1]}): {takes}this task takes {taken}."
+        f"model={model.name} does not fit task={task.name} ({task.kinds[-1]}{hint}): {takes}this task takes {taken}."
     )
 
 

@@ -78,7 +78,9 @@ def closest(value: str, known: list[str]) -> str:
     """Return options as one list in words: all, or of many those that are most like a value."""
     if len(known) <= 12:
         return ", ".join(known)
-    close = difflib.get_close_matches(value, known, n=4, cutoff=0.5) or known[:4]
+    sought = value.casefold().replace("_", "-")
+    close = sorted((each for each in known if sought and sought in each), key=lambda each: each.find(sought))[:4]
+    close = close or difflib.get_close_matches(sought, known, n=4, cutoff=0.5) or known[:4]
     return f"{', '.join(close)} ... ({len(known)} in all, see --help)"
 
 
@@ -275,6 +277,8 @@ def _sentence(error: Exception) -> str:
         name = str(cause.missing_cfg_file).rpartition("/")[2]
         return f"hydra/launcher={name} is not installed: pip install hydra-{name.partition('_')[0]}-launcher."
     key = getattr(cause, "full_key", None)
+    if str(key).startswith("hydra.launcher."):
+        return f"{key} is no option of this launcher: leave it out, or name the one that has it by hydra/launcher=..."
     if isinstance(cause, MissingMandatoryValue):
         return f"{key} is missing: give it, too."
     head = next((line.strip().rstrip(".") for line in str(cause).splitlines() if line.strip()), type(cause).__name__)

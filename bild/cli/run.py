@@ -28,7 +28,9 @@ from bild.cli.overrides import (
     to_fields,
 )
 from bild.config import RunConfig
-from bild.errors import HELPS, Arguments, BildError, explain, guard, shown
+from bild.errors import HELPS, BildError, explain, guard, shown
+from bild.options import Arguments
+from bild.progress import folded
 
 WIDTH = 79
 _TRAINING = "a lower {}, with train.accumulate raised as much, takes less"
@@ -120,8 +122,9 @@ def _check_flags(asked: argparse.Namespace, schema: type) -> None:
         raise BildError("--cfg shows one configuration: leave out -m, and name one value of each option.")
     if (asked.package or asked.resolve) and not asked.cfg:
         raise BildError("--package and --resolve say how a configuration is shown: add --cfg job, or leave them out.")
-    if asked.package and asked.cfg == "job" and option_at(asked.package, schema)[0] is None:
-        raise BildError(f"--package {shown(asked.package)} is no part of it: give one such as task or threshold.")
+    found = option_at(asked.package or "task", schema)[0]
+    if asked.package and (asked.cfg != "job" or found is None or found.schema is None):
+        raise BildError(f"--package {shown(asked.package)} is no part of --cfg job: give task, threshold or the like.")
 
 
 def _for_hydra(asked: argparse.Namespace) -> list[str]:
@@ -160,16 +163,12 @@ def _hydra_main(
 
 def _help(about: str, overrides: Sequence[str], name: str, schema: type) -> str:
     """Return what a command does, its flags, the options of its groups, and all keys with their values."""
-    paragraphs = [
-        part if part.startswith(" ") else textwrap.fill(part, WIDTH)
-        for part in about.replace("`", "").strip("\n").split("\n\n")
-    ]
     more = ["Choose from each group as group=option:"]
     for group in groups(schema):
         more.append(_entry(group, options(group)))
     more += ["", "Change any value as key=value; all keys, as they stand now:", ""]
     keys = to_yaml(overrides, name, schema)
-    return flags("\n\n".join(paragraphs), "\n".join([*more, keys])).format_help()
+    return flags(folded(about.replace("`", "")), "\n".join([*more, keys])).format_help()
 
 
 def _entry(group: str, named: Sequence[str]) -> str:

@@ -5,9 +5,10 @@ Here scores with intervals and paired differences to a baseline, and the headlin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
-from bild.config import unseen
+from bild.config import WITHOUT_SPACES, confidence_of
 from bild.errors import BildError
 from bild.metrics import statistics
 from bild.metrics.claims import Floats, difference, score_interval
@@ -39,7 +40,7 @@ def quality(
     Raises BildError for an unknown metric, no predictions, and lists of different lengths. Warns of references in a
     script in which the metric sees no words.
     """
-    names = statistics.scores_of(metric)
+    names, confidence = statistics.scores_of(metric), confidence_of(confidence)
     if baseline is not None and len(baseline) != len(predictions):
         raise BildError(
             f"There are {len(predictions)} predictions and {len(baseline)} of the baseline: a paired difference needs "
@@ -92,6 +93,8 @@ class Scorer:
 
     def rows(self, items: Sequence[tuple[int, str]]) -> Floats:
         """Turn texts for some of the references, (index, text), into additive statistics: [items, statistics]."""
+        if not all(0 <= i < len(self.references) for i, _ in items):
+            raise BildError(f"There are {len(self.references)} references: give one text for each of them at most.")
         texts, references = [text for _, text in items], [self.references[i] for i, _ in items]
         return self._known.compute(texts, references)[self.name].table
 
@@ -102,3 +105,19 @@ class Scorer:
     def scores(self, sums: Floats, examples: int) -> Floats:
         """Return the scores of many sums [many, statistics], each over so many examples: [many]."""
         return self._known.any(self.name).scores(sums, examples)
+
+
+_BLIND = {"rouge": r"[^\0-\x7f]", "bleu:zh": f"(?![\u3400-\u9fff])[{WITHOUT_SPACES}]"}
+_BLIND |= dict.fromkeys(("bleu", "bleu:intl", "bleu:none"), f"[{WITHOUT_SPACES}]")
+"""By metric, the letters that its tokenizer sees no words in."""
+
+
+def unseen(metric: str, references: Iterable[str], option: str = "task.metric=") -> str | None:
+    """Say that a metric sees no words in most letters of the references, and which one does; else None."""
+    letters = "".join(c for text in references for c in text.lower() if c.isalpha())
+    blind = re.findall(_BLIND.get(metric, "(?!)"), letters)
+    if 2 * len(blind) <= len(letters):
+        return None
+    chinese = 2 * sum("\u3400" <= c <= "\u9fff" for c in blind) > len(blind)
+    better = "rouge:unicode" if metric == "rouge" else "bleu:zh" if chinese else "bleu:char"
+    return f"in a script in which {option}{metric} sees no words: set {option}{better}."

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
+from bild.config import margin_of
 from bild.errors import BildError
 from bild.results.parts import Difference, Interval
 from bild.results.record import Record
@@ -153,6 +154,7 @@ class Verdict:
 
 def verdict(found: Difference, margin: float, examples: int, rule: str = "one-sided end") -> Verdict:
     """Judge a recorded difference, measured on so many examples, at a margin in the metric's points."""
+    margin = margin_of(margin, "margin")
     if found.lower > -margin or found.sd == 0.0 <= found.value + margin:
         return Verdict("shown", margin, found, examples, None, rule)
     if found.upper < -margin:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
-from bild.errors import BildError
+from bild.config import confidence_of
+from bild.errors import BildError, refusing
 from bild.metrics.claims import Floats
 from bild.results.parts import Interval, Percentile
 
@@ -68,10 +69,8 @@ def speedup(
             f"There are {len(baseline_seconds)} times of the baseline and {len(seconds)} of the method: "
             "a speedup needs both for the same examples, at least one."
         )
-    base, own = np.asarray(baseline_seconds, np.float64), np.asarray(seconds, np.float64)
-    if not all((np.isfinite(each) & (each > 0)).all() for each in (base, own)):
-        raise BildError("A time is not a positive number of seconds: a speedup needs measured times for all examples.")
-    numbers = np.zeros(len(own), np.int64) if sessions is None else np.asarray(sessions, np.int64)
+    confidence = confidence_of(confidence)
+    (base, numbers), (own, _) = _taken(baseline_seconds, sessions), _taken(seconds, sessions)
     parts = base / base.mean() - own / own.mean()
     logarithms = np.log(base) - np.log(own)
     both = spread(parts, numbers)
@@ -86,9 +85,20 @@ def mean_time(values: Sequence[float], sessions: Sequence[int] | None = None, *,
     """Estimate the mean of a positive figure per example, a time say, in its unit."""
     if not len(values):
         raise BildError("There is nothing to average: give the figure of at least one example.")
-    table = np.asarray(values, np.float64)
-    numbers = np.zeros(len(table), np.int64) if sessions is None else np.asarray(sessions, np.int64)
-    return _around(float(table.mean()), spread(table / table.mean(), numbers), confidence)
+    table, numbers = _taken(values, sessions)
+    return _around(float(table.mean()), spread(table / table.mean(), numbers), confidence_of(confidence))
+
+
+def _taken(values: Sequence[float], sessions: Sequence[int] | None) -> tuple[Floats, NDArray[np.int64]]:
+    """Return figures and the numbers of their sessions as arrays. BildError where one is not positive, or lacks one."""
+    with refusing(lambda _: "A time is no number: give one for each example.", ValueError, TypeError):
+        table = np.asarray(values, np.float64)
+        numbers = np.zeros(len(table), np.int64) if sessions is None else np.asarray(sessions, np.int64)
+    if not (np.isfinite(table) & (table > 0)).all():
+        raise BildError("A time is not a positive number of seconds: a speedup needs measured times for all examples.")
+    if len(numbers) != len(table):
+        raise BildError(f"There are {len(table)} times and {len(numbers)} sessions: give the session of each time.")
+    return table, numbers
 
 
 def width_of(sessions: int, between: float, confidence: float = 0.95) -> float:

@@ -58,7 +58,7 @@ def scores_of(metric: str) -> tuple[str, ...]:
 
     Raises BildError for a metric or a tokenizer that is not known.
     """
-    if metric.startswith(EVALUATE):
+    if metric == scored_by(metric) and metric.startswith(EVALUATE):
         return (metric,)
     base, _, tokenizer = scored_by(metric).partition(":")
     return tuple(f"{name}:{tokenizer}" if tokenizer and name != "chrf" else name for name in SCORES[base])
@@ -222,14 +222,12 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
 
 def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
     for what, texts in (("predictions", predictions), ("references", references)):
-        odd = [texts] if isinstance(texts, str) else [text for text in texts if not isinstance(text, str)]
-        if odd:
+        many = isinstance(texts, Sequence) and not isinstance(texts, str)
+        if odd := [text for text in (texts if many else [texts]) if not many or not isinstance(text, str)]:
             raise BildError(f"The {what} hold {odd[0]!r:.40}: a score needs a list with one text for each example.")
     if len(predictions) != len(references):
-        raise BildError(
-            f"There are {len(predictions)} predictions and {len(references)} references: a score needs one reference "
-            "for each prediction."
-        )
+        given = f"{len(predictions)} predictions and {len(references)} references"
+        raise BildError(f"There are {given}: a score needs one reference for each prediction.")
     if not predictions:
         raise BildError("There are no predictions: a score needs at least one example (an empty text counts as one).")
 

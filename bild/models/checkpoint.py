@@ -315,11 +315,11 @@ def _convert(file: Path, name: str, target: Path) -> None:
     needed, free = file.stat().st_size + _MARGIN, shutil.disk_usage(target.parent).free
     if free < needed:
         raise BildError(
-            f"{file.name} of {name} is converted to safetensors, for which {target.parent} needs "
+            f"{file.name} of {name} must be converted to safetensors, for which {target.parent} needs "
             f"{needed / 1e9:.1f} GB and has {free / 1e9:.1f} GB: make room, or set HF_HOME to a larger disk."
         )
-    say(f"{name}: {file.name} is converted to safetensors, once ({target})")
     state = _apart(_read(file, name))
+    say(f"{name}: converting {file.name} to safetensors, once ({target})")  # not before it was read
     unfinished = target.with_suffix(".unfinished")
     try:
         save_file(state, unfinished, metadata={"format": "pt"})

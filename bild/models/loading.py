@@ -11,11 +11,12 @@ import torch
 
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
 from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision, sizes_of
-from bild.errors import BildError
+from bild.errors import BildError, refusing, shown
 from bild.models.checkpoint import Model, first_layers, load_model
 from bild.models.device import resolve_device
 from bild.models.pair_spec import PairSpec, affixes_of, shared_ids, shared_tokenizer, shared_vocabulary
 from bild.models.source import read_config
+from bild.options import Option
 from bild.progress import say
 
 
@@ -113,6 +114,8 @@ class Pair:
         """Return the token ids of a source, as its tokenizer frames it, at most `limit`; and whether it was cut."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: give token ids, or a folder with tokenizer.json.")
+        if not isinstance(text, str) or limit == 0:
+            raise BildError(f"The pair {self.name} encodes texts, to one token at least: {shown(text)} was given.")
         before, behind = self._affixes
         ids = [*before, *self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]]
         room = len(ids) if limit is None else max(limit - len(behind), 0)
@@ -126,7 +129,9 @@ class Pair:
         """Return the text of token ids, special tokens left out."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: its output is token ids only.")
-        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        sentence = f"{shown(tokens)} is no list of token ids: give whole numbers, 0 or more."
+        with refusing(lambda _: sentence, TypeError, OverflowError):
+            text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
 
@@ -139,6 +144,8 @@ def load_pair(large: str = "embedded", small: str | None = None, **options: Any)
     Raises BildError where one is missing or unsafe, where they are no T5 or mT5, or where their vocabularies, end or
     start tokens differ.
     """
+    for name in options:
+        Option(PairSpec, {}).part("", name, name)
     return load(PairSpec(large, small, **options))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
-from bild.errors import BildError, refusing
+from bild.errors import BildError, refusing, shown
 from bild.hub import ships
 from bild.models.source import (
     EMBEDDED,
@@ -19,6 +19,7 @@ from bild.models.source import (
     plain_config,
     tokenizer_fingerprint,
 )
+from bild.options import check_fields, word
 from bild.results.files import parse, read_file
 
 _PADDING = 128
@@ -43,12 +44,17 @@ class PairSpec:
     revision_large: str | None = None
     revision_small: str | None = None
     exit: int | None = None
-    dtype: str = "fp32"
+    dtype: str = word("fp32", DTYPES)
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise BildError(f"dtype={self.dtype} is not known: choose one of {', '.join(DTYPES)}.")
+        object.__setattr__(self, "device", str(self.device))
+        check_fields("", self)
+        if self.small is not None and self.exit is not None:
+            raise BildError(
+                f"exit={self.exit} makes the small model of the large one's first layers, so {shown(self.small)} has "
+                "no place in the pair: leave one of them out."
+            )
         if self.small is None and self.exit is None and self.large != "embedded":
             raise BildError(
                 f"A pair needs two checkpoints: {self.large} was given as the large one, and no small one; "
@@ -156,7 +162,9 @@ def load_tokenizer(source: Source) -> Any:
         kind = str(found.get("tokenizer_class")) if isinstance(found, dict) else ""
         # A name that the library has dropped: it was another one for T5's.
         known = {"tokenizer_type": "t5"} if kind.startswith("MT5Tokenizer") else {}
-        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, **known)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, **known)
+        tokenizer.decode(tokenizer("a")["input_ids"])  # the library looks at some settings first where it is used
+        return tokenizer
 
 
 def affixes_of(tokenizer: Any, eos: int) -> tuple[list[int], list[int]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError, refusing
+from bild.errors import BildError, refusing, shown
 from bild.hub import cached_snapshot, is_name, said
 from bild.results.files import parse, read_file, refuse_pointer
 
@@ -69,6 +68,9 @@ def locate(name: str, *, revision: str | None = None, weights: bool = True, opti
     """
     path = Path(name).expanduser()
     if path.is_dir():
+        if revision is not None:
+            key = option.replace(".", ".revision_")
+            raise BildError(f"{key}={shown(revision)} has no effect on a folder, which {option} is: leave it out.")
         source = Source(_shown(name, path.resolve()), path.resolve(), None)
     elif not is_name(name) or path.is_file():
         raise BildError(f"There is no folder {name} for {option}: give one with config.json and model.safetensors.")
@@ -282,7 +284,7 @@ def fingerprint(folder: Path) -> str:
                 digest.update(stream.read())
                 continue
             for i in range(64):
-                stream.seek(i * (size - _SAMPLE) // 63, os.SEEK_SET)
+                stream.seek(i * (size - _SAMPLE) // 63)
                 digest.update(stream.read(_SAMPLE))
     if ids := generation_ids(folder):
         digest.update(json.dumps(ids, sort_keys=True).encode())

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bild.errors import Arguments, guard
-from bild.options import folder
+from bild.config import margin_of
+from bild.errors import guard
+from bild.options import Arguments, folder_of
 from bild.report.bench import check_table
 from bild.report.format import plural
 from bild.report.points import show
 from bild.report.report import write_report
-from bild.report.sections import MARGIN, margin_of
+from bild.report.sections import MARGIN
 from bild.report.table import show_tables
 from bild.results.bench import read_check
 
@@ -22,18 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Report on a results folder. Returns 0, or 2 after one sentence on stderr where nothing could be reported."""
     parser = Arguments(prog="bild report", description="Figures and tables of the points in a results folder.")
     parser.add_argument(
-        "results", type=folder, help="a results folder, or any folder within; or the file of bild gpu-check"
+        "results", type=folder_of, help="a results folder, or any folder within; or the file of bild gpu-check"
     )
-    parser.add_argument("--out", type=folder, default=Path("report"), help="where report.md and the files go (report/)")
     parser.add_argument(
-        "--compare", type=folder, metavar="OTHER", help="another results folder (another machine), shown side by side"
+        "--out", type=folder_of, default=Path("report"), help="where report.md and the files go (report/)"
+    )
+    parser.add_argument(
+        "--compare",
+        type=folder_of,
+        metavar="OTHER",
+        help="another results folder (another machine), shown side by side",
     )
     parser.add_argument(
         "--margin",
         type=margin_of,
         default=MARGIN,
         metavar="POINTS",
-        help=f"the loss of quality that verdicts are told at ({MARGIN:g})",
+        help=f"the loss of quality that verdicts allow ({MARGIN:g})",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="write this figure or table alone, or the page"

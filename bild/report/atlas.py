@@ -162,7 +162,7 @@ def _along(
     partly = _partly(sections[0].first.task.name, measured) if measured else ""
     found = Entry.of(exhibit, what, [speed for speed, _ in theirs], best, Yardstick(SPEED, True, partly))
     if measured and None in best:
-        lost = f"{best.count(None)} of the paper's {len(best)} losses are kept by none of our points"
+        lost = f"at {best.count(None)} of the paper's {len(best)} losses no point of ours loses so little"
         return replace(found, verdict=f"partly run ({partly}): differs: {lost}" if partly else f"differs: {lost}")
     return found
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bild.config import MethodConfig, ThresholdConfig
+from bild.config import MethodConfig, ThresholdConfig, margin_of
 from bild.errors import BildError
 from bild.report.format import Named, plural
 from bild.report.sections import MARGIN, Section
@@ -204,7 +204,7 @@ def fastest(table: pd.DataFrame, margin: float = MARGIN, by: str = "lower") -> p
     `by="difference"` goes by the point estimate, as the paper chose. Without prices, tokens per large pass stand for
     speed. BildError where no row is good enough.
     """
-    good = table[table[by] >= -margin - 1e-9]
+    good = table[table[by] >= -margin_of(margin, "margin") - 1e-9]
     if good.empty:
         raise BildError(
             f"No setting is shown to lose {margin:g} points or less: allow a larger margin, take more examples, or "
@@ -218,4 +218,6 @@ def halves(tree: Tree) -> tuple[Tree, Tree]:
     """Divide a tree's examples in two, at random but always alike: one half to choose on, the other to confirm on."""
     ids = sorted((example.id for example in tree.examples), key=lambda name: sha256(str(name).encode()).digest())
     middle = len(ids) // 2
+    if not middle:
+        raise BildError("One example cannot be divided in two: choose and confirm on more of them.")
     return tree.take(ids[:middle]), tree.take(ids[middle:])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bild.errors import BildError
+from bild.options import folder_of
 from bild.report.atlas import atlas_table
 from bild.report.compare import Comparison, compare, difference_table, seeds_table
 from bild.report.figure import VARIANTS, Missing, Sheet
@@ -75,9 +76,9 @@ def contents(root: Path, other: Path | None = None, margin: float = MARGIN) -> C
 
     Verdicts are told at `margin`, in the metric's points. BildError where nothing can be reported.
     """
-    root = Path(root)
+    root = folder_of(root)
     sections, skipped = find_sections(root, margin)
-    comparison = None if other is None else compare(sections, Path(other), root)
+    comparison = None if other is None else compare(sections, folder_of(other), root)
     predicted, unread = find_predicted(root)
     return make_contents(sections, root, [*skipped, *unread], predicted, comparison)
 
@@ -170,7 +171,7 @@ def write_report(
     Points that may not be compared stand in sections of their own, each with its own figures and tables; verdicts are
     told at `margin`. BildError where nothing can be reported or `out` cannot be written.
     """
-    return write_contents(contents(Path(root), other, margin), Path(out), only)
+    return write_contents(contents(root, other, margin), folder_of(out), only)
 
 
 def write_contents(found: Contents, out: Path, only: Sequence[str] = ()) -> ReportFiles:

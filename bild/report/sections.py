@@ -9,9 +9,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bild.config import MeasureConfig
+from bild.config import margin_of
 from bild.errors import BildError
-from bild.options import options_of
 from bild.progress import say
 from bild.report import format as words
 from bild.results import Interval, Point, Record, Sample, Skipped, comparable, find_records, identity
@@ -30,11 +29,6 @@ Together = tuple[str, ...]
 T = TypeVar("T")
 
 
-def margin_of(text: str) -> float:
-    """Read the margin of a command line. BildError for what is no number, or out of range."""
-    return float(options_of(MeasureConfig)["margin"].checked("--margin", text))
-
-
 @dataclass(frozen=True)
 class Section:
     """Records that may be compared: the anchors first, then the others from fast to slow.
@@ -48,6 +42,9 @@ class Section:
     margin: float = MARGIN
     looks: tuple[Together, ...] = ()
 
+    def __post_init__(self) -> None:
+        margin_of(self.margin, "margin")
+
     @property
     def first(self) -> Record:
         """Return any of the records, for what they have in common."""
@@ -55,9 +52,10 @@ class Section:
 
     @property
     def title(self) -> str:
-        """Name task, pair and metric."""
+        """Name task, pair and metric, and how tokens were sampled where they were."""
         first = self.first
-        return f"{first.task.name} ({first.task.split}), pair {first.pair.name}, {words.metric_name(first)}"
+        named = (f"{first.task.name} ({first.task.split})", f"pair {first.pair.name}", words.metric_name(first))
+        return ", ".join(filter(None, (*named, words.sampled(first))))
 
     @property
     def conditions(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bild.errors import plain, refusing
+from bild.progress import folded
 from bild.report.format import DASH
 from bild.results import Interval
 from bild.results.files import write_atomically
@@ -261,8 +262,8 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
         else:
             out.print(table)
         out.print()
-    for note in notes:
-        out.print(plain(note), markup=False, soft_wrap=True)
+    for note in map(plain, notes):
+        out.print(folded(note, out.width - 1) if out.is_terminal else note, markup=False, soft_wrap=True)
 
 
 def write_text(path: Path, text: str | bytes) -> Path:

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 import yaml
 
 from bild.errors import BildError, refusing
+from bild.options import folder_of
 from bild.results.codec import read_json, write_json
 from bild.results.files import read_file, write_atomically, writing
 from bild.results.locking import take, waiting_lock
@@ -168,8 +169,13 @@ class PointFolder:
         self.close()
 
 
-def read_record(path: Path) -> Record:
-    """Read the record in a file. BildError where it cannot be read, is not a record, or its point was changed since."""
+def read_record(path: Path | str) -> Record:
+    """Read the record in a file, or in a point's folder. BildError where there is none, or its point was changed."""
+    path = folder_of(path)
+    if path.is_dir():
+        path = path / RECORD
+    if not path.exists():
+        raise BildError(f"There is no record {path}: give the folder of a finished point, such as `bild run` names it.")
     record = from_json(read_file(path), path)
     if record.seal is not None:
         check_seal(path.parent, record.seal)

@@ -12,6 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args
 
 from bild.errors import BildError, plain
+from bild.options import folder_of
 from bild.results.codec import hints
 from bild.results.folder import CONFIG, RECORD, read_record
 from bild.results.record import Record
@@ -46,11 +47,12 @@ class Skipped:
     why: str
 
 
-def find_records(root: Path) -> tuple[list[Point], list[Skipped]]:
+def find_records(root: Path | str) -> tuple[list[Point], list[Skipped]]:
     """Read all points under `root` by path, and name what was passed over. BildError where there is no folder."""
-    root = Path(root)
+    root = folder_of(root)
     if not root.is_dir():
-        raise BildError(f"The results folder {root} does not exist: give the folder that a run wrote to.")
+        what = "is no folder" if root.exists() else "does not exist"
+        raise BildError(f"The results folder {root} {what}: give the folder that a run wrote to.")
     points: list[Point] = []
     skipped: list[Skipped] = []
     for place, folders, files in os.walk(root):
@@ -110,7 +112,7 @@ def frame(root: Path | str) -> pd.DataFrame:
     in the unit of their name; rates are per generated token. `command` makes the point again, `hash` and `path` find
     it. BildError where there is no such folder.
     """
-    return to_frame(find_records(Path(root))[0])
+    return to_frame(find_records(root)[0])
 
 
 def to_frame(records: Iterable[Record | Point]) -> pd.DataFrame:
@@ -233,8 +235,8 @@ def find_results(start: Path | str | None = None) -> Path:
     `start` is the working folder, or what the environment names as BILD_RESULTS. BildError where neither has a
     finished point.
     """
-    start = start or os.environ.get("BILD_RESULTS", ".")
-    for folder in (Path(start).resolve(), *Path(start).resolve().parents):
+    begin = folder_of(start or os.environ.get("BILD_RESULTS") or ".").resolve()
+    for folder in (begin, *begin.parents):
         results = folder / "results"
         if not results.is_dir():
             continue

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bild.errors import BildError, refusing
+from bild.options import folder_of
 from bild.results.codec import FieldError, decode, dumps, encode
 from bild.results.files import GrowingFile, parse, read_file, unpack_lines, writing
 from bild.results.record import Seal
@@ -146,13 +147,14 @@ class _Line(NamedTuple):
     end: int  # byte offset after its newline
 
 
-def read_samples(folder: Path) -> list[Sample]:
+def read_samples(folder: Path | str) -> list[Sample]:
     """Read the finished examples of a point, in order, without its lock; a torn last line is passed over."""
-    return [line.sample for line in _scan(folder / SAMPLES)]
+    return [line.sample for line in _scan(folder_of(folder) / SAMPLES)]
 
 
-def read_traces(folder: Path) -> dict[Any, list[dict[str, Any]]]:
+def read_traces(folder: Path | str) -> dict[Any, list[dict[str, Any]]]:
     """Read the rounds of each finished example by its id, in order. BildError where the trace is damaged."""
+    folder = folder_of(folder)
     lines = _scan(folder / SAMPLES)
     path = folder / TRACE
     try:

@@ -14,7 +14,9 @@ from bild.decoding import Setting
 from bild.engines import DTYPES
 from bild.models.pair_spec import checkpoints_of
 from bild.models.shapes import config_named, module_bytes
-from bild.report.table import wide_console
+from bild.progress import folded
+from bild.report.format import DASH, plural
+from bild.report.table import Column, Table, wide_console
 from bild.results.prices import PRICES
 from bild.results.work import Sizes
 from bild.sweep.config import SweepConfig
@@ -38,7 +40,8 @@ def show_plan(plan: Plan) -> None:
     for title, lines in (("What", _what(plan)), ("Done", _done(plan)), ("Takes", _takes(plan))):
         out.print(f"[bold]{title}[/bold]")
         for line in lines:
-            out.print(f"  {line}", markup=False, soft_wrap=True)
+            shown = folded(line, out.width - 1, "  ", "    ") if out.is_terminal else f"  {line}"
+            out.print(shown, markup=False, soft_wrap=True)
 
 
 def _what(plan: Plan) -> Iterator[str]:
@@ -46,14 +49,15 @@ def _what(plan: Plan) -> Iterator[str]:
     origins = Counter(point.origin for point in plan.points)
     live = "every point"
     if goal is not None:
-        live = f"up to {plan.measured - 1} settings that {goal} chooses, and vanilla, on the examples that confirm"
+        most = plural(plan.measured - 1, "setting")
+        live = f"up to {most} that {goal} chooses, and vanilla, on the examples that confirm"
     elif sweep.front >= 0:
         live = f"baselines, published settings and up to {sweep.front} of the front"
     yield f"{config.task.name} by {config.model.pair_name}, engine {config.engine.name} {config.engine.dtype}"
     titles = Counter(point.method.spec.title for point in plan.points if point.origin == GRID)
     grid = f" ({', '.join(f'{count:,} {title}' for title, count in titles.items())})" if len(titles) > 1 else ""
     yield (
-        f"{len(plan.points):,} points: {origins[GRID]:,} of the grid{grid}, {origins[BASELINE]} baselines, "
+        f"{len(plan.points):,} points: {origins[GRID]:,} of the grid{grid}, {plural(origins[BASELINE], 'baseline')}, "
         f"{origins[PUBLISHED]} published"
     )
     if bounds := sum(not point.live for point in plan.points):
@@ -134,7 +138,7 @@ def _duration(seconds: float) -> str:
     for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
         if seconds >= size:
             value = seconds / size
-            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+            return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
     return f"{seconds * 1e3:.0f} ms"
 
 
@@ -174,6 +178,8 @@ class Cost:
     memory: float | None
     done: str = "to do"
     tree: TreeCost | None = None
+    shares: str | None = None
+    """The exhibit with whose tree this one is made, and which its tree is counted in."""
 
     @property
     def most(self) -> float:
@@ -185,7 +191,7 @@ def sweep_cost(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mappin
     """Return the cost of a sweep, by its plan."""
     plan = Plan.of(config, points, shapes)
     need, stored = plan.needs.get(config.engine.dtype), plan.stored
-    done = f"{stored.measured} points of this pair are measured" if stored.measured else "to do"
+    done = f"{stored.measured} points of its pair" if stored.measured else "to do"
     seconds = in_all(plan.stages) if plan.stages else None
     key = f"{results_folder(config)} {config.task} {config.engine} {config.decode}"
     tree = TreeCost(key, plan.stages.get("tree", Span.of(0.0)), plan.tree_bytes)
@@ -200,8 +206,7 @@ def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
         found[name] = cost
         if tree is not None and owners.setdefault(tree.key, name) != name:
             rest = cost.seconds and cost.seconds.plus(tree.seconds.times(-1))
-            done = f"{cost.done}; its tree is that of {owners[tree.key]}"
-            found[name] = replace(cost, seconds=rest, disk=cost.disk - tree.disk, done=done)
+            found[name] = replace(cost, seconds=rest, disk=cost.disk - tree.disk, shares=owners[tree.key])
     return found
 
 
@@ -226,14 +231,27 @@ def training_cost(
     return Cost(Span(least, _SLACK * least), _WEIGHT * weights, _TRAINED * weights, state)
 
 
-def cost_lines(costs: Mapping[str, Cost], about: Mapping[str, str]) -> Iterator[str]:
-    """Tell the cost of each exhibit, cheapest first, and of all; a tree that several share counts once."""
-    costs = shared_trees(costs)
-    for name in sorted(costs, key=lambda name: costs[name].most):
-        cost = costs[name]
-        time = "hours unknown" if cost.seconds is None else told(cost.seconds)
-        memory = "memory unknown" if cost.memory is None else f"memory {amount(cost.memory)}"
-        yield f"{name}: {about[name]}; {time}, disk {amount(cost.disk)}, {memory}; {cost.done}"
+def cost_table(
+    costs: Mapping[str, Cost], about: Mapping[str, str], after: Mapping[str, Sequence[str]]
+) -> tuple[Table, list[str]]:
+    """Return a table of what each exhibit takes, in the order given, and notes, of which the last one is of all."""
+    order, costs = list(costs), shared_trees(costs)
+    columns = (
+        Column("exhibit", "exhibit", of=lambda name: name),
+        Column("shows", "shows", of=lambda name: about[name]),
+        Column("time", "seconds", told, of=lambda name: costs[name].seconds),
+        Column("disk", "disk", amount, rank=1, of=lambda name: costs[name].disk),
+        Column("memory", "memory", amount, rank=1, of=lambda name: costs[name].memory),
+        Column("so far", "done", rank=2, of=lambda name: costs[name].done),
+        Column("builds on", "after", rank=3, of=lambda name: ", ".join(after[name]) or costs[name].shares),
+    )
+    table = Table.of("plan", "What the paper takes here, in the order in which it is made", columns, order, names=2)
     spans = {name: cost.seconds for name, cost in costs.items() if cost.seconds is not None}
     disk = sum(cost.disk for cost in costs.values())
-    yield f"In all: {told(in_all(spans))}, disk {amount(disk)} beside checkpoints and data"
+    unknown = f" and what is unknown ({DASH})" if len(spans) < len(costs) else ""
+    return table, [
+        "only=EXHIBIT,EXHIBIT makes some of them, and the trainings that these build on.",
+        "Times go from the least that this machine could take to a cautious guess. A tree that several use is grown "
+        "once and counts in the cheapest, on which the others build. Memory is that of the device.",
+        f"In all: {told(in_all(spans))}{unknown}, disk {amount(disk)} beside checkpoints and data",
+    ]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bild.config import TaskConfig, unseen
+from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.tasks.files import Located, locate_embedded, locate_file, locate_hub
 from bild.tasks.rows import Row, read_rows
@@ -94,8 +94,10 @@ def load_task(task: TaskConfig) -> Dataset:
     if task.samples is not None and task.samples > total:
         raise BildError(
             f"task.samples={task.samples} is more than the {total} examples of {_name(task)}: "
-            f"ask for {total} or fewer, or leave task.samples empty for all of them."
+            f"ask for {total} or fewer, or leave task.samples out for all of them."
         )
+    from bild.metrics import unseen  # NumPy and sacreBLEU: not for a list of tasks
+
     if told := unseen(task.metric, (example.reference for example in examples)):
         raise BildError(f"The references of {_name(task)} are {told}")
     provenance: dict[str, Any] = {

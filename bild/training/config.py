@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from bild.config import THREADS, ModelConfig, ShapeConfig, TaskConfig
 from bild.errors import BildError
-from bild.options import MANY, SEED, check_fields, device, number, word
+from bild.options import MANY, SEED, check_fields, device, folder, number, word
 
 OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
@@ -124,7 +124,7 @@ class CommonConfig:
     splits: SplitSettings = field(default_factory=SplitSettings)
     device: str = device()
     threads: int = number(1, 1, THREADS)
-    out: str | None = None
+    out: str | None = folder(None)
     """The folder of the run; None: trained/<task>-<what is trained>."""
     resume: bool = True
 

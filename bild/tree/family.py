@@ -6,9 +6,9 @@ import dataclasses
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from bild.decoding import Rules, Setting
+from bild.decoding import MethodConfig, Rules, Setting, ThresholdConfig
 from bild.decoding.policies import rules_for
-from bild.errors import BildError
+from bild.errors import BildError, shown
 
 
 class Family:
@@ -67,7 +67,12 @@ def group(points: Sequence[Setting]) -> Grouped:
     """Put together the points that differ in thresholds only. BildError for a method that no tree can replay."""
     families: dict[Rules, list[tuple[int, Rules]]] = {}
     alone: dict[str, list[int]] = {}
-    for index, (method, threshold) in enumerate(points):
+    if not isinstance(points, Sequence):
+        raise BildError(f"{shown(points)} is no list of points: give [bild.decoding.setting(fb=0.6, rb=2), ...].")
+    for index, point in enumerate(points):
+        if not (isinstance(point, tuple) and [*map(type, point)] == [MethodConfig, ThresholdConfig]):
+            raise BildError(f"{shown(point)} is no point: make one by bild.decoding.setting(fb=0.6, rb=2).")
+        method, threshold = point
         rules = rules_for(method, threshold)
         if rules is not None:
             families.setdefault(_without_thresholds(rules), []).append((index, rules))

@@ -214,7 +214,7 @@ class Replay:
 
     def difference(self, other: Replay) -> Difference:
         """Return this quality minus that of another replay of the same examples, with the paired interval."""
-        if other.shared is not self.shared:
+        if not isinstance(other, Replay) or other.shared is not self.shared:
             raise BildError("Two replays can be compared where both are of one tree and the same examples.")
         return difference(self.table, other.table, self.shared.scorer, CONFIDENCE)
 

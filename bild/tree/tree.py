@@ -10,6 +10,7 @@ import numpy as np
 
 from bild.decoding import Setting, setting
 from bild.errors import BildError, shown
+from bild.options import folder_of
 from bild.progress import collector_off
 from bild.results.predicted import find_predicted
 from bild.tree import store
@@ -42,9 +43,9 @@ class Tree(store.ExampleTrees):
         wanted = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str) else []
         if not wanted:
             raise BildError(f"{shown(ids)} names no examples of the tree: give a list of ids, such as {[*by_id][:1]}.")
-        unknown = [name for name in wanted if name not in by_id]
+        unknown = [name for name in wanted if not isinstance(name, str) or name not in by_id]
         if unknown:
-            raise BildError(f"The tree in {self.path} has no example {unknown[0]}: it has {len(by_id)} others.")
+            raise BildError(f"The tree in {self.path} has no example {shown(unknown[0])}: it has {len(by_id)} others.")
         return Tree(self.path, self.head, [by_id[name] for name in wanted])
 
     def replay(
@@ -88,7 +89,7 @@ class Walking:
         self.grouped = group(points)
         if tree.head.format == 1 and any(family.rules.ranks for family in self.grouped.families):
             raise BildError(
-                f"The tree in {tree.path} does not know the ranks of tokens, which keep=top goes by: delete its folder "
+                f"The tree in {tree.path} does not have the ranks of tokens, which keep=top needs: delete its folder "
                 "and grow it anew (python -m bild.sweep)."
             )
         self.walks: list[Walk] = []
@@ -138,9 +139,7 @@ def open_tree(path: str | Path) -> Tree:
 
     BildError where there is none, or several, or where a file of it is damaged.
     """
-    if not isinstance(path, str | Path):
-        raise BildError(f"The tree {shown(path)} is not the name of a folder: give its path.")
-    folder = Path(path).expanduser()
+    folder = folder_of(path)
     if not (folder / store.TREE).is_file():
         inside = sorted(found.parent for found in folder.glob(f"*/{store.TREE}"))
         if not inside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from bild.decoding import thresholds_of
 from bild.decoding.methods import heeds
 from bild.demo import DemoConfig
 from bild.errors import BildError
+from bild.options import folder_of
 
 FOLDERS = ("model.large=a", "model.small=b")
 TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "multi30k-files", "embedded", "file"}
@@ -196,3 +198,14 @@ def test_a_point_of_the_demo_is_any_method_with_its_switches_and_thresholds() ->
     assert chow.name == "chow"
     assert (bild.name, bild.rules, bild.first, bild.unsure) == ("bild", "authors", "large", "drop")
     assert thresholds_of(bild, usual) == {"fb": 0.6, "rb": 5.0}
+
+
+def test_a_home_is_found_where_the_shell_left_it_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert compose(["results=~/a"]).results == f"{tmp_path}/a"
+    assert folder_of("~/a") == tmp_path / "a"
+
+
+def test_a_name_of_several_lines_is_refused() -> None:
+    with pytest.raises(BildError, match=r"task\.name=a b has a line break"):
+        compose(['task.name="a\nb"'])

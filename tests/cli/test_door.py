@@ -37,15 +37,15 @@ def test_every_verb_is_a_command_line_with_its_schema(verb: str) -> None:
     )
 
 
-@pytest.mark.parametrize("verb", [verb for verb, each in VERBS.items() if each.schema])
+@pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_fits_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = call(DOOR, verb, "--help", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     about, _, _ = done.out.partition("all keys, as they stand now:")
     assert max(map(len, about.splitlines())) < 80
-    assert done.out.startswith(f"bild {verb} ")
-    assert f"    bild {verb}" in done.out
+    assert done.out.removeprefix("usage: ").startswith(f"bild {verb} ")
+    assert f"    bild {verb}" in done.out or VERBS[verb].schema is None
 
 
 def test_a_verb_does_what_the_module_does(tmp_path: Path) -> None:

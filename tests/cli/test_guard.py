@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bild.cli import door
 from bild.errors import BildError, _is_command, guard, refusing, told
 from tests.bench.test_bench_command import TINY
 from tests.cli.commands import REPOSITORY, call, environment
@@ -62,6 +63,21 @@ def test_whatever_ends_a_command_is_one_line(
     assert out == ""
     assert err.count("\n") == 1
     assert re.match(told, err)
+
+
+def test_a_sentence_is_on_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard(lambda: refuse("a\nb\x1b[2J  c")) == 2
+    assert capsys.readouterr().err == "error: There is no a b [2J  c.\n"
+
+
+def refuse(name: str) -> None:
+    raise BildError(f"There is no {name}.")
+
+
+def test_a_closed_stdout_can_be_asked_whether_it_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "argv", ["bild", "list", "methods"])
+    assert door.main() == 0
 
 
 def test_what_finds_no_room_is_not_called_damaged() -> None:
@@ -130,8 +146,7 @@ def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
         ["sh", "-c", shell, sys.executable, LIST], capture_output=True, text=True, env=env, cwd=gone, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: The working folder could not be used (No such file or directory): mend that ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == "error: The working folder was removed or moved: change to one that is there and run again.\n"
 
 
 ONE = ("task.samples=1", "task.target_limit=4", "measure.warmup=0", "measure.library=0", "measure.calm_minutes=0")

@@ -503,6 +503,15 @@ def test_a_tokenizer_that_would_fill_the_memory_with_sentinels_is_refused(tmp_pa
     )
 
 
+@pytest.mark.parametrize("setting", ["x", [], {"a": 1}])
+def test_a_setting_that_the_library_reads_first_where_it_encodes_is_refused_before(
+    tmp_path: Path, good: Path, setting: Any
+) -> None:
+    files = {"tokenizer_config.json": to_json({"tokenizer_class": "T5Tokenizer", "model_max_length": setting})}
+    bad = write_checkpoint(tmp_path / "bad", files=files)
+    assert refusal(bad, good).startswith(f"The tokenizer of {bad} cannot be loaded: '>' not supported between")
+
+
 def test_a_configuration_without_a_vocabulary_is_no_tokenizer(tmp_path: Path, good: Path) -> None:
     files = {"tokenizer_config.json": to_json({"tokenizer_class": "T5Tokenizer", "extra_ids": 100})}
     bare = write_checkpoint(tmp_path / "bare", tokenizer=None, files=files)

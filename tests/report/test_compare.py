@@ -39,7 +39,7 @@ def test_seeds_are_sections_of_their_own_and_one_row_of_a_table(tmp_path: Path) 
     put(tmp_path, make_record())
     found = contents(tmp_path)
     assert len(found.parts) == 4
-    assert sum("sampled: top_p 0.8, temperature 1, seed" in part.section.conditions for part in found.parts) == 3
+    assert sum("sampled: top_p 0.8, temperature 1, seed" in part.section.title for part in found.parts) == 3
     (table,) = (table for table in found.tables if table.stem == "seeds")
     (row,) = table.data
     half = 4.302653 / math.sqrt(3)  # Student's t of two degrees of freedom, and the scores' deviation of 1

@@ -6,6 +6,7 @@ import copy
 import gc
 import hashlib
 import math
+import os
 import pickle
 import re
 import shutil
@@ -287,12 +288,16 @@ def first_layers(whole: Model, exit_layer: int) -> Model:
 def converted(file: Path, name: str) -> Path:
     """Return the safetensors file with the weights of `file`, a pickle of the checkpoint `name`; made at first use.
 
-    It lies in `bild-converted` beside the hub's cache, under the hash of the pickle's bytes: a changed pickle is
-    another file, and a conversion that was killed leaves nothing that would be taken for one. Raises BildError for a
-    pickle that holds more than tensors, that is damaged, or for which there is no room.
+    It lies in `bild-converted` beside the hub's cache (in the user's own where that is shared and read-only), under the
+    hash of the pickle's bytes: a changed pickle is another file, and a conversion that was killed leaves nothing that
+    would be taken for one. Raises BildError for a pickle that holds more than tensors, that is damaged, or for which
+    there is no room.
     """
-    folder = Path(constants.HF_HUB_CACHE).with_name("bild-converted")
-    target = folder / f"{_digest(file)}.safetensors"
+    target = Path(constants.HF_HUB_CACHE).with_name("bild-converted") / f"{_digest(file)}.safetensors"
+    if not target.is_file() and not os.access(next(each for each in target.parents if each.exists()), os.W_OK):
+        own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        target = own / "bild-converted" / target.name
+    folder = target.parent
     if target.is_file():
         return target
     what, mend = f"{file.name} of {name} cannot be converted in {folder}", "set HF_HOME to a folder with room"

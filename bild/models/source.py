@@ -57,8 +57,8 @@ class Source:
         """Tell whether a tokenizer lies beside the weights: a vocabulary, or ByT5's configuration, which needs none."""
         if any((self.folder / name).is_file() for name in _VOCABULARIES):
             return True
-        config = self.folder / "tokenizer_config.json"
-        return config.is_file() and b"ByT5Tokenizer" in read_file(config)
+        named = (self.folder / name for name in ("tokenizer_config.json", "config.json"))
+        return any(file.is_file() and b"ByT5Tokenizer" in read_file(file) for file in named)
 
 
 def locate(name: str, *, revision: str | None = None, weights: bool = True, option: str = "model") -> Source:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bild.cli import door
-from bild.errors import BildError, _is_command, guard, refusing
+from bild.errors import BildError, _is_command, guard, refusing, told
 from tests.bench.test_bench_command import TINY
 from tests.cli.commands import REPOSITORY, call, environment
 from tests.killing import EXAMPLE, STDOUTS
@@ -132,6 +132,11 @@ def test_a_stdout_that_takes_nothing(redirected: str, code: int, told: str) -> N
     assert done.returncode == code
     assert done.stderr.count("\n") == (told != "")
     assert told in done.stderr
+
+
+def test_what_is_cut_of_a_librarys_words_is_marked() -> None:
+    assert told(ValueError("too  much.")) == "too much"
+    assert told(ValueError("x" * 500)) == "x" * 154 + " [...]"
 
 
 def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:

@@ -410,7 +410,9 @@ def test_byt5_runs_on_every_engine(tmp_path: Path) -> None:
     for engine in ENGINES:
         output = bild.generate(pair, text, method="vanilla", engine=engine, max_length=12)
         assert output.tokens == expected
-    assert load_pair(str(tmp_path / "large"), exit=None, small=str(tmp_path / "small"), device="cpu").tokenizer_name
+    for name in ("large", "small"):
+        (tmp_path / name / "tokenizer_config.json").unlink()  # config.json names its class, too
+    assert load(tmp_path / "large", tmp_path / "small").encode(text)[0] == ids
 
 
 def test_sentencepiece_alone_is_a_tokenizer(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def refusal(folder: Path, good: Path) -> str:
     return str(caught.value)
 
 
+def test_where_the_hubs_cache_is_read_only_the_users_own_holds_the_conversion(
+    tmp_path: Path, good: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not cache.is_relative_to(path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    load(published(tmp_path / "large", "pickle"), good)
+    assert not cache.exists()
+    assert len(whole_files(tmp_path / "own" / "bild-converted")) == 1
+
+
 def whole_files(cache: Path) -> list[Path]:
     return sorted(cache.glob("*.safetensors"))
 

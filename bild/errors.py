@@ -35,7 +35,7 @@ class Arguments(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser`."""
         takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
-        dashes = ", and options are written without dashes, as threshold.fb=0.6" if takes else ""
+        dashes = ", and options are written without dashes, as key=value" if takes else ""
         raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:

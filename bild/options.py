@@ -180,7 +180,7 @@ class Option(NamedTuple):
             one_of(key, made, self.metadata.get("choices"))
             if "folder" in self.metadata:
                 made = str(folder_of(made))
-                if Path(made).exists() and not Path(made).is_dir():
+                if os.path.exists(made) and not os.path.isdir(made):  # noqa: PTH110, PTH112 - what may not be looked into is told later
                     raise BildError(f"{told} is there, and no folder: name a folder, or a new one.")
             if self.kinds == [str] and "empty" not in self.metadata and (plain(made) != made or "\n" in made):
                 raise BildError(f"{told} has a line break, or a sign that cannot be shown: leave that out.")

@@ -257,7 +257,7 @@ def test_more_samples_than_there_are(written):
     path = written([GOOD] * 3)
     assert refusal(path=path, samples=4) == (
         f"task.samples=4 is more than the 3 examples of {path}, split test: ask for 3 or fewer, or leave task.samples "
-        "empty for all of them."
+        "out for all of them."
     )
 
 

@@ -61,8 +61,8 @@ test: $(READY)  ## ruff, mypy and all tests (CASES=all: each in every case)
 	@$(LINT) && $(PYTEST) $(ARGS)
 
 sweep: $(READY)  ## a whole grid of thresholds, its front measured live: make sweep TASK=xsum ARGS=sweep=fine (resumes; plan=only)
-	@cd $(ROOT) && $(PY) -m bild.sweep task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(FB),'sweep.fb=[$(FB)]') $(if $(RB),'sweep.rb=[$(RB)]') $(ARGS)
-	@$(if $(findstring plan=only,$(ARGS))$(findstring sweep.find,$(ARGS)),true,cd $(ROOT) && $(PY) -m bild.report results/$(TASK) --out $(OUT)/$(TASK))
+	@cd $(ROOT) && $(PY) -m bild.sweep 'task=$(TASK)' $(if $(MODEL),'model=$(MODEL)') $(if $(FB),'sweep.fb=[$(FB)]') $(if $(RB),'sweep.rb=[$(RB)]') $(ARGS)
+	@$(if $(findstring plan=only,$(ARGS))$(findstring sweep.find,$(ARGS)),true,cd $(ROOT) && $(PY) -m bild.report 'results/$(TASK)' --out '$(OUT)/$(TASK)')
 
 paper: $(READY)  ## all that the paper shows, as far as this machine can, and an atlas: make paper ARGS=plan=only
 	@cd $(ROOT) && $(PY) -m bild.paper out=$(OUT)/paper $(ARGS)
@@ -72,7 +72,7 @@ PLACES = results/$(TASK) results/demo/$(TASK) results/example/$(TASK)
 SHOWN = $(firstword $(foreach place,$(PLACES),$(if $(wildcard $(ROOT)$(place)),$(place))) results/$(TASK))
 
 report: $(READY)  ## figures, tables and one HTML page from results/: make report TASK=xsum
-	@cd $(ROOT) && $(PY) -m bild.report $(SHOWN) --out $(OUT)/$(TASK)
+	@cd $(ROOT) && $(PY) -m bild.report '$(SHOWN)' --out '$(OUT)/$(TASK)'
 
 notebook: $(READY)  ## execute the notebooks on results/ (or the committed example), into report/notebooks/
 	@mkdir -p $(OUT)/notebooks && cp $(ROOT)notebooks/*.ipynb $(OUT)/notebooks/

@@ -14,6 +14,7 @@ import shutil
 import socket
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -212,8 +213,12 @@ def trial() -> Finding:
     return Finding("decoding", OK, f"the embedded pair wrote {output.text!r} in {output.run.total_ns / 1e6:.0f} ms")
 
 
-def brief(name: str, findings: list[Finding]) -> Finding:
+def brief(name: str, find: Callable[[], list[Finding]]) -> Finding:
     """Return one line about all tasks or all models: which are here, and which are not."""
+    try:
+        findings = find()
+    except BildError as error:  # a cache that may not be read
+        return Finding(name, MISSING, str(error))
     here, absent = (
         in_brief(name.removesuffix("s"), (f.what.partition("=")[2] for f in findings if (f.state == OK) is good))
         for good in (True, False)
@@ -250,7 +255,7 @@ def main() -> int:
             raise BildError(f"bild doctor takes tasks or models, but {' '.join(sys.argv[1:])!r} was given.")
         else:
             decoding = trial()
-            report([*machine(), hub(), decoding, *(brief(name, find()) for name, find in lists.items())])
+            report([*machine(), hub(), decoding, *(brief(name, find) for name, find in lists.items())])
             broken = decoding.state != OK
 
     return guard(command) or int(broken)

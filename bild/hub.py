@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.file_download import REGEX_COMMIT_HASH, repo_folder_name
 
-from bild.errors import BildError
+from bild.errors import BildError, refusing
 
 
 def is_name(repository: str) -> bool:
@@ -32,10 +32,12 @@ def cached_snapshot(repository: str, kind: str, revision: str = "main") -> Path 
 
     The client itself refuses a snapshot of which only some files were fetched; here some files are all that is wanted.
     """
-    reference = store(repository, kind) / "refs" / revision
-    commit = reference.read_text(errors="replace").strip() if reference.is_file() else revision
-    folder = store(repository, kind) / "snapshots" / commit
-    return folder if REGEX_COMMIT_HASH.fullmatch(commit) and folder.is_dir() else None
+    place = store(repository, kind)
+    with refusing(lambda why: f"The hub's cache {place} cannot be read ({why}): point HF_HOME at another.", OSError):
+        reference = place / "refs" / revision
+        commit = reference.read_text(errors="replace").strip() if reference.is_file() else revision
+        folder = place / "snapshots" / commit
+        return folder if REGEX_COMMIT_HASH.fullmatch(commit) and folder.is_dir() else None
 
 
 def said(error: Exception) -> str:

@@ -182,7 +182,7 @@ class Option(NamedTuple):
             one_of(key, made, self.metadata.get("choices"))
             if "folder" in self.metadata:
                 made = str(folder_of(made))
-                if Path(made).exists() and not Path(made).is_dir():
+                if os.path.exists(made) and not os.path.isdir(made):  # noqa: PTH110, PTH112 - what may not be looked into is told later
                     raise BildError(f"{told} is there, and no folder: name a folder, or a new one.")
             if self.kinds == [str] and "empty" not in self.metadata and (plain(made) != made or "\n" in made):
                 raise BildError(f"{told} has a line break, or a sign that cannot be shown: leave that out.")
@@ -234,7 +234,7 @@ class Arguments(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser`."""
         takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
-        dashes = ", and options are written without dashes, as threshold.fb=0.6" if takes else ""
+        dashes = ", and options are written without dashes, as key=value" if takes else ""
         raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:

@@ -101,7 +101,9 @@ class Paper:
             raise BildError(f"only={own['only']} names no exhibit: name one of {', '.join(known)}, or leave it out.")
         for name in wanted:
             if name not in known:
-                raise BildError(f"only={name} is no exhibit{did_you_mean(name, known)}: choose of {', '.join(known)}.")
+                raise BildError(
+                    f"only={name} is no exhibit{did_you_mean(name, known)}: choose one of {', '.join(known)}."
+                )
         needed = {*wanted, *(before for name in wanted for before in known[name].after)}
         return Paper({name: known[name] for name in known if name in needed}, own, _checked(shared))
 

@@ -190,8 +190,7 @@ def parse(overrides: Iterable[str]) -> list[Override]:
             override = parser.parse_override(text if text.lstrip("+")[:1] not in ("", "=", "@") else "")
         except (HydraException, ValueError) as error:
             raise BildError(
-                f"The option {shown(text)!r} cannot be read: write group=option or key=value, "
-                "such as task=xsum or threshold.fb=0.6."
+                f"The option {shown(text)!r} cannot be read: write group=option or key=value, as --help lists them."
             ) from error
         key = override.get_key_element().lstrip("+")
         if key in parsed and values(parsed[key]) != values(override):

@@ -80,6 +80,11 @@ def choose(examples: Iterable[Example], samples: int | None, seed: int) -> tuple
     return tuple(example for _, _, example in sorted(queue, key=lambda entry: entry[1])), total
 
 
+def locate(task: TaskConfig) -> Located:
+    """Find the files of a task's split. BildError says what is missing and what is there."""
+    return {"embedded": locate_embedded, "file": locate_file, "hub": locate_hub}[task.data](task)
+
+
 def load_task(task: TaskConfig) -> Dataset:
     """Load the examples that `task` asks for.
 
@@ -89,7 +94,7 @@ def load_task(task: TaskConfig) -> Dataset:
 
     Raises BildError for data that are missing, malformed or fewer than `task.samples`.
     """
-    located = {"embedded": locate_embedded, "file": locate_file, "hub": locate_hub}[task.data](task)
+    located = locate(task)
     examples, total = choose(_examples(located, task), task.samples, task.seed)
     if task.samples is not None and task.samples > total:
         raise BildError(

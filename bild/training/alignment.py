@@ -20,7 +20,7 @@ from bild.tasks import Dataset
 from bild.training.config import FOLLOWED, AlignConfig, TokenizerSettings
 from bild.training.corpus import IGNORED, Batch, Corpus, by_length, make_batch, recombined
 from bild.training.folder import training_folder
-from bild.training.job import Job, encode, load_split
+from bild.training.job import Job, check_splits, encode, load_split
 from bild.training.loop import Loss
 from bild.training.optimization import divergence_from, divergence_loss, likelihood_loss, logits_at, logits_behind
 from bild.training.start import Start, from_checkpoint, from_scratch, identify
@@ -39,6 +39,7 @@ def align(config: AlignConfig) -> Path:
     BildError where the two have no vocabulary in common, or for data, options or folders that do not serve.
     """
     folder = Path(config.folder)
+    check_splits(config)
     with training_folder(folder, config.resume) as unfinished:
         if not unfinished:
             return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from bild.results import config_hash
 from bild.results.codec import write_json
 from bild.results.files import read_file
 from bild.tasks import Dataset, load_task
+from bild.tasks.dataset import locate
 from bild.training.config import CommonConfig, TrainConfig
 from bild.training.corpus import Corpus, SubwordDropout, encode_corpus
 from bild.training.folder import RECORD, export_model, training_folder, write_card
@@ -33,12 +35,29 @@ _LATER = {"exit_loss": "mean", "grow": 1}
 """Settings that came later, with what was done before: a training that does so keeps the identity that it had."""
 
 
+def check_splits(config: CommonConfig) -> None:
+    """Find every split before anything is made: the last one would be missed only after hours of training.
+
+    Says where a model is validated on what it is trained on. BildError where a split is missing.
+    """
+    if config.resume and os.path.exists(Path(config.folder, RECORD)):  # noqa: PTH110 - False where it may not be read
+        return
+    splits = dataclasses.asdict(config.splits).items()
+    found = {name: locate(dataclasses.replace(config.task, split=split)).files for name, split in splits if split}
+    if found["train"] == found["validation"]:
+        say(
+            f"warning: splits.train={config.splits.train} and splits.validation={config.splits.validation} are the "
+            "same examples, so the best epoch will be the one that knows them by heart: validate on others."
+        )
+
+
 def train(config: TrainConfig) -> Path:
     """Train as configured and return the folder, which then holds the model, its card and `training.json`.
 
     A finished folder is left as it is. Raises BildError for data, options or folders that do not serve.
     """
     folder, settings = Path(config.folder), config.train
+    check_splits(config)
     with training_folder(folder, config.resume) as unfinished:
         if not unfinished:
             return folder

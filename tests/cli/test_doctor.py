@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import socket
@@ -94,6 +95,23 @@ def test_a_partial_cache_is_told_apart(tmp_path: Path, monkeypatch: pytest.Monke
     assert found["model=t5-large"].mend.endswith("hf download kssteven/T5-large-cnndm ...")
     assert found["model=t5-large-aligned"].seen.startswith("3 of 4 checkpoints are not in the cache")
     assert found["model=embedded"].seen.startswith("in the package; on the device 0.1 GB in fp32")
+
+
+def test_a_cache_that_may_not_be_read_is_told_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        if path.is_relative_to(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return looked(path)
+
+    looked = Path.is_dir
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(Path, "is_dir", refused)
+    told = doctor.brief("models", doctor.pairs)
+    assert told.state == doctor.MISSING
+    assert re.fullmatch(
+        r"The hub's cache .* cannot be read \(Permission denied\): point HF_HOME at another\.", told.seen
+    )
 
 
 def test_the_command_that_it_gives_fetches_the_right_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

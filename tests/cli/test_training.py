@@ -55,6 +55,22 @@ def test_a_pair_from_a_folder_of_texts(tmp_path: Path) -> None:
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_split_that_is_missing_is_told_before_anything_is_made(tmp_path: Path, split: str) -> None:
+    task = ("task=file", f"task.path={write_corpus(tmp_path / 'corpus')}", f"splits.{split}=nope")
+    for command, more in (("train", ("train=scratch",)), ("align", ("model=embedded", "align.start=scratch"))):
+        done = call(f"bild.{command}", *task, *SHAPE, *SHORT, *more, "out=model", cwd=tmp_path)
+        assert done.refusal().startswith("task.split=nope is not in the folder")
+        assert not (tmp_path / "model").exists()
+
+
+def test_a_model_that_is_validated_on_what_it_learns_is_warned_of(tmp_path: Path) -> None:
+    one = write_corpus(tmp_path / "corpus") / "train.jsonl"
+    command = ("task=file", f"task.path={one}", *SHAPE, *SHORT, "train=scratch", "out=model")
+    assert "validation are the same examples" in call("bild.train", *command, cwd=tmp_path).err
+    assert "same examples" not in call("bild.train", *command, cwd=tmp_path).err  # it is finished
+
+
 def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
     task = ("task=file", f"task.path={write_corpus(tmp_path / 'corpus')}")
     command = (*task, *SHAPE, *SHORT, "train=scratch", "out=model")

@@ -136,7 +136,8 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     planned = call("bild.paper", "plan=only", ONLY, *SHORT, cwd=tmp_path)
     assert planned.code == 0, planned.err
     assert [line.partition(":")[0] for line in planned.out.splitlines()][-1] == "In all"
-    assert next(line for line in planned.out.splitlines() if "Fig." in line).startswith("fig2-iwslt2017")
+    rows = [line.split() for line in planned.out.splitlines() if "Fig." in line]
+    assert (rows[-1][0], rows[-1][-1]) == ("fig6-iwslt2017-calm", "fig6-iwslt2017-train-calm")  # after its training
     assert not (tmp_path / "results").exists()
 
     done = call("bild.paper", ONLY, *SHORT, cwd=tmp_path)

@@ -84,13 +84,9 @@ class Paper:
     @staticmethod
     def read(arguments: Sequence[str]) -> Paper:
         """Read a command line. BildError where an option is none of this command, or names no exhibit."""
-        own, shared = dict(_OWN), list[str]()
-        for argument in arguments:
-            key, equals, value = argument.partition("=")
-            if equals and key in own:
-                own[key] = value
-            else:
-                shared.append(argument)
+        split = {argument: argument.partition("=") for argument in arguments}
+        own = _OWN | {key: value for key, equals, value in split.values() if equals and key in _OWN}
+        shared = [argument for argument, (key, equals, _) in split.items() if not (equals and key in _OWN)]
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
             own[key] = Option(str, {"folder": True}).checked(key, own[key])
@@ -101,9 +97,8 @@ class Paper:
             raise BildError(f"only={own['only']} names no exhibit: name one of {', '.join(known)}, or leave it out.")
         for name in wanted:
             if name not in known:
-                raise BildError(
-                    f"only={name} is no exhibit{did_you_mean(name, known)}: choose one of {', '.join(known)}."
-                )
+                close = did_you_mean(name, known)
+                raise BildError(f"only={name} is no exhibit{close}: choose one of {', '.join(known)}.")
         needed = {*wanted, *(before for name in wanted for before in known[name].after)}
         return Paper({name: known[name] for name in known if name in needed}, own, _checked(shared))
 

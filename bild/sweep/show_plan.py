@@ -190,12 +190,18 @@ class Cost:
 def sweep_cost(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Cost:
     """Return the cost of a sweep, by its plan."""
     plan = Plan.of(config, points, shapes)
-    need, stored = plan.needs.get(config.engine.dtype), plan.stored
-    done = f"{stored.measured} points of its pair" if stored.measured else "to do"
+    need = plan.needs.get(config.engine.dtype)
     seconds = in_all(plan.stages) if plan.stages else None
     key = f"{results_folder(config)} {config.task} {config.engine} {config.decode}"
     tree = TreeCost(key, plan.stages.get("tree", Span.of(0.0)), plan.tree_bytes)
-    return Cost(seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, done, tree)
+    return Cost(
+        seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, _so_far(plan), tree
+    )
+
+
+def _so_far(plan: Plan) -> str:
+    """Say what is measured of a pair: that of other exhibits counts, too."""
+    return f"{plan.stored.measured} points of its pair" if plan.stored.measured else "to do"
 
 
 def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
@@ -214,7 +220,8 @@ def run_cost(config: SweepConfig, settings: Sequence[Setting], shapes: Mapping[s
     """Return the cost of measuring some points on all examples, without a tree; vanilla decodes beside them."""
     plan = Plan.of(config, [SweptPoint(*each, GRID) for each in settings], shapes)
     need, texts = plan.needs.get(config.engine.dtype), plan.examples * (len(settings) + 1)
-    return Cost(plan.text and plan.text[0].times(texts), plan.samples_bytes, None if need is None else need.total)
+    seconds, memory = plan.text and plan.text[0].times(texts), None if need is None else need.total
+    return Cost(seconds, plan.samples_bytes, memory, _so_far(plan))
 
 
 def training_cost(
@@ -228,7 +235,8 @@ def training_cost(
     (lengths, _), kinds = lengths_of(config), {"weights": "fp32", "states": "fp32"}
     one = sizes.encoding(lengths.source, **kinds).flops + sizes.work(lengths.target, lengths.source, 0, **kinds).flops
     least = 3 * one * examples / probe(config, sizes)[1] / 1e9
-    return Cost(Span(least, _SLACK * least), _WEIGHT * weights, _TRAINED * weights, state)
+    seconds = Span.of(0.0) if done else Span(least, _SLACK * least)
+    return Cost(seconds, _WEIGHT * weights, _TRAINED * weights, state)
 
 
 def cost_table(

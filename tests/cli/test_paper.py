@@ -136,7 +136,8 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     planned = call("bild.paper", "plan=only", ONLY, *SHORT, cwd=tmp_path)
     assert planned.code == 0, planned.err
     assert [line.partition(":")[0] for line in planned.out.splitlines()][-1] == "In all"
-    assert next(line for line in planned.out.splitlines() if "Fig." in line).startswith("fig2-iwslt2017")
+    rows = [line.split() for line in planned.out.splitlines() if "Fig." in line]
+    assert (rows[-1][0], rows[-1][-1]) == ("fig6-iwslt2017-calm", "fig6-iwslt2017-train-calm")  # after its training
     assert not (tmp_path / "results").exists()
 
     done = call("bild.paper", ONLY, *SHORT, cwd=tmp_path)
@@ -159,6 +160,11 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     assert again.code == 0, again.err
     after = {point.path: point.record.created for point in find_records(tmp_path / "results")[0]}
     assert before.items() < after.items()  # what was measured is not measured again
+    planned = call("bild.paper", "plan=only", ONLY, *SHORT, cwd=tmp_path).out
+    rows = {line.split()[0]: line for line in planned.splitlines() if "Fig." in line}
+    assert " 0 ms " in rows["fig6-iwslt2017-train-calm"]
+    assert " done " in rows["fig6-iwslt2017-train-calm"]
+    assert all("points of its pair" in line for name, line in rows.items() if "train" not in name)
 
 
 @pytest.mark.spread(2)

@@ -93,6 +93,13 @@ def test_what_was_sampled_is_compared_with_what_was_sampled() -> None:
     assert other[name].startswith("not run")
 
 
+def test_a_curve_of_which_nothing_was_measured_was_run_where_it_was_predicted() -> None:
+    section = make_section([make_point("vanilla", None, None, None, 1.0, 40.33, 0, 0, **PAIR)])
+    found = {row["what"]: row["verdict"] for row in atlas_table([(section, [guess(0.6, 2.0)])]).data}
+    assert str(found["Fig. 4, iwslt2017 aligned"]).startswith("none of 1 predicted points was measured: they are not")
+    assert found["Fig. 5, iwslt2017, no rollback"] == "not run: bild paper only=fig5-iwslt2017-no-rollback"
+
+
 @pytest.mark.parametrize(("gap", "words"), [(0.1, "reproduced within 0.10 points"), (-0.2, "differs by 0.20 points")])
 def test_a_verdict_goes_by_the_widest_gap(gap: float, words: str) -> None:
     assert Yardstick(0.1, False).verdict([0.01, gap], 2) == words

@@ -54,8 +54,8 @@ def ablation_sheet(section: Section) -> Sheet | Missing:
     return Sheet("ablation", ABLATION, words, partial(_draw_ablation, section, groups))
 
 
-def kind(record: Record) -> str | None:
-    """Return which of KINDS a record is, if it is a BiLD point at all."""
+def kind(record: Record | PredictedPoint) -> str | None:
+    """Return which of KINDS a point is, if it is one of BiLD at all."""
     fb, rb = record.threshold.fb, record.threshold.rb
     if record.method.name != "bild" or fb is None or rb is None:
         return None

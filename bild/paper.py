@@ -84,9 +84,9 @@ class Paper:
     @staticmethod
     def read(arguments: Sequence[str]) -> Paper:
         """Read a command line. BildError where an option is none of this command, or names no exhibit."""
-        split = {argument: argument.partition("=") for argument in arguments}
-        own = _OWN | {key: value for key, equals, value in split.values() if equals and key in _OWN}
-        shared = [argument for argument, (key, equals, _) in split.items() if not (equals and key in _OWN)]
+        mine = [word for word in arguments if "=" in word and word.partition("=")[0] in _OWN]
+        own = _OWN | {key: value for key, _, value in (word.partition("=") for word in mine)}
+        shared = [word for word in arguments if word not in mine]
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
             own[key] = Option(str, {"folder": True}).checked(key, own[key])

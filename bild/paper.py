@@ -219,9 +219,8 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
 class Reproduction:
     """One go through all exhibits in the order of their costs, and what became of each."""
 
-    def __init__(self, paper: Paper, costs: Mapping[str, Cost]) -> None:
-        self.paper, self.costs = paper, costs
-        self.failed: dict[str, str] = {}
+    def __init__(self, paper: Paper, costs: Mapping[str, Cost], failed: dict[str, str]) -> None:
+        self.paper, self.costs, self.failed = paper, costs, failed
 
     def run(self) -> None:
         """Grow all trees, then make every exhibit; each failure is told and ends that exhibit alone."""
@@ -267,16 +266,26 @@ def job(arguments: Sequence[str]) -> None:
     from bild.sweep.show_plan import cost_table  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
-    costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
+    costs: dict[str, Cost] = {}
+    refused: dict[str, str] = {}
+    for name, exhibit in paper.exhibits.items():  # an option may suit all but one: CALM runs on few engines
+        try:
+            costs[name] = cost_of(paper, exhibit)
+        except BildError as error:
+            refused[name] = explain(error)[1].removeprefix("error: ")
+    if not costs:
+        raise BildError(next(iter(refused.values())))
     order = sorted(costs, key=lambda name: (bool(paper.exhibits[name].after), costs[name].most))
     costs = {name: costs[name] for name in order}
     about, after = ({name: getattr(paper.exhibits[name], each) for name in order} for each in ("about", "after"))
     table, notes = cost_table(costs, about, after)
     show_tables([table], notes)
     sys.stdout.flush()
+    for name, why in refused.items():
+        say(f"{name} is left out: {why}")
     if paper.own["plan"] == "only":
         return
-    run = Reproduction(paper, costs)
+    run = Reproduction(paper, costs, dict(refused))
     run.run()
     from bild.report import write_report
 

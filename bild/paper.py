@@ -85,8 +85,7 @@ class Paper:
     def read(arguments: Sequence[str]) -> Paper:
         """Read a command line. BildError where an option is none of this command, or names no exhibit."""
         mine = [word for word in arguments if "=" in word and word.partition("=")[0] in _OWN]
-        own = _OWN | {key: value for key, _, value in (word.partition("=") for word in mine)}
-        shared = [word for word in arguments if word not in mine]
+        own = _OWN | dict(word.split("=", 1) for word in mine)
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
             own[key] = Option(str, {"folder": True}).checked(key, own[key])
@@ -100,7 +99,8 @@ class Paper:
                 close = did_you_mean(name, known)
                 raise BildError(f"only={name} is no exhibit{close}: choose one of {', '.join(known)}.")
         needed = {*wanted, *(before for name in wanted for before in known[name].after)}
-        return Paper({name: known[name] for name in known if name in needed}, own, _checked(shared))
+        shared = _checked([word for word in arguments if word not in mine])
+        return Paper({name: known[name] for name in known if name in needed}, own, shared)
 
     @property
     def results(self) -> Path:
@@ -188,10 +188,9 @@ def grow(paper: Paper, exhibit: Exhibit) -> None:
     """Grow the tree of a sweep as far as its points go."""
     from bild.sweep.context import GrownTree, SweepWork
 
-    config = paper.config(exhibit)
-    work = SweepWork(config)
+    work = SweepWork(paper.config(exhibit))
     with work.locked():
-        GrownTree(work).replays(points_of(config))
+        GrownTree(work).replays(points_of(work.config))
 
 
 def make(paper: Paper, exhibit: Exhibit) -> None:
@@ -219,9 +218,8 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
 class Reproduction:
     """One go through all exhibits in the order of their costs, and what became of each."""
 
-    def __init__(self, paper: Paper, costs: Mapping[str, Cost]) -> None:
-        self.paper, self.costs = paper, costs
-        self.failed: dict[str, str] = {}
+    def __init__(self, paper: Paper, costs: Mapping[str, Cost], failed: dict[str, str]) -> None:
+        self.paper, self.costs, self.failed = paper, costs, failed
 
     def run(self) -> None:
         """Grow all trees, then make every exhibit; each failure is told and ends that exhibit alone."""
@@ -247,11 +245,10 @@ class Reproduction:
 
     def _guarded(self, name: str, work: Callable[[str], None]) -> None:
         """Do some work for an exhibit that has not failed yet; any error but a stop is its failure."""
-        lacking = [before for before in self.paper.exhibits[name].after if before in self.failed]
         if name in self.failed:
             return
         try:
-            if lacking:
+            if lacking := [before for before in self.paper.exhibits[name].after if before in self.failed]:
                 raise BildError(f"It needs {lacking[0]}, which failed.")
             work(name)
         except BrokenPipeError:
@@ -267,15 +264,23 @@ def job(arguments: Sequence[str]) -> None:
     from bild.sweep.show_plan import cost_table  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
-    costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
+    costs, refused = dict[str, "Cost"](), dict[str, str]()
+    for name, exhibit in paper.exhibits.items():  # an option may suit all but one: CALM runs on few engines
+        try:
+            costs[name] = cost_of(paper, exhibit)
+        except BildError as error:
+            refused[name] = str(error)
+            say(f"{name} is left out: {error}")
+    if not costs:
+        raise BildError(next(iter(refused.values())))
     costs = dict(sorted(costs.items(), key=lambda item: (bool(paper.exhibits[item[0]].after), item[1].most)))
-    about, after = ({name: getattr(paper.exhibits[name], each) for name in costs} for each in ("about", "after"))
-    table, notes = cost_table(costs, about, after)
+    shown = ({name: getattr(paper.exhibits[name], each) for name in costs} for each in ("about", "after"))
+    table, notes = cost_table(costs, *shown)
     show_tables([table], notes)
     sys.stdout.flush()
     if paper.own["plan"] == "only":
         return
-    run = Reproduction(paper, costs)
+    run = Reproduction(paper, costs, refused)
     run.run()
     from bild.report import write_report
 
@@ -287,9 +292,8 @@ def job(arguments: Sequence[str]) -> None:
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    given = sys.argv[1:]
-    asked = bool({"-h", "--help"} & {*given})
-    about = folded((__doc__ or "").replace("`", ""))
+    given, about = sys.argv[1:], folded((__doc__ or "").replace("`", ""))
+    asked = {"-h", "--help"} & {*given}
     return guard(lambda: print(about) if asked else job(given), "stopped; the same command goes on from here")
 
 

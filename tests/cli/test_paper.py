@@ -220,6 +220,17 @@ def test_what_the_paper_refuses(option: str, words: str, tmp_path: Path) -> None
     assert words in call("bild.paper", option, cwd=tmp_path).refusal()
 
 
+def test_an_option_that_does_not_suit_one_exhibit_leaves_that_one_out(tmp_path: Path) -> None:
+    with mock.patch("bild.sweep.estimates._PROBE_SECONDS", 0.0):
+        options = ("plan=only", "engine=graph", "task.samples=2")
+        done = call("bild.paper", "only=fig6-iwslt2017-calm,fig10-xsum", *options, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "fig10-xsum" in done.out
+    assert "fig6-iwslt2017-calm is left out: method=calm does not run on engine=graph" in done.err
+    alone = call("bild.paper", "only=fig10-xsum", "task.samples=0", *options[:1], cwd=tmp_path)
+    assert "task.samples" in alone.refusal()
+
+
 @pytest.mark.slow
 def test_a_point_again_its_outputs_and_outside_scores(tmp_path: Path) -> None:
     made = call("bild.run", "task.samples=2", "threshold.fb=0.3", *QUICK, cwd=tmp_path)

@@ -142,14 +142,16 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = RO
     """
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started the process
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         with _ending_in_order():
             command()
-            if sys.stdout is not None:  # closed by whoever started the process
-                sys.stdout.flush()  # what cannot be written is told now
+            sys.stdout.flush()  # what cannot be written is told now
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # rich has taken it for itself
             return explain(error.__context__)[0]

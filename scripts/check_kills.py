@@ -12,8 +12,8 @@ is over, or each of their calls is the last one once. A death that changes anyth
 code is 1, and its folder is kept.
 
 Seen with seed 0: 96 deaths by chance in 113 trials of all seven commands (none of a report's five limits of memory was
-low enough to end it), and 61 full disks of 62: 20 each of train, align and report, and one of an export, which fits on two pages; none ended
-otherwise. `--every` was not seen to its end.
+low enough to end it), and 61 full disks of 62: 20 each of train, align and report, one of an export, which fits on two
+pages. None ended otherwise. `--every` was not seen to its end.
 """
 
 from __future__ import annotations

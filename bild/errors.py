@@ -15,7 +15,6 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -199,47 +198,6 @@ def _ending_in_order() -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_DFL)
-
-
-class PutOff:
-    """Signals that would end the process (Ctrl-C, SIGTERM, SIGHUP), put off until what they would break is whole."""
-
-    end: Callable[[], object] | None = None
-    """Do what the one that came does: raise."""
-    _now = False
-
-    @contextmanager
-    def heard(self, told: Callable[[], None]) -> Iterator[None]:
-        """Put the first one off and call `told`; a second one ends the process at once. Others keep what they do."""
-
-        def hear(number: int, frame: Any) -> None:
-            does = before[signal.Signals(number)]
-            if self.end or self._now:
-                does(number, frame)
-            self.end = partial(does, number, frame)
-            told()
-
-        mine = threading.current_thread() is threading.main_thread()
-        kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if mine and hasattr(signal, name)]
-        before = {kind: does for kind in kinds if callable(does := signal.getsignal(kind))}
-        try:
-            for kind in before:
-                signal.signal(kind, hear)
-            yield
-        finally:
-            for kind, does in before.items():
-                signal.signal(kind, does)
-
-    @contextmanager
-    def raised(self) -> Iterator[None]:
-        """Put none off meanwhile."""
-        self._now = True
-        try:
-            if self.end:
-                self.end()
-            yield
-        finally:
-            self._now = False
 
 
 def refused(error: BaseException) -> BildError | None:

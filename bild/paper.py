@@ -264,8 +264,8 @@ def job(arguments: Sequence[str]) -> None:
     from bild.sweep.show_plan import cost_table  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
-    costs, refused = dict[str, "Cost"](), dict[str, str]()
-    for name, exhibit in paper.exhibits.items():  # an option may suit all but one: CALM runs on few engines
+    costs, refused = dict[str, "Cost"](), dict[str, str]()  # CALM runs on few engines, and others on all
+    for name, exhibit in paper.exhibits.items():
         try:
             costs[name] = cost_of(paper, exhibit)
         except BildError as error:

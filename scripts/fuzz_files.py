@@ -3,9 +3,9 @@
 python -m scripts.fuzz_files                      10,000 files, in turn of every kind
 python -m scripts.fuzz_files --files 500 --only samples.jsonl nodes.bin --seed 7
 
-Seen with seed 0: 8,586 files of 24 kinds, 447 or 90 of each, none of which ended otherwise. Then one of
-model/tokenizer_config.json, among its first 90, filled the memory of the machine (23 GB): that is not mended. Of
-nodes.bin, bench.json and gpu-check.json only 18 each were seen, of the kinds of report/ four at most.
+Seen with seed 0: 10,032 files of all 38 kinds, 264 of each; 15 ended otherwise, of four faults. After they
+were mended, with seed 264: as many, one of which ended otherwise (a rule that is not known, in predicted.json); that is
+mended, too, and the kind was not run to its end again.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def keep_words(keep: str) -> str:
 def group_name(method: MethodConfig | Method, threshold: ThresholdConfig | Threshold) -> str:
     """Name settings that differ in their thresholds alone: `BiLD fb/rb, first=small, drafts of up to 10`."""
     given, values = names.told(method, threshold)
-    own = KEEPS[given["keep"]].threshold
+    own = KEEPS[given["keep"]].threshold if given["keep"] in KEEPS else None
     thresholds = "/".join(name for name in ("fb", own) if name in values)
     cap = f"top={values['top']}" if "top" in values and own != "top" else ""
     limit = "by measured costs" if method.max_draft == "auto" else f"of up to {method.max_draft}"

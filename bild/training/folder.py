@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +205,44 @@ def write_card(folder: Path, record: dict[str, Any]) -> None:
         "",
     ]
     write_atomically(folder / "README.md", "\n".join(lines))
+
+
+class PutOff:
+    """Signals that would end the process (Ctrl-C, SIGTERM, SIGHUP), put off until what they would break is whole."""
+
+    end: Callable[[], object] | None = None
+    """Do what the one that came does: raise."""
+    _now = False
+
+    @contextmanager
+    def heard(self, told: Callable[[], None]) -> Iterator[None]:
+        """Put the first one off and call `told`; a second one ends the process at once. Others keep what they do."""
+
+        def hear(number: int, frame: Any) -> None:
+            does = before[signal.Signals(number)]
+            if self.end or self._now:
+                does(number, frame)
+            self.end = partial(does, number, frame)
+            told()
+
+        mine = threading.current_thread() is threading.main_thread()
+        kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if mine and hasattr(signal, name)]
+        before = {kind: does for kind in kinds if callable(does := signal.getsignal(kind))}
+        try:
+            for kind in before:
+                signal.signal(kind, hear)
+            yield
+        finally:
+            for kind, does in before.items():
+                signal.signal(kind, does)
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Put none off meanwhile."""
+        self._now = True
+        try:
+            if self.end:
+                self.end()
+            yield
+        finally:
+            self._now = False

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bild.errors import BildError, PutOff
+from bild.errors import BildError
 from bild.progress import clock
 from bild.training.config import FOLLOWED, TrainSettings
 from bild.training.corpus import IGNORED, Batch, Corpus, SubwordDropout, epoch_order, epoch_sources, make_batch
-from bild.training.folder import Progress, load_state, save_state
+from bild.training.folder import Progress, PutOff, load_state, save_state
 from bild.training.optimization import clip, make_optimizer, rate_at, set_rate
 
 Loss = Callable[[Any, Batch], tuple[Tensor, Tensor]]

@@ -29,7 +29,10 @@ def failing_over(stop: BaseException) -> NameError:
     return error
 
 
-LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u2264' * 99)))"
+LIST = """import sys
+from bild.errors import guard
+raise SystemExit(guard(lambda: print('\\u2264' * 99, sys.stdout.isatty(), sys.stderr.isatty())))
+"""
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_a_run_and_a_report_that_are_killed_end_as_if_they_were_not(mother: Zygo
         (tmp_path / name).mkdir()
     run = Lab(mother, tmp_path / "run", measured, "bild.run:main", *QUICK)
     assert run.holds("call", run.calls // 2)
+    assert run.holds("memory", 1_000_000)
     options = ("--only", "points", "--only", "pareto")
     report = Lab(mother, tmp_path / "report", written, "bild.report.__main__:main", str(EXAMPLE), *options)
     assert report.holds("full", max(run.sizes[0], report.sizes[-1]))

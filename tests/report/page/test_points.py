@@ -15,7 +15,7 @@ from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import setting, settings, thresholds_of
 from bild.errors import BildError
 from bild.report.figures.heat import grids_of as planes_of
-from bild.report.format import label, setting_of
+from bild.report.format import group_name, label, setting_of
 from bild.report.page import fill, script_safe, vendored
 from bild.report.page.points import command_of, grids_of, place, section_points
 from bild.report.page.sample import column
@@ -108,8 +108,10 @@ def test_a_grid_has_the_thresholds_that_its_rules_heed(
 
 def test_a_setting_with_a_value_that_no_option_takes_has_no_place_and_no_command() -> None:
     good = guess(0.6, 2.0)
-    for changes in ({"scan": "firsT"}, {"max_draft": -1}, {"keep": "new"}):
-        assert setting_of(dataclasses.replace(good, method=dataclasses.replace(good.method, **changes))) is None
+    for changes in ({"scan": "firsT"}, {"max_draft": -1}, {"keep": "new"}, {"stop": "new"}):
+        point = dataclasses.replace(good, method=dataclasses.replace(good.method, **changes))
+        assert setting_of(point) is None
+        assert group_name(point.method, point.threshold).startswith("BiLD")
     assert setting_of(dataclasses.replace(good, threshold=dataclasses.replace(good.threshold, fb=-3.0))) is None
 
 

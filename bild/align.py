@@ -1,5 +1,5 @@
 """`bild align` (or `python -m bild.align`): the large model of a pair writes outputs for the training inputs, and the
-small one learns them. Stopped, the same command goes on.
+small one learns them. After a stop the same command resumes.
 
 The small model begins as `align.start=pretrained`, `finetuned` or `scratch` (with `shape=...`), and learns by
 `align.loss=sequence`, `kl`, `reverse-kl` or `js`.

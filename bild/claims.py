@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bild.config import margin_of
-from bild.errors import Arguments, BildError, guard
+from bild.errors import BildError, guard
 from bild.metrics.claims import Verdict, together, verdict_of
-from bild.options import folder_of
+from bild.options import Arguments, folder_of
 from bild.report.format import plural
 from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
@@ -110,16 +110,16 @@ def doubts(latency: Latency) -> Iterator[str]:
     used = [session for session in latency.sessions if session.note is None]
     count = len(used or latency.sessions)
     if count == 0:
-        yield "A record of before version 3 tells no sessions: its speedup's interval holds the examples alone."
+        yield "A record older than version 3 names no sessions: its speedup's interval covers the examples alone."
     elif count == 1:
         yield "1 session: the interval of a speedup does not hold the machine's state (measure.sessions=5 would)."
     elif count == 2:
-        yield "2 sessions are too few to know what lies between them: the interval is as wide as one must fear."
+        yield "2 sessions are too few to know the variation between them: the interval is wide to be safe."
     for session in latency.sessions:
         if session.note is not None:
             yield f"Session {session.number} is left out of the speedup: {session.note}."
     if latency.sessions and not used:
-        yield "No session was fit for a claim of speed: the speedup is of all of them, and is none."
+        yield "No session was fit for a claim of speed: the speedup uses all of them, and is no claim."
 
 
 def told_of(record: Record, margin: float) -> Iterator[str]:
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about, _, _ = (__doc__ or "").partition("\n\n")
     parser = Arguments(prog="bild claims", description=" ".join(about.split()))
     parser.add_argument("results", type=folder_of, help="a results folder, or any folder within")
-    parser.add_argument("--margin", type=margin_of, default=0.5, help="the loss that is allowed, in points (0.5)")
+    parser.add_argument("--margin", type=margin_of, default=0.5, help="the allowed loss, in points (0.5)")
     parser.add_argument(
         "--scores", type=Path, metavar="FILE", help="JSON lines of a point: id, score, and score of vanilla's output"
     )

@@ -136,7 +136,7 @@ class ModelConfig:
         if not large or not (small or self.exit):
             raise BildError(
                 f"model={self.name} needs two checkpoints: give model.large=... and model.small=..., each a folder or "
-                "a hub id, or model.exit=n in the place of a small one."
+                "a hub id, or model.exit=n instead of a small one."
             )
         return Checkpoints(large, None if self.exit else small)
 

@@ -1,7 +1,7 @@
 """`bild demo` (or `python -m bild.demo`): judge several fixed settings side by side on one task, and write a table, a
 figure and the verdicts.
 
-Quality is that of all examples, by a decision tree; speed that of the few that are decoded live.
+Quality covers all examples, by a decision tree; speed covers the few that are decoded live.
 
     bild demo timed=200
     bild demo 'points=[{fb: 0.3, rb: 3}, {method: cascade, alpha: 0.2}]'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import errno
 import io
@@ -18,7 +17,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from types import TracebackType
+from typing import Any, TextIO
 
 
 class BildError(Exception):
@@ -27,21 +27,6 @@ class BildError(Exception):
 
     def __str__(self) -> str:
         return plain(super().__str__()).replace("\n", " ")
-
-
-class Arguments(argparse.ArgumentParser):
-    """A parser of a command line's arguments, whose mistakes are BildErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        """See `argparse.ArgumentParser`."""
-        takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
-        dashes = ", and options are written without dashes, as key=value" if takes else ""
-        raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
-        sys.stdout.flush()
-        super().exit(status, message)
 
 
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -72,16 +57,18 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SIZES = re.compile(r"([\d.]+ ?(?:[KMGTP]i?B|bytes))")
 _SHORT = re.compile(
     "DefaultCPUAllocator|bad_alloc|annot allocate memory|unable to mmap|failed to map segment|"
-    "can't start new thread|Thread creation failed"
+    "can't start new thread|Thread creation failed|could not create a (primitive|memory object)$"
 )
-"""Words of torch, safetensors, the loader of libraries and Python where memory, or room for a thread, is short."""
+"""Words of torch, oneDNN, safetensors, the loader of libraries and Python where memory or a thread is short."""
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|[(]os error (28|122|27)[)]")
 """Words of libraries in Rust, which raise no OSError."""
 HELPS = "engine.dtype=fp16 halves the weights, and measure.library=0 leaves out the library's module"
 """The options that help a measurement whose models do not fit."""
+ROOM = "end what else takes it, or use a machine that has more, and run again"
+"""What helps where no option does."""
 
 
-def out_of_memory(error: BaseException, helps: str = HELPS) -> BildError | None:
+def out_of_memory(error: BaseException, helps: str = ROOM) -> BildError | None:
     """Turn an error of torch (on CUDA or the CPU), NumPy or Python that memory is short into a sentence; else None.
 
     It has what was asked for and what was free, as far as the library tells, and the options that help."""
@@ -110,7 +97,7 @@ def _readable(size: str) -> str:
 def told(error: BaseException) -> str:
     """Return what a library's error says, on one line and not at length."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    return (text if len(text) <= 160 else f"{text[:157]}...").rstrip(".")
+    return text.rstrip(".") if len(text) <= 160 else f"{text[:154]} [...]"
 
 
 @contextmanager
@@ -132,7 +119,7 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     return f" (did you mean {before}{folded[close[0]]}?)" if close else ""
 
 
-def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HELPS) -> int:
+def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = ROOM) -> int:
     """Call a command line's work, whatever comes of it, and return its exit code: 0, or that of `explain`.
 
     Where memory was short its sentence says that `helps`. A signal to end (Ctrl-C, SIGTERM, SIGHUP) is told by the
@@ -147,6 +134,7 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
             stream.reconfigure(errors="backslashreplace")
     try:
         with _ending_in_order():
+            Path.cwd()  # libraries end in the middle where it is gone
             command()
             sys.stdout.flush()  # what cannot be written is told now
     except SystemExit as error:
@@ -165,7 +153,7 @@ def guard(command: Callable[[], None], stopped: str = "stopped", helps: str = HE
     return 0
 
 
-def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) -> tuple[int, str]:
+def explain(error: BaseException, stopped: str = "stopped", helps: str = ROOM) -> tuple[int, str]:
     """Return the exit code that an error ends a command with, and the line that tells it.
 
     2 for a mistake, a disk or a memory that is full; 130 for Ctrl-C, 143 for SIGTERM, 141 for a pipe that nobody reads;
@@ -181,7 +169,7 @@ def explain(error: BaseException, stopped: str = "stopped", helps: str = HELPS) 
     while before is not None and not isinstance(before, KeyboardInterrupt):
         before = before.__context__
     if before is not None:  # what came in the middle of a library, which then failed over it
-        return explain(before, stopped)
+        return explain(before, stopped, helps)
     what = f"{type(error).__name__}: {told(error)}" if str(error) else type(error).__name__
     return 1, f"error: This is a defect of bild ({what}): please report it with {_kept_traceback(error)}."
 
@@ -260,6 +248,8 @@ def refused(error: BaseException) -> BildError | None:
         return BildError("The disk is full: free some space and run again; what was finished before is kept.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
+    if error.errno == errno.ENOENT and error.filename is None:
+        return BildError("The working folder was removed or moved: change to one that is there and run again.")
     which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
     mend = "free some space" if error.errno in FULL else "mend that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
@@ -288,6 +278,14 @@ def _leave(number: int, frame: object) -> None:
     os._exit(130)
 
 
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if (short := out_of_memory(error)) is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {short}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+
 def _is_command(words: Sequence[str]) -> bool:
     """Tell whether a process of these words is the command `bild`, or one of its verbs by `python -m`."""
     module = words[words.index("-m") + 1] if "-m" in words[1:-1] else ""
@@ -295,6 +293,8 @@ def _is_command(words: Sequence[str]) -> bool:
     return named or (module.partition(".")[0] == "bild" and module.count(".") <= 1)
 
 
-# Ctrl-C while a command is still imported: nothing is open, and there is nothing to tell. `guard` takes it from there.
-if _is_command(sys.orig_argv) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _leave)
+# While a command is still imported: nothing is open, nothing is to be told of Ctrl-C. `guard` takes it from there.
+if _is_command(sys.orig_argv):
+    sys.excepthook = _hook
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)

@@ -3,9 +3,9 @@
     bild export results/xsum/t5-large/bild-0.6-2-... > outputs.jsonl
     bild export results/xsum/t5-large/bild-0.6-2-... --acceptance > fates.jsonl
 
-Outputs: id, output and vanilla's output of each example. Scores that an outside metric gave them go back by
-`bild claims POINT --scores FILE`. Acceptance: of each place in a draft the tokens that were judged and that stood, and
-of each number of tokens the large passes that added so many.
+Outputs: id, output and vanilla's output of each example; `bild claims POINT --scores FILE` reads the scores that an
+outside metric gives them. Acceptance: for each place in a draft, the tokens judged and the tokens that stood; for each
+number of tokens, the large passes that added that many.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bild.errors import Arguments, BildError, guard
-from bild.options import folder_of
+from bild.errors import BildError, guard
+from bild.options import Arguments, folder_of
 from bild.progress import folded
 from bild.report.figures.rounds import added, judged
 from bild.results import read_samples, read_traces
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = folded((__doc__ or "").replace("`", ""))
     parser = Arguments(prog="bild export", description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("point", type=folder_of, help="the folder of a point")
-    parser.add_argument("--acceptance", action="store_true", help="how drafts fared, in the place of the outputs")
+    parser.add_argument("--acceptance", action="store_true", help="how drafts fared, instead of the outputs")
 
     def command() -> None:
         given = parser.parse_args(argv)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.file_download import REGEX_COMMIT_HASH, repo_folder_name
 
 from bild.errors import BildError, refusing
 
@@ -35,9 +35,9 @@ def cached_snapshot(repository: str, kind: str, revision: str = "main") -> Path 
     place = store(repository, kind)
     with refusing(lambda why: f"The hub's cache {place} cannot be read ({why}): point HF_HOME at another.", OSError):
         reference = place / "refs" / revision
-        commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+        commit = reference.read_text(errors="replace").strip() if reference.is_file() else revision
         folder = place / "snapshots" / commit
-        return folder if folder.is_dir() else None
+        return folder if REGEX_COMMIT_HASH.fullmatch(commit) and folder.is_dir() else None
 
 
 def said(error: Exception) -> str:

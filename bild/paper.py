@@ -4,10 +4,10 @@
     bild paper only=iwslt2017-aligned,fig10-xsum
     bild paper task.samples=200 engine=graph engine.dtype=fp16 sweep.minutes=10
 
-Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. Stopped,
-the same command goes on; an exhibit that fails is told, and the others go on. Options of a task's examples, the engine,
-the measurement, sweeps and trainings hold for every exhibit that has them. At the end the report is written, with an
-atlas: each table and figure of the paper, ours beside it, and a verdict.
+Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. After a
+stop the same command resumes; a failed exhibit is reported, and the others continue. Options of a task's examples, the
+engine, the measurement, sweeps and trainings hold for every exhibit that has them. At the end comes the report, with
+an atlas: each table and figure of the paper, ours beside it, and a verdict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bild.cli.compose import check_options, compose, published_settings, shapes,
 from bild.cli.overrides import load, parse
 from bild.config import RunConfig
 from bild.decoding import Setting
-from bild.errors import BildError, did_you_mean, explain, guard, one_of
+from bild.errors import HELPS, BildError, did_you_mean, explain, guard, one_of
 from bild.options import Option
 from bild.progress import folded, say
 from bild.sweep.config import SweepConfig
@@ -84,13 +84,9 @@ class Paper:
     @staticmethod
     def read(arguments: Sequence[str]) -> Paper:
         """Read a command line. BildError where an option is none of this command, or names no exhibit."""
-        own, shared = dict(_OWN), list[str]()
-        for argument in arguments:
-            key, equals, value = argument.partition("=")
-            if equals and key in own:
-                own[key] = value
-            else:
-                shared.append(argument)
+        mine = [word for word in arguments if "=" in word and word.partition("=")[0] in _OWN]
+        own = _OWN | {key: value for key, _, value in (word.partition("=") for word in mine)}
+        shared = [word for word in arguments if word not in mine]
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
             own[key] = Option(str, {"folder": True}).checked(key, own[key])
@@ -101,9 +97,8 @@ class Paper:
             raise BildError(f"only={own['only']} names no exhibit: name one of {', '.join(known)}, or leave it out.")
         for name in wanted:
             if name not in known:
-                raise BildError(
-                    f"only={name} is no exhibit{did_you_mean(name, known)}: choose one of {', '.join(known)}."
-                )
+                close = did_you_mean(name, known)
+                raise BildError(f"only={name} is no exhibit{close}: choose one of {', '.join(known)}.")
         needed = {*wanted, *(before for name in wanted for before in known[name].after)}
         return Paper({name: known[name] for name in known if name in needed}, own, _checked(shared))
 
@@ -222,7 +217,7 @@ def make(paper: Paper, exhibit: Exhibit) -> None:
 
 
 class Reproduction:
-    """One go through all exhibits, and what became of each."""
+    """One go through all exhibits in the order of their costs, and what became of each."""
 
     def __init__(self, paper: Paper, costs: Mapping[str, Cost]) -> None:
         self.paper, self.costs = paper, costs
@@ -230,8 +225,7 @@ class Reproduction:
 
     def run(self) -> None:
         """Grow all trees, then make every exhibit; each failure is told and ends that exhibit alone."""
-        exhibits = self.paper.exhibits
-        order = sorted(exhibits, key=lambda name: (bool(exhibits[name].after), self.costs[name].most))
+        exhibits, order = self.paper.exhibits, self.costs
         for name in order:
             self._guarded(name, self._fit)
         for name in order:
@@ -263,18 +257,22 @@ class Reproduction:
         except BrokenPipeError:
             raise
         except Exception as error:
-            self.failed[name] = explain(error)[1].removeprefix("error: ")
+            self.failed[name] = explain(error, helps=HELPS)[1].removeprefix("error: ")
             say(f"{name} failed: {self.failed[name]}")
 
 
 def job(arguments: Sequence[str]) -> None:
     """Plan, run what can be run, and report."""
-    from bild.sweep.show_plan import cost_lines  # torch, after the options are known to be good
+    from bild.report.table import show_tables
+    from bild.sweep.show_plan import cost_table  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
     costs = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
-    for line in cost_lines(costs, {name: exhibit.about for name, exhibit in paper.exhibits.items()}):
-        print(line, flush=True)
+    costs = dict(sorted(costs.items(), key=lambda item: (bool(paper.exhibits[item[0]].after), item[1].most)))
+    about, after = ({name: getattr(paper.exhibits[name], each) for name in costs} for each in ("about", "after"))
+    table, notes = cost_table(costs, about, after)
+    show_tables([table], notes)
+    sys.stdout.flush()
     if paper.own["plan"] == "only":
         return
     run = Reproduction(paper, costs)

@@ -1,5 +1,5 @@
 """`bild run` (or `python -m bild.run`): decode a task with a pair, by one method at one setting, and measure it beside
-vanilla decoding. Stopped, the same command goes on; a finished point is shown.
+vanilla decoding. After a stop the same command resumes; a finished point is only shown.
 
     bild run model=t5-large threshold.fb=0.6 threshold.rb=2
     bild run -m task=xsum,cnndm threshold.fb=0.3,0.6
@@ -18,7 +18,7 @@ from pathlib import Path
 from bild.cli import run_hydra
 from bild.cli.compose import as_written
 from bild.config import RunConfig
-from bild.errors import BildError, guard, shown
+from bild.errors import HELPS, BildError, guard, shown
 from bild.options import MANY, folder_of, number
 from bild.results import Point, read_record, read_samples
 from bild.results.folder import CONFIG, RECORD
@@ -61,6 +61,8 @@ def again(folder: Path, options: Sequence[str]) -> None:
 
     BildError where the folder holds no finished point.
     """
+    from bild.report.format import plural
+
     if flags := [option for option in options if option.startswith("-")]:
         raise BildError(f"{shown(flags[0])} has no place beside --from, which takes key=value only: leave it out.")
     record = read_record(folder / RECORD)
@@ -68,11 +70,12 @@ def again(folder: Path, options: Sequence[str]) -> None:
     point = measured(as_written(folder / CONFIG, TracedConfig, there, options))
     before, now = ({s.id: s.tokens for s in read_samples(path)} for path in (folder, point.path))
     equal = sum(before.get(name) == tokens for name, tokens in now.items())
-    first, second = (each.speedup for each in (record, point.record))
-    print(
-        f"Again: {equal:,} of {len(now):,} texts equal those of {folder}; {record.headline.value:.2f} became "
-        f"{point.record.headline.value:.2f}, {first.times} became {second.times}."
-    )
+    both = (record, point.record)
+    sizes = [each.quality.examples for each in both]
+    of = [f" on {plural(size, 'example')}" if sizes[0] != sizes[1] else "" for size in sizes]  # a sweep's tree has more
+    scores = " became ".join(f"{each.headline.value:.2f}{own}" for each, own in zip(both, of, strict=True))
+    speeds = " became ".join(each.speedup.times for each in both)
+    print(f"Again: {equal:,} of {len(now):,} texts equal those of {folder}; {scores}, {speeds}.")
 
 
 def main() -> int:
@@ -80,7 +83,7 @@ def main() -> int:
     if sys.argv[1:2] and sys.argv[1].partition("=")[0] == "--from":
         folder, *options = [*sys.argv[1].split("=", 1)[1:], *sys.argv[2:], ""]
         given = [option for option in options if option]
-        return guard(lambda: again(folder_of(folder), given), "stopped; the same command goes on from here")
+        return guard(lambda: again(folder_of(folder), given), "stopped; the same command goes on from here", HELPS)
     return run_hydra(job, "run", TracedConfig)
 
 

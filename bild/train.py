@@ -1,5 +1,6 @@
 """`bild train` (or `python -m bild.train`): fine-tune a checkpoint of a pair (`model=...`, with `role=large` or
-`small`), or train a model from scratch (`shape=...`), with early exits if wanted. Stopped, the same command goes on.
+`small`), or train a model from scratch (`shape=...`), with early exits if wanted. After a stop the same
+command resumes.
 
     bild train task=xsum model=t5-small train.epochs=5
     bild train task=multi30k shape=embedded-small train=scratch out=small

@@ -1,5 +1,6 @@
-"""Kill commands at any time, at any call to the file system, in the middle of any write and on full disks, and find the
-same results at the end as without: tokens, texts, rounds, scores, counts, trees, weights bit by bit, reports.
+"""Kill commands at any time, at any call to the file system, in the middle of any write, without memory and on full
+disks, and find the same results at the end as without: tokens, rounds, scores, counts, trees, weights bit by bit,
+reports.
 
     python -m scripts.check_kills --minutes 30
     python -m scripts.check_kills --minutes 5 --only run report
@@ -25,14 +26,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.killing import EXAMPLE, PAGE, Lab, measured, trained, written
+from tests.killing import PAGE, Lab, measured, thinned, trained, written
 from tests.sweep.test_sweep import OPTIONS, SWEEP
-from tests.training.test_kills import JOB, prepare
+from tests.training.test_kills import JOB, QUICK, prepare
 from tests.zygote import Zygote, zygote
 
-QUICK = ("task.samples=5", "task.target_limit=16", "measure.warmup=1", "measure.library=2", "measure.calm_minutes=0")
+FEW = ("--only", "points", "--only", "pareto", "--only", "page")
+"""Of a report, as all files of a kind are written alike."""
 COMMANDS = ("run", "multirun", "sweep", "train", "align", "export", "report")
-DEATHS = ("call", "size", "full", "time")
+DEATHS = ("call", "size", "full", "time", "memory", "SIGINT", "SIGTERM")
 DISK = "disk"
 
 
@@ -47,19 +49,22 @@ def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
     if name == "sweep":
         return Lab(mother, place, measured, SWEEP, *OPTIONS)
     if name == "report":
-        return Lab(mother, place, written, "bild.report.__main__:main", str(EXAMPLE), "--out", "out")
+        report = ("bild.report.__main__:main", str(thinned(folder)))
+        mother.run(*report, *FEW, "--out", str(folder / "first"), cwd=folder)  # so children need not import to draw
+        return Lab(mother, place, written, *report, *FEW)
     if name == "export":
         return Lab(mother, place, written, "tests.killing:export")
     return Lab(mother, place, trained, JOB, name, str(folder))
 
 
-def by_chance(labs: dict[str, Lab], took: dict[str, float], dice: random.Random) -> Iterator[tuple[str, str, int]]:
+def by_chance(labs: dict[str, Lab], dice: random.Random) -> Iterator[tuple[str, str, int]]:
     """Yield command, death and its number without end, the commands in turn."""
     while True:
         for name, lab in labs.items():
             death = dice.choice(DEATHS)
-            most = {"call": lab.calls, "time": int(1000 * took[name])}.get(death, 0)
-            yield name, death, dice.randint(1, most) if most else dice.choice(lab.sizes)
+            most = {"call": lab.calls, "time": int(1000 * lab.seconds), "memory": 1 << dice.randint(10, 27)}
+            most |= dict.fromkeys(("SIGINT", "SIGTERM"), lab.opened)
+            yield name, death, dice.randint(1, most[death]) if death in most else dice.choice(lab.sizes)
 
 
 def every(labs: dict[str, Lab], step: int) -> Iterator[tuple[str, str, int]]:
@@ -94,16 +99,14 @@ def main() -> int:
     with zygote() as mother:
         if {"train", "align"} & {*given.only}:
             prepare(mother, folder)
-        labs, took = {}, {}
+        labs = {}
         for name in given.only:
-            began = time.monotonic()
             labs[name] = laboratory(mother, folder, name)
-            took[name] = time.monotonic() - began
-            print(f"{name}: {labs[name].calls} calls, {took[name]:.1f} s in peace", flush=True)
+            print(f"{name}: {labs[name].calls} calls, {labs[name].seconds:.1f} s in peace", flush=True)
         until = time.monotonic() + 60 * given.minutes
         whole = given.every or given.disks
         chosen = disks(labs, given.disks) if given.disks else every(labs, given.every or 1)
-        for name, death, number in chosen if whole else by_chance(labs, took, random.Random(given.seed)):
+        for name, death, number in chosen if whole else by_chance(labs, random.Random(given.seed)):
             if not whole and time.monotonic() > until:
                 break
             tried[name, death] += 1
@@ -112,6 +115,8 @@ def main() -> int:
             except (AssertionError, ValueError) as error:
                 lost.append(f"{name} {death} {number}: {str(error)[-600:]}")
                 print(lost[-1], flush=True)
+            except KeyboardInterrupt:
+                break  # what was seen is told
     for name in given.only:
         print(name, ", ".join(f"{death} {died[name, death]} of {tried[name, death]}" for death in (*DEATHS, DISK)))
     print(f"{sum(died.values())} deaths in {sum(tried.values())} trials; {len(lost)} ended otherwise; in {folder}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import resource
 import sys
 import tempfile
 import time
@@ -26,12 +27,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", type=float, default=12.0, help="GB that it may take, so that no file takes all")
     parser.add_argument("--only", nargs="*", choices=[*KINDS], default=[*KINDS])
     given = parser.parse_args()
-    each = given.files / sum(1 / KINDS[name].rare for name in given.only)
+    resource.setrlimit(resource.RLIMIT_AS, (int(given.memory * 1e9), resource.RLIM_INFINITY))
     wrong, tried = 0, 0
+    count = math.ceil(given.files / len(given.only))
     for name in given.only:
-        began, count = time.monotonic(), math.ceil(each / KINDS[name].rare)
+        began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             found = fuzz(name, Path(folder), range(given.seed, given.seed + count))
         wrong, tried = wrong + len(found), tried + count

@@ -126,36 +126,36 @@ every command works offline, on a laptop, within a minute. They are a test bed f
 {pairs}
 {table}
 
-The scores are of the weights as they lie here (fp16 on disk, greedy decoding in fp32), {signature}. Measure them again:
+The scores are of the weights as stored here (fp16 on disk, greedy decoding in fp32), {signature}. Measure them again:
 
     bild run -m method=vanilla,small task=multi30k task.split=test model=embedded,embedded-bridge,embedded-exit
     bild run -m method=small task=multi30k task.split=test model=embedded-aligned
 
 - **Kind**: T5 v1.0 (ReLU, head tied to the embedding and scaled), one 4,000-piece BPE tokenizer over the cased text of
-  both languages; ids 0 pad and decoder start, 1 end, 2 unknown; no prompt. The decoder of *large*
-  is deeper than its encoder, by which the library's `generate()` sizes a cache of keys and values: give it one of your
-  own (`past_key_values`), as the commands here do.
-- **Corpus**: the 29,000 sentence pairs of Multi30k De-En (task 1, raw). Nothing else was seen; the validation split
-  chose the epoch that was kept, and the test split had no say.
+  both languages; ids 0 pad and decoder start, 1 end, 2 unknown; no prompt. The decoder of *large* is deeper than its
+  encoder, by which the library's `generate()` sizes a cache of keys and values: give it your own (`past_key_values`),
+  as the commands here do.
+- **Corpus**: the 29,000 sentence pairs of Multi30k De-En (task 1, raw). The models saw nothing else; the validation
+  split chose the epoch to keep, and the test split played no part.
 - **Recipe**: from scratch with Adafactor (`scale_parameter=True, relative_step=False`), peak rate 2e-2, 200 warm-up
-  steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over
-  fp32 weights, seed 0; dropout and BPE-dropout as `conf/train/embedded-*.yaml` say. All but *small* were trained in
-  several goes, each from the end of the one before (`-on`, `-deep`). *large* ended the second with 4 + 4 layers
-  (`large-shallow`); then its decoder was grown, each layer followed by a copy whose outputs were a tenth of its own
-  to begin with, and trained on (`embedded-large-deep`, `train.grow=2`, fp32). *small-aligned* is *small* trained on
-  to have the distribution of the large model (KL divergence) at each token of its greedy outputs, without label
-  smoothing or dropout. *small-bridge* is the decoder of *small-aligned*, whose encoder is replaced by a bias-free
-  map of the large model's states, fitted by least squares; both are trained on as *small-aligned* was, in fp32 with
-  dropout 0.05 (`embedded-bridge`), and then once more with as many recombined captions beside the real ones
-  (`embedded-bridge-on`, `align.augment=1`; the epoch kept is the one with the most tokens per large pass on the
-  validation split). These goes had *large-shallow* as the large model; the last one of both
-  (`embedded-aligned-deep`, `embedded-bridge-deep`) has *large*. *exit* minimises (L_1 + L_last)/2.
-- **Weaknesses**: outside captions they write nonsense. *small* was kept weak on purpose, so that there is a trade-off
-  to show: one layer a side, and few epochs.
-- **Licence**: the weights and this card are released with the project (Apache-2.0). Multi30k is a corpus for research,
-  built on Flickr30k; none of its text is in this repository, but for the pieces of the tokenizer.
+  steps, cosine to zero, batches of 64 by length, gradients clipped at 1, label smoothing 0.1, bf16 products over fp32
+  weights, seed 0; dropout and BPE-dropout are in `conf/train/embedded-*.yaml`. All but *small* were trained in several
+  goes, each from the end of the one before (`-on`, `-deep`). *large* ended the second with 4 + 4 layers
+  (`large-shallow`). Then its decoder was grown, each layer followed by a copy with outputs initially a tenth of its
+  own, and trained on (`embedded-large-deep`, `train.grow=2`, fp32). *small-aligned* is *small*, trained further towards
+  the distribution of the large model (KL divergence) at each token of its greedy outputs, without label smoothing or
+  dropout. *small-bridge* is the decoder of *small-aligned* with a bias-free map of the large model's states, fitted by
+  least squares, in place of its encoder. Both were trained on as *small-aligned* was, in fp32 with dropout 0.05
+  (`embedded-bridge`), and once more with as many recombined captions beside the real ones (`embedded-bridge-on`,
+  `align.augment=1`; the epoch kept is the one with the most tokens per large pass on the validation split). These goes
+  had *large-shallow* as the large model; the last one of both (`embedded-aligned-deep`, `embedded-bridge-deep`) has
+  *large*. *exit* minimises (L_1 + L_last)/2.
+- **Weaknesses**: outside captions they write nonsense. *small* was kept weak on purpose, with one layer a side and few
+  epochs, to show a trade-off.
+- **Licence**: the weights and this card are released with the project (Apache-2.0). Multi30k is a research corpus built
+  on Flickr30k; apart from the tokenizer's pieces, none of its text is in this repository.
 
-Trained by these commands (`make embedded-pair CORPUS=...` does the same by `conf/train/embedded-*.yaml`); each folder
+These commands trained them (`make embedded-pair CORPUS=...` does the same by `conf/train/embedded-*.yaml`); each folder
 has its `training.json` with every setting, version and epoch:
 
 {commands}

@@ -35,11 +35,10 @@ from bild.results.bench import Checked, CheckResult, read_bench, read_check
 from bild.results.codec import append_lines, read_lines, write_json
 from bild.results.predicted import LedgerEntry, read_predicted
 from bild.results.prices import read_prices
-from bild.results.reading import EXAMPLE
 from bild.results.record import to_json
 from bild.tasks.rows import read_rows
 from bild.tree import open_tree
-from tests.cli.commands import REPOSITORY
+from tests.killing import thinned
 from tests.models.checkpoints import tiny_shape, write_checkpoint
 from tests.records import make_record
 from tests.report import test_bench
@@ -86,23 +85,11 @@ class Kind(NamedTuple):
 
     make: Callable[[Path], Path]
     read: Callable[[Path], object]
-    rare: int = 1
-    """How many files of the others are tried for one of these, which take longer."""
-
-
-def _example() -> Path:
-    return REPOSITORY / "results" / EXAMPLE
 
 
 def _copied(pattern: str) -> Callable[[Path], Path]:
-    """Copy the folder of a file of the example, and return the copy of the file."""
-
-    def make(folder: Path) -> Path:
-        (path, *_) = sorted(_example().rglob(pattern))
-        shutil.copytree(path.parent, folder / path.parent.name)
-        return folder / path.parent.name / path.name
-
-    return make
+    """Return what copies the example, and returns the path of a file in the copy."""
+    return lambda folder: min(thinned(folder).rglob(pattern))
 
 
 def _point(name: str) -> Callable[[Path], Path]:
@@ -196,7 +183,7 @@ def _trained(name: str) -> Kind:
         else:
             test_targets.open_file(path.parent).close()
 
-    return Kind(make, read, rare=5 if name == "state.pt" else 1)
+    return Kind(make, read)
 
 
 def _checkpoint(name: str) -> Kind:
@@ -215,15 +202,11 @@ def _checkpoint(name: str) -> Kind:
             generate(pair, "A dog runs.", engine="hf", fb=0.5, rb=2.0, max_length=6)
         shutil.rmtree(path.parents[1] / "bild-converted", ignore_errors=True)
 
-    return Kind(make, read, rare=5)
+    return Kind(make, read)
 
 
 def _reported(pattern: str) -> Kind:
     """Return the kind of a file among results with whole points: whatever is damaged, the report is made of them."""
-
-    def make(folder: Path) -> Path:
-        shutil.copytree(_example(), folder / "results", ignore=shutil.ignore_patterns("bild-0.[13]*", "*-k10-*"))
-        return min((folder / "results").rglob(pattern))
 
     def read(path: Path) -> None:
         root = next(parent for parent in path.parents if parent.name == "results")
@@ -234,7 +217,7 @@ def _reported(pattern: str) -> Kind:
         except BildError as error:
             raise AssertionError(f"no report: {error}") from error
 
-    return Kind(make, read, rare=30)
+    return Kind(_copied(pattern), read)
 
 
 KINDS = {

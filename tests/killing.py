@@ -1,5 +1,5 @@
-"""A command that dies at any call to the file system, in the middle of a write, on a full disk or at any time, and goes
-on: the one mechanism of the tests and of `scripts/check_kills.py`.
+"""A command that dies at any call to the file system, in the middle of a write, on a full disk, without memory, by a
+signal or at any time, and goes on: the one mechanism of the tests and of `scripts/check_kills.py`.
 
 The processes come from `tests.zygote`. What changes something in the command's folder is counted by an audit hook; a
 limit on the size of files ends a write in its middle, by a signal or as a full disk does, whichever library writes.
@@ -8,27 +8,34 @@ limit on the size of files ends a write in its middle, by a signal or as a full 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bild.errors import guard
 from bild.export import main as export_main
 from bild.results import find_records, read_samples, read_traces
-from bild.results.predicted import find_predicted
+from bild.results.predicted import PREDICTED, find_predicted
 from bild.results.reading import EXAMPLE as NAME
 from bild.tree import open_tree
+from bild.tree.blocks import NODES, BlockFile
+from bild.tree.store import EXAMPLES, TREE, read_all
 from tests.cli.commands import REPOSITORY
 from tests.training.tiny import timeless
 from tests.zygote import Zygote
@@ -38,24 +45,53 @@ EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate
 PAGE = 4096
 LOG = 4000
 """Bytes that what a command says stays within."""
+TOLD = {
+    "full": (2, "disk is full|free some space"),
+    "memory": (2, "memory of this machine is full"),
+    "SIGINT": (130, "^stopped"),
+    "SIGTERM": (143, "^stopped"),
+}
+"""Deaths that end in one sentence: the exit code, and words of it."""
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ)
+
+
+def thinned(folder: Path) -> Path:
+    """Copy the example's results into a folder, with fewer points, predictions and examples of the tree.
+
+    A report of the copy takes a twentieth of the time.
+    """
+    root = folder / "results"
+    shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("bild-0.[13]*", "*-k10-*"))
+    (predicted,), (head,) = root.rglob(PREDICTED), root.rglob(TREE)
+    plain = json.loads(predicted.read_bytes())
+    plain["points"] = [point for at, point in enumerate(plain["points"]) if point["measured"] or at % 64 == 0]
+    predicted.write_text(json.dumps(plain))
+    tables = [example.table for example in read_all(head.parent)[1][:4]]
+    (head.parent / NODES).unlink()
+    with BlockFile(head.parent / NODES) as file:
+        for at, table in enumerate(tables):
+            table.stored = 0
+            file.append({at: table})
+    lines = gzip.decompress((head.parent / EXAMPLES).read_bytes()).splitlines(keepends=True)
+    (head.parent / EXAMPLES).write_bytes(gzip.compress(b"".join(lines[: len(tables)]), mtime=0))
+    return root
 
 
 def main() -> int:
     """Call `module:function` in this folder with a command line: `death number function arguments`.
 
     The deaths: `whole` (none), `call` (at the n-th change), `size` (where a file grows beyond n bytes), `full` (the
-    same, but the disk is full there), `time` (after n milliseconds), `SIGINT` or `SIGTERM` (where the n-th file is
-    opened); or with a stdout of `STDOUTS`.
+    same, but the disk is full there), `time` (after n milliseconds), `memory` (where it takes n bytes more than at its
+    start), `SIGINT` or `SIGTERM` (where the n-th file is opened); or with a stdout of `STDOUTS`.
     """
     (death, number, function, *arguments), folder = sys.argv[1:], str(Path.cwd())
     limit, seen, opened = int(number), 0, 0
 
     def note(event: str, told: tuple[Any, ...]) -> None:
         nonlocal seen, opened
-        if event == "open" and death.startswith("SIG"):
+        if event == "open":
             opened += 1
-            if opened == limit:
+            if opened == limit and death.startswith("SIG"):
                 os.kill(os.getpid(), signal.Signals[death])
         if event in EVENTS and folder in str(Path(str(told[0])).absolute()) and (event != "open" or writes(told)):
             seen += 1
@@ -66,6 +102,9 @@ def main() -> int:
     if death in ("size", "full"):
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if death == "size" else signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if death == "memory":
+        limit += psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     if death == "time":
         killer = threading.Timer(limit / 1e3, os.kill, (os.getpid(), signal.SIGKILL))
         killer.daemon = True
@@ -77,7 +116,7 @@ def main() -> int:
     def work() -> None:
         codes.append(int(getattr(importlib.import_module(module), name)() or 0))
         if death == "whole":
-            print("calls", seen)
+            print("calls", seen, "opened", opened)
 
     if death in STDOUTS:
         STDOUTS[death]()
@@ -171,9 +210,11 @@ class Lab:
         self, mother: Zygote, folder: Path, state: Callable[[Path], Any], function: str, *arguments: str
     ) -> None:
         self.mother, self.folder, self.state, self.command = mother, folder, state, (function, *arguments)
+        began = time.monotonic()
         assert self.run("whole") == 0, self.log("whole")
+        self.seconds = time.monotonic() - began
         self.whole = state(folder / "whole")
-        self.calls = int(self.log("whole").split("calls ")[1].split()[0])
+        self.calls, self.opened = map(int, re.findall(r"calls (\d+) opened (\d+)", self.log("whole"))[-1])
         files = [path for path in (folder / "whole").rglob("*") if path.is_file() and path.name != "log"]
         self.bytes = sum(-(-path.stat().st_size // PAGE) * PAGE for path in files)
         self.sizes = sorted({path.stat().st_size // 2 for path in files if path.stat().st_size > 1})
@@ -215,10 +256,13 @@ class Lab:
         name = f"{death}{number}"
         shutil.rmtree(self.folder / name, ignore_errors=True)
         code = self.run(name, death, number)
-        assert code in ((0, 2) if death == "full" else (0, *KILLED)), self.log(name)
-        assert "Traceback" not in self.log(name)
-        if code == 2 and number > LOG:  # its log found room
-            assert "disk is full" in self.log(name) or "free some space" in self.log(name), self.log(name)
+        said = self.log(name)
+        ended, told = TOLD.get(death, (None, ""))
+        assert code in ((0, ended) if ended else (0, *KILLED)), (code, said)
+        assert "Traceback" not in said
+        if code == ended and (death != "full" or number > LOG):  # its log found room
+            assert re.search(told, said, re.MULTILINE), said
+            assert not [*(self.folder / name).rglob("*.tmp")], said
         assert self.run(name) == 0, self.log(name)
         assert self.state(self.folder / name) == self.whole, (death, number)
         shutil.rmtree(self.folder / name)

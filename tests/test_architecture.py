@@ -24,7 +24,7 @@ MAY_USE: dict[str, set[str]] = {
     "decoding": set(),
     "engines": set(),
     "models": {"engines", "results"},
-    "tasks": {"results"},
+    "tasks": {"results", "metrics"},
     "metrics": {"results"},
     "results": set(),
     "report": {"results", "decoding", "metrics", "tree"},

@@ -17,7 +17,7 @@ import psutil
 from tests.cli.commands import environment
 
 SCRIPT = """
-import contextlib, importlib, json, os, signal, sys, traceback
+import contextlib, gc, importlib, json, os, signal, sys, traceback
 import torch
 torch.set_num_threads(1)
 import bild.sweep.__main__, bild.sweep.drive, bild.sweep.plan, bild.sweep.show, bild.tree.grow, transformers, sacrebleu
@@ -33,6 +33,7 @@ for line in sys.stdin:
         _, status = os.waitpid(order["wait"], 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
         continue
+    gc.freeze()  # no child looks through what was imported
     child = 0 if order["here"] else os.fork()
     if order["here"]:
         module, function = order["function"].split(":")

@@ -1,7 +1,7 @@
 """`bild bench` (or `python -m bild.bench`): time every engine and peer, side by side, against the limit of the machine.
 
-What is timed is a published shape with random weights (`shape=...`) or the large model of a pair (`model=...`, where
-neither is named `model=embedded`).
+It times a published shape with random weights (`shape=...`) or the large model of a pair (`model=...`, by default
+`model=embedded`).
 
     bild bench shape=t5-large engine=[hf,fused] dtype=bf16
     bild bench model=embedded peers=[generate,ctranslate2]

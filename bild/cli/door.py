@@ -39,7 +39,7 @@ VERBS = {
     "sweep": Verb(
         "bild.sweep.__main__", "bild.sweep.config.SweepConfig", "price every threshold, and measure the front live"
     ),
-    "paper": Verb("bild.paper", None, "all that the paper shows, cheapest first; an atlas"),
+    "paper": Verb("bild.paper", None, "everything the paper shows, cheapest first, and an atlas"),
     "report": Verb("bild.report.__main__", None, "figures, tables and one page from a results folder"),
     "claims": Verb("bild.claims", None, "judge every point: shown, refuted or undecided at a margin"),
     "export": Verb("bild.export", None, "outputs of a point, or how its drafts fared, as JSON lines"),
@@ -65,7 +65,7 @@ bild: a benchmark of BiLD, the Big Little Decoder.
     bild list models
     eval "$(bild completion bash)"
 
-bild VERB --help tells more; bild --version tells the version."""
+bild VERB --help says more; bild --version prints the version."""
 SCRIPTS = {
     "bash": """\
 _bild() {

@@ -28,7 +28,8 @@ from bild.cli.overrides import (
     to_fields,
 )
 from bild.config import RunConfig
-from bild.errors import HELPS, Arguments, BildError, explain, guard, shown
+from bild.errors import HELPS, BildError, explain, guard, shown
+from bild.options import Arguments
 from bild.progress import folded
 
 WIDTH = 79

@@ -28,7 +28,7 @@ import torch
 import bild
 from bild.config import DecodeConfig, EngineConfig, MeasureConfig, MethodConfig, TaskConfig, ThresholdConfig
 from bild.engines import t5
-from bild.errors import BildError, explain
+from bild.errors import HELPS, BildError, explain
 from bild.measure.environment import wait_for_calm, watch
 from bild.measure.interleave import Measurement, OpenPoint, PlacedExample, placed
 from bild.models import Pair, PairSpec, load, resolve_device
@@ -183,8 +183,8 @@ def _told(process: subprocess.Popen[bytes], job: _Job) -> Iterator[dict[str, Any
     code = process.wait()
     if code:
         raise BildError(
-            f"Session {job.session} ended with exit code {code}: what it measured is kept; free memory or mend what it "
-            "says above, and run the same command again."
+            f"Session {job.session} ended with exit code {code}: its measurements are kept; free memory or fix what it "
+            "reports above, and run the same command again."
         )
 
 
@@ -240,7 +240,7 @@ def _main() -> int:
         for event in _work(job, load(job.setting.spec), points):
             events.write(json.dumps(event) + "\n")
     except Exception as error:
-        events.write(json.dumps({"error": explain(error)[1].removeprefix("error: ")}) + "\n")
+        events.write(json.dumps({"error": explain(error, helps=HELPS)[1].removeprefix("error: ")}) + "\n")
     return 0
 
 

@@ -5,14 +5,16 @@ Here scores with intervals and paired differences to a baseline, and the headlin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
-from bild.config import confidence_of
+from bild.config import WITHOUT_SPACES, confidence_of
 from bild.errors import BildError
 from bild.metrics import statistics
 from bild.metrics.claims import Floats, difference, score_interval
 from bild.metrics.speedup import mean_time, speedup
 from bild.metrics.statistics import Statistics
+from bild.progress import say
 from bild.results.parts import Difference, Quality, Score
 
 __all__ = ["Scorer", "mean_time", "quality", "quality_of", "speedup"]
@@ -35,7 +37,8 @@ def quality(
     averaged over the examples. `baseline` holds another system's predictions for the same examples, to which the paired
     differences are; `exact` says that the rules of the method allow none. `data` is the hash of the examples.
 
-    Raises BildError for an unknown metric, no predictions, and lists of different lengths.
+    Raises BildError for an unknown metric, no predictions, and lists of different lengths. Warns of references in a
+    script in which the metric sees no words.
     """
     names, confidence = statistics.scores_of(metric), confidence_of(confidence)
     if baseline is not None and len(baseline) != len(predictions):
@@ -44,6 +47,8 @@ def quality(
             "both for the same examples."
         )
     own = statistics.compute(names, predictions, references)
+    if told := unseen(metric, references, "metric="):
+        say(f"warning: the references are {told}")
     others = None if baseline is None else statistics.compute(names, baseline, references)
     return quality_of(statistics.headline_of(metric), own, others, confidence=confidence, exact=exact, data=data)
 
@@ -100,3 +105,19 @@ class Scorer:
     def scores(self, sums: Floats, examples: int) -> Floats:
         """Return the scores of many sums [many, statistics], each over so many examples: [many]."""
         return self._known.any(self.name).scores(sums, examples)
+
+
+_BLIND = {"rouge": r"[^\0-\x7f]", "bleu:zh": f"(?![\u3400-\u9fff])[{WITHOUT_SPACES}]"}
+_BLIND |= dict.fromkeys(("bleu", "bleu:intl", "bleu:none"), f"[{WITHOUT_SPACES}]")
+"""By metric, the letters that its tokenizer sees no words in."""
+
+
+def unseen(metric: str, references: Iterable[str], option: str = "task.metric=") -> str | None:
+    """Say that a metric sees no words in most letters of the references, and which one does; else None."""
+    letters = "".join(c for text in references for c in text.lower() if c.isalpha())
+    blind = re.findall(_BLIND.get(metric, "(?!)"), letters)
+    if 2 * len(blind) <= len(letters):
+        return None
+    chinese = 2 * sum("\u3400" <= c <= "\u9fff" for c in blind) > len(blind)
+    better = "rouge:unicode" if metric == "rouge" else "bleu:zh" if chinese else "bleu:char"
+    return f"in a script in which {option}{metric} sees no words: set {option}{better}."

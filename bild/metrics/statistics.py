@@ -222,12 +222,9 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
 
 def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
     for what, texts in (("predictions", predictions), ("references", references)):
-        if (
-            not isinstance(texts, Sequence)
-            or isinstance(texts, str)
-            or not all(isinstance(each, str) for each in texts)
-        ):
-            raise BildError(f"The {what} are no list of texts: give one text for each example.")
+        many = isinstance(texts, Sequence) and not isinstance(texts, str)
+        if odd := [text for text in (texts if many else [texts]) if not many or not isinstance(text, str)]:
+            raise BildError(f"The {what} hold {odd[0]!r:.40}: a score needs a list with one text for each example.")
     if len(predictions) != len(references):
         given = f"{len(predictions)} predictions and {len(references)} references"
         raise BildError(f"There are {given}: a score needs one reference for each prediction.")

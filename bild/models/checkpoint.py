@@ -6,6 +6,7 @@ import copy
 import gc
 import hashlib
 import math
+import os
 import pickle
 import re
 import shutil
@@ -287,12 +288,16 @@ def first_layers(whole: Model, exit_layer: int) -> Model:
 def converted(file: Path, name: str) -> Path:
     """Return the safetensors file with the weights of `file`, a pickle of the checkpoint `name`; made at first use.
 
-    It lies in `bild-converted` beside the hub's cache, under the hash of the pickle's bytes: a changed pickle is
-    another file, and a conversion that was killed leaves nothing that would be taken for one. Raises BildError for a
-    pickle that holds more than tensors, that is damaged, or for which there is no room.
+    It lies in `bild-converted` beside the hub's cache (in the user's own where that is shared and read-only), under the
+    hash of the pickle's bytes: a changed pickle is another file, and a conversion that was killed leaves nothing that
+    would be taken for one. Raises BildError for a pickle that holds more than tensors, that is damaged, or for which
+    there is no room.
     """
-    folder = Path(constants.HF_HUB_CACHE).with_name("bild-converted")
-    target = folder / f"{_digest(file)}.safetensors"
+    target = Path(constants.HF_HUB_CACHE).with_name("bild-converted") / f"{_digest(file)}.safetensors"
+    if not target.is_file() and not os.access(next(each for each in target.parents if each.exists()), os.W_OK):
+        own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        target = own / "bild-converted" / target.name
+    folder = target.parent
     if target.is_file():
         return target
     what, mend = f"{file.name} of {name} cannot be converted in {folder}", "set HF_HOME to a folder with room"
@@ -310,11 +315,11 @@ def _convert(file: Path, name: str, target: Path) -> None:
     needed, free = file.stat().st_size + _MARGIN, shutil.disk_usage(target.parent).free
     if free < needed:
         raise BildError(
-            f"{file.name} of {name} is converted to safetensors, for which {target.parent} needs "
+            f"{file.name} of {name} must be converted to safetensors, for which {target.parent} needs "
             f"{needed / 1e9:.1f} GB and has {free / 1e9:.1f} GB: make room, or set HF_HOME to a larger disk."
         )
-    say(f"{name}: {file.name} is converted to safetensors, once ({target})")
     state = _apart(_read(file, name))
+    say(f"{name}: converting {file.name} to safetensors, once ({target})")  # not before it was read
     unfinished = target.with_suffix(".unfinished")
     try:
         save_file(state, unfinished, metadata={"format": "pt"})

@@ -159,7 +159,12 @@ def load_tokenizer(source: Source) -> Any:
         extra = found.get("extra_ids") if isinstance(found, dict) else None
         if isinstance(extra, int | float) and extra > _EXTRA:  # the library would write each of them out
             raise ValueError(f"tokenizer_config.json asks for {extra:g} extra_ids, at most {_EXTRA:,} are read")
-        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+        kind = str(found.get("tokenizer_class")) if isinstance(found, dict) else ""
+        # A name that the library has dropped: it was another one for T5's.
+        known = {"tokenizer_type": "t5"} if kind.startswith("MT5Tokenizer") else {}
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, **known)
+        tokenizer.decode(tokenizer("a")["input_ids"])  # the library looks at some settings first where it is used
+        return tokenizer
 
 
 def affixes_of(tokenizer: Any, eos: int) -> tuple[list[int], list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,19 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
 )
+"""In an order that fingerprints keep: a new one goes behind."""
+_BESIDE = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"}
+_VOCABULARIES = [name for name in TOKENIZER_FILES if name not in _BESIDE]
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
 _SETTINGS = ("config.json", "generation_config.json", "adapter_config.json")
+_WEIGHTS = re.compile(r"\.(safetensors|h5|msgpack|ot|gguf)$|model.*\.(bin|pt|pth|ckpt)$")
+"""Files of weights as one framework or another writes them."""
 _START, _END = "decoder_start_token_id", "eos_token_id"
 _SAMPLE = 1 << 20
 _LAYERS = 1000
@@ -47,10 +55,10 @@ class Source:
     @property
     def has_tokenizer(self) -> bool:
         """Tell whether a tokenizer lies beside the weights: a vocabulary, or ByT5's configuration, which needs none."""
-        if any((self.folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "vocab.json")):
+        if any((self.folder / name).is_file() for name in _VOCABULARIES):
             return True
-        config = self.folder / "tokenizer_config.json"
-        return config.is_file() and b"ByT5Tokenizer" in read_file(config)
+        named = (self.folder / name for name in ("tokenizer_config.json", "config.json"))
+        return any(file.is_file() and b"ByT5Tokenizer" in read_file(file) for file in named)
 
 
 def locate(name: str, *, revision: str | None = None, weights: bool = True, option: str = "model") -> Source:
@@ -96,20 +104,25 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / whole).is_file():
             return [folder / whole]
         if (folder / index).is_file():
-            try:
-                names = sorted({os.fspath(name) for name in parse(read_file(folder / index))["weight_map"].values()})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise BildError(f"{folder / index} is no index of shards ({error}): fetch it again.") from error
+            names = _shards_in(folder / index)
             for name in names:
                 if Path(name).name != name or not (folder / name).is_file():
                     raise BildError(f"{folder} has no {name}, which its {index} names: fetch the missing shard.")
             return [folder / name for name in names]
-    shards = sorted(file.name for file in folder.glob("*-of-*") if file.suffix in (".safetensors", ".bin"))
-    raise BildError(
-        f"{folder} has {shards[0]} and no index of its shards: fetch the *.index.json beside them."
-        if shards
-        else f"{folder} has no weights: neither {_SAFE[0]} nor {_PICKLES[0]} was found, whole or in shards."
-    )
+    others = sorted(file.name for file in folder.glob("*") if _WEIGHTS.search(file.name) and file.is_file())
+    if shards := [name for name in others if "-of-" in name]:
+        raise BildError(f"{folder} has {shards[0]} and no index of its shards: fetch the *.index.json beside them.")
+    found = f"; {others[0]} is not read, save it as {_SAFE[0]}" if others else ""
+    whole = f"neither {_SAFE[0]} nor {_PICKLES[0]} was found, whole or in shards"
+    raise BildError(f"{folder} has no weights: {whole}{found}.")
+
+
+def _shards_in(index: Path) -> list[str]:
+    with refusing(lambda why: f"{index} is no index of shards ({why}): fetch it again.", ValueError):
+        shards = _object(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise ValueError("it has no weight_map from names to files")
+    return sorted({*shards.values()})
 
 
 def _is_whole(folder: Path) -> bool:
@@ -132,7 +145,7 @@ def read_config(source: Source) -> Any:
         what = f"is a {kind} checkpoint" if isinstance(kind, str) else "has a config.json without a model_type"
         what += " without a decoder (is_encoder_decoder is false)" if kind in ("t5", "mt5") else ""
         raise BildError(f"{source.name} {what}: only T5 and mT5 encoder-decoders can be paired.")
-    if plain.get("quantization_config"):
+    if plain.get("quantization_config") is not None:
         raise BildError(
             f"The weights of {source.name} are quantised, or would be as they are loaded (quantization_config in its "
             "config.json): save them in fp32, fp16 or bf16."
@@ -177,8 +190,19 @@ def _one_token(source: Source, name: str, value: Any, rows: int) -> int:
 def plain_config(source: Source) -> dict[str, Any]:
     """Read config.json without a check of its values. BildError where it is no JSON."""
     with refusing(lambda why: f"{source.name} has a config.json that cannot be read ({why}).", ValueError):
-        plain = parse(read_file(source.folder / "config.json"))
-    return plain if isinstance(plain, dict) else {}
+        return _object(source.folder / "config.json")
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """Read a file of JSON, which must be an object. ValueError for what is none."""
+
+    def refuse(name: str) -> None:  # as NaN, which Python would take
+        raise ValueError(f"{name} is no number of JSON")
+
+    found = parse(read_file(file), parse_constant=refuse)
+    if not isinstance(found, dict):
+        raise ValueError("it holds no JSON object")
+    return found
 
 
 def generation_ids(folder: Path) -> dict[str, Any]:
@@ -190,14 +214,14 @@ def generation_ids(folder: Path) -> dict[str, Any]:
     file = folder / "generation_config.json"
     if not file.is_file():
         return {}
-    with refusing(lambda why: f"{file} cannot be read ({why}).", ValueError, AttributeError):
-        found = parse(read_file(file))
+    with refusing(lambda why: f"{file} cannot be read ({why}).", ValueError):
+        found = _object(file)
         start = found.get(_START)
         wanted = {_START: found.get("bos_token_id") if start is None else start, _END: found.get(_END)}
     try:
-        plain = parse(read_file(folder / "config.json"))
+        plain = _object(folder / "config.json")
         return {name: value for name, value in wanted.items() if value is not None and value != plain.get(name)}
-    except (BildError, ValueError, AttributeError):  # told where the configuration is read
+    except (BildError, ValueError):  # told where the configuration is read
         return {}
 
 
@@ -205,7 +229,7 @@ def locate_tokenizer(name: str, option: str) -> Source:
     """Find a folder or hub id for its tokenizer. BildError where there is none."""
     found = locate(name, weights=False, option=option)
     if not found.has_tokenizer:
-        raise BildError(f"{option}={name} has no tokenizer: neither tokenizer.json nor spiece.model was found.")
+        raise BildError(f"{option}={name} has no tokenizer: none of {', '.join(_VOCABULARIES)} was found.")
     return found
 
 
@@ -260,7 +284,7 @@ def fingerprint(folder: Path) -> str:
                 digest.update(stream.read())
                 continue
             for i in range(64):
-                stream.seek(i * (size - _SAMPLE) // 63, os.SEEK_SET)
+                stream.seek(i * (size - _SAMPLE) // 63)
                 digest.update(stream.read(_SAMPLE))
     if ids := generation_ids(folder):
         digest.update(json.dumps(ids, sort_keys=True).encode())

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bild.config import margin_of
-from bild.errors import Arguments, guard
-from bild.options import folder_of
+from bild.errors import guard
+from bild.options import Arguments, folder_of
 from bild.report.bench import check_table
 from bild.report.format import plural
 from bild.report.points import show
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=margin_of,
         default=MARGIN,
         metavar="POINTS",
-        help=f"the loss of quality that verdicts are told at ({MARGIN:g})",
+        help=f"the loss of quality that verdicts allow ({MARGIN:g})",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="write this figure or table alone, or the page"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bild.report.figures.curves import PAPERS, engagement, kind
 from bild.report.format import DASH, machine_name, split_exit
@@ -74,7 +75,7 @@ def not_run(exhibit: str) -> str:
 def atlas_table(shown: Shown) -> Table:
     """Return the atlas of everything that the paper shows."""
     greedy = [(section, points) for section, points in shown if section.first.decode is None]
-    sampled = [section for section, _ in shown if section.first.decode is not None]
+    sampled = [(section, points) for section, points in shown if section.first.decode is not None]
     found = [*_table1(greedy), *_fig2(greedy), *_curves(greedy), *_fig6(greedy), *_fig10(greedy), *_others(greedy)]
     found += _sampling(sampled)
     columns = (
@@ -153,26 +154,32 @@ def _fastest(sections: Iterable[Section], fits: Callable[[Record], bool], loss: 
     return max(good, default=None)
 
 
-def _along(
-    exhibit: str, what: str, theirs: Curve, sections: Sequence[Section], fits: Callable[[Record], bool]
-) -> Entry:
-    """Compare a curve of (speedup, loss) with the fastest of our points that lose no more."""
+def _along(exhibit: str, what: str, theirs: Curve, shown: Shown, fits: Callable[[Any], bool]) -> Entry:
+    """Compare a curve of (speedup, loss) with the fastest of our points that lose no more.
+
+    A sweep that has none of them on its front measures none, and would not if it ran again.
+    """
+    sections = [section for section, _ in shown]
     best = [_fastest(sections, fits, loss) for _, loss in theirs]
     measured = [record for section in sections for record in section.records if fits(record)]
     partly = _partly(sections[0].first.task.name, measured) if measured else ""
     found = Entry.of(exhibit, what, [speed for speed, _ in theirs], best, Yardstick(SPEED, True, partly))
+    guessed = sum(fits(point) for _, points in shown for point in points)
+    if guessed and not measured:
+        why = f"they are not on the front, or bild paper only={exhibit} was stopped"
+        return replace(found, verdict=f"none of {guessed:,} predicted points was measured: {why}")
     if measured and None in best:
-        lost = f"{best.count(None)} of the paper's {len(best)} losses are kept by none of our points"
+        lost = f"at {best.count(None)} of the paper's {len(best)} losses no point of ours loses so little"
         return replace(found, verdict=f"partly run ({partly}): differs: {lost}" if partly else f"differs: {lost}")
     return found
 
 
-def _kind_is(name: str) -> Callable[[Record], bool]:
-    return lambda record: kind(record) == name
+def _kind_is(name: str) -> Callable[[Record | PredictedPoint], bool]:
+    return lambda point: kind(point) == name
 
 
-def _method_is(name: str) -> Callable[[Record], bool]:
-    return lambda record: record.method.name == name
+def _method_is(name: str) -> Callable[[Record | PredictedPoint], bool]:
+    return lambda point: point.method.name == name
 
 
 def _curves(shown: Shown) -> Iterator[Entry]:
@@ -181,27 +188,29 @@ def _curves(shown: Shown) -> Iterator[Entry]:
         base = table1(task)[0].score
         for pair in ("unaligned", "aligned"):
             theirs = tuple((speed, score - base) for speed, score in curve("fig4", task, pair))
-            sections, exhibit = _of_kind(shown, task, pair), f"{task}-{pair}"
-            yield _along(exhibit, f"Fig. 4, {task} {pair}", theirs, sections, _kind_is("BiLD"))
+            own, exhibit = [each for each in shown if _is_of(each[0], task, pair)], f"{task}-{pair}"
+            yield _along(exhibit, f"Fig. 4, {task} {pair}", theirs, own, _kind_is("BiLD"))
     for task in paper()["fig5"]:
         base = table1(task)[0].score
         for ours, name in PAPERS.items():
             theirs = tuple((speed, score - base) for speed, score in curve("fig5", task, name))
-            exhibit, sections = f"fig5-{task}-{name.replace(' ', '-')}", _of_kind(shown, task, "aligned")
-            yield _along(exhibit, f"Fig. 5, {task}, {name}", theirs, sections, _kind_is(ours))
+            own = [each for each in shown if _is_of(each[0], task, "aligned")]
+            exhibit = f"fig5-{task}-{name.replace(' ', '-')}"
+            yield _along(exhibit, f"Fig. 5, {task}, {name}", theirs, own, _kind_is(ours))
 
 
 def _fig6(shown: Shown) -> Iterator[Entry]:
     """Compare early exit of mT5-small behind its first layer by BiLD and by CALM, and the one with the other."""
     for task, found in paper()["fig6"].items():
-        sections = [s for s, _ in shown if s.first.task.name == task]
-        sections = [s for s in sections if split_exit(s.first.pair.name) == ("mt5-small", 1)]
+        own = [each for each in shown if each[0].first.task.name == task]
+        own = [each for each in own if split_exit(each[0].first.pair.name) == ("mt5-small", 1)]
+        sections = [section for section, _ in own]
         bild, calm = (
             tuple((1 / latency, score - found["vanilla"]) for latency, score in curve("fig6", task, name))
             for name in ("bild", "calm")
         )
-        yield _along(f"fig6-{task}", f"Fig. 6 and 7, {task}: BiLD", bild, sections, _method_is("bild"))
-        yield _along(f"fig6-{task}-calm", f"Fig. 7, {task}: CALM", calm, sections, _method_is("calm"))
+        yield _along(f"fig6-{task}", f"Fig. 6 and 7, {task}: BiLD", bild, own, _method_is("bild"))
+        yield _along(f"fig6-{task}-calm", f"Fig. 7, {task}: CALM", calm, own, _method_is("calm"))
         theirs = [max(own for own, lost in bild if lost >= loss - _ATTAINED) / speed for speed, loss in calm]
         both = [[_fastest(sections, _method_is(name), loss) for name in ("bild", "calm")] for _, loss in calm]
         ours = [own / other if own and other else None for own, other in both]
@@ -212,11 +221,12 @@ def _fig6(shown: Shown) -> Iterator[Entry]:
         yield Entry.of(exhibit, what, theirs, ours, judge)
 
 
-def _sampling(sections: Sequence[Section]) -> Iterator[Entry]:
+def _sampling(shown: Shown) -> Iterator[Entry]:
     """Compare nucleus sampling by the aligned pair; the losses are to vanilla decoding that samples, too."""
     for task, found in paper()["sampling"].items():
         theirs = tuple((speed, score - found["vanilla"]) for speed, score in found["points"])
-        own = [s for s in sections if _is_of(s, task, "aligned") and s.first.decode and s.first.decode.top_p == TOP_P]
+        own = [each for each in shown if _is_of(each[0], task, "aligned")]
+        own = [(s, points) for s, points in own if s.first.decode and s.first.decode.top_p == TOP_P]
         yield _along(f"sampling-{task}", f"7.4, {task} aligned, sampled (p = {TOP_P:g})", theirs, own, _kind_is("BiLD"))
 
 

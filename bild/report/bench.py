@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bild.errors import Arguments, BildError, guard
+from bild.errors import BildError, guard
+from bild.options import Arguments
 from bild.report.figure import Sheet, Theme
 from bild.report.format import DASH, plural, significant
 from bild.report.labels import text_inches
@@ -191,7 +192,7 @@ def _draw(result: BenchResult, bars: Sequence[tuple[str, BackendRow]], theme: Th
         f"(best sum of {rates.read_mb:,.0f} MB), or compute at {rates.gflop_per_s:,.0f} GFLOP/s, whichever is longer."
     )
     if any(row.precision == "int8" and row.ms_per_token for row in result.rows.values()):
-        words += " int8 has a roofline of its own, since its weights are a quarter of the bytes."
+        words += " int8 has its own roofline, since its weights are a quarter of the bytes."
     height = max(0.24 * len(bars) + 0.22, 1.6 if by_width else 0.0)
     frame = open_frame(
         theme,
@@ -239,8 +240,7 @@ def _draw_bars(
     if log:
         axes.set_xscale("log")
         axes.set_xlim(least / 1.6, most * (most / least) ** 0.75)
-        decades = [10.0**power for power in range(-6, 7)]
-        shown = [tick for tick in decades if least / 1.6 <= tick <= 3 * most]  # the rest is room for words
+        shown = [10.0**n for n in range(-6, 7) if least / 1.6 <= 10.0**n <= 3 * most]  # the rest is room for words
         axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
         axes.minorticks_off()
     else:
@@ -286,7 +286,7 @@ def check_table(result: CheckResult) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw results beside themselves; returns the exit code."""
-    parser = Arguments(prog="python -m bild.report.bench", description="Draw anew what bild bench measured.")
+    parser = Arguments(prog="python -m bild.report.bench", description="Redraw what bild bench measured.")
     parser.add_argument("results", type=Path, nargs="+", metavar="bench/t5-small-fp32-cpu.json")
 
     def draw() -> None:

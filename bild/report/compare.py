@@ -142,7 +142,7 @@ def seeds_table(sections: Sequence[Section]) -> Table | None:
         speed = mean([math.log(record.speedup.value) for _, record in found], level)
         rows.append(
             {
-                "conditions": f"{section.title}; {words.where(first).rpartition(', seed')[0]}",
+                "conditions": f"{section.title.rpartition(', seed')[0]}; {words.where(first)}",
                 "label": words.label(first),
                 "seeds": len(seeds),
                 "score": mean([record.headline.value for _, record in found], level),

@@ -50,7 +50,9 @@ class Sheet:
         import matplotlib  # takes most of a second: only where a figure is drawn
 
         with matplotlib.rc_context(style(THEMES[theme])):
-            return self.make(THEMES[theme], width)
+            figure = self.make(THEMES[theme], width)
+            _keep_labels(figure)
+        return figure
 
     def svg(self, theme: str = "light", width: str = "print") -> str:
         """Return the figure as the text of an SVG: the same bytes from the same records."""
@@ -109,6 +111,23 @@ class Missing:
         """Write safe markup."""
         title, why, command = map(html.escape, (self.title, self.why, self.command))
         return f'<p class="note"><strong>{title}</strong> is not here: {why}. Make it: <code>{command}</code></p>'
+
+
+def _keep_labels(figure: Figure) -> None:
+    """Narrow panels whose labels at the left or right would leave the figure: how wide numbers are shows only now."""
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    wide, free = figure.bbox.width, 0.03 * figure.dpi
+    for axes in figure.axes:
+        sides = [axes, *axes.child_axes]
+        for each in sides:  # the scores at the right take their place only when they are drawn
+            locator: Any = each.get_axes_locator()
+            each.apply_aspect(locator and locator(each, renderer))
+        boxes = [box for each in sides if (box := each.yaxis.get_tightbbox(renderer)) is not None]
+        left = max([0.0, *(free - box.x0 for box in boxes)]) / wide
+        right = max([0.0, *(box.x1 - wide + free for box in boxes)]) / wide
+        if left or right:
+            x, y, width, height = axes.get_position().bounds
+            axes.set_position((x + left, y, width - left - right, height))
 
 
 def write(figure: Figure, file: IO[bytes], kind: str, theme: Theme) -> None:

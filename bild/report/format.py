@@ -13,6 +13,7 @@ from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import Setting, settings, thresholds_of
 from bild.decoding import policies as names
 from bild.decoding.rules import KEEPS, STOPS
+from bild.errors import BildError
 from bild.results import Interval, Record, config_hash
 from bild.results.parts import Method, Threshold
 from bild.results.predicted import PredictedPoint
@@ -109,13 +110,17 @@ def machine_name(record: Record) -> str:
 
 
 def where(record: Record) -> str:
-    """Write `fused engine, fp32, cuda, 1 thread`, and `sampled: top_p 0.8, temperature 1, seed 3` where it was."""
-    engine, decode = record.engine, record.decode
-    threads = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
-    found = f"{engine.name} engine, {engine.dtype}, {engine.device}, {threads}"
+    """Write `fused engine, fp32, cuda, 1 thread`."""
+    engine = record.engine
+    return f"{engine.name} engine, {engine.dtype}, {engine.device}, {plural(engine.threads, 'thread')}"
+
+
+def sampled(record: Record) -> str:
+    """Write `sampled: top_p 0.8, temperature 1, seed 3`; nothing where tokens were not sampled."""
+    decode = record.decode
     if decode is None:
-        return found
-    return f"{found}, sampled: top_p {decode.top_p:g}, temperature {decode.temperature:g}, seed {decode.seed}"
+        return ""
+    return f"sampled: top_p {decode.top_p:g}, temperature {decode.temperature:g}, seed {decode.seed}"
 
 
 def drawn(record: Record) -> list[str]:
@@ -159,12 +164,15 @@ def switches(point: Named) -> str:
 def setting_of(point: Named) -> Setting | None:
     """Return a recorded point as options, with the switches alone that depart from its method's preset.
 
-    None for a method or a rule that is not in the tables.
+    None for a method, a rule or another value that no option takes here.
     """
     method, threshold = point.method, point.threshold
     if method.name not in METHODS or method.keep not in (None, *KEEPS) or method.stop not in (None, *STOPS):
         return None
-    return MethodConfig(method.name, **own_switches(point)), ThresholdConfig(**dataclasses.asdict(threshold))
+    try:
+        return MethodConfig(method.name, **own_switches(point)), ThresholdConfig(**dataclasses.asdict(threshold))
+    except BildError:
+        return None
 
 
 def key_of(record: Record) -> str | None:

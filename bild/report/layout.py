@@ -133,6 +133,21 @@ def span(intervals: Iterable[Interval], least: float) -> tuple[float, float]:
     return min(low, *(each.value for each in found)), max(high, *(each.value for each in found))
 
 
+def span_axes(axes: Axes, points: Iterable[tuple[Interval, Interval]], least: tuple[float, float]) -> None:
+    """Set both axes to the spans of some points and a little air."""
+    limits = []
+    for found, wide in zip(zip(*points, strict=True), least, strict=True):
+        low, high = span(found, wide)
+        air = 0.07 * max(high - low, wide)
+        limits.append((low - air, high + air))
+    axes.set(xlim=limits[0], ylim=limits[1])
+
+
+def exactly(value: float) -> Interval:
+    """Return a value as an interval without a width."""
+    return Interval(value, value, value)
+
+
 MARKERS = ("o", "s", "D", "^", "v", "P")
 FAINT = 0.6
 """The opacity of a front's line."""
@@ -246,7 +261,8 @@ def axis_names(axes: Axes, x: str, y: str, theme: Theme, whole: bool = False) ->
 
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if whole else 6, integer=whole))
+    # With two ticks at least, which is usual, an axis of one count would be cut into fractions.
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if whole else 6, integer=whole, min_n_ticks=1 if whole else 2))
     plain(axes, theme)
 
 

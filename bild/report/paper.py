@@ -226,7 +226,7 @@ def _values(row: PaperRow, record: Record | None) -> dict[str, Any]:
     at = None if row.rb is None or row.fb is None else f"({number(row.rb)}, {number(row.fb)})"
     return {
         "task": row.task,
-        "pair": row.pair or None,
+        "pair": row.pair or (record and kind_of_pair(record.pair.name)) or None,  # vanilla's beside each pair's points
         "point": row.pick,
         "thresholds": (at or DASH) + ("?" if row.unconfirmed else ""),
         "rb": row.rb,

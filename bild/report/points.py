@@ -203,7 +203,7 @@ def session_note(section: Section) -> str:
     if max(counts) == 1:
         return "1 session: the machine's state is not in the interval."
     if all(record.latency.between is None for record in section.records):
-        return "The sessions are not told apart: the machine's state is not in the interval."
+        return "The sessions are not distinguished: the machine's state is not in the interval."
     return f"{' or '.join(map(str, sorted(counts)))} sessions, whose spread is in the interval."
 
 

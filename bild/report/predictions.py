@@ -67,6 +67,7 @@ def differs(section: Section, sweep: Predicted) -> list[str]:
     pairs: Iterable[tuple[str, object, object]] = (
         ("task", sweep.task, first.task.name),
         ("pair", sweep.pair, first.pair.name),
+        *((f"{name} model", mark, getattr(first.pair, name).fingerprint) for name, mark in sweep.models.items()),
         ("machine", sweep.machine["fingerprint"], first.environment["machine"]["fingerprint"]),
         ("engine", sweep.engine, first.engine),
         ("decode", sweep.decode, first.decode),

@@ -212,9 +212,11 @@ def _report(found: Contents) -> str:
     if len(found.parts) > 1:
         blocks[0] += " Points of different sections may not be compared; what differs stands in the table below."
     blocks += [table.markdown() for table in found.tables]
+    titles = [section.title for section in found.sections]
     for part in found.parts:
         section, folder = part.section, "/".join(filter(None, (FIGURES, part.slug)))
-        blocks.append(f"## {escape_markdown(section.title)}\n\n{escape_markdown(section.conditions)}")
+        title = section.title if titles.count(section.title) == 1 else f"{section.title} ({part.slug})"
+        blocks.append(f"## {escape_markdown(title)}\n\n{escape_markdown(section.conditions)}")
         blocks += [sheet.markdown(folder) for sheet in part.sheets] + [table.markdown() for table in part.tables]
         blocks += ["### Not shown", "\n".join(each.markdown() for each in part.missing)] if part.missing else []
     if both := found.comparison:

@@ -52,9 +52,10 @@ class Section:
 
     @property
     def title(self) -> str:
-        """Name task, pair and metric."""
+        """Name task, pair and metric, and how tokens were sampled where they were."""
         first = self.first
-        return f"{first.task.name} ({first.task.split}), pair {first.pair.name}, {words.metric_name(first)}"
+        named = (f"{first.task.name} ({first.task.split})", f"pair {first.pair.name}", words.metric_name(first))
+        return ", ".join(filter(None, (*named, words.sampled(first))))
 
     @property
     def conditions(self) -> str:

@@ -70,6 +70,7 @@ def show_traces(folder: Path, count: int, decode: Decode, sources: Mapping[Any, 
     for name, sample in samples.items():
         console.print()
         for line in example(console, sample, traces[name], known, sources.get(name, "")):
+            line.plain = plain(line.plain)  # whatever a source, a text or a token holds; as long as before
             console.print(line)
 
 
@@ -140,7 +141,7 @@ def _tokens(sample: Sample, rounds: Sequence[Mapping[str, Any]]) -> Iterable[int
 def _text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(plain(words), style)
+    return Text(words, style)
 
 
 def _token(console: Console, fate: Fate, piece: str) -> Text:

@@ -101,7 +101,7 @@ def _draft(path: Path) -> tuple[Path, int]:
     """
     clear_drafts(path.parent, path.name)
     if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):  # root could rename over it
-        raise OSError(errno.EINVAL, "it is there, and no plain file")
+        raise OSError(errno.EINVAL, "it exists and is not a plain file")
     while True:
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         file = open_plain(draft, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL)

@@ -250,7 +250,7 @@ class EqualTexts:
         told = f"{whose} writes other texts than vanilla's for {other:,} of {self.examples:,} examples"
         if self.gap is None:
             return f"{told}: measure again to learn how near they came."
-        told += f"; where a text first differs, the large model tells the two tokens apart by up to {gap:.2g} nats"
+        told += f"; where a text first differs, the large model has the two tokens up to {gap:.2g} nats apart"
         no_tie = ", which is no tie: one of the two is not the model of this checkpoint; compare engine=hf."
         return told + (": a tie, which rounding decides." if gap < _A_TIE else no_tie)
 

@@ -157,6 +157,8 @@ class Predicted:
     before: PriceError | None = None
     decode: Decode | None = None
     """How tokens were drawn; null where they were chosen greedily."""
+    models: dict[str, str] = field(default_factory=dict)
+    """The fingerprints of the `large` and the `small` model, whose pair keeps its name when it is trained anew."""
 
     def judgement(self, *, settled: bool = False) -> Judgement | None:
         """Judge the predictions of its measured points; see `Judgement`."""

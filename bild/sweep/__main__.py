@@ -1,5 +1,5 @@
 """`bild sweep` (or `python -m bild.sweep`): predict a grid of thresholds from one decision tree, and measure its front
-live. `plan=only` says what that would take. Stopped, the same command goes on.
+live. `plan=only` says what that would take. After a stop the same command resumes.
 
     bild sweep task=xsum plan=only
     bild sweep task=xsum sweep=fine

@@ -272,7 +272,7 @@ class SweepConfig(RunConfig):
             if getattr(grid, option) and option not in heeded:
                 names = ", ".join(dict.fromkeys(method.name for method in methods))
                 raise BildError(
-                    f"sweep.{option} has no effect on {names}: leave it out, or sweep a method that heeds it."
+                    f"sweep.{option} has no effect on {names}: leave it out, or sweep a method that uses it."
                 )
         if grid.find is not None and any(live_refusal(method, self.engine.name) for method in methods):
             raise BildError("sweep.find looks for settings that can run live, and stop=oracle cannot: leave it out.")

@@ -234,6 +234,7 @@ class _Sweep:
             points=[c.to_record() for c in self.candidates],
             asked=work.config.sweep.front,
             decode=Decode.of(work.config.decode),
+            models={name: self.tree.identity["pair"][name] for name in ("large", "small")},
             marked=sorted(
                 {name for replay in track(self.replays, len(self.replays), "near ties") for name in replay.marked}
             ),

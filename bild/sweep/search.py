@@ -190,7 +190,7 @@ class Search:
                 if self.goal.wanted in ("speedup", "quality"):
                     self._kept[key] = candidate
             ways = [ways[at] for at in asked]
-            say(f"searching: {len(self.known):,} settings so far, {len(ways)} of {len(hunts)} ways go on")
+            say(f"searching: {len(self.known):,} settings so far, {len(ways)} of {len(hunts)} searches go on")
 
 
 def _of_each_method(hunts: Sequence[Hunt]) -> tuple[list[Found], list[tuple[str, float]]]:

@@ -88,9 +88,9 @@ def footer(swept: Swept, margin: float) -> list[str]:
     metric, examples = predicted.metric.name, predicted.examples
     lines = [
         f"* on the predicted front of {len(predicted.points)} points. {metric} and its difference are exact, over "
-        f"{examples:,} examples; each verdict is of one point that was named beforehand: one picked from this table is "
-        f"confirmed on other examples (sweep.find=speedup sweep.margin={margin:g}).",
-        f"~ predicted speedup over vanilla, by prices that were settled beside the measurement, ± sampling and "
+        f"{examples:,} examples; each verdict is for a point named beforehand: confirm one picked from this table on "
+        f"other examples (sweep.find=speedup sweep.margin={margin:g}).",
+        f"~ predicted speedup over vanilla, by prices settled beside the measurement, ± sampling and "
         f"{predicted.prices.speedup:.0%} error; measured: live at batch 1 beside vanilla, on {swept.examples} of them.",
         *_judged(predicted),
         *(() if swept.reached is None else [_reached(swept.reached)]),
@@ -149,8 +149,8 @@ def _judged(predicted: Predicted) -> Iterator[str]:
     if before is not None and predicted.before is not None:
         after = "" if settled is None else f"; settled {_off(settled)}"
         yield (
-            f"Predicted before the measurement: speedups {_off(before)}, {predicted.before.speedup:.0%} had been told"
-            f"{after}. {len([p for p in predicted.points if p.agreement])} points."
+            f"Predicted before the measurement: speedups {_off(before)}; stated error "
+            f"{predicted.before.speedup:.0%}{after}. {len([p for p in predicted.points if p.agreement])} points."
         )
 
 

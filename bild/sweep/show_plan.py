@@ -15,8 +15,8 @@ from bild.engines import DTYPES
 from bild.models.pair_spec import checkpoints_of
 from bild.models.shapes import config_named, module_bytes
 from bild.progress import folded
-from bild.report.format import plural
-from bild.report.table import wide_console
+from bild.report.format import DASH, plural
+from bild.report.table import Column, Table, wide_console
 from bild.results.prices import PRICES
 from bild.results.work import Sizes
 from bild.sweep.config import SweepConfig
@@ -138,7 +138,7 @@ def _duration(seconds: float) -> str:
     for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
         if seconds >= size:
             value = seconds / size
-            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+            return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
     return f"{seconds * 1e3:.0f} ms"
 
 
@@ -178,6 +178,8 @@ class Cost:
     memory: float | None
     done: str = "to do"
     tree: TreeCost | None = None
+    shares: str | None = None
+    """The exhibit with whose tree this one is made, and which its tree is counted in."""
 
     @property
     def most(self) -> float:
@@ -188,12 +190,18 @@ class Cost:
 def sweep_cost(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Cost:
     """Return the cost of a sweep, by its plan."""
     plan = Plan.of(config, points, shapes)
-    need, stored = plan.needs.get(config.engine.dtype), plan.stored
-    done = f"{stored.measured} points of this pair are measured" if stored.measured else "to do"
+    need = plan.needs.get(config.engine.dtype)
     seconds = in_all(plan.stages) if plan.stages else None
     key = f"{results_folder(config)} {config.task} {config.engine} {config.decode}"
     tree = TreeCost(key, plan.stages.get("tree", Span.of(0.0)), plan.tree_bytes)
-    return Cost(seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, done, tree)
+    return Cost(
+        seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, _so_far(plan), tree
+    )
+
+
+def _so_far(plan: Plan) -> str:
+    """Say what is measured of a pair: that of other exhibits counts, too."""
+    return f"{plan.stored.measured} points of its pair" if plan.stored.measured else "to do"
 
 
 def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
@@ -204,8 +212,7 @@ def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
         found[name] = cost
         if tree is not None and owners.setdefault(tree.key, name) != name:
             rest = cost.seconds and cost.seconds.plus(tree.seconds.times(-1))
-            done = f"{cost.done}; its tree is that of {owners[tree.key]}"
-            found[name] = replace(cost, seconds=rest, disk=cost.disk - tree.disk, done=done)
+            found[name] = replace(cost, seconds=rest, disk=cost.disk - tree.disk, shares=owners[tree.key])
     return found
 
 
@@ -213,7 +220,8 @@ def run_cost(config: SweepConfig, settings: Sequence[Setting], shapes: Mapping[s
     """Return the cost of measuring some points on all examples, without a tree; vanilla decodes beside them."""
     plan = Plan.of(config, [SweptPoint(*each, GRID) for each in settings], shapes)
     need, texts = plan.needs.get(config.engine.dtype), plan.examples * (len(settings) + 1)
-    return Cost(plan.text and plan.text[0].times(texts), plan.samples_bytes, None if need is None else need.total)
+    seconds, memory = plan.text and plan.text[0].times(texts), None if need is None else need.total
+    return Cost(seconds, plan.samples_bytes, memory, _so_far(plan))
 
 
 def training_cost(
@@ -227,17 +235,31 @@ def training_cost(
     (lengths, _), kinds = lengths_of(config), {"weights": "fp32", "states": "fp32"}
     one = sizes.encoding(lengths.source, **kinds).flops + sizes.work(lengths.target, lengths.source, 0, **kinds).flops
     least = 3 * one * examples / probe(config, sizes)[1] / 1e9
-    return Cost(Span(least, _SLACK * least), _WEIGHT * weights, _TRAINED * weights, state)
+    seconds = Span.of(0.0) if done else Span(least, _SLACK * least)
+    return Cost(seconds, _WEIGHT * weights, _TRAINED * weights, state)
 
 
-def cost_lines(costs: Mapping[str, Cost], about: Mapping[str, str]) -> Iterator[str]:
-    """Tell the cost of each exhibit, cheapest first, and of all; a tree that several share counts once."""
-    costs = shared_trees(costs)
-    for name in sorted(costs, key=lambda name: costs[name].most):
-        cost = costs[name]
-        time = "hours unknown" if cost.seconds is None else told(cost.seconds)
-        memory = "memory unknown" if cost.memory is None else f"memory {amount(cost.memory)}"
-        yield f"{name}: {about[name]}; {time}, disk {amount(cost.disk)}, {memory}; {cost.done}"
+def cost_table(
+    costs: Mapping[str, Cost], about: Mapping[str, str], after: Mapping[str, Sequence[str]]
+) -> tuple[Table, list[str]]:
+    """Return a table of what each exhibit takes, in the order given, and notes, of which the last one is of all."""
+    order, costs = list(costs), shared_trees(costs)
+    columns = (
+        Column("exhibit", "exhibit", of=lambda name: name),
+        Column("shows", "shows", of=lambda name: about[name]),
+        Column("time", "seconds", told, of=lambda name: costs[name].seconds),
+        Column("disk", "disk", amount, rank=1, of=lambda name: costs[name].disk),
+        Column("memory", "memory", amount, rank=1, of=lambda name: costs[name].memory),
+        Column("so far", "done", rank=2, of=lambda name: costs[name].done),
+        Column("builds on", "after", rank=3, of=lambda name: ", ".join(after[name]) or costs[name].shares),
+    )
+    table = Table.of("plan", "What the paper takes here, in the order in which it is made", columns, order, names=2)
     spans = {name: cost.seconds for name, cost in costs.items() if cost.seconds is not None}
     disk = sum(cost.disk for cost in costs.values())
-    yield f"In all: {told(in_all(spans))}, disk {amount(disk)} beside checkpoints and data"
+    unknown = f" and what is unknown ({DASH})" if len(spans) < len(costs) else ""
+    return table, [
+        "only=EXHIBIT,EXHIBIT makes some of them, and the trainings that these build on.",
+        "Times go from the least that this machine could take to a cautious guess. A tree that several use is grown "
+        "once and counts in the cheapest, on which the others build. Memory is that of the device.",
+        f"In all: {told(in_all(spans))}{unknown}, disk {amount(disk)} beside checkpoints and data",
+    ]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bild.config import WITHOUT_SPACES, TaskConfig
+from bild.config import TaskConfig
 from bild.errors import BildError
 from bild.tasks.files import Located, locate_embedded, locate_file, locate_hub
 from bild.tasks.rows import Row, read_rows
@@ -102,7 +101,10 @@ def load_task(task: TaskConfig) -> Dataset:
             f"task.samples={task.samples} is more than the {total} examples of {_name(task)}: "
             f"ask for {total} or fewer, or leave task.samples out for all of them."
         )
-    _refuse_unseen(examples, task)
+    from bild.metrics import unseen  # NumPy and sacreBLEU: not for a list of tasks
+
+    if told := unseen(task.metric, (example.reference for example in examples)):
+        raise BildError(f"The references of {_name(task)} are {told}")
     provenance: dict[str, Any] = {
         "where": located.where,
         "path": task.path,
@@ -118,24 +120,6 @@ def load_task(task: TaskConfig) -> Dataset:
         "hash": fingerprint(examples),
     }
     return Dataset(examples, provenance)
-
-
-def _refuse_unseen(examples: Iterable[Example], task: TaskConfig) -> None:
-    """Refuse references whose script the metric's tokenizer does not see: every score of them would be next to none."""
-    letters = [c for example in examples for c in example.reference.lower() if c.isalpha()]
-    if task.metric == "rouge":
-        unseen, cure = sum(not c.isascii() for c in letters), "unicode"
-    elif task.metric == "bleu":
-        without_spaces = re.compile(f"[{WITHOUT_SPACES}]")
-        unseen = sum(bool(without_spaces.match(c)) for c in letters)
-        cure = "zh or char" if 2 * sum("\u3400" <= c <= "\u9fff" for c in letters) > unseen else "char"
-    else:
-        return
-    if 2 * unseen > len(letters):
-        raise BildError(
-            f"The references of {_name(task)} are in a script in which task.metric={task.metric} sees no words: set "
-            f"task.tokenize={cure}."
-        )
 
 
 def _examples(located: Located, task: TaskConfig) -> Iterator[Example]:
@@ -209,7 +193,8 @@ def _columns(fields: Any, prefix: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             yield from _columns(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            whole = f"{prefix}{name}"
+            yield whole if whole.isprintable() and whole.strip() == whole else repr(whole)  # a space that nobody sees
 
 
 def _name(task: TaskConfig) -> str:

@@ -187,7 +187,7 @@ def write_card(folder: Path, record: dict[str, Any]) -> None:
             for split, found in scores.items()
         ),
         "",
-        f"Greedy decoding in fp32 of the weights as they lie here; {record['signature']}.",
+        f"Greedy decoding in fp32 of the weights as stored here; {record['signature']}.",
         "",
         f"- **Command**: `{record['command']}`",
         f"- **Start**: {', '.join(f'{k} {v}' for k, v in record['start'].items() if v is not None)}",

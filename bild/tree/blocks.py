@@ -160,6 +160,9 @@ def _updates(columns: dict[str, Any]) -> list[dict[str, Any]]:
         update |= {f"heard_{n}": columns[f"heard_{n}"][old_at : old_at + old].tolist() for n in _LARGE}
         updates.append(update)
         at, old_at = at + new, old_at + old
+    lengths = [{len(columns[n]) for n in NAMES}, {len(columns[n]) for n in columns if n.startswith("heard")}]
+    if lengths != [{at}, {old_at}] or any(min(each[2:]) < 0 for each in heads):
+        raise ValueError("its columns are not of the lengths that it names")
     return updates
 
 

@@ -80,7 +80,9 @@ def read_examples(folder: Path) -> list[StoredExample]:
     path = folder / EXAMPLES
     names = [each.name for each in fields(StoredExample)]
     with refusing(lambda why: f"{path} is damaged ({why}): {_MEND}.", ValueError, TypeError):
-        lines = enumerate(unpack_lines(read_file(path)), start=1)
+        lines = [*enumerate(unpack_lines(read_file(path)), start=1)]
+        if not lines:
+            raise ValueError("it holds no example")
         return [decode(StoredExample, dict(zip(names, row, strict=True)), f"line {number}") for number, row in lines]
 
 

@@ -89,7 +89,7 @@ class Walking:
         self.grouped = group(points)
         if tree.head.format == 1 and any(family.rules.ranks for family in self.grouped.families):
             raise BildError(
-                f"The tree in {tree.path} does not know the ranks of tokens, which keep=top goes by: delete its folder "
+                f"The tree in {tree.path} does not have the ranks of tokens, which keep=top needs: delete its folder "
                 "and grow it anew (python -m bild.sweep)."
             )
         self.walks: list[Walk] = []

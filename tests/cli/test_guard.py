@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bild.cli import door
-from bild.errors import BildError, _is_command, guard, refusing
+from bild.errors import BildError, _is_command, guard, refusing, told
 from tests.bench.test_bench_command import TINY
 from tests.cli.commands import REPOSITORY, call, environment
 from tests.killing import EXAMPLE, STDOUTS
@@ -45,6 +45,7 @@ LIST = "from bild.errors import guard; raise SystemExit(guard(lambda: print('\\u
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "error: The memory of this machine is full"),
         (ImportError("libx.so: failed to map segment from shared object"), 2, "error: The memory of this machine"),
         (RuntimeError("can't start new thread"), 2, "error: The memory of this machine"),
+        (RuntimeError("could not create a primitive"), 2, "error: The memory of this machine"),
         (Exception("No space left on device (os error 28)"), 2, "error: The disk is full: free some space"),
         (KeyboardInterrupt(), 130, "stopped; go on"),
         (KeyboardInterrupt("nothing was measured"), 130, "nothing was measured"),
@@ -133,6 +134,22 @@ def test_a_stdout_that_takes_nothing(redirected: str, code: int, told: str) -> N
     assert told in done.stderr
 
 
+def test_what_is_cut_of_a_librarys_words_is_marked() -> None:
+    assert told(ValueError("too  much.")) == "too much"
+    assert told(ValueError("x" * 500)) == "x" * 154 + " [...]"
+
+
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    shell = 'rmdir "$PWD"; exec "$0" -c "$1"'
+    env = environment({"PYTHONPATH": str(REPOSITORY)})
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, LIST], capture_output=True, text=True, env=env, cwd=gone, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: The working folder was removed or moved: change to one that is there and run again.\n"
+
+
 ONE = ("task.samples=1", "task.target_limit=4", "measure.warmup=0", "measure.library=0", "measure.calm_minutes=0")
 TRAIN = ("task=file", "task.path=corpus", "task.target_limit=6", "train.steps=1", "train.batch=2", "device=cpu")
 TRAIN = (*TRAIN, "train.validate_samples=1", "splits.test=null", "out=out")
@@ -209,9 +226,18 @@ def test_a_command_is_told_from_what_imports_the_package(words: list[str], is_on
     assert _is_command(words) is is_one
 
 
-def test_an_interrupt_while_a_command_is_imported_ends_it_in_silence(tmp_path: Path) -> None:
-    (tmp_path / "hydra.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+@pytest.mark.parametrize(
+    ("happening", "code", "told"),
+    [
+        ("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 130, ""),
+        ("raise MemoryError", 2, "error: The memory of this machine is full; .*, and run again.\n"),
+        ("raise ImportError('no such')", 1, "Traceback(.|\n)*no such\n"),
+    ],
+)
+def test_what_ends_a_command_while_it_is_imported(tmp_path: Path, happening: str, code: int, told: str) -> None:
+    (tmp_path / "hydra.py").write_text(happening)
     env = environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
     command = [sys.executable, "-m", "bild.run", "task.samples=1"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False, timeout=50)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert re.fullmatch(told, done.stderr)

@@ -14,7 +14,7 @@ from bild.report.atlas import atlas_table
 from bild.report.figure import Sheet
 from bild.results import find_records
 from bild.sweep.estimates import Span
-from bild.sweep.show_plan import Cost, TreeCost, cost_lines, shared_trees
+from bild.sweep.show_plan import Cost, TreeCost, cost_table, shared_trees
 from tests import hubcache
 from tests.cli.commands import QUICK, call
 
@@ -136,7 +136,8 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     planned = call("bild.paper", "plan=only", ONLY, *SHORT, cwd=tmp_path)
     assert planned.code == 0, planned.err
     assert [line.partition(":")[0] for line in planned.out.splitlines()][-1] == "In all"
-    assert planned.out.count("memory") >= 4
+    rows = [line.split() for line in planned.out.splitlines() if "Fig." in line]
+    assert (rows[-1][0], rows[-1][-1]) == ("fig6-iwslt2017-calm", "fig6-iwslt2017-train-calm")  # after its training
     assert not (tmp_path / "results").exists()
 
     done = call("bild.paper", ONLY, *SHORT, cwd=tmp_path)
@@ -159,6 +160,11 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     assert again.code == 0, again.err
     after = {point.path: point.record.created for point in find_records(tmp_path / "results")[0]}
     assert before.items() < after.items()  # what was measured is not measured again
+    planned = call("bild.paper", "plan=only", ONLY, *SHORT, cwd=tmp_path).out
+    rows = {line.split()[0]: line for line in planned.splitlines() if "Fig." in line}
+    assert " 0 ms " in rows["fig6-iwslt2017-train-calm"]
+    assert " done " in rows["fig6-iwslt2017-train-calm"]
+    assert all("points of its pair" in line for name, line in rows.items() if "train" not in name)
 
 
 @pytest.mark.spread(2)
@@ -172,6 +178,7 @@ def test_an_exhibit_is_a_command_and_has_its_line_in_the_atlas(name: str) -> Non
     else:
         config = paper.config(exhibit)
     assert config.task.samples == 5
+    assert not any(task in exhibit.about for task in LARGE)  # its words are of one task alone
     named = {row["exhibit"] for row in atlas_table([]).data}
     assert name in named or exhibit.verb == "train"
     assert named <= set(Paper.read([]).exhibits)
@@ -187,11 +194,12 @@ def test_a_tree_that_exhibits_share_is_planned_once() -> None:
         "run": Cost(Span(1.0, 1.0), 1e9, None),
     }
     found = shared_trees(costs)
-    assert (found["grid"].seconds, found["grid"].disk) == (Span(90.0, 160.0), 2e9)
+    assert (found["grid"].seconds, found["grid"].disk, found["grid"].shares) == (Span(90.0, 160.0), 2e9, "curve")
     assert {name: found[name] for name in ("curve", "other", "run")} == {n: costs[n] for n in ("curve", "other", "run")}
-    lines = list(cost_lines(costs, dict.fromkeys(costs, "it")))
-    assert lines[-1].startswith("In all: 2.5 min to 4.8 min, disk 17.0 GB")
-    assert "its tree is that of curve" in lines[-2]
+    table, notes = cost_table(costs, dict.fromkeys(costs, "it"), dict.fromkeys(costs, ()) | {"run": ("training",)})
+    assert notes[-1].startswith("In all: 2.5 min to 4.8 min, disk 17.0 GB")
+    assert table.rows[0] == ("grid", "it", "1.5 min to 2.7 min", "2.0 GB", "–", "to do", "curve")
+    assert table.rows[-1] == ("run", "it", "1.0 s", "1.0 GB", "–", "to do", "training")
     paper = Paper.read(["only=xsum-aligned,fig10-xsum,fig5-xsum-no-rollback,xsum-unaligned", "task.samples=5"])
     with mock.patch("bild.sweep.estimates._PROBE_SECONDS", 0.0):
         planned = {name: cost_of(paper, exhibit) for name, exhibit in paper.exhibits.items()}
@@ -217,9 +225,11 @@ def test_a_point_again_its_outputs_and_outside_scores(tmp_path: Path) -> None:
     made = call("bild.run", "task.samples=2", "threshold.fb=0.3", *QUICK, cwd=tmp_path)
     assert made.code == 0, made.err
     (point,) = find_records(tmp_path / "results")[0]
-    again = call("bild.run", "--from", str(point.path), "measure.library=0", cwd=tmp_path)
+    options = ("measure.library=0", "task.samples=1")
+    again = call("bild.run", "--from", str(point.path), *options, cwd=tmp_path)
     assert again.code == 0, again.err
-    assert "Again: 2 of 2 texts equal those of" in again.out
+    assert "Again: 1 of 1 texts equal those of" in again.out
+    assert " on 2 examples became " in again.out
     assert len(find_records(tmp_path / "results" / "again")[0]) == 1
     written = [json.loads(line) for line in call("bild.export", str(point.path), cwd=tmp_path).out.splitlines()]
     assert [set(line) for line in written] == [{"id", "output", "vanilla"}] * 2

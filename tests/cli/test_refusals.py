@@ -194,7 +194,7 @@ FAULTS = {
     ),
     "config.json that is no object": (
         {"files": {"config.json": b"[1]"}},
-        "{} has a config.json without a model_type: only T5 and mT5 encoder-decoders can be paired.",
+        "{} has a config.json that cannot be read (it holds no JSON object).",
     ),
     "config.json of another kind": (
         {"config": {"model_type": "bert"}},
@@ -259,7 +259,7 @@ def test_a_pickle_is_converted_and_run(tmp_path: Path, monkeypatch: pytest.Monke
     old = pickled(tmp_path / "old", seed=2)
     done = with_pair(old, good, tmp_path)
     assert done.code == 0, done.err
-    assert f"{old}: pytorch_model.bin is converted to safetensors, once" in done.err
+    assert f"{old}: converting pytorch_model.bin to safetensors, once" in done.err
     assert (points(tmp_path)[0] / "record.json").is_file()
 
 

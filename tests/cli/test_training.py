@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from bild.cli.compose import compose
+from bild.models import EMBEDDED
 from bild.training.config import AlignConfig, TrainConfig
+from scripts.ship_embedded import MODELS, card
 from tests.cli.commands import QUICK, REPOSITORY, but, call
 from tests.training.tiny import write_corpus
 
@@ -124,6 +126,11 @@ def test_each_training_of_the_embedded_pairs_starts_from_one_before(tmp_path: Pa
     assert deep.train.grow == 2
     assert deep.model is not None
     assert deep.model.large == "trained/embedded/large-shallow"
+
+
+def test_the_card_that_ships_is_the_one_that_shipping_writes() -> None:
+    records = {name: record(EMBEDDED / name) for name in MODELS}
+    assert (EMBEDDED / "README.md").read_text(encoding="utf-8") == card(records)
 
 
 @pytest.mark.slow

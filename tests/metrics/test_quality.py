@@ -193,6 +193,15 @@ def test_lengths_that_differ():
         quality("bleu", ["a", "b"], ["a", "b"], baseline=["a"])
 
 
+@pytest.mark.parametrize("texts", [["a", None], ["a", 3], [["a"], ["b"]], "ab"])
+def test_what_is_no_list_of_texts(texts):
+    for metric in ("bleu", "rouge"):
+        with pytest.raises(BildError, match=r"^The references hold .*: a score needs a list with one text for each "):
+            quality(metric, ["a", "b"], texts)
+        with pytest.raises(BildError, match=r"^The predictions hold .*: a score needs a list with one text for each "):
+            quality(metric, texts, ["a", "b"])
+
+
 def test_an_unknown_metric():
     with pytest.raises(
         BildError, match=r"^task.metric=meteor is not known: choose one of bleu, rouge, evaluate:NAME\.$"
@@ -247,6 +256,17 @@ def test_bleu_takes_another_tokenizer_and_says_so():
     assert list(found.scores) == ["bleu:zh", "chrf"]
     scorer = Scorer("bleu:zh", CHINESE)
     assert scorer.score(scorer.table(near).sum(axis=0), 2) == pytest.approx(found.scores["bleu:zh"].value)
+
+
+@pytest.mark.parametrize(("metric", "better"), [("rouge", "rouge:unicode"), ("bleu", "bleu:zh")])
+def test_a_script_that_a_metric_does_not_see_is_told(capsys, metric, better):
+    texts = ["今天天气很好，我们去公园散步。", "他在图书馆里读书。"]
+    assert quality(metric, texts, texts).scores[metric.replace("rouge", "rougeLsum")].value == 0
+    told = f"in a script in which metric={metric} sees no words: set metric={better}.\n"
+    assert capsys.readouterr().err == f"warning: the references are {told}"
+    found = quality(better, texts, texts)
+    assert found.scores[found.headline].value == pytest.approx(100)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_unknown_tokenizer():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,9 +266,37 @@ def test_generation_config_has_the_last_word(tmp_path: Path, name: str) -> None:
         assert tokens(pair, engine) == expected
 
 
-def test_a_generation_config_that_is_damaged_is_refused(tmp_path: Path, good: Path) -> None:
-    bad = write_checkpoint(tmp_path / "bad", files={"generation_config.json": b"{nope"})
-    assert refusal(bad, good).startswith(f"{bad}/generation_config.json cannot be read (")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"{nope", "Expecting property"),
+        (b"[1]", "it holds no JSON object)."),
+        (b'{"top_p": NaN}', "NaN is no number of J"),
+    ],
+)
+def test_settings_that_are_no_object_of_json_are_refused(tmp_path: Path, good: Path, content: bytes, why: str) -> None:
+    for file in ("generation_config.json", "config.json"):
+        bad = write_checkpoint(tmp_path / file, files={file: content})
+        assert re.match(rf"{bad}.* cannot be read \({re.escape(why)}", refusal(bad, good))
+
+
+@pytest.mark.parametrize("index", [b"[]", b"{}", b'{"weight_map": {"shared.weight": null}}', b'{"weight_map": ["a"]}'])
+def test_an_index_that_names_no_files_is_refused(tmp_path: Path, good: Path, index: bytes) -> None:
+    bad = write_checkpoint(tmp_path / "bad", files={"model.safetensors.index.json": index})
+    (bad / "model.safetensors").unlink()
+    assert "index.json is no index of shards (it h" in (told := refusal(bad, good))
+    assert told.endswith("): fetch it again.")
+
+
+@pytest.mark.parametrize(
+    "file", ["model.fp16.safetensors", "tf_model.h5", "pytorch_model.fp16.bin", "training_args.bin"]
+)
+def test_weights_under_another_name_are_told(tmp_path: Path, good: Path, file: str) -> None:
+    bad = write_checkpoint(tmp_path / "bad")
+    (bad / "model.safetensors").rename(bad / file)
+    told = refusal(bad, good)
+    assert told.startswith(f"{bad} has no weights: neither model.safetensors nor ")
+    assert told.endswith(f"; {file} is not read, save it as model.safetensors.") == (file != "training_args.bin")
 
 
 def test_start_and_end_are_in_the_fingerprint_and_wishes_are_not(tmp_path: Path) -> None:
@@ -318,8 +347,9 @@ def test_weights_of_a_byte_are_refused(tmp_path: Path, good: Path, kind: torch.d
 
 def test_a_quantisation_beside_plain_weights_is_refused(tmp_path: Path, good: Path) -> None:
     """The library would quantise them as it loads them, and a record would say fp32."""
-    bad = write_checkpoint(tmp_path / "bad", config={"quantization_config": {"quant_method": "bitsandbytes"}})
-    assert "(quantization_config in its config.json): save them in fp32" in refusal(bad, good)
+    for found in ({"quant_method": "bitsandbytes"}, {}):
+        bad = write_checkpoint(tmp_path / f"bad{len(found)}", config={"quantization_config": found})
+        assert "(quantization_config in its config.json): save them in fp32" in refusal(bad, good)
     assert load(write_checkpoint(tmp_path / "none", config={"quantization_config": None}), good).start == 0
 
 
@@ -338,6 +368,17 @@ def test_an_adapter_on_the_hub_is_refused(tmp_path: Path, good: Path, monkeypatc
     hubcache.add_repository(tmp_path / "hf", "someone/T5-lora", files)
     hubcache.use_hub(monkeypatch, tmp_path / "hf")
     assert refusal(Path("someone/T5-lora"), good).startswith("someone/T5-lora is an adapter")
+
+
+@pytest.mark.parametrize(("content", "revision"), [(b"", None), (b"\xff\xfe", None), (b"", "../.."), (b"", "/etc")])
+def test_a_revision_that_is_no_commit_is_not_in_the_cache(
+    tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, revision: str | None
+) -> None:
+    snapshot = hubcache.add_repository(tmp_path / "hf", "someone/T5", {"config.json": b"{}"})
+    (snapshot.parent.parent / "refs" / "main").write_bytes(content)
+    hubcache.use_hub(monkeypatch, tmp_path / "hf")
+    with pytest.raises(BildError, match=r"^model.large=someone/T5 is neither a folder nor in the hub cache at "):
+        load_pair("someone/T5", str(good), revision_large=revision, device="cpu")
 
 
 # --- tokenizers
@@ -369,7 +410,9 @@ def test_byt5_runs_on_every_engine(tmp_path: Path) -> None:
     for engine in ENGINES:
         output = bild.generate(pair, text, method="vanilla", engine=engine, max_length=12)
         assert output.tokens == expected
-    assert load_pair(str(tmp_path / "large"), exit=None, small=str(tmp_path / "small"), device="cpu").tokenizer_name
+    for name in ("large", "small"):
+        (tmp_path / name / "tokenizer_config.json").unlink()  # config.json names its class, too
+    assert load(tmp_path / "large", tmp_path / "small").encode(text)[0] == ids
 
 
 def test_sentencepiece_alone_is_a_tokenizer(tmp_path: Path) -> None:
@@ -380,6 +423,29 @@ def test_sentencepiece_alone_is_a_tokenizer(tmp_path: Path) -> None:
     pair = load(alone, write_checkpoint(tmp_path / "small", tokenizer=None, rows=700, seed=2))
     assert pair.tokenizer_name == str(alone)
     assert pair.decode(pair.encode("Ein Hund läuft.")[0]) == "Ein Hund läuft."
+
+
+def test_the_name_that_tokenizers_of_mt5_had_is_known(tmp_path: Path) -> None:
+    files = {"spiece.model": multilingual_tokenizer()["spiece.model"]}
+    plain = write_checkpoint(tmp_path / "plain", tokenizer=None, rows=700, files=files)
+    files["tokenizer_config.json"] = to_json({"tokenizer_class": "MT5Tokenizer"})
+    named = write_checkpoint(tmp_path / "named", tokenizer=None, rows=700, seed=2, files=files)
+    text = "Ein Hund läuft."
+    assert load(named, plain).encode(text) == load(plain, named).encode(text)
+
+
+def test_a_vocabulary_of_words_is_a_tokenizer(tmp_path: Path) -> None:
+    """As Chinese T5s have it: BERT's tokenizer, which begins every text with `[CLS]` and ends it with `[SEP]`."""
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", *"今天气很好狗在雪里跑。"]
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    files = {"vocab.txt": "\n".join(words).encode(), "generation_config.json": to_json(ids)}
+    files["tokenizer_config.json"] = to_json({"tokenizer_class": "BertTokenizer"})
+    large = write_checkpoint(tmp_path / "large", tokenizer=None, rows=32, files=files, config=ids)
+    small = write_checkpoint(tmp_path / "small", tokenizer=None, rows=32, files=files, config=ids, seed=2)
+    pair, text = load(large, small), "今天天气很好。"
+    found, cut = pair.encode(text)
+    assert found == AutoTokenizer.from_pretrained(large)(text)["input_ids"]
+    assert (found[0], found[-1], cut, pair.decode(found).replace(" ", "")) == (1, 2, False, text)
 
 
 def test_codet5_writes_its_first_token(tmp_path: Path) -> None:
@@ -435,6 +501,15 @@ def test_a_tokenizer_that_would_fill_the_memory_with_sentinels_is_refused(tmp_pa
         f"The tokenizer of {bad} cannot be loaded: tokenizer_config.json asks for 1e+12 extra_ids, at most 10,000 are "
         "read."
     )
+
+
+@pytest.mark.parametrize("setting", ["x", [], {"a": 1}])
+def test_a_setting_that_the_library_reads_first_where_it_encodes_is_refused_before(
+    tmp_path: Path, good: Path, setting: Any
+) -> None:
+    files = {"tokenizer_config.json": to_json({"tokenizer_class": "T5Tokenizer", "model_max_length": setting})}
+    bad = write_checkpoint(tmp_path / "bad", files=files)
+    assert refusal(bad, good).startswith(f"The tokenizer of {bad} cannot be loaded: '>' not supported between")
 
 
 def test_a_configuration_without_a_vocabulary_is_no_tokenizer(tmp_path: Path, good: Path) -> None:

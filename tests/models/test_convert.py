@@ -55,6 +55,16 @@ def refusal(folder: Path, good: Path) -> str:
     return str(caught.value)
 
 
+def test_where_the_hubs_cache_is_read_only_the_users_own_holds_the_conversion(
+    tmp_path: Path, good: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not cache.is_relative_to(path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    load(published(tmp_path / "large", "pickle"), good)
+    assert not cache.exists()
+    assert len(whole_files(tmp_path / "own" / "bild-converted")) == 1
+
+
 def whole_files(cache: Path) -> list[Path]:
     return sorted(cache.glob("*.safetensors"))
 
@@ -72,13 +82,13 @@ def test_it_is_the_same_model_and_another_fingerprint(tmp_path: Path, good: Path
 def test_it_is_told_once_and_converted_once(tmp_path: Path, good: Path, cache: Path, capsys: Any) -> None:
     old = published(tmp_path / "old", "sharded-pickle")
     load(old, good)
-    told = [line for line in capsys.readouterr().err.splitlines() if "converted" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "converting" in line]
     made = whole_files(cache)
     assert len(told) == len(made) == 2
-    assert told[0].startswith(f"{old}: pytorch_model-00001-of-00002.bin is converted to safetensors, once ({cache}/")
+    assert told[0].startswith(f"{old}: converting pytorch_model-00001-of-00002.bin to safetensors, once ({cache}/")
     before = [file.stat().st_mtime_ns for file in made]
     load(old, good)
-    assert "converted" not in capsys.readouterr().err
+    assert "converting" not in capsys.readouterr().err
     assert [file.stat().st_mtime_ns for file in whole_files(cache)] == before
 
 
@@ -116,7 +126,9 @@ class Harm:
 
 
 @pytest.mark.parametrize("way", ["torch", "plain pickle", "among weights", "in a shard"])
-def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, good: Path, cache: Path, way: str) -> None:
+def test_a_hostile_pickle_is_refused_and_not_run(
+    tmp_path: Path, good: Path, cache: Path, way: str, capsys: Any
+) -> None:
     marker, bad = (
         tmp_path / "marker",
         published(tmp_path / "bad", "sharded-pickle" if way == "in a shard" else "pickle"),
@@ -132,7 +144,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, good: Path, cac
     assert "holds more than tensors" in sentence
     assert sentence.endswith("and may run code; ask for model.safetensors in its place.")
     assert not marker.exists()
-    assert len(whole_files(cache)) == (way == "in a shard")
+    assert len(whole_files(cache)) == capsys.readouterr().err.count("converting") == (way == "in a shard")
     torch.load(bad / name, weights_only=False) if way != "plain pickle" else pickle.loads((bad / name).read_bytes())
     assert marker.exists()  # it would have been
 
@@ -208,7 +220,7 @@ def test_room_is_looked_for_first(tmp_path: Path, good: Path, cache: Path, monke
     old = published(tmp_path / "old", "pickle")
     sentence = refusal(old, good)
     assert sentence.startswith(
-        f"pytorch_model.bin of {old} is converted to safetensors, for which {cache} needs 0.1 GB"
+        f"pytorch_model.bin of {old} must be converted to safetensors, for which {cache} needs 0.1 GB"
     )
     assert sentence.endswith("make room, or set HF_HOME to a larger disk.")
 

@@ -190,8 +190,8 @@ def test_a_tokenizer_with_more_words_than_a_model_has_rows(tmp_path: Path, good:
 
 def test_a_tokenizer_that_was_asked_for_and_is_none(tmp_path: Path, good: Path) -> None:
     bare = write_checkpoint(tmp_path / "bare", tokenizer=None)
-    sentence = f"model.tokenizer={bare} has no tokenizer: neither tokenizer.json nor spiece.model was found."
-    assert refusal(good, good, tokenizer=str(bare)) == sentence
+    sentence = f"model.tokenizer={bare} has no tokenizer: none of tokenizer.json, spiece.model, vocab.json, "
+    assert refusal(good, good, tokenizer=str(bare)).startswith(sentence)
 
 
 @pytest.mark.parametrize(

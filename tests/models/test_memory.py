@@ -21,6 +21,7 @@ from bild.models.shapes import CONTEXT, default_budget, layout_bytes, model_conf
 from bild.tree.forward_host import branches_of
 from tests.cli.commands import call
 from tests.engines.tiny import SMALL_MAKES, build, saved_pair
+from tests.killing import EXAMPLE
 
 CARD = 16e9
 
@@ -207,3 +208,6 @@ def test_a_command_whose_models_do_not_fit_ends_in_a_sentence(tmp_path: Path, mo
         "The memory of the GPU is full: 2.00 GiB more were needed, and 905.56 MiB were free; engine.dtype=fp16 halves "
         "the weights, and measure.library=0 leaves out the library's module."
     )
+    monkeypatch.setattr("bild.report.report.contents", full)
+    told = call("bild.report.__main__", str(EXAMPLE), cwd=tmp_path).refusal()
+    assert told.endswith("were free; end what else takes it, or use a machine that has more, and run again.")

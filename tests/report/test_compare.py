@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bild.errors import BildError
-from bild.report import contents, make_section
+from bild.report import contents, make_section, write_report
 from bild.report.__main__ import main
 from bild.report.compare import alike, like_points, ratio
 from bild.results import Interval
@@ -39,7 +39,7 @@ def test_seeds_are_sections_of_their_own_and_one_row_of_a_table(tmp_path: Path) 
     put(tmp_path, make_record())
     found = contents(tmp_path)
     assert len(found.parts) == 4
-    assert sum("sampled: top_p 0.8, temperature 1, seed" in part.section.conditions for part in found.parts) == 3
+    assert sum("sampled: top_p 0.8, temperature 1, seed" in part.section.title for part in found.parts) == 3
     (table,) = (table for table in found.tables if table.stem == "seeds")
     (row,) = table.data
     half = 4.302653 / math.sqrt(3)  # Student's t of two degrees of freedom, and the scores' deviation of 1
@@ -94,3 +94,15 @@ def test_a_ratio_of_two_intervals() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((1.5, 1.35, 1.65))
     both = ratio(Interval(1.0, 0.9, 1.1), Interval(1.0, 0.9, 1.1))
     assert both.high == pytest.approx(math.exp(math.hypot(math.log(1.1), math.log(1 / 0.9))))
+
+
+def test_sections_of_one_title_are_headed_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bild.report.figure.Sheet.save", lambda *_: [])
+    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: out / "index.html")
+    for name in "ab":
+        put(tmp_path / "results", make_record(pair__large__fingerprint=16 * name, hash=64 * name))
+    written = write_report(tmp_path / "results", tmp_path / "out").text
+    assert written is not None
+    headings = [line for line in written.read_text().splitlines() if line.startswith("## ") and ", pair " in line]
+    assert len(headings) == len({*headings}) == 2
+    assert headings[0].endswith("-1)")

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.report import contents, make_section
-from bild.report.figure import Missing, Sheet
+from bild.report.figure import Missing, Sheet, Theme
 from bild.report.figures import sheets_of
 from bild.report.figures.curves import ablation_sheet, early_exit_sheet, kind, predicted_sheet, relative
 from bild.report.figures.heat import grids_of, heat_sheet
-from bild.report.figures.rounds import by_place, gains, lengths, wilson
+from bild.report.figures.rounds import agreement_sheet, by_place, gains, lengths, wilson
 from bild.report.figures.times import shares, times_of
 from bild.report.format import label
 from bild.report.report import write_contents
@@ -124,6 +125,38 @@ def test_ablations_are_told_by_their_thresholds() -> None:
     found = ablation_sheet(make_section(make_sweep()))
     assert isinstance(found, Missing)
     assert "threshold=rollback-only,fallback-only" in found.command
+
+
+@pytest.mark.parametrize("width", ["print", "phone"])
+def test_wild_intervals_and_wide_numbers_keep_points_and_labels_in_the_figure(width: str) -> None:
+    wild = {"latency__speedup__total": Interval(1.4, 0.1, 60.0)}
+    found = ablation_sheet(make_section([*make_sweep(), make_record(threshold__rb=math.inf, **wild, hash="9" * 64)]))
+    assert isinstance(found, Sheet)
+    assert found.draw("light", width).axes[0].get_xlim()[1] < 4  # the bar leaves the frame
+
+    def with_long_numbers(theme: Theme, width: str) -> Figure:
+        figure = found.make(theme, width)
+        figure.axes[0].set_ylim(-0.00025, 0.00025)
+        return figure
+
+    figure = Sheet("", "", "", with_long_numbers).draw("light", width)
+    figure.draw_without_rendering()
+    labels = [each.yaxis.label.get_window_extent() for axes in figure.axes for each in (axes, *axes.child_axes)]
+    assert len(labels) == 2
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in labels)
+
+
+def test_places_are_whole_numbers_and_an_empty_panel_says_so(tmp_path: Path) -> None:
+    put(tmp_path, make_record(), [(10.0, 18.0)] * 24, [[round_of(at, 1, 0) for at in range(1, 96, 4)]] * 1)
+    (section,), _ = find_sections(tmp_path)
+    found = agreement_sheet(section)
+    assert isinstance(found, Sheet)
+    figure = found.draw()
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    assert all(tick == int(tick) for tick in left.get_xticks())
+    assert list(right.get_xticks()) == []
+    assert [text.get_text() for text in right.texts] == ["none has 20 tokens"]
 
 
 def test_early_exit_is_for_pairs_that_exit_early() -> None:

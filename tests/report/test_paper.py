@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bild.report.paper import DATA, kind_of_pair, overlay, paper, reproduction, table1
-from tests.records import make_record
+from bild.report.paper import DATA, kind_of_pair, overlay, paper, paper_table, reproduction, table1
+from bild.report.sections import make_section
+from tests.records import make_record, make_sweep
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 TASKS = ("iwslt2017", "wmt14", "xsum", "cnndm")
@@ -113,3 +114,12 @@ def test_an_overlay_is_for_the_papers_pairs_and_scores_only() -> None:
         "aligned",
         None,
     )
+
+
+def test_vanilla_has_a_row_beside_each_pair() -> None:
+    names = ("mt5-large", "mt5-large-aligned")
+    sections = [make_section(make_sweep(pair__name=name, task__name="iwslt2017")) for name in names]
+    table = paper_table(sections)
+    assert table is not None
+    rows = [(row["pair"], row["point"]) for row in table.data if row["point"] == "vanilla"]
+    assert rows == [("unaligned", "vanilla"), ("aligned", "vanilla")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from bild.report import contents, make_section
 from bild.report.figures.heat import grids_of
 from bild.report.page import page_data
-from bild.report.predictions import not_measured
+from bild.report.predictions import differs, not_measured
 from bild.report.report import Contents, write_contents
+from bild.results.predicted import read_predicted
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
 from tests.report.sweeps import guess, put_sweep
@@ -85,3 +87,11 @@ def test_a_prediction_is_of_its_switches_as_much_as_of_its_thresholds() -> None:
     assert not_measured(section, [guess(0.6, 2.0), guess(0.1, 2.0), other]) == [guess(0.1, 2.0), other]
     grid, _ = grids_of(section, [guess(0.1, 2.0), guess(0.2, 2.0, method__unsure="verify")])
     assert list(grid.cells) == [(0.6, 2.0), (0.1, 2.0)]
+
+
+def test_a_pair_that_was_trained_anew_has_predictions_of_its_own(pair: Path) -> None:
+    found = read_predicted(put_sweep(pair, "a", "2026-01-01T00:00:00+00:00", [LATER]))
+    section = make_section(make_sweep())
+    own = {name: getattr(section.first.pair, name).fingerprint for name in ("large", "small")}
+    told = [differs(section, dataclasses.replace(found, models=each)) for each in ({}, own, own | {"large": "0" * 16})]
+    assert [[name for name in each if "model" in name] for each in told] == [[], [], ["large model"]]

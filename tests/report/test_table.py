@@ -36,10 +36,10 @@ def test_the_papers_table_has_ours_beside_it() -> None:
         "40.24", "40.09", "40.24 [39.33, 41.18]", "+0.00", "other rules",
         "1.62", "1.35", "1.620 [1.602, 1.638]", "+0.00",
     )  # fmt: skip
-    assert rows["–", "vanilla"][7:9] == ("+0.01", "yes")
+    assert rows["aligned", "vanilla"][7:9] == ("+0.01", "yes")
     assert rows["aligned", "-1 point"][-1] == "888 examples, rules=paper, fused fp32, NVIDIA T4, 4 cores"
     assert rows["unaligned", "no loss"][-1] == "not run: experiment=paper/iwslt2017-unaligned-rb2-fb0.6"
-    assert rows["–", "vanilla"][6].startswith("40.33 [39.42, ")
+    assert rows["aligned", "vanilla"][6].startswith("40.33 [39.42, ")
     data = {(row["pair"], row["point"]): row for row in read(table)}
     assert float(data["aligned", "no loss"]["our_speedup"]) == 1.62
     assert data["unaligned", "no loss"]["our_score"] == ""

@@ -47,7 +47,7 @@ def show(point: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"TERM": "xterm-256color", "COLUMNS": "120"} | environment).items():
         monkeypatch.setenv(name, value)
-    show_traces(point, 2, decode, {"e1": "The [bold]dog"})
+    show_traces(point, 2, decode, {"e1": "The [bold]dog\x1b[2J\0"})
     return capsys.readouterr().out
 
 
@@ -55,7 +55,7 @@ def test_without_a_terminal_marks_stand_for_colours(
     point: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = show(point, monkeypatch, capsys)
-    assert "\x1b" not in out
+    assert not {"\x1b", "\0"} & set(out)
     assert "[large model]" in out
     assert "{large model, taking back}" in out
     assert "e1   6 tokens, 4 large passes" in out

@@ -97,6 +97,8 @@ def test_the_report_has_no_upper_bound_on_its_front(swept: tuple[Path, str], mon
     cwd, _ = swept
     (section,), _ = find_sections(cwd / "results")
     points = sweeps_of(section, find_predicted(cwd / "results")[0]).points
+    models = (section.first.pair.large, section.first.pair.small)
+    assert list(predicted(cwd).models.values()) == [model.fingerprint for model in models]
     assert BOUND in {point.label for point in points}
     assert BOUND not in {point.label for point in points if point.front}
     done = call("bild.report.__main__", "results", "--out", "report", cwd=cwd)

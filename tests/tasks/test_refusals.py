@@ -119,7 +119,9 @@ def test_an_empty_file(written, name, content):
 
 def test_a_header_and_nothing_else(written):
     path = written("source,reference\n", "own.csv")
-    assert refusal(path=path) == f"{path} has no rows: give a data file with at least one example."
+    assert refusal(path=path) == (
+        f"{path} has no rows below its first line, which names the columns: add one, or the names."
+    )
 
 
 def test_a_parquet_file_without_rows(tmp_path):
@@ -276,6 +278,20 @@ def test_what_git_left_in_the_place_of_the_data_is_refused(written, name):
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("source, reference", "source, ' reference'."),
+        ("source,reference\u200b", "source, 'reference\\u200b'."),
+    ],
+)
+def test_a_column_with_a_mark_that_nobody_sees_is_told(written, header, told):
+    path = written(f"{header}\nZwei Hunde.,Two dogs.\n", "own.csv")
+    assert refusal(path=path) == (
+        f"line 2 of {path} has no column reference: set task.reference_column to one of its columns, which are {told}"
+    )
+
+
 def test_a_column_that_is_there_twice_is_refused(written):
     path = written("source,reference,reference\nZwei Hunde.,Two dogs.,Zwei\n", "own.csv")
     assert refusal(path=path) == f"line 1 of {path} names the column reference twice: rename or remove one."
@@ -286,7 +302,9 @@ def test_a_column_that_is_there_twice_is_refused(written):
     [
         ("rouge", "Кошка спит 2 часа.", "unicode"),
         ("rouge", "सुप्रभात संसार।", "unicode"),
-        ("bleu", "他在图书馆里读书。", "zh or char"),
+        ("bleu", "他在图书馆里读书。", "zh"),
+        ("bleu:intl", "他在图书馆里读书。", "zh"),
+        ("bleu:zh", "これはねこです。", "char"),
         ("bleu", "สวัสดีชาวโลก", "char"),
         ("bleu", "မင်္ဂလာပါကမ္ဘာလောက", "char"),
         ("bleu", "ｺﾝﾆﾁﾊｾｶｲ", "char"),
@@ -296,9 +314,9 @@ def test_a_script_that_the_metric_does_not_see_is_refused_before_anything_is_mea
     path = written([{"source": "Ja.", "reference": reference}])
     assert refusal(path=path, metric=metric) == (
         f"The references of {path}, split test are in a script in which task.metric={metric} sees no words: "
-        f"set task.tokenize={cure}."
+        f"set task.metric={(better := metric.partition(':')[0] + ':' + cure)}."
     )
-    assert len(load_task(task("file", path=path, metric=metric, tokenize=cure.partition(" ")[0]))) == 1
+    assert len(load_task(task("file", path=path, metric=better))) == 1
 
 
 def test_umlauts_and_cyrillic_bleu_are_seen(written):

@@ -54,8 +54,8 @@ def ablation_sheet(section: Section) -> Sheet | Missing:
     return Sheet("ablation", ABLATION, words, partial(_draw_ablation, section, groups))
 
 
-def kind(record: Record) -> str | None:
-    """Return which of KINDS a record is, if it is a BiLD point at all."""
+def kind(record: Record | PredictedPoint) -> str | None:
+    """Return which of KINDS a point is, if it is one of BiLD at all."""
     fb, rb = record.threshold.fb, record.threshold.rb
     if record.method.name != "bild" or fb is None or rb is None:
         return None
@@ -86,6 +86,10 @@ def _open(
     return frame
 
 
+def _exactly(point: tuple[float, float]) -> tuple[Interval, Interval]:
+    return layout.exactly(point[0]), layout.exactly(point[1])
+
+
 def _draw_ablation(section: Section, groups: dict[str, list[Record]], theme: Theme, width: str) -> Figure:
     behind = _behind(section)
     handles = [
@@ -114,6 +118,9 @@ def _draw_ablation(section: Section, groups: dict[str, list[Record]], theme: The
             best = [at[index] for index in front(at)]
             axes.plot(*zip(*best, strict=True), color=color, linestyle=dash, linewidth=1.2, zorder=3)
             layout.dots(axes, at, color, marker, 5, theme)
+    quiet = [*(point for points in behind.values() for point in points), (1.0, 0.0)]
+    spans = [*((record.speedup, section.difference(record)) for record in records), *map(_exactly, quiet)]
+    layout.span_axes(axes, spans, (0.5, 1.0))
     axes.locator_params(axis="x", nbins=5 if frame.phone else 8)
     layout.open_differences(axes, section, theme)
     layout.long_speedup_axis(frame)
@@ -147,8 +154,11 @@ def _draw_exit(section: Section, records: list[Record], theme: Theme, width: str
     notes = ["Upper left is better.", switches_note(records), overlay_note() if theirs else ""]
     frame = _open(section, EXIT, notes, handles, theme, width)
     axes = frame.panels[0]
+    quiet = [(1.0, section.base)]
     for name, (marker, dash) in CALMS.items() if theirs else ():
         layout.quiet_curve(axes, curve("fig6", task, name), theme, marker, dash)
+        quiet += curve("fig6", task, name)
+    layout.span_axes(axes, [*((relative(r), r.headline) for r in records), *map(_exactly, quiet)], (0.5, 1.0))
     for record in records:
         look, x, score = shown[legend(record)], relative(record), record.headline
         layout.cross(axes, x, score, look.color)

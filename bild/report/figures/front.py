@@ -147,11 +147,11 @@ def spans_of(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ends of speedups and of differences that the front shows, but for one point that it may leave out."""
     records = [record for record in section.records if record is not without]
-    x = [record.speedup for record in records] + [Interval(1.0, 1.0, 1.0)]
+    x = [record.speedup for record in records] + [layout.exactly(1.0)]
     y = [section.difference(record) for record in records] + [Interval(0.0, -section.margin, 0.0)]
     others = [*(_guessed(section, each) for each in predicted), *(behind.points if behind else ())]
-    x += [Interval(speedup, speedup, speedup) for speedup, _ in others]
-    y += [Interval(lost, lost, lost) for _, lost in others]
+    x += [layout.exactly(speedup) for speedup, _ in others]
+    y += [layout.exactly(lost) for _, lost in others]
     return layout.span(x, 0.5), layout.span(y, 2 * ONE_POINT)
 
 

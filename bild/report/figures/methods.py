@@ -111,8 +111,8 @@ def methods_table(section: Section) -> Table | None:
     )
     level = f"{100 * record.intervals.confidence:g} %"
     notes = (
-        f"Of each method the fastest setting whose lower end keeps the margin where it was chosen, and what became of "
-        f"it on {record.task.split} ({record.quality.examples:,} examples, {section.timed} timed). "
+        f"The fastest setting of each method whose lower end keeps the margin where it was chosen, and its result "
+        f"on {record.task.split} ({record.quality.examples:,} examples, {section.timed} timed). "
         f"One-sided {level} ends; verdicts of all together (Holm over {sum(c.verdict is not None for c in claims)}).",
         "Methods that write vanilla's text by their rules have one setting for every margin.",
     )

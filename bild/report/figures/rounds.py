@@ -187,7 +187,10 @@ def _draw_agreement(
             at, found = list(tables[panel]), list(tables[panel].values())
             band = [share.low for share in found], [share.high for share in found]
             axes.fill_between(at, *band, color=look.color, alpha=0.12, linewidth=0)
-            draw_line(axes, at, [share.value for share in found], look, marks=True)
+            draw_line(axes, at, [share.value for share in found], look, marks=True, clip_on=False)
         axes.set_ylim(max(0.0, min(lows, default=0.0) - 3), 101)
         axis_names(axes, name, "drafted tokens that stand (%)", theme, whole=True)
+        if not any(tables[panel] for _, *tables in shown):
+            axes.set_xticks([])
+            axes.text(0.5, 0.5, f"none has {FEWEST} tokens", transform=axes.transAxes, ha="center", color=theme.quiet)
     return frame.figure

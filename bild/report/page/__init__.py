@@ -110,7 +110,7 @@ def _sample(part: Part, bytes_: int) -> tuple[dict[str, Any] | None, list[Grid],
     record = part.section.first
     folder, predicted = _tree_folder(part)
     if folder is None:
-        why = "no decision tree lies beside these results. One is grown by"
+        why = "there is no decision tree beside these results. To grow one, run"
         return None, [], f"{NOTHING}: {why} {part.section.command('sweep')}"
     from bild.tree import open_tree
 

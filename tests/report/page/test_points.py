@@ -106,6 +106,13 @@ def test_a_grid_has_the_thresholds_that_its_rules_heed(
     assert place([grid], found) == {"grid": 0, "fb": 0, "value": 0}
 
 
+def test_a_setting_with_a_value_that_no_option_takes_has_no_place_and_no_command() -> None:
+    good = guess(0.6, 2.0)
+    for changes in ({"scan": "firsT"}, {"max_draft": -1}, {"keep": "new"}):
+        assert setting_of(dataclasses.replace(good, method=dataclasses.replace(good.method, **changes))) is None
+    assert setting_of(dataclasses.replace(good, threshold=dataclasses.replace(good.threshold, fb=-3.0))) is None
+
+
 @pytest.mark.spread(3)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_command_of_a_point_makes_that_point(name: str) -> None:

@@ -274,10 +274,5 @@ class SweepConfig(RunConfig):
                 raise BildError(
                     f"sweep.{option} has no effect on {names}: leave it out, or sweep a method that uses it."
                 )
-        if grid.find is not None and grid.choose is None and self.task.confirm == self.task.split:
-            raise BildError(
-                f"task.confirm={self.task.confirm} is the split that is chosen on: confirm on another, or set "
-                "sweep.choose=0.5 to choose on one half of it and confirm on the other."
-            )
         if grid.find is not None and any(live_refusal(method, self.engine.name) for method in methods):
             raise BildError("sweep.find looks for settings that can run live, and stop=oracle cannot: leave it out.")

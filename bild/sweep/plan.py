@@ -16,6 +16,7 @@ from statistics import median
 from bild.config import Checkpoints, ShapeConfig, ThresholdConfig
 from bild.decoding import policy_for
 from bild.decoding.policies import writes_vanilla
+from bild.errors import BildError
 from bild.measure.environment import describe, uuid_of
 from bild.measure.interleave import Measurement
 from bild.metrics.claims import examples_needed
@@ -199,8 +200,16 @@ def _wanted(config: SweepConfig, goal: Goal) -> int:
 
 
 def _confirmed_on(config: SweepConfig, examples: int) -> int:
-    """Return on how many of the examples a search confirms, as far as that is known without the data."""
+    """Return on how many of the examples a search confirms, as far as that is known without the data.
+
+    BildError where they would be those that it chooses on.
+    """
     task, share = config.task, config.sweep.share
+    if task.confirm == task.split and config.sweep.choose in (None, task.split):
+        raise BildError(
+            f"task.confirm={task.confirm} is the split that is chosen on: confirm on another, or set "
+            "sweep.choose=0.5 to choose on one half of it and confirm on the other."
+        )
     if share is not None or task.confirm is None:
         return examples - math.ceil((share or 0.5) * examples)
     return examples_of(dataclasses.replace(task, split=task.confirm))[0]

@@ -13,6 +13,7 @@ from bild.bench import roofline as rates
 from bild.cli import compose
 from bild.cli.compose import shapes
 from bild.engines import DTYPES
+from bild.errors import BildError
 from bild.models.shapes import configs_named, module_bytes
 from bild.results.work import Sizes
 from bild.sweep import estimates, plan
@@ -88,6 +89,12 @@ def planned(*overrides: str) -> Plan:
     config = compose(list(overrides), "sweep", SweepConfig)
     points = grid_points(config.sweep, config.task, config.method, [])
     return Plan.of(config, points, shapes())
+
+
+@pytest.mark.parametrize("same", [("task.confirm=choose",), ("task.split=confirm",)])
+def test_nothing_is_confirmed_on_the_split_that_it_is_chosen_on(same: tuple[str, ...]) -> None:
+    with pytest.raises(BildError, match="is the split that is chosen on: confirm on another"):
+        planned("sweep.find=speedup", *same)
 
 
 def test_the_numbers_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

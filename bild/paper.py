@@ -135,16 +135,14 @@ def _published(task: str, pair: str) -> list[Setting]:
 def _checked(shared: Sequence[str]) -> list[str]:
     """Return the shared options. BildError for one that is an exhibit's own, or that no exhibit has."""
     for option in parse(shared):
-        key = option.key_or_group
-        if key.partition(".")[0] not in _SHARED or key in ("task", "sweep", "train", "task.split"):
+        key, first = option.key_or_group, option.key_or_group.partition(".")[0]
+        if first not in _SHARED or key in ("task", "sweep", "train", "task.split"):
             raise BildError(
                 f"{option.input_line} is each exhibit's own: what may be set for all are options of "
                 f"{', '.join(_SHARED)}, and {', '.join(_OWN)} for the command."
             )
         if not any(_fits(option.input_line or "", schema) for schema in SCHEMAS.values()):
-            check_options(
-                [option], TrainConfig if key.partition(".")[0] in ("train", "device", "threads") else SweepConfig
-            )
+            check_options([option], TrainConfig if first in ("train", "device", "threads") else SweepConfig)
     return list(shared)
 
 
@@ -165,8 +163,8 @@ def cost_of(paper: Paper, exhibit: Exhibit) -> Cost:
         return sweep_cost(config, points_of(config), shapes())
     if exhibit.verb == "run":
         run, settings = paper.points(exhibit)
-        names = ("task", "model", "engine", "measure", "results")
-        return run_cost(SweepConfig(**{name: getattr(run, name) for name in names}), settings, shapes())
+        same = {name: getattr(run, name) for name in ("task", "model", "engine", "measure", "results")}
+        return run_cost(SweepConfig(**same), settings, shapes())
     train = paper.config(exhibit)
     assert train.model.pretrained is not None
     probed = compose([f"task={train.task.name}", f"engine.device={train.device}"], "sweep", SweepConfig)
@@ -223,13 +221,13 @@ class Reproduction:
 
     def run(self) -> None:
         """Grow all trees, then make every exhibit; each failure is told and ends that exhibit alone."""
-        exhibits, order = self.paper.exhibits, self.costs
-        for name in order:
+        exhibits = {name: self.paper.exhibits[name] for name in self.costs}
+        for name in exhibits:
             self._guarded(name, self._fit)
-        for name in order:
-            if exhibits[name].verb == "sweep" and not exhibits[name].after:
+        for name, exhibit in exhibits.items():
+            if exhibit.verb == "sweep" and not exhibit.after:
                 self._guarded(name, lambda name: grow(self.paper, exhibits[name]))
-        for name in order:
+        for name in exhibits:
             self._guarded(name, lambda name: make(self.paper, exhibits[name]))
 
     def _fit(self, name: str) -> None:

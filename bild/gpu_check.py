@@ -3,7 +3,7 @@ as it should be? A table of verdicts, and one file, gpu-check.json, to send; bil
 
     bild gpu-check                          the first GPU
     bild gpu-check device=cuda:1 minutes=20
-    bild gpu-check device=cpu               the same steps at tiny sizes, to test the check itself
+    bild gpu-check device=cpu               the same steps at tiny sizes
 """
 
 from __future__ import annotations

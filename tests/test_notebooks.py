@@ -129,7 +129,7 @@ def test_the_table_of_thresholds_is_what_the_tree_replays(project: Path) -> None
     assert row.speedup == pytest.approx(vanilla.seconds.sum() / replay.seconds.sum())
     found = replay.difference(vanilla)
     assert (row.lower, row.upper) == pytest.approx((found.lower, found.upper))
-    assert fastest(table, 1e9).speedup == table.speedup.max()
+    assert fastest(table, 100).speedup == table.speedup.max()
     safe, loose = fastest(table, 60.0), fastest(table, 60.0, by="difference")
     assert safe.lower >= -60.0
     assert loose.speedup >= safe.speedup

@@ -103,10 +103,10 @@ def test_a_cache_that_may_not_be_read_is_told_and_ends_nothing(tmp_path: Path, m
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return looked(path)
 
-    looked = Path.is_dir
+    looked = Path.is_file
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(Path, "is_dir", refused)
+    monkeypatch.setattr(Path, "is_file", refused)
     told = doctor.brief("models", doctor.pairs)
     assert told.state == doctor.MISSING
     assert re.fullmatch(

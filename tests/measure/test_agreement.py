@@ -155,12 +155,16 @@ def test_the_widest_gap_is_recorded_and_an_unknown_one_is_none() -> None:
     ("texts", "dtype", "words"),
     [
         (EqualTexts(3, 3), "fp32", None),
-        (EqualTexts(2, 3, 1e-5), "fp32", "1 of 3 examples; where a text first differs, the large model tells the two"),
-        (EqualTexts(2, 3, 1e-5), "fp32", "by up to 1e-05 nats: a tie, which rounding decides."),
-        (EqualTexts(2, 3, 4.0), "fp32", "by up to 4 nats, which is no tie"),
+        (
+            EqualTexts(2, 3, 1e-5),
+            "fp32",
+            "1 of 3 examples; where a text first differs, the large model has",
+        ),
+        (EqualTexts(2, 3, 1e-5), "fp32", "up to 1e-05 nats apart: a tie, which rounding decides."),
+        (EqualTexts(2, 3, 4.0), "fp32", "up to 4 nats apart, which is no tie"),
         (EqualTexts(2, 3), "fp32", "measure again to learn how near they came."),
         (EqualTexts(2, 3, 0.1), "bf16", None),
-        (EqualTexts(2, 3, 4.0), "bf16", "by up to 4 nats, which is no tie"),
+        (EqualTexts(2, 3, 4.0), "bf16", "up to 4 nats apart, which is no tie"),
     ],
 )
 def test_a_warning_says_how_near_the_tie_was(texts: EqualTexts, dtype: str, words: str | None) -> None:

@@ -83,7 +83,7 @@ EXAMPLE_GRID = 'sweep.fb=[0.1,0.2,0.3,0.4,0.6,0.8]' 'sweep.rb=[1,2,3,4,6,inf]' '
 
 example: $(READY)  ## make results/example anew: a small sweep of the embedded task, for a fresh clone to show
 	@rm -rf $(ROOT)results/example
-	@cd $(ROOT) && $(PY) -m bild.sweep task=embedded model=embedded-aligned task.samples=$(EXAMPLES) sweep=quick $(EXAMPLE_GRID) sweep.front=6 \
+	@cd $(ROOT) && $(PY) -m bild.sweep task=embedded model=embedded-bridge task.samples=$(EXAMPLES) sweep=quick $(EXAMPLE_GRID) sweep.front=6 \
 		sweep.least=$(TIMED) sweep.minutes=0 measure.library=16 results=results/example $(ARGS)
 	@find $(ROOT)results/example \( -name '*.lock' -o -name stages.jsonl \) -delete
 	@du -sh $(ROOT)results/example

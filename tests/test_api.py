@@ -167,7 +167,7 @@ def test_everything_is_shown_on_one_line(embedded_pair: Pair) -> None:
     assert repr(embedded_pair) == "Pair(embedded: 12.6M + 0.8M parameters, fp32, cpu)"
     output = bild.generate(embedded_pair, SENTENCE, max_length=4)
     assert re.fullmatch(r"Output\('.*': 4 tokens, \d by the small model, \d+\.\d ms\)", repr(output))
-    tree = bild.open_tree("results/example/embedded/embedded-aligned/tree")
+    tree = bild.open_tree("results/example/embedded/embedded-bridge/tree")
     assert repr(tree) == f"Tree({tree.path}: 240 examples)"
     assert re.fullmatch(r"Replay\(.*0\.2.*4.* on 240 examples\)", repr(tree.replay(fb=0.2, rb=4, max_draft=24)))
 
@@ -356,7 +356,7 @@ def test_a_path_is_taken_as_a_text() -> None:
 
 
 def test_a_tree_refuses_what_is_none(tmp_path: Path) -> None:
-    tree = bild.open_tree("results/example/embedded/embedded-aligned/tree")
+    tree = bild.open_tree("results/example/embedded/embedded-bridge/tree")
     for wrong in (
         lambda: bild.open_tree(None),
         lambda: tree.take(5),

@@ -111,7 +111,7 @@ def test_where_ones_own_runs_have_no_tree_the_examples_is_taken(project: Path, t
 
 @pytest.mark.slow
 def test_the_committed_example_replays_what_the_readme_and_the_notebook_ask_of_it() -> None:
-    tree = open_tree(REPOSITORY / "results" / "example" / "embedded" / "embedded-aligned" / "tree")
+    tree = open_tree(REPOSITORY / "results" / "example" / "embedded" / "embedded-bridge" / "tree")
     assert tree.replay(fb=0.2, rb=4, max_draft=24).seconds is not None
     assert len(threshold_table(tree)) >= 30
 

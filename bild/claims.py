@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bild.config import margin_of
-from bild.errors import BildError, guard
+from bild.errors import Arguments, BildError, guard
 from bild.metrics.claims import Verdict, together, verdict_of
-from bild.options import Arguments, folder_of
+from bild.options import folder_of
 from bild.report.format import plural
 from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import errno
 import io
@@ -17,23 +18,42 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 
 class BildError(Exception):
-    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do; on one line, whatever it
-    quotes. The command lines print the message alone, without a traceback, and leave with exit code 2."""
+    """A user's mistake, told in one sentence: what was wrong, what was expected, what to do.
+
+    It is on one line, whatever it quotes. The command lines print it without a traceback, and leave with exit code 2.
+    """
 
     def __str__(self) -> str:
         return plain(super().__str__()).replace("\n", " ")
+
+
+class Arguments(argparse.ArgumentParser):
+    """A parser of a command line's arguments, whose mistakes are BildErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser`."""
+        takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
+        dashes = ", and options are written without dashes, as key=value" if takes else ""
+        raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
+        sys.stdout.flush()
+        super().exit(status, message)
 
 
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def plain(text: str) -> str:
-    """Return what a terminal, a table, a figure or a page may be given of a text, whose signs could clear the screen:
-    with a space for every control character but the line feed, and for those that turn its direction."""
+    """Return text with a space for every control character but the line feed, and for those that turn its direction.
+
+    All that a terminal, a table, a figure or a page is given: a name could clear the screen or rewrite lines above.
+    """
     return _CONTROLS.sub(" ", text)
 
 
@@ -70,7 +90,8 @@ ROOM = "end what else takes it, or use a machine that has more, and run again"
 def out_of_memory(error: BaseException, helps: str = ROOM) -> BildError | None:
     """Turn an error of torch (on CUDA or the CPU), NumPy or Python that memory is short into a sentence; else None.
 
-    It has what was asked for and what was free, as far as the library tells, and the options that help."""
+    It has what was asked for and what was free, as far as the library tells, and the options that help.
+    """
     text = str(error)
     cuda = type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text  # torch may not be loaded here
     if isinstance(error, BildError) or not (
@@ -156,7 +177,8 @@ def explain(error: BaseException, stopped: str = "stopped", helps: str = ROOM) -
     """Return the exit code that an error ends a command with, and the line that tells it.
 
     2 for a mistake, a disk or a memory that is full; 130 for Ctrl-C, 143 for SIGTERM, 141 for a pipe that nobody reads;
-    1 for what nobody thought of, whose traceback goes to a file that the line names."""
+    1 for what nobody thought of, whose traceback goes to a file that the line names.
+    """
     if isinstance(error, KeyboardInterrupt):
         return error.code if isinstance(error, Ended) else 130, str(error) or stopped
     if isinstance(error, BrokenPipeError):

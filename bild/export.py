@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bild.errors import BildError, guard
-from bild.options import Arguments, folder_of
+from bild.errors import Arguments, BildError, guard
+from bild.options import folder_of
 from bild.progress import folded
 from bild.report.figures.rounds import added, judged
 from bild.results import read_samples, read_traces

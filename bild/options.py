@@ -5,19 +5,17 @@ Config dataclasses check themselves by it when they are made, and the command li
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import math
 import numbers
 import os
 import re
-import sys
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from bild.errors import BildError, did_you_mean, one_of, plain, shown
 
@@ -226,18 +224,3 @@ def check_fields(group: str, config: Any) -> None:
     for name, option in options_of(schema).items():
         value = option.checked(f"{group}.{name}" if group else name, getattr(config, name))
         object.__setattr__(config, name, value)  # frozen ones as well
-
-
-class Arguments(argparse.ArgumentParser):
-    """A parser of a command line's arguments, whose mistakes are BildErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        """See `argparse.ArgumentParser`."""
-        takes = "=" in message and any(each.dest == "overrides" for each in self._actions)
-        dashes = ", and options are written without dashes, as key=value" if takes else ""
-        raise BildError(f"The command line cannot be read: {shown(message, 200)}; --help shows what there is{dashes}.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """See `argparse.ArgumentParser`; a help that cannot be written is told."""
-        sys.stdout.flush()
-        super().exit(status, message)

@@ -262,11 +262,11 @@ def job(arguments: Sequence[str]) -> None:
     from bild.sweep.show_plan import cost_table  # torch, after the options are known to be good
 
     paper = Paper.read(arguments)
-    costs, refused = dict[str, "Cost"](), dict[str, str]()  # CALM runs on few engines, and others on all
+    costs, refused = dict[str, "Cost"](), dict[str, str]()
     for name, exhibit in paper.exhibits.items():
         try:
             costs[name] = cost_of(paper, exhibit)
-        except BildError as error:
+        except BildError as error:  # such as CALM on an engine that cannot leave between layers
             refused[name] = str(error)
             say(f"{name} is left out: {error}")
     if not costs:

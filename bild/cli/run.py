@@ -28,8 +28,7 @@ from bild.cli.overrides import (
     to_fields,
 )
 from bild.config import RunConfig
-from bild.errors import HELPS, BildError, explain, guard, shown
-from bild.options import Arguments
+from bild.errors import HELPS, Arguments, BildError, explain, guard, shown
 from bild.progress import folded
 
 WIDTH = 79

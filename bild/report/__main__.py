@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bild.config import margin_of
-from bild.errors import guard
-from bild.options import Arguments, folder_of
+from bild.errors import Arguments, guard
+from bild.options import folder_of
 from bild.report.bench import check_table
 from bild.report.format import plural
 from bild.report.points import show

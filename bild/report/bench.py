@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bild.errors import BildError, guard
-from bild.options import Arguments
+from bild.errors import Arguments, BildError, guard
 from bild.report.figure import Sheet, Theme
 from bild.report.format import DASH, plural, significant
 from bild.report.labels import text_inches

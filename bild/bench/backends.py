@@ -138,7 +138,8 @@ class LibraryBackend(Backend):
             return EncoderDecoderCache(DynamicCache(), DynamicCache())
         if (source, room) in self._caches:
             kept = self._caches[source, room]
-            kept.reset()
+            with torch.inference_mode():  # in which its tensors were made, at their first use
+                kept.reset()
             return kept
         config = copy.copy(self.module.config)
         config.num_layers = config.num_decoder_layers

@@ -24,6 +24,7 @@ from bild.bench.config import BenchConfig
 from bild.bench.engine_bench import run_bench
 from bild.config import ModelConfig, ShapeConfig
 from bild.engines import DTYPES, build_engine
+from bild.engines.kernels import pin_precision
 from bild.measure.environment import look, watch
 from bild.models.checkpoint import free_memory
 from bild.models.device import has_bf16, kernels_missing, nvidia
@@ -99,8 +100,8 @@ def machine(scale: Scale) -> Iterator[Checked]:
     others, slowed = now.get("other_processes", 0), now.get("slowed_by", [])
     state = f"{others} other processes, slowed by {', '.join(slowed) or 'nothing'}, MIG {now.get('mig', 'unknown')}"
     yield Checked(step, "quiet", SLOW if others or slowed else OK, state, now)
+    reduced = pin_precision()["fp16_reduced_reduction"]
     tf32 = torch.backends.cuda.matmul.allow_tf32 or os.environ.get("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE") == "1"
-    reduced = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
     seen = f"TF32 {'on' if tf32 else 'off'}, fp16 sums {'in fp16' if reduced else 'in fp32'}"
     precision = {"allow_tf32": bool(tf32), "fp16_reduction": str(reduced)}
     yield Checked(step, "precision", WRONG if tf32 else OK, seen, precision)

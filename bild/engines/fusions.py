@@ -18,9 +18,11 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.graph_programs import Operations
+from bild.engines.layouts import TRITON, Matrix
+from bild.engines.triton_product import multiply
 
-_AT_ONCE = 64
-"""Keys that an attention looks at together."""
+_AT_ONCE = 256
+"""Keys that an attention looks at together: all of them for most texts, since every further look waits for memory."""
 _ENTRIES = 1024
 """Entries of a feed-forward that a program activates."""
 _SPLIT = 4096
@@ -35,6 +37,10 @@ class Fusions(Operations):
     ) -> tuple[Tensor, Tensor]:
         """See `Operations.normed`. The sum takes the place of x."""
         return x, torch.ops.bild.normed(x, product, eps, dtype, gain)
+
+    def times(self, x: Tensor, matrix: Matrix) -> Tensor:
+        """See `Operations.times`."""
+        return multiply(x, matrix) if matrix.kind(x.shape[0]) == TRITON else matrix.times(x)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """See `Operations.attend`."""
@@ -61,6 +67,10 @@ _ACTIVATIONS = [t5.ACTIVATIONS[name] for name in ("relu", "gelu_new", "silu")]
 def _normed(x: Tensor, product: Tensor | None, eps: float, dtype: torch.dtype, gain: Tensor | None) -> Tensor:
     """Add a product to x [k, D], fp32, in place, and return the RMS norm in `dtype`, times a gain."""
     count, width = x.shape
+    if product is None:
+        x = x.contiguous()  # as all is on a GPU; a CPU's products may have room behind each row
+    else:
+        product = product.contiguous()
     y = torch.empty((count, width), dtype=dtype, device=x.device)
     _norm_rows[(count,)](
         x,
@@ -115,7 +125,9 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         *values.stride(),
         *over.stride(),
         SIZE=triton.next_power_of_2(size),
-        BLOCK=_AT_ONCE,
+        BLOCK=(block := min(_AT_ONCE, triton.next_power_of_2(keys.shape[2]))),
+        LOOKS=triton.cdiv(keys.shape[2], block),
+        num_warps=4,
     )
     return mixed
 
@@ -148,6 +160,7 @@ def _attend_row(
     bias_other,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
+    LOOKS: tl.constexpr,
 ) -> None:
     head, row = tl.program_id(0), tl.program_id(1)
     at = tl.arange(0, SIZE)
@@ -156,22 +169,23 @@ def _attend_row(
     best = tl.full((), float("-inf"), tl.float32)
     total = tl.zeros((), tl.float32)
     sums = tl.zeros((SIZE,), tl.float32)
-    for first in range(0, others, BLOCK):
-        other = first + tl.arange(0, BLOCK)
+    for look in tl.static_range(LOOKS):
+        other = look * BLOCK + tl.arange(0, BLOCK)
         there = other < others
         both = there[:, None] & real[None, :]
         place = keys + head * key_head + other[:, None] * key_other + at[None, :] * key_at
-        key = tl.load(place, mask=both, other=0.0).to(tl.float32)
+        key = tl.load(place, mask=both, other=0.0)
+        place = values + head * value_head + other[:, None] * value_other + at[None, :] * value_at
+        value = tl.load(place, mask=both, other=0.0)  # now, so that one wait is enough
         place = bias + head * bias_head + row * bias_row + other * bias_other
-        score = tl.sum(key * query[None, :], 1) + tl.load(place, mask=there, other=float("-inf")).to(tl.float32)
+        over = tl.load(place, mask=there, other=float("-inf")).to(tl.float32)
+        score = tl.sum(key.to(tl.float32) * query[None, :], 1) + over
         higher = tl.maximum(best, tl.max(score))
         # A block that is masked as a whole has no best: minus infinity from itself would be no number.
         origin = tl.where(higher == float("-inf"), 0.0, higher)
         weight, kept = tl.exp(score - origin), tl.exp(best - origin)
-        place = values + head * value_head + other[:, None] * value_other + at[None, :] * value_at
-        value = tl.load(place, mask=both, other=0.0).to(tl.float32)
         total = total * kept + tl.sum(weight)
-        sums = sums * kept + tl.sum(weight[:, None] * value, 0)
+        sums = sums * kept + tl.sum(weight[:, None] * value.to(tl.float32), 0)
         best = higher
     place = mixed + (row * tl.num_programs(0) + head) * size + at
     tl.store(place, (sums / total).to(mixed.dtype.element_ty), mask=real)
@@ -184,7 +198,7 @@ def _gate(h: Tensor, activation: int, gated: bool) -> Tensor:
     width = whole // 2 if gated else whole
     y = torch.empty((count, width), dtype=h.dtype, device=h.device)
     grid = (count, triton.cdiv(width, _ENTRIES))
-    _activate[grid](h, y, width, whole, ACTIVATION=activation, GATED=gated, BLOCK=_ENTRIES)
+    _activate[grid](h.contiguous(), y, width, whole, ACTIVATION=activation, GATED=gated, BLOCK=_ENTRIES)
     return y
 
 

@@ -4,7 +4,8 @@ A launch-bound GPU pays per kernel, not per byte: a captured pass costs one laun
 the position is a tensor, tokens are padded to a few widths (`WIDTHS`) and sources to a few lengths (`SOURCES`), with
 one program for each combination, captured before the clock (`prepare`). A program leaves its last choice in the text on
 the device and moves the position on, so the next step needs nothing from the host, and a draft is verified where it was
-written (`bild.engines.graph_pool`). The thresholds stay on the host, in no capture, so a sweep needs no new one.
+written (`bild.engines.graph_pool`). The thresholds stay on the host, in no capture, so a sweep needs no new one. The
+start of a text, encoder and cross attention's keys and values, is a program too, one for each length of a short source.
 
 The large model runs what is asked of it. The small one may run one step beyond the stop of a draft: where that pays, by
 a measurement in `prepare`, a step is launched before the host has read the one before it.
@@ -28,7 +29,7 @@ from bild.config import DecodeConfig
 from bild.engines import t5
 from bild.engines.base import Engine, PassPlan, Summary, check_finite, stop_of
 from bild.engines.graph_pool import GraphPool, Landing, Program
-from bild.engines.graph_programs import WIDTHS, GraphPrograms, Operations, SourceBuffers
+from bild.engines.graph_programs import ENCODED, WIDTHS, GraphPrograms, Operations, SourceBuffers
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.sampling import Sampler
 from bild.errors import BildError
@@ -104,30 +105,49 @@ class GraphEngine(GraphPrograms, Engine):
                     self._move(0, 1)
                     self._program(kind, width)
                     self._placed = None
+            if length <= ENCODED:
+                for key, plain in self._starting(length).items():
+                    self.pool.program(self._programs, key, plain, self.place)
         if self.pool.active and self.small and drafts and lengths:
             self.ahead = self._ahead_pays(drafts)
         self.pool.text.forget()
 
+    def _starting(self, length: int) -> dict[Hashable, Program]:
+        """Return the programs that start a text behind a source of this length."""
+        held = self._source(length)
+        return {
+            ("encode", length): partial(self._encode, length),
+            ("cross", length): partial(self._cross, held, self.states[:length]),
+        }
+
     @torch.inference_mode()
     def encode(self, source: Sequence[int]) -> Tensor:
-        """See `Engine.encode`: [S, D]."""
-        return self.weights.encoder.states(source, self.dtype)
+        """See `Engine.encode`: [S, D]. By a program where the length was foreseen, else a kernel at a time."""
+        program = self._programs.get(("encode", len(source)))
+        if program is None:
+            return self.weights.encoder.states(source, self.dtype)
+        self.ids[: len(source)].copy_(torch.tensor(source))
+        program()
+        return self.states[: len(source)]
 
     @torch.inference_mode()
     def start(self, source: Sequence[int], decode: DecodeConfig | None = None) -> None:
-        """See `Engine.start`. The encoder runs as it is: once per source, in one pass."""
+        """See `Engine.start`."""
         self.sampler = Sampler.of(decode, source)
         if self.sampler is not None:
             self.key.fill_(self.sampler.key)
         if not self._sound:
             self._clean()
-        length = len(source)
-        keys, values = t5.cross_attention(self.weights, self.source_states(source))
-        self.source = held = self._source(length)
-        held.cross_keys[..., :length] = torch.stack(keys)
-        held.cross_values[:, :, :length] = torch.stack(values)
-        held.mask.fill_(float("-inf"))
-        held.mask[..., :length] = 0.0
+        self.source = self._source(len(source))
+        states = self.source_states(source)
+        program = self._programs.get(("cross", len(source)))
+        if program is None:
+            self._cross(self.source, states)
+        else:
+            if states.data_ptr() != self.states.data_ptr():  # another model's, or encoded without a program
+                self.states[: len(source)].copy_(states)
+            program()
+        self._placed = None
         self.length = 0
         self._sound = False
 

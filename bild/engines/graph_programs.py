@@ -14,12 +14,16 @@ from torch import Tensor
 
 from bild.engines import t5
 from bild.engines.graph_pool import GraphPool
+from bild.engines.layouts import Matrix
 from bild.engines.sampling import Sampler, choose, position_keys
 
 WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
 """Numbers of new positions that have a program of their own. 12 is a full draft of ten and the token before it."""
 SOURCES = (32, 64, 128, 256, 512, 1024)
 """Source lengths that have programs of their own; longer ones are rounded up to a multiple of the last."""
+ENCODED = 128
+"""Source tokens up to which the start of a text has programs of its own, one for each length that was foreseen. Beyond,
+its kernels take longer than to launch them one by one."""
 ALIGN = 8
 """The rows of keys are a multiple of this, as matrix products in fp16 like them."""
 
@@ -54,6 +58,10 @@ class Operations:
             x = product.to(x.dtype).add_(x)
         norm = t5.rms_norm(x, eps)
         return x, (norm if gain is None else norm * gain).to(dtype)
+
+    def times(self, x: Tensor, matrix: Matrix) -> Tensor:
+        """See `Matrix.times`."""
+        return matrix.times(x)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """See `t5.attend`."""
@@ -106,6 +114,8 @@ class GraphPrograms:
         self.place = torch.zeros(2, dtype=torch.long, device=device)
         self.outputs = torch.zeros(4, WIDTHS[-1], dtype=torch.float32, device=device)
         self.offsets = torch.arange(WIDTHS[-1], device=device)
+        self.ids = torch.zeros(ENCODED, dtype=torch.long, device=device)
+        self.states = torch.zeros(ENCODED, self.weights.cross_kv.inner, dtype=torch.float32, device=device)
         self.sources: dict[int, SourceBuffers] = {}
 
     def _source(self, length: int) -> SourceBuffers:
@@ -119,6 +129,23 @@ class GraphPrograms:
                 torch.zeros(1, 1, bucket, **options),
             )
         return self.sources[bucket]
+
+    def _encode(self, length: int) -> None:
+        """Turn the source's `ids` into encoder `states`. Like every program it moves `place`."""
+        encoder = self.weights.encoder
+        states = t5.encode(encoder, self.ids[:length], encoder.position_bias(length, self.dtype))
+        self.states[:length].copy_(states)
+        self.place[:1].add_(1)
+
+    def _cross(self, source: SourceBuffers, states: Tensor) -> None:
+        """Fill a source's buffers from encoder states [S, D]."""
+        length = states.shape[0]
+        kv = t5.cross_keys_values(self.weights, states, 1)[:, :, 0]
+        source.cross_keys[..., :length].copy_(kv[:, 0].transpose(2, 3))
+        source.cross_values[:, :, :length].copy_(kv[:, 1])
+        source.mask.fill_(float("-inf"))
+        source.mask[..., :length].zero_()
+        self.place[:1].add_(1)
 
     def _clean(self) -> None:
         """Clear the buffers: a masked NaN is still multiplied, and would spoil every later text."""
@@ -148,7 +175,7 @@ class GraphPrograms:
         """
         width, weights = x.shape[0], self.weights
         _, norm = self.operations.normed(x, None, weights.shape.eps, weights.head.dtype, weights.decoder_gain)
-        logits = weights.head.times(norm).float()
+        logits = self.operations.times(norm, weights.head).float()
         choice = self.operations.choose(logits, ids, self.outputs, ranks)
         if self.sampler is not None:
             keys = position_keys(self.key, rows + 1)
@@ -175,13 +202,13 @@ class GraphPrograms:
         for i in range(first, last):
             layer = weights.decoder[i]
             x, norm = do.normed(x, product, shape.eps, layer.qkv.dtype)
-            qkv = t5.split_heads(layer.qkv.times(norm), 3, shape.heads)
+            qkv = t5.split_heads(do.times(norm, layer.qkv), 3, shape.heads)
             self.cache[i].index_copy_(2, rows, qkv[1:])
             keys, values = self.cache[i, :, :, : self.capacity].unbind(0)
-            product = layer.o.times(do.attend(qkv[0], keys.transpose(1, 2), values, bias))
+            product = do.times(do.attend(qkv[0], keys.transpose(1, 2), values, bias), layer.o)
             x, norm = do.normed(x, product, shape.eps, layer.cross_q.dtype)
-            (q,) = t5.split_heads(layer.cross_q.times(norm), 1, shape.heads)
+            (q,) = t5.split_heads(do.times(norm, layer.cross_q), 1, shape.heads)
             mixed = do.attend(q, source.cross_keys[i], source.cross_values[i], source.mask)
-            x, norm = do.normed(x, layer.cross_o.times(mixed), shape.eps, layer.wi.dtype)
-            product = layer.wo.times(do.gate(layer.wi.times(norm), shape).to(layer.wo.dtype))
+            x, norm = do.normed(x, do.times(mixed, layer.cross_o), shape.eps, layer.wi.dtype)
+            product = do.times(do.gate(do.times(norm, layer.wi), shape).to(layer.wo.dtype), layer.wo)
         return x if product is None else product.to(x.dtype).add_(x)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from bild.engines.bridge import source_width
-from bild.engines.layouts import COMPILED, NUMPY_KINDS, PACKS, PLAIN, WIDTHS, Block, Matrix, layout_of
+from bild.engines.layouts import COMPILED, NUMPY_KINDS, PACKS, PLAIN, TRITON, WIDTHS, Block, Matrix, layout_of
 from bild.engines.strips import compiled
 
 COLUMNS = (*WIDTHS, "encoder")
@@ -120,6 +121,8 @@ def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: Matrix
 def kinds_on(device: str, dtype: torch.dtype, threads: int) -> tuple[str, ...]:
     """Return the kinds that a device, a dtype and a number of threads have, the default first."""
     kinds: tuple[str, ...] = (PLAIN, "torch out-in")
+    if device == "cuda" and find_spec("triton") is not None:
+        return (*kinds, TRITON)
     if device != "cpu" or dtype != torch.float32:
         return kinds
     if threads == 1:
@@ -170,6 +173,8 @@ def chosen(us: Mapping[str, Mapping[str, float]], whole: bool = False) -> dict[s
 
 
 def _best(us: Mapping[str, float], default: str, clearly: float = CLEARLY) -> str:
+    if default not in us:  # a kind for few rows
+        default = next(kind for kind in us if layout_of(kind) == layout_of(default))
     fastest = min(us, key=lambda kind: us[kind])
     return default if us[default] <= clearly * us[fastest] else fastest
 
@@ -192,6 +197,9 @@ def _measured(
     us: dict[str, dict[str, float]] = {column: dict.fromkeys(kinds, 0.0) for column in COLUMNS}
     ways = {kind: [Matrix.of(weight.clone(), (kind,) * 3) for _ in range(copies)] for kind in kinds}
     for column, all_rows in _ROWS.items():
+        if column not in WIDTHS[:2]:
+            ways.pop(TRITON, None)
+            us[column].pop(TRITON, None)
         for rows in all_rows:
             found = _in_turn({kind: _product(matrices, rows, device) for kind, matrices in ways.items()}, device)
             for kind, value in found.items():
@@ -204,6 +212,10 @@ def _product(matrices: Sequence[Matrix], rows: int, device: torch.device) -> Cal
     one = matrices[0]
     if device.type != "cpu" or one.dtype != torch.float32:
         x = torch.randn(rows, one.inner, device=device).to(one.dtype)
+        if one.kinds[0] == TRITON:
+            from bild.engines.triton_product import multiply
+
+            return lambda i: multiply(x, matrices[i % len(matrices)])
         return lambda i: matrices[i % len(matrices)].times(x)
     block = Block(rows, one.inner)
     block.tensor.copy_(torch.randn(block.tensor.shape))
@@ -235,7 +247,7 @@ def _cpu_ns(way: Callable[[int], object], i: int) -> float:
     return clock() - began
 
 
-_REPLAYS, _PAUSE_CYCLES = 20, 1_000_000
+_REPLAYS, _PAUSE_CYCLES = 20, 3_000_000
 
 
 def _cuda_ns(way: Callable[[int], object], i: int, device: torch.device) -> float:

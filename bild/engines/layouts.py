@@ -7,6 +7,8 @@ for a few and for more is measured (`bild.engines.kernels`).
 - "numpy in-out", "numpy out-in": the same by NumPy's BLAS. fp32 on one thread of a CPU.
 - "packed": weights that oneDNN has packed, by oneDNN. fp32 on a CPU, any number of threads.
 - "compiled strips": by `bild.engines.strips`, where a C compiler is. fp32 on one thread of a CPU.
+- "triton out-in": by `bild.engines.triton_product` in the captured passes of engine `graph-triton`, elsewhere as "torch
+  out-in". One row to eight, on a GPU.
 
 docs/measurement.md has the figures.
 """
@@ -30,6 +32,7 @@ Floats = NDArray[np.float32]
 NUMPY_KINDS = ("numpy in-out", "numpy out-in")
 """Kinds that need a NumPy with an OpenBLAS of its own."""
 COMPILED = "compiled strips"
+TRITON = "triton out-in"
 PLAIN = "torch in-out"
 """The kind that every device and dtype has."""
 _PACKED_ROWS = 8
@@ -67,9 +70,13 @@ class Matrix:
         layouts = {name: _laid_out(rows, name) for name in {layout_of(kind) for kind in kinds}}
         return Matrix(rows.shape[1], rows.shape[0], rows.dtype, (one, few, more), layouts, out_dtype)
 
+    def kind(self, rows: int) -> str:
+        """Return the kind of product with so many rows."""
+        return self.kinds[width_class(rows)]
+
     def times(self, x: Tensor) -> Tensor:
         """x [k, in] times this: [k, out], in memory of its own."""
-        kind = self.kinds[width_class(x.shape[0])]
+        kind = self.kind(x.shape[0])
         weights = self.layouts[layout_of(kind)]
         if isinstance(weights, Strips):
             return weights.multiply(x)

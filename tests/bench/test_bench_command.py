@@ -22,6 +22,7 @@ from bild.report import bench as bench_report
 from bild.results.bench import ABSENT, FAILED, MEASURED, SKIPPED, BenchResult, read_bench
 from bild.results.codec import json_schema
 from tests.cli.commands import Finished, but, call
+from tests.engines.tiny import EOS, START, ids, model
 
 TINY = (
     "shape=t5-small",
@@ -434,3 +435,12 @@ def test_words_become_fields() -> None:
     for typed in ("engine=fused,hf", "engine=[fused,hf]", "engines=[fused,hf]"):
         assert compose([typed], "bench", BenchConfig).engines == ["fused", "hf"]
     assert compose(["model=pretrained/mt5-large-small"], "bench", BenchConfig).name == "mt5-large-small-pretrained"
+
+
+def test_a_compiled_peer_takes_its_static_cache_again() -> None:
+    module = model("t5-v1.0")
+    again, anew = LibraryBackend(module, START, compiled=True), LibraryBackend(module, START)
+    for n in (9, 9, 5):
+        source = [*ids(n, seed=n), EOS]
+        assert again.decode(source, 6).tokens == anew.decode(source, 6).tokens
+    assert len(again._caches) == 2

@@ -56,6 +56,9 @@ def test_a_graph_can_hold_every_program(kind: str, dtype: str, device: str) -> N
                 made.sampler = (None, Sampler(0.8, 1.3, 5), Sampler(1.0, 1.0, 5))[n % 3 if width > 1 else 1]
                 with mode, Log() as log:
                     made._plain(program, made._source(30), width)
+                    if not n:
+                        for start in made._starting(30).values():
+                            start()
                 assert log.forbidden == []
                 assert log.launches
                 assert {str(t.device) for launch in log.launches for t in launch.made} == {device}

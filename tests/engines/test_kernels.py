@@ -13,7 +13,7 @@ from bild.engines import build_engine
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.kernels import COLUMNS, Kernels, chosen, kernels_for, kinds_on, pin_precision, sizes_of
-from bild.engines.layouts import COMPILED, NUMPY_KINDS, PLAIN
+from bild.engines.layouts import COMPILED, NUMPY_KINDS, PLAIN, TRITON
 from tests.engines.tiny import EOS, model
 
 CPU = torch.device("cpu")
@@ -43,6 +43,13 @@ def us(**columns: tuple[float, float, float]) -> dict[str, dict[str, float]]:
 def test_a_default_stays_unless_another_is_clearly_faster(times: dict, kinds: list[str]) -> None:
     assert list(chosen(times)) == list(COLUMNS)
     assert list(chosen(times).values()) == kinds
+
+
+def test_a_kind_for_few_rows_leaves_its_layout_to_more_of_them() -> None:
+    few = {PLAIN: 10.0, "torch out-in": 10.0, TRITON: 8.0}
+    more = {PLAIN: 10.0, "torch out-in": 10.0}
+    times = {name: few if name in COLUMNS[:2] else more for name in COLUMNS}
+    assert list(chosen(times).values()) == [TRITON, TRITON, "torch out-in", PLAIN]
 
 
 @pytest.mark.skipif(COMPILED not in kinds_on("cpu", torch.float32, 1), reason="no C compiler")

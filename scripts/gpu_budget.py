@@ -4,8 +4,8 @@
     python scripts/gpu_budget.py --shape t5-large --width 12   # a verification pass
 
 The programs run on CUDA tensors without data (tests/engines/fake_cuda.py), so the kernels are those that a capture
-would hold, and the bytes those that its products read. The estimate takes every product at full bandwidth, so it is a
-lower end; the rates are of data sheets and of others' measurements, none was measured here.
+would hold, and the bytes those that its products read. The H100's three figures are fitted to steps that were measured
+on one (docs/measurement.md); the other cards' are of data sheets and others' measurements, and a lower end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Device(NamedTuple):
     product_us: float
 
 
-DEVICES = {"T4": Device(250, 2.2, 1.0), "A100": Device(1350, 1.7, 0.8), "H100": Device(2900, 1.4, 0.6)}
+DEVICES = {"T4": Device(250, 2.2, 1.0), "A100": Device(1350, 1.7, 0.8), "H100": Device(2970, 2.9, 1.9)}
 
 
 def pass_of(

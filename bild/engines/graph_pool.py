@@ -5,6 +5,9 @@ torch gives that workspace back when any graph of the stream is dropped (2.13), 
 graphs are all gone (before). So no graph is dropped alone, and no two pairs share a stream: `retire` waits for the
 device, drops all graphs of both models, and begins anew with another stream and another pool.
 
+Others in the process clear all workspaces: `torch.compile` does, around every recording of its own. So each capture
+makes its workspace anew, in the pool, which keeps the memory as long as there is a graph.
+
 Both models read and write the tokens of one text on the device, so that a draft is verified where it was written.
 """
 
@@ -99,8 +102,10 @@ class GraphPool:
                 usual.wait_stream(self._stream)
                 place.copy_(before)
                 graph = torch.cuda.CUDAGraph()
+                torch._C._cuda_clearCublasWorkspaces()
                 with torch.cuda.graph(graph, pool=self._handle, stream=self._stream):
                     plain()
+                torch._C._cuda_clearCublasWorkspaces()
             graph.replay()  # as all will be: whatever the current device is
             if torch.equal(place, before):
                 raise BildError(

@@ -14,7 +14,7 @@ import torch
 
 from bild.bench import backends, engine_bench, roofline, workload
 from bild.bench.backends import Backend, CTranslateBackend, LibraryBackend, Timed, convert, ctranslate_installed
-from bild.bench.config import PEERS, BenchConfig
+from bild.bench.config import PEERS, USUAL_PEERS, BenchConfig
 from bild.cli import compose
 from bild.config import ENGINES
 from bild.errors import BildError
@@ -70,7 +70,7 @@ def bench(folder: Path, *options: str) -> tuple[Finished, BenchResult]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, BenchResult, Path]:
     """Every engine and every peer on a tiny shape. Shared: tests must not change it."""
     folder = tmp_path_factory.mktemp("bench")
-    return *bench(folder), folder
+    return *bench(folder, f"peers=[{','.join(PEERS)}]"), folder
 
 
 def test_every_engine_and_peer_has_a_row(finished: tuple[Finished, BenchResult, Path]) -> None:
@@ -426,7 +426,7 @@ def test_a_pair_without_checkpoints(tmp_path: Path) -> None:
 def test_the_defaults() -> None:
     config = compose([], "bench", BenchConfig)
     assert config.name == "embedded"
-    assert (config.engines, config.peers) == (list(ENGINES[:3]), list(PEERS))
+    assert (config.engines, config.peers) == (list(ENGINES[:3]), list(USUAL_PEERS))
     assert (config.dtype, config.threads, config.widths) == ("fp32", 1, [1, 2, 4, 8, 16])
     assert (config.source_length, config.tokens, config.repeats) == (64, 32, 7)
 

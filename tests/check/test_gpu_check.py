@@ -123,7 +123,7 @@ def test_graph_is_slow_far_from_the_roofline_or_near_the_library(
     graph: float, over: float, hf: float, verdict: str
 ) -> None:
     on_gpu = dataclasses.replace(tiny(), device=GPU)
-    found = {each.what: each.verdict for each in machine._judged(bench(graph, over, hf), "t5", on_gpu)}
+    found = {each.what: each.verdict for each in machine._judged(bench(graph, over, hf), "t5", on_gpu, 6)}
     assert found == {"t5: graph": verdict, "t5: hf": OK, "t5: ctranslate2": WRONG}
 
 

@@ -77,9 +77,17 @@ class Event:
 
 
 class Workspace:
-    """What cuBLAS keeps for a stream; `given_back` when torch has."""
+    """What cuBLAS keeps for a stream; `given_back` when torch has.
 
-    given_back = False
+    What was made in a capture is in the capture's pool, which stays as long as a graph of it.
+    """
+
+    def __init__(self, pool: object | None) -> None:
+        self.pool = pool
+        self.given_back = False
+
+    def clear(self) -> None:
+        self.given_back = self.pool is None
 
 
 class Graph:
@@ -135,6 +143,7 @@ class Cuda:
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(torch.cuda, name, fake)
+        monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", self.clear_workspaces, raising=False)
         monkeypatch.setattr(torch, "zeros", lambda *size, dtype=None, **where: zeros(*size, dtype=dtype))
         return self
 
@@ -163,16 +172,22 @@ class Cuda:
         self.current = before
 
     @contextmanager
-    def on_stream(self, stream: Stream) -> Iterator[None]:
+    def on_stream(self, stream: Stream, pool: object | None = None) -> Iterator[None]:
         with self.on_device(stream.device):
             before, self.streams[stream.device] = self.stream_of(stream.device), stream
-            self._work()
+            self._work(pool)
             yield
             self.streams[stream.device] = before
 
-    def _work(self) -> Workspace:
-        """Return the workspace of the stream that the engines' products run on now."""
-        return self.workspaces.setdefault(self.stream_of(self.device), Workspace())
+    def _work(self, pool: object | None = None) -> Workspace:
+        """Return the workspace of the stream that the engines' products run on now; a new one is in that pool."""
+        return self.workspaces.setdefault(self.stream_of(self.device), Workspace(pool))
+
+    def clear_workspaces(self) -> None:
+        """As torch does when it is asked to, and its allocator some time later."""
+        for workspace in self.workspaces.values():
+            workspace.clear()
+        self.workspaces.clear()
 
     @contextmanager
     def graph(self, graph: Graph, pool: object, stream: Stream) -> Iterator[None]:
@@ -181,7 +196,7 @@ class Cuda:
         self.captures += 1
         graph.handle, graph.stream, graph.addresses = pool, stream, self.addresses(pool)
         kept = [(buffer, buffer.clone()) for engine in self.engines for _, buffer in buffers(engine)]
-        with self.on_stream(stream):
+        with self.on_stream(stream, pool):
             graph.workspace = self._work()
             with Tape() as tape:
                 yield
@@ -197,12 +212,12 @@ class Cuda:
         if not self.pools[graph.handle]:
             del self.pools[graph.handle]
         if self.clears and graph.stream in self.workspaces:
-            self.workspaces.pop(graph.stream).given_back = True
+            self.workspaces.pop(graph.stream).clear()
 
 
 def buffers(engine: GraphEngine) -> Iterator[tuple[str, Tensor]]:
     """All memory that programs read and write."""
-    yield from ((name, getattr(engine, name)) for name in ("cache", "bias", "place", "outputs", "offsets"))
+    yield from ((name, getattr(engine, name)) for name in ("cache", "bias", "place", "outputs", "offsets", "ids", "states"))
     yield "text", engine.pool.text.tokens
     if isinstance(engine, GraphExitEngine):
         yield "residuals", engine.residuals

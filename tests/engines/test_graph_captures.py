@@ -171,6 +171,17 @@ def test_no_replay_uses_memory_that_was_given_back(clears: bool, monkeypatch: py
                 assert decode(engines, POINTS[m], source).decoded.tokens == oracle(n, m, "t5-v1.0", None)[0]
 
 
+def test_workspaces_that_others_clear_are_not_those_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.compile does around its own recordings, in the same process."""
+    cuda = Cuda("cuda:0").install(monkeypatch)
+    large, small = pair_on(cuda)
+    prepare(large, small, sources=SOURCES[:1])
+    for _ in range(2):
+        cuda.clear_workspaces()
+        assert decode((large, small), POINTS[2], SOURCES[0]).decoded.tokens == oracle(0, 2, "t5-v1.0", None)[0]
+        decode((large, small), POINTS[2], SOURCES[-1])  # captured behind it
+
+
 def test_the_graphs_of_one_engine_are_not_dropped_before_those_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = Cuda("cuda:0").install(monkeypatch)
     large, small = pair_on(cuda)

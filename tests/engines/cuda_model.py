@@ -217,7 +217,9 @@ class Cuda:
 
 def buffers(engine: GraphEngine) -> Iterator[tuple[str, Tensor]]:
     """All memory that programs read and write."""
-    yield from ((name, getattr(engine, name)) for name in ("cache", "bias", "place", "outputs", "offsets", "ids", "states"))
+    yield from (
+        (name, getattr(engine, name)) for name in ("cache", "bias", "place", "outputs", "offsets", "ids", "states")
+    )
     yield "text", engine.pool.text.tokens
     if isinstance(engine, GraphExitEngine):
         yield "residuals", engine.residuals

@@ -25,12 +25,14 @@ from bild.results.parts import SessionNote
 from bild.results.predicted import Metric, Predicted
 from bild.results.prices import PriceError
 from bild.results.sample import PhaseTimes, Sample, VanillaRun
-from bild.sweep.config import GridConfig
+from bild.sweep.config import GridConfig, SweepConfig
 from bild.sweep.drive import Swept
+from bild.sweep.estimates import Span, Taken, planned
 from bild.sweep.grid import BASELINE, GRID, SweptPoint
 from bild.sweep.measure_front import MeasuredFront, relative_width
 from bild.sweep.predict import Candidate, Priced, agreement
 from bild.sweep.show import footer, front_table
+from bild.sweep.show_plan import planned_and_taken
 from tests import lanes
 from tests.records import make_record, make_sample
 from tests.report.sweeps import guess
@@ -185,7 +187,7 @@ def odd_points(draw: st.DrawFn) -> tuple[list[Sample], dict[int, SessionNote]]:
 def test_of_few_and_odd_examples_all_that_is_told_is_a_number(
     point: tuple[list[Sample], dict[int, SessionNote]], minutes: float, width: float
 ) -> None:
-    """From the times to the stages, the record, and the words and tables that tell of them."""
+    """From the times to the stages, the record, the next plan, and the words and tables that tell of them."""
     samples, notes = point
     bild = candidate("bild", "front", 39.0, 0.5)
     bild.folder.done, bild.folder.notes = list(samples), notes  # type: ignore[attr-defined]
@@ -203,5 +205,8 @@ def test_of_few_and_odd_examples_all_that_is_told_is_a_number(
     swept = Swept(Path("s"), Path("t"), predicted, front.examples, reached=front.reached())
     tables = [points_table(Section((record,)), brief) for brief in (True, False)]
     told = [each.markdown() + each.csv() for each in (*tables, front_table(predicted, 0.5))]
-    told += [*footer(swept, 0.5), dumps(encode(record)), dumps(encode(predicted))]
-    assert not re.search(r"\b(inf|nan)\b", "\n".join(told), re.IGNORECASE)
+    taken = Taken("live", "m", "e", "p", "t", float(seconds.sum()), float(len(samples)), float(seconds[0]))
+    config, text = SweepConfig(sweep=GridConfig(minutes=minutes, width=width)), Span.of(float(seconds.mean()))
+    plan = planned(config, text, [taken], examples=len(samples), measured=1)
+    told += [*footer(swept, 0.5), *planned_and_taken(plan, [taken]), dumps(encode(record)), dumps(encode(predicted))]
+    assert not re.search(r"\b(inf|nan)\b|known to ±\d{3}", "\n".join(told), re.IGNORECASE)

@@ -97,7 +97,7 @@ def _every(seconds: float, begin: int | None, show: Callable[[int, int, str], No
         now = time.monotonic()
         if now - shown > seconds or (done == total and now - began > seconds):
             rate = (done - begin) / (now - began)
-            pace = [f"{rate:.1f}/s", f"{clock((total - done) / rate)} left"] if rate > 0 else []
+            pace = [f"{rate:.1f}/s", f"{clock(max(0, total - done) / rate)} left"] if rate > 0 else []
             show(done, total, ", ".join(part for part in [f"{done}/{total}", *pace, note] if part))
             shown = now
 

@@ -48,10 +48,12 @@ def test_work_that_is_told_of_goes_on_from_what_was_done_before(
             tell(done, 60)
         tell(56, 60, "one waits")
         tell(60, 60)
+        tell(61, 60), tell(62, 60)
     assert capsys.readouterr().err.splitlines() == [
         "trees: 52/60, 0.2/s, 0:48 left",  # 2 in 12 s
         "trees: 56/60, 0.2/s, 0:16 left, one waits",
         "trees: 60/60, 0.3/s, 0:00 left",
+        "trees: 62/60, 0.3/s, 0:00 left",
     ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from statistics import median
 
 import numpy as np
@@ -202,8 +203,10 @@ def sessions_of(samples: Sequence[Sample], notes: Mapping[int, parts.SessionNote
         number: sum(samples[i].baseline_seconds for i in rows) / float(usual[rows].sum())
         for number, rows in groups.items()
     }
-    calm = [pace for number, pace in paces.items() if number not in notes or notes[number].calm]
-    reference = median(calm or list(paces.values()))
+    # Each example has a vote: a kill may leave a session of one, whose pace says little.
+    votes = {number: [pace] * len(groups[number]) for number, pace in paces.items()}
+    calm = [vote for number in votes if number not in notes or notes[number].calm for vote in votes[number]]
+    reference = median(calm or chain.from_iterable(votes.values()))
     return [
         _session_of(number, [samples[i] for i in rows], paces[number] / reference, notes.get(number))
         for number, rows in sorted(groups.items())

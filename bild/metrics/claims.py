@@ -184,9 +184,9 @@ def examples_needed(
     """
     gap = abs(expected_difference + margin)
     z = NormalDist().inv_cdf(confidence) + NormalDist().inv_cdf(POWER)
-    if gap == 0.0 or (needed := math.ceil((z * sd_per_example / gap) ** 2)) > _HOPELESS:
+    if gap == 0.0 or (root := z * sd_per_example / gap) > math.sqrt(_HOPELESS):
         return None
-    return max(1, needed)
+    return max(1, math.ceil(root**2))
 
 
 def holm(verdicts: Sequence[Verdict], confidence: float = 0.95) -> list[Verdict]:

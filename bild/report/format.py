@@ -41,7 +41,7 @@ def decimals(width: float) -> int:
 
     One more, up to two, where that digit is 1 to 3, which rounding would change by up to half: `40.3 ±2.4`.
     """
-    if width <= 0:
+    if not 0 < width < math.inf:
         return 2
     exponent = math.floor(math.log10(width))
     first = min(4, max(0, -exponent))

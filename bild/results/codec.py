@@ -162,6 +162,8 @@ def _expect(value: Any, kind: type, where: str) -> None:
     place = f"the field {where}" if where else "the whole"
     if kind in (int, float) and type(value) is int and not -_HUGE <= value < _HUGE:
         raise FieldError(f"{place} has more digits than a machine's numbers")
+    if kind is float and type(value) is float and not math.isfinite(value):
+        raise FieldError(f"{place} is {value}, but it must be a finite number")
     if not fits:
         raise FieldError(f"{place} must be {_NAMES[kind]}, but it is {_short(value)}")
 

@@ -202,7 +202,10 @@ def _scan(path: Path) -> list[_Line]:
             if plain.pop("check", None) not in (None, zlib.crc32(row[: row.rfind(_CHECK)])):
                 raise FieldError("it was changed after it was written")
             trace_end = plain.pop(_END)
-            lines.append(_Line(decode(Sample, plain), trace_end, end))
+            sample = decode(Sample, plain)
+            if min(sample.ns.total, sample.baseline.ns, sample.library.ns if sample.library else 1) < 1:
+                raise FieldError("it took no time")
+            lines.append(_Line(sample, trace_end, end))
         except FieldError as error:
             raise _damaged(f"{path}, line {number}, is not a finished example ({error})") from None
     return lines

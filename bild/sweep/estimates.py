@@ -161,8 +161,9 @@ class Taken:
 
     @property
     def factor(self) -> float:
-        """Its time in that of its vanilla texts."""
-        return self.seconds / (self.texts * self.text)
+        """Its time in that of its vanilla texts; infinite where those took none."""
+        vanilla = self.texts * self.text
+        return self.seconds / vanilla if vanilla else math.inf
 
 
 def texts_of(config: SweepConfig, stage: str, examples: int, measured: int) -> float:

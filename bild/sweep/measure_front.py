@@ -209,13 +209,15 @@ class MeasuredFront:
         active = self._active
         if not active or self.examples >= len(self.work.queue):
             return None
+        # Both may be infinite: nothing is known of the error of a single example, and the budget may have no end.
         wanted = max(self._wanted(c) for c in active)
-        affordable = int(self.grid.minutes * 60 / (self._seconds() / self.examples))
-        more = min(wanted, 2 * self.examples, affordable, len(self.work.queue))
+        affordable = self.grid.minutes * 60 / (self._seconds() / self.examples)
+        most = int(min(affordable, 2 * self.examples, len(self.work.queue)))
+        more = most if wanted >= most else math.ceil(wanted)
         return more if more > self.examples else None
 
-    def _wanted(self, candidate: Candidate) -> int:
-        """Return how many examples make a speedup known well enough.
+    def _wanted(self, candidate: Candidate) -> float:
+        """Return how many examples make a speedup known well enough; infinite where their error is not known at all.
 
         More examples take away their own part of the error alone. Where what sessions differ by is too much for the
         width, examples are worth their time until theirs is a quarter of that.
@@ -228,7 +230,7 @@ class MeasuredFront:
         single = max(0.0, spread.error**2 - shared)
         aim = (math.log1p(self.grid.width) / float(stdtrit(spread.freedom, (1 + level) / 2))) ** 2
         left = aim - shared if aim > 1.25 * shared else shared / 4
-        return math.ceil(self.examples * single / left * _MARGIN)
+        return self.examples * single / left * _MARGIN
 
     def _seconds(self) -> float:
         """Return the time of the decoding so far, from the samples."""

@@ -134,7 +134,7 @@ def replay_options(predicted: Predicted) -> str:
 
 def _reached(reached: Reached) -> str:
     """Say how well the speedups are known, and whether examples or sessions would make them known better."""
-    known = f"Speedups are known to ±{reached.width:.1%}"
+    known = f"Speedups are {f'known to ±{reached.width:.1%}' if reached.width < 1 else 'hardly known'}"
     if reached.between is None:
         return f"{known} within 1 session; what sessions differ by is not in that (measure.sessions=5)."
     if not reached.between:

@@ -5,6 +5,7 @@ What an exhibit takes is known before anything is loaded: time, disk and memory 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,10 +64,8 @@ def _what(plan: Plan) -> Iterator[str]:
     if bounds := sum(not point.live for point in plan.points):
         yield f"upper bounds among them (stop=oracle, predicted and never measured): {bounds:,}"
     yield f"{plan.examples:,} examples ({plan.examples_source}) in the tree, for quality and counts of every point"
-    yield (
-        f"live: {live}, on a sub-sample that grows until every speedup is known to ±{sweep.width:.0%}, "
-        f"or {sweep.minutes:g} minutes are spent"
-    )
+    spent = f", or {sweep.minutes:g} minutes are spent" if math.isfinite(sweep.minutes) else ""
+    yield f"live: {live}, on a sub-sample that grows until every speedup is known to ±{sweep.width:.0%}{spent}"
     yield _sessions(plan.sessions, sweep.width)
     claim = plan.claim
     needed = "more than ten million" if claim.examples is None else f"about {claim.examples:,}"

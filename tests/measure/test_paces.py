@@ -55,6 +55,13 @@ def test_a_session_off_the_calm_pace_is_left_out_and_says_so() -> None:
     assert latency.examples == 60  # all were timed, and their times stand in the record
 
 
+def test_a_session_of_one_example_says_little_of_the_calm_pace() -> None:
+    """A kill leaves such: half the sessions, but a small part of what was timed."""
+    samples = [s for s in texts(0, {2: 1.4, 3: 1.5}, sessions=3) if s.session == 1 or s.id.endswith("-0")]
+    found = sessions_of(samples, {})
+    assert [(s.examples, s.note is None) for s in found] == [(12, True), (1, False), (1, False)]
+
+
 def test_a_machine_that_never_became_calm_is_told_of_every_session() -> None:
     latency = latency_of(texts(0, dict.fromkeys(range(1, 6), 1.6)), MeasureConfig(), dict.fromkeys(range(1, 6), BUSY))
     assert {s.note for s in latency.sessions} == {"the machine was busy: others kept 2.0 of its threads"}

@@ -59,6 +59,8 @@ def test_so_many_more_examples_do_decide_it_four_times_in_five() -> None:
     means = value + random.normal(0, sd / math.sqrt(needed), 4000)
     assert np.mean(means - 1.645 * sd / math.sqrt(needed) > -margin) == pytest.approx(0.8, abs=0.02)
     assert examples_needed(sd, margin, -0.5) is None
+    assert examples_needed(1e200, margin) is None
+    assert examples_needed(sd, 0.0, 5e-324) is None
 
 
 def test_judging_takes_the_statistics_of_each_example() -> None:

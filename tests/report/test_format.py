@@ -53,7 +53,7 @@ def test_the_ends_have_one_decimal_more() -> None:
 def test_a_column_has_the_decimals_of_its_narrowest_interval() -> None:
     column = [Interval(1.0, 1.0, 1.0), Interval(35.6, 35.0, 36.0), None, Interval(40.0, 39.94, 40.06)]
     assert common_decimals(column) == 2
-    assert common_decimals([None, Interval(1.0, 1.0, 1.0)]) == 2
+    assert common_decimals([None, Interval(1.0, 1.0, 1.0), Interval(1e308, -1e308, 1e308)]) == 2
     assert plus_minus(column[1], common_decimals(column)) == "35.60 ±0.60"
 
 

@@ -6,13 +6,13 @@ import gzip
 import json
 import math
 import re
-import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bild.errors import BildError
+from bild.results import locking
 from bild.results.files import write_atomically
 from bild.results.sample import read_traces
 from tests.records import make_record
@@ -102,17 +102,20 @@ def test_no_name_leaves_the_results_folder(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_second_process_waits_until_the_first_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_process_waits_until_the_first_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = start_writer(tmp_path)
     open_point(tmp_path, digest="f" * 64).close()  # another point is free
-    end = threading.Timer(0.5, writer.kill)
-    end.start()
+    told = list[str]()
+
+    def say(line: str) -> None:
+        told.append(line)
+        writer.kill()
+
+    monkeypatch.setattr(locking, "say", say)
     open_point(tmp_path).close()
-    end.join()
     writer.communicate()
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert re.match(rf"waiting: process {writer.pid} is writing the point .*demo/tiny", told)
+    (line,) = told
+    assert re.match(rf"waiting: process {writer.pid} is writing the point .*demo/tiny", line)
 
 
 def test_a_second_folder_in_one_process_is_refused_until_the_first_closes(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from bild.errors import BildError
 from bild.results import read_traces
-from tests.records import make_record
+from bild.results.codec import dumps, encode
+from bild.results.sample import VanillaRun
+from tests.records import make_record, make_sample
 from tests.results.points import (
     DIGEST,
     expected,
@@ -39,7 +41,10 @@ def test_a_place_without_permission_is_one_sentence(tmp_path: Path, monkeypatch:
         open_point(tmp_path)
 
 
-@pytest.mark.parametrize("line", ["{broken", "[]", '{"tokens": [1], "trace_end": 3}', '{"id": "x"}', ""])
+TIMELESS = dumps(encode(make_sample(baseline=VanillaRun([0, 1], 0, ""))) | {"trace_end": 3})
+
+
+@pytest.mark.parametrize("line", ["{broken", "[]", '{"tokens": [1], "trace_end": 3}', '{"id": "x"}', "", TIMELESS])
 def test_a_malformed_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None:
     path = fill(tmp_path, 3)
     lines = (path / "samples.jsonl").read_text(encoding="utf-8").split("\n")

@@ -134,6 +134,11 @@ def test_no_number_but_a_finite_one_is_written(field: str, value: float, said: s
         to_json(make_record(**{field: value}))
 
 
+def test_a_number_too_large_for_a_machine_is_no_number() -> None:
+    with pytest.raises(BildError, match=r"the field seconds is inf, but it must be a finite number"):
+        from_json(to_json(make_record()).replace('"seconds": 431.0', '"seconds": 1e999'))
+
+
 @pytest.mark.parametrize("rb", [math.nan, -math.inf])
 def test_a_rollback_threshold_may_be_infinite_but_not_nonsense(rb: float) -> None:
     with pytest.raises(BildError, match=r"threshold\.rb is"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from bild.sweep.config import SweepConfig
 from bild.sweep.estimates import Span, Taken, factors, keep, taken_before, texts_of
 from bild.sweep.grid import grid_points
 from bild.sweep.plan import Plan, SessionWidth, Stored
-from bild.sweep.show_plan import planned_and_taken
+from bild.sweep.show_plan import planned_and_taken, show_plan
 from tests.cli.commands import call
 
 EXAMPLES = {"iwslt2017": "888", "wmt14": "3,000", "xsum": "11,332", "cnndm": "13,368"}
@@ -155,6 +156,15 @@ def test_a_plan_goes_by_what_earlier_stages_took(monkeypatch: pytest.MonkeyPatch
     other = Taken("tree", first.machine, "fused", "t5-large", "xsum", seconds=1.0, texts=10.0, text=0.5)
     assert factors("tree", [took, other], "embedded") == factors("tree", [took], "embedded")
     assert factors("tree", [took], "t5-large") == factors("tree", [took], "embedded")
+    assert factors("tree", [took, replace(took, text=0.0)], "embedded") == factors("tree", [took], "embedded")
+
+
+def test_a_budget_without_end_is_not_told_in_minutes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for minutes in ("60", "inf"):
+        show_plan(planned("task=xsum", "model=t5-large", f"results={tmp_path}", f"sweep.minutes={minutes}"))
+        told = " ".join(capsys.readouterr().out.split())
+        assert ("known to ±3%, or 60 minutes are spent 5 sessions" in told) == (minutes == "60")
+        assert "inf" not in told
 
 
 def test_a_pair_whose_sizes_nothing_tells_is_planned_without_hours(tmp_path: Path) -> None:

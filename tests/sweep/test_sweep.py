@@ -196,6 +196,7 @@ def test_stages_are_timed_in_fresh_processes(mother: Zygote, tmp_path: Path) -> 
     for point in points:
         sessions = point.record.latency.sessions
         assert (point.record.sessions, [each.examples for each in sessions]) == (2, [3, 3])
+        assert len({s.id for s in read_samples(point.path)}) == 6  # none is timed twice
         assert point.record.quality.examples == EXAMPLES
     found = read_prices(next(tmp_path.rglob("tree/*/prices.json")))
     before = read_prices(next(tmp_path.rglob("sweep-*/prices.json")))

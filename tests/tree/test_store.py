@@ -8,7 +8,6 @@ import random
 import signal
 import struct
 import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -23,11 +22,11 @@ from bild.models import load_pair
 from bild.tasks import load_task
 from bild.tree import grow as growing
 from bild.tree import store
-from bild.tree.blocks import BlockFile, read_nodes
+from bild.tree.blocks import NODES, BlockFile, read_nodes
 from bild.tree.nodes import NodeTable
 from tests.results.test_files import mutated
 from tests.tree.worlds import EOS, START, World, grown
-from tests.zygote import Child, Zygote
+from tests.zygote import Zygote
 
 POINTS: list[Setting] = [(MethodConfig("bild"), ThresholdConfig(fb, rb)) for fb in (0.25, 0.75) for rb in (0.5, 2.0)]
 MORE: list[Setting] = [*POINTS, (MethodConfig("bild", "authors"), ThresholdConfig(0.9, 0.0))]
@@ -237,24 +236,18 @@ def grow_embedded() -> None:
 
 @pytest.mark.slow
 def test_killed_growths_end_with_the_tree_of_one_that_was_not(mother: Zygote, tmp_path: Path) -> None:
-    def start(name: str) -> Child:
-        return mother.start("tests.tree.test_store:grow_embedded", str(tmp_path / name), cwd=tmp_path)
+    """Each is killed in the middle of a write, by a limit on the size of files, whatever the machine's pace."""
 
-    def stored() -> int:
-        return sum(file.stat().st_size for file in tmp_path.glob("killed/*/*.bin"))
+    def ended(name: str, death: str = "whole", size: int = 0) -> int:
+        grow = ("tests.tree.test_store:grow_embedded", str(tmp_path / name))
+        return mother.start("tests.killing:main", death, str(size), *grow, cwd=tmp_path).wait()
 
-    assert start("whole").wait() == 0, (tmp_path / "log").read_text()
-    dice = random.Random(4)
-    killed = []
-    for _ in range(4):
-        child, before = start("killed"), stored()
-        while stored() == before and not child.ended():
-            time.sleep(0.005)
-        time.sleep(dice.uniform(0.0, 0.1))
-        child.kill()
-        killed.append(child.wait())
-    assert killed.count(-signal.SIGKILL) >= 3, killed
-    assert start("killed").wait() == 0, (tmp_path / "log").read_text()
+    assert ended("whole") == 0, (tmp_path / "log").read_text()
+    (nodes,) = (tmp_path / "whole").rglob(NODES)
+    dice, length = random.Random(4), nodes.stat().st_size
+    sizes = [(part * length + dice.randrange(length)) // 5 for part in range(4)]
+    assert [ended("killed", "size", size) for size in sizes] == [-signal.SIGXFSZ] * 4, (tmp_path / "log").read_text()
+    assert ended("killed") == 0, (tmp_path / "log").read_text()
     whole, torn = open_tree(tmp_path / "whole"), open_tree(tmp_path / "killed")
     assert len(whole.examples) == EXAMPLES
     for a, b in zip(whole.examples, torn.examples, strict=True):

@@ -171,7 +171,7 @@ def _close(path: Path, lock: int) -> None:
     """Let go of a point's lock; of a folder without an example nothing stays but what was there before."""
     samples = path / SAMPLES
     empty = not samples.exists() or samples.stat().st_size == 0
-    let_go(lock, *((CONFIG, COSTS, KERNELS, SESSIONS, SAMPLES, TRACE) if empty else ()))
+    let_go(lock, *((CONFIG, SESSIONS, SAMPLES, TRACE) if empty else ()))
 
 
 def read_record(path: Path | str) -> Record:

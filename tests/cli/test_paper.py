@@ -251,6 +251,9 @@ def test_a_point_again_its_outputs_and_outside_scores(tmp_path: Path) -> None:
     scores = tmp_path / "scores.jsonl"
     scores.write_text("".join(json.dumps({"id": x["id"], "score": 80.0, "vanilla": 80.0}) + "\n" for x in written))
     judged = call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path)
-    assert "80, vanilla 80, difference +0 " in judged.out
+    assert "80, vanilla 80, difference 0.0 [-" in judged.out
+    scores.write_text(scores.read_text().replace('"score": 80.0', '"score": 81.0'))
+    judged = call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path)
+    assert "difference +1.00 [?, ?] on 2 examples: undecided at 0.5, because the interval is not known" in judged.out
     scores.write_text(scores.read_text().splitlines()[0] + "\n")
     assert "of the 2 examples" in call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path).refusal()

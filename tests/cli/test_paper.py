@@ -12,6 +12,7 @@ from bild.cli import compose, options
 from bild.paper import Paper, cost_of
 from bild.report.atlas import atlas_table
 from bild.report.figure import Sheet
+from bild.report.table import write_text
 from bild.results import find_records
 from bild.sweep.estimates import Span
 from bild.sweep.show_plan import Cost, TreeCost, cost_table, shared_trees
@@ -127,7 +128,7 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures and page, and plans that probe for no longer than they must: most of the time."""
     monkeypatch.setattr("bild.sweep.estimates._PROBE_SECONDS", 0.0)
     monkeypatch.setattr(Sheet, "save", lambda *_: [])
-    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: out / "index.html")
+    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: write_text(out / "index.html", ""))
 
 
 @pytest.mark.slow

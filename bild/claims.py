@@ -19,7 +19,7 @@ from bild.config import margin_of
 from bild.errors import Arguments, BildError, guard
 from bild.metrics.claims import Verdict, together, verdict_of
 from bild.options import folder_of
-from bild.report.format import plural
+from bild.report.format import plural, spread
 from bild.report.sections import Section, find_sections
 from bild.report.table import Table, show_tables
 from bild.results import Record, read_samples
@@ -73,7 +73,7 @@ def _cells(claim: Claim) -> Iterator[str]:
     used = [session for session in latency.sessions if session.note is None]
     yield claim.name
     yield f"undecided (+{claim.verdict.more_words})" if claim.verdict.kind == "undecided" else claim.verdict.kind
-    yield f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
+    yield found.one_sided
     of = f" of {len(latency.sessions)}" if len(used) < len(latency.sessions) else ""
     yield f"{record.quality.examples:,} / {latency.examples:,} in {len(used) if of else record.sessions}{of}"
     yield record.speedup.times
@@ -193,10 +193,9 @@ def outside(point: Path, file: Path, margin: float) -> str:
     own, vanilla = (np.array([[getattr(found[id], name) / 100] for id in wanted]) for name in ("score", "vanilla"))
     scorer = Statistics("outside", 0.0, own, lambda sums, count: 100.0 * float(sums[0]) / count, "mean")
     judged = judge(own, vanilla, scorer, margin)
-    gap = judged.difference
     return (
         f"{point.name}, {file.name}: {100 * own.mean():.4g}, vanilla {100 * vanilla.mean():.4g}, difference "
-        f"{gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}] on {len(wanted):,} examples: {judged}."
+        f"{spread(judged.difference, signed=True)} on {len(wanted):,} examples: {judged}."
     )
 
 

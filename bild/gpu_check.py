@@ -60,8 +60,9 @@ def main() -> int:
         from bild.report.table import show_tables
         from bild.results.bench import OK
         from bild.results.codec import write_json
+        from bild.results.files import MadeFolder
 
-        Path(given.out).parent.mkdir(parents=True, exist_ok=True)  # now, and not after ten minutes
+        MadeFolder(Path(given.out).parent).tidy()  # now, and not after ten minutes
         asked = " ".join(["bild gpu-check", *sys.argv[1:]])
         embedded = typed(ModelConfig, load("model", "embedded"))
         result = check(given.device, given.minutes, asked, shapes(), embedded)

@@ -28,6 +28,7 @@ def job(config: BenchConfig) -> None:
     from bild.report.bench import bench_tables, save_bench
     from bild.report.table import show_tables
     from bild.results.codec import write_json
+    from bild.results.files import MadeFolder
     from bild.results.locking import device_lock
 
     def announce(line: str) -> None:
@@ -35,7 +36,7 @@ def job(config: BenchConfig) -> None:
 
     folder = Path(config.out)
     with refusing(lambda why: f"out={config.out} cannot be made ({why}): choose another folder.", OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        MadeFolder(folder).tidy()  # now, and not after all was measured
     try:
         with device_lock(uuid_of(resolve_device(config.device))):
             result = run_bench(config, announce)

@@ -24,14 +24,14 @@ from scipy.special import betaincinv, stdtrit
 
 from bild.config import margin_of
 from bild.errors import BildError
-from bild.results.parts import Difference, Interval
+from bild.results.parts import FARTHEST, Difference, Interval
 from bild.results.record import Record
 
 Key = TypeVar("Key")
 Floats = NDArray[np.float64]
 """The arrays that statistics come in."""
-_ALL = 100.0
-"""Half the width of the interval from one example, in points: nothing is known."""
+LEAST = 1e-9
+"""Points, or parts of a mean: a standard error this small is one of rounding, of examples that are all alike."""
 
 
 class Scores(Protocol):
@@ -56,7 +56,8 @@ def difference(
     the usual size (Bonett and Price's adjustment of McNemar's interval, which this is where an example is right or
     wrong); and an end is never farther than if as many texts differed as the number seen allows (Clopper and Pearson),
     each by all that a text is worth: where none does, the rule of three. A method that is `exact` by its rules needs no
-    such doubt. Without `other`, the score itself is estimated.
+    such doubt. Without `other`, the score itself is estimated. Of one example, and of
+    several that are all alike, no interval is known (`FARTHEST`).
     """
     n = len(own)
     if not n or (other is not None and own.shape != other.shape):
@@ -73,16 +74,16 @@ def difference(
         theirs, influence_of_other = influences(other, scorer)
         worth = math.sqrt(float(((theirs + influence_of_other) ** 2).mean()))
         value, influence = value - theirs, influence - influence_of_other
-    if n == 1:
-        return Difference(value, value - _ALL, value + _ALL, value - _ALL, value + _ALL, _ALL)
     few = int(changed.sum())
     squares, freedom = float((influence**2).sum()), n - 1.0
     if other is not None:
         squares += 2.0 * (float((influence[changed] ** 2).mean()) if few else worth**2)
         if not is_right_or_wrong(own):  # there every change is as large as another
             freedom = min(freedom, max(1.0, few / 2.0))
-    error = math.sqrt(squares / (n * (n - 1)))
-    skewness = float((influence**3).sum()) / squares**1.5 if squares else 0.0
+    error = math.sqrt(squares / (n * max(1, n - 1)))
+    if n == 1 or error <= LEAST:
+        return Difference(value, *2 * (value - FARTHEST, value + FARTHEST), FARTHEST)
+    skewness = float((influence**3).sum() / squares**1.5)
 
     def end(p: float) -> float:
         """Return the end that the truth lies below with probability p."""
@@ -139,6 +140,8 @@ class Verdict:
             return f"shown within {margin}"
         if self.kind == "refuted":
             return f"refuted at {margin}"
+        if not self.difference.known:
+            return f"undecided at {margin}, because the interval is not known from examples that are all alike, or one"
         if self.more is None:
             return f"undecided at {margin}, too close to the margin for any number of examples"
         about = "" if self.more > _MANY else "about "
@@ -148,14 +151,16 @@ class Verdict:
     def more_words(self) -> str:
         """Write how many more examples would decide it: an estimate, of two digits, and of none where they are many."""
         if self.more is None:
-            return "∞"
+            return "∞" if self.difference.known else "?"
         return "very many" if self.more > _MANY else f"{int(float(f'{self.more:.2g}')):,}"
 
 
 def verdict(found: Difference, margin: float, examples: int, rule: str = "one-sided end") -> Verdict:
     """Judge a recorded difference, measured on so many examples, at a margin in the metric's points."""
     margin = margin_of(margin, "margin")
-    if found.lower > -margin or found.sd == 0.0 <= found.value + margin:
+    if not found.known:
+        return Verdict("undecided", margin, found, examples, None, rule)
+    if found.lower > -margin or found.sd == 0.0:
         return Verdict("shown", margin, found, examples, None, rule)
     if found.upper < -margin:
         return Verdict("refuted", margin, found, examples, None, rule)

@@ -23,11 +23,8 @@ from scipy.special import betaincinv, stdtrit
 
 from bild.config import confidence_of
 from bild.errors import BildError, refusing
-from bild.metrics.claims import Floats
-from bild.results.parts import Interval, Percentile
-
-UNKNOWN = 100.0
-"""No end is farther from its estimate than so many times; that of one example is as far."""
+from bild.metrics.claims import LEAST, Floats
+from bild.results.parts import FARTHEST, Interval, Percentile
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,8 @@ def speedup(
     parts = base / base.mean() - own / own.mean()
     logarithms = np.log(base) - np.log(own)
     both = spread(parts, numbers)
+    if (base == own).all():  # vanilla beside itself
+        return Speed(Interval(1.0, 1.0, 1.0), Interval(1.0, 1.0, 1.0), both)
     return Speed(
         total=_around(float(base.sum() / own.sum()), both, confidence),
         geometric=_around(float(np.exp(logarithms.mean())), spread(logarithms, numbers), confidence),
@@ -135,7 +134,8 @@ def spread(values: Floats, sessions: NDArray[np.int64]) -> TwoLevels:
 
 
 def _around(value: float, spread: TwoLevels, confidence: float) -> Interval:
-    factor = min(UNKNOWN, math.exp(min(50.0, float(stdtrit(spread.freedom, (1.0 + confidence) / 2.0)) * spread.error)))
+    error = spread.error if spread.error > LEAST else math.inf  # figures that are all alike tell as much as one
+    factor = min(FARTHEST, math.exp(min(50.0, float(stdtrit(spread.freedom, (1.0 + confidence) / 2.0)) * error)))
     return Interval(value, value / factor, value * factor)
 
 

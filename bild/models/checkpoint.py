@@ -12,12 +12,12 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from huggingface_hub import constants
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from bild.engines.kernels import Kernels
 from bild.errors import BildError, refusing
 from bild.models.source import Source, fingerprint, plain_config, weight_files
 from bild.progress import say
+from bild.results.locking import let_go, take
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _HEAD = "lm_head.weight"
@@ -301,11 +302,10 @@ def converted(file: Path, name: str) -> Path:
     if target.is_file():
         return target
     what, mend = f"{file.name} of {name} cannot be converted in {folder}", "set HF_HOME to a folder with room"
-    with refusing(lambda why: f"{what} ({why}): {mend}.", OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
-            if not target.is_file():
-                _convert(file, name, target)
+    with refusing(lambda why: f"{what} ({why}): {mend}.", OSError), ExitStack() as stack:
+        stack.callback(let_go, take(target.with_suffix(".lock"), f"converts {file.name} of {name}"))
+        if not target.is_file():
+            _convert(file, name, target)
     return target
 
 

@@ -68,6 +68,8 @@ def _told(interval: Interval | None, places: int | None, signed: bool, ends: boo
         return DASH
     width = half(interval)
     places = decimals(width) if places is None else places
+    if not interval.known:
+        return _fixed(interval.value, places or 2, signed) + (" [?, ?]" if ends else " ±?")
     if width > 0 and ends:
         value, low, high = (_fixed(end, places + 1, signed) for end in (interval.value, interval.low, interval.high))
         return f"{value} [{low}, {high}]"

@@ -144,7 +144,8 @@ def footer(section: Section) -> list[str]:
         f"1 point at most: {section.told(papers.one_point)}.",
         quality_note(section),
         speed_note(section),
-        f"±: the longer side of {words.interval_name(first)}. Fallbacks and rollbacks are per generated token.",
+        f"±: the longer side of {words.interval_name(first)}; ±?: not known of one example, or of several that are all "
+        "alike. Fallbacks and rollbacks are per generated token.",
         f"{words.metric_name(first)}: {first.headline.signature}; git {code}",
     ]
     return lines + _warnings(section)

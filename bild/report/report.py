@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bild.errors import BildError
 from bild.options import folder_of
@@ -22,9 +24,11 @@ from bild.report.provenance import environment_table, signatures_table
 from bild.report.sections import MARGIN, Section, find_sections
 from bild.report.table import Table, escape_markdown, write_text
 from bild.results import Skipped
+from bild.results.codec import read_json, write_json
+from bild.results.files import read_file, writing
 from bild.results.predicted import Predicted, find_predicted
 
-FIGURES, TABLES, PAGE = "figures", "tables", "page"
+FIGURES, TABLES, PAGE, TEXT, MANIFEST = "figures", "tables", "page", "report.md", "files.json"
 
 
 @dataclass(frozen=True)
@@ -190,13 +194,48 @@ def write_contents(found: Contents, out: Path, only: Sequence[str] = ()) -> Repo
 
     drawn = [path for slug, each in sheets if wanted(each.stem) for path in each.save(out / FIGURES / slug, VARIANTS)]
     told = [path for slug, each in tables if wanted(each.stem) for path in each.save(out / TABLES / slug)]
-    text = None if only else write_text(out / "report.md", _report(found))
+    text = None if only else write_text(out / TEXT, _report(found))
     page = None
     if wanted(PAGE):
         from bild.report.page import write_page
 
         page = write_page(found, out)
+    _keep(out, [*drawn, *told, *filter(None, (text, page))], whole=not only)
     return ReportFiles(found, text, page, drawn, told)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of a report, each with its SHA-256: what a later one removes where it does not write them."""
+
+    schema: int
+    files: dict[str, str]
+
+
+def _keep(out: Path, written: Sequence[Path], whole: bool) -> None:
+    """Note what was written; a `whole` report removes what earlier ones wrote beside it and nobody has changed since.
+
+    A kill in the middle of that leaves files that the next report removes: the note names them until they are gone.
+    """
+    path, before = out / MANIFEST, dict[str, str]()
+    with contextlib.suppress(BildError):  # a damaged one names nothing
+        before = read_json(Manifest, path, "", "", version=1).files if path.is_file() else before
+    now = {file.relative_to(out).as_posix(): _digest(file) for file in written}
+    write_json(path, Manifest(1, before | now))
+    if whole:
+        with writing(out, "the report is whole, with files of an earlier one beside it"):
+            for name in before.keys() - now.keys():
+                file, parts = out / name, PurePosixPath(name).parts
+                ours = parts[:1] in ((FIGURES,), (TABLES,)) and ".." not in parts and not file.is_symlink()
+                if ours and file.is_file() and _digest(file) == before[name]:
+                    file.unlink()
+                    with contextlib.suppress(OSError):  # others are in it
+                        file.parent.rmdir()
+        write_json(path, Manifest(1, now))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(read_file(file)).hexdigest()
 
 
 def markdown(section: Section) -> str:

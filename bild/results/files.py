@@ -45,6 +45,26 @@ def writing(path: Path, kept: str) -> Iterator[None]:
         raise write_error(path, error, kept) from None
 
 
+class MadeFolder:
+    """A folder that is made, with those above it that are missing, and removed again where nothing comes of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Make it. OSError where that fails."""
+        self.path = path
+        self.missing = [each for each in (path, *path.parents) if not each.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        self.before = {*path.iterdir()}
+
+    def tidy(self, *worthless: str) -> None:
+        """Remove what came since, and the folders that were made, if no more than files of these names came."""
+        with contextlib.suppress(OSError):
+            if (came := {*self.path.iterdir()} - self.before) <= {self.path / name for name in worthless}:
+                for each in came:
+                    each.unlink()
+                for folder in self.missing:
+                    folder.rmdir()
+
+
 def open_plain(path: Path, mode: int = 0o644, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """Open or make a file. OSError where that fails, and where it is a link or no plain file: others may plant them."""
     return _plain(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | _NO_WAIT, mode))

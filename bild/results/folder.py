@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,10 +21,10 @@ from bild.errors import BildError, refusing
 from bild.options import folder_of
 from bild.results.codec import read_json, write_json
 from bild.results.files import read_file, write_atomically, writing
-from bild.results.locking import take, waiting_lock
+from bild.results.locking import let_go, take, waiting_lock
 from bild.results.parts import DraftCostsRecord, SessionNote
 from bild.results.record import Record, from_json, to_json
-from bild.results.sample import Sample, SampleLog, check_seal, read_samples
+from bild.results.sample import SAMPLES, TRACE, Sample, SampleLog, check_seal, read_samples
 
 T = TypeVar("T")
 CONFIG = "config.yaml"
@@ -61,14 +60,13 @@ class PointFolder:
         path = pair_folder(root, task, pair) / f"{slug(label)}-{digest[:SHORT]}"
         elsewhere = "choose another place with results=..."
         with refusing(lambda why: f"The results folder {path} cannot be written ({why}): {elsewhere}", OSError):
-            path.mkdir(parents=True, exist_ok=True)
             lock = take(path / LOCK, f"is writing the point {path}")
         try:
             if not (path / RECORD).exists():  # a finished point keeps the configuration that made it
                 write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
             return cls(path, digest, lock, SampleLog(path))
         except BaseException:
-            os.close(lock)
+            _close(path, lock)
             raise
 
     @classmethod
@@ -159,7 +157,7 @@ class PointFolder:
         """Let go of the folder; closing twice does no harm."""
         self._log.close()
         if self.lock >= 0:
-            os.close(self.lock)
+            _close(self.path, self.lock)
             self.lock = -1
 
     def __enter__(self) -> Self:
@@ -167,6 +165,13 @@ class PointFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _close(path: Path, lock: int) -> None:
+    """Let go of a point's lock; of a folder without an example nothing stays but what was there before."""
+    samples = path / SAMPLES
+    empty = not samples.exists() or samples.stat().st_size == 0
+    let_go(lock, *((CONFIG, SESSIONS, SAMPLES, TRACE) if empty else ()))
 
 
 def read_record(path: Path | str) -> Record:

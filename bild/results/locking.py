@@ -20,15 +20,15 @@ from filelock import lock_descriptor
 
 from bild.errors import BildError, refusing
 from bild.progress import clock, say
-from bild.results.files import open_plain
+from bild.results.files import MadeFolder, open_plain
 
 _POLL_SECONDS = 0.25
 _SAY_SECONDS = 60.0
 """After which it is said again that something is waited for; then after twice as long, and so on."""
 _held: Counter[str] = Counter()
 """This process's own locks: taking one again within itself must not wait for itself."""
-_mine: set[int] = set()
-"""Lock files that this process took, some of them closed since."""
+_mine: dict[int, tuple[Path, MadeFolder]] = {}
+"""Lock files that this process took, some of them closed since, and their folders."""
 
 
 def holder(lock: int) -> str | None:
@@ -61,13 +61,20 @@ def _written(lock: int) -> str:
 def take(path: Path, what: str, mode: int = 0o644) -> int:
     """Return a lock file open and locked; while another process holds it, wait, and say for what and how long.
 
-    `what` says what a holder does. OSError as `open_plain`; BildError where this process holds it already.
+    Its folder is made; `let_go` closes it. `what` says what a holder does. OSError where it cannot be opened; BildError
+    where this process holds it already.
     """
+    folder = MadeFolder(path.parent)
     try:
         lock = open_plain(path, mode)
     except PermissionError:  # another user's: a reader may lock it too
         lock = open_plain(path, mode, os.O_RDONLY)
-    _mine.discard(lock)  # the number of a file that was closed
+    except OSError:
+        if not folder.path.exists():  # removed meanwhile, as one that came to nothing
+            return take(path, what, mode)
+        folder.tidy()
+        raise
+    _mine.pop(lock, None)  # the number of a file that was closed
     try:
         began, again = time.monotonic(), 0.0
         while not lock_descriptor(lock, blocking=False):
@@ -80,12 +87,23 @@ def take(path: Path, what: str, mode: int = 0o644) -> int:
                 say(f"waiting{so_long}: {other} {what}; this goes on when that ends (Ctrl-C stops the waiting{stop})")
                 again = 2 * waited + _SAY_SECONDS
             time.sleep(_POLL_SECONDS)
+        there = os.fstat(lock).st_nlink
         sign(lock)
     except BaseException:
         os.close(lock)
         raise
-    _mine.add(lock)
+    if not there:  # its last holder came to nothing, and removed it
+        os.close(lock)
+        return take(path, what, mode)
+    _mine[lock] = path, folder
     return lock
+
+
+def let_go(lock: int, *worthless: str) -> None:
+    """Close a lock file that `take` returned; where only files of these names came meanwhile, nothing of it stays."""
+    path, folder = _mine.pop(lock)
+    folder.tidy(path.name, *worthless)
+    os.close(lock)
 
 
 def _same(mine: int, lock: int) -> bool:
@@ -105,8 +123,7 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
     with ExitStack() as stack:
         if not _held[key]:
             with refusing(lambda why: _refusal(path, why), OSError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.callback(os.close, take(path, what, 0o666))
+                stack.callback(let_go, take(path, what, 0o666))
         _held[key] += 1
         stack.callback(_held.subtract, [key])
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from bild.config import DecodeConfig
 from bild.results.codec import INFINITE
 from bild.results.work import Sizes
+
+FARTHEST = 100.0
+"""How far off, in points or as a factor of a ratio or time, the ends lie of an interval that nothing is known of."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,16 @@ class Interval:
     high: float
 
     @property
+    def known(self) -> bool:
+        """Tell whether the ends say anything: one example does not, nor do several that are all alike."""
+        value, ends = self.value, (self.low, self.high)
+        points, ratio = (value - FARTHEST, value + FARTHEST), (value / FARTHEST, value * FARTHEST)
+        return self.low == self.high or not any(all(map(math.isclose, ends, far)) for far in (points, ratio))
+
+    @property
     def times(self) -> str:
         """Write a speedup, `1.23x [1.10, 1.36]`."""
-        return f"{self.value:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.value:.2f}x " + (f"[{self.low:.2f}, {self.high:.2f}]" if self.known else "[?, ?]")
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,16 @@ class Difference(Interval):
     lower: float
     upper: float
     sd: float
+
+    @property
+    def known(self) -> bool:
+        """See `Interval`; only where no text can differ has one of no width been proven."""
+        return super().known and (self.sd > 0.0 or self.value == 0.0)
+
+    @property
+    def one_sided(self) -> str:
+        """Write the difference and its one-sided ends, `-0.11 [-0.27, +0.04]`."""
+        return f"{self.value:+.2f} " + (f"[{self.lower:+.2f}, {self.upper:+.2f}]" if self.known else "[?, ?]")
 
 
 _DATA = {"hash": str, "revision": str | None, "total": int, "samples": int | None, "seed": int | None}

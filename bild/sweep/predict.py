@@ -142,6 +142,8 @@ class Predictor:
 
 def _wider(told: Interval, relative: float) -> tuple[float, float]:
     """Join an interval that comes from the choice of examples with a relative error of another origin."""
+    if not told.known:
+        return told.low, told.high
     off = relative * told.value
     below, above = float(np.hypot(told.value - told.low, off)), float(np.hypot(told.high - told.value, off))
     return max(0.0, told.value - below), told.value + above

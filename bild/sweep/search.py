@@ -23,8 +23,9 @@ from scipy.special import stdtrit
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.policies import writes_vanilla
-from bild.metrics.claims import Floats, influences
+from bild.metrics.claims import LEAST, Floats, influences
 from bild.progress import say
+from bild.results.parts import FARTHEST
 from bild.results.reading import front
 from bild.sweep.config import Goal
 from bild.sweep.grid import STEPS, SweptPoint, begun, neighbours, searched
@@ -273,4 +274,5 @@ def below(halves: Floats, moved: Floats, changed: NDArray[np.bool_], worth: floa
     differ = halves @ changed
     squares += np.where(differ > 0, 2.0 * squares / np.maximum(differ, 1.0), 2.0 * worth**2)
     tails = [float(stdtrit(min(count - 1.0, max(1.0, few / 2.0)), confidence)) for few in differ.tolist()]
-    return np.asarray(np.array(tails) * np.sqrt(squares / (count * (count - 1))))
+    errors = np.sqrt(squares / (count * (count - 1)))
+    return np.array(tails) * np.where(errors > LEAST, errors, FARTHEST)

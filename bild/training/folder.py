@@ -22,7 +22,7 @@ from bild.models.source import TOKENIZER_FILES
 from bild.progress import say
 from bild.results.codec import decode
 from bild.results.files import clear_drafts, write_atomically, write_error
-from bild.results.locking import take
+from bild.results.locking import let_go, take
 
 STATE = "state.pt"
 RECORD = "training.json"
@@ -38,7 +38,6 @@ _ASIDE = ".unfinished"
 def training_folder(path: Path, resume: bool) -> Iterator[bool]:
     """Make the folder, wait until no other process trains in it, and yield whether there is something left to do."""
     with refusing(lambda why: f"out={path} cannot be written ({why}): choose another folder.", OSError):
-        path.mkdir(parents=True, exist_ok=True)
         lock = take(path / ".lock", f"is training in {path}")
     try:
         clear_drafts(path)  # several gigabytes, where a kill fell while the state was written
@@ -50,7 +49,7 @@ def training_folder(path: Path, resume: bool) -> Iterator[bool]:
             say(f"{path} is finished (resume=false trains it again)")
         yield not finished
     finally:
-        os.close(lock)
+        let_go(lock, *TOKENIZER_FILES)  # made first, from texts that are still there
 
 
 @dataclass

@@ -19,7 +19,6 @@ from bild.decoding.policies import live_refusal, policy_for
 from bild.errors import BildError
 from bild.measure.live import engines_of, run_live
 from bild.models import Pair
-from bild.results.files import writing
 from bild.results.locking import waiting_lock
 from bild.tasks import Dataset
 from bild.tree import store
@@ -71,8 +70,6 @@ def open_folder(folder: Path, pair: Pair, task: TaskConfig, data: Dataset, engin
     """Return the folder of a tree, made if it is not there yet."""
     identity = identity_of(pair, task, data, decode)
     path = Path(folder) / store.folder_name(identity)
-    with writing(path, "nothing was written"):
-        path.mkdir(parents=True, exist_ok=True)
     with waiting_lock(path / store.LOCK, "makes the same tree"):
         if not (path / store.TREE).exists():
             stored = []

@@ -12,6 +12,7 @@ from bild.cli import compose, options
 from bild.paper import Paper, cost_of
 from bild.report.atlas import atlas_table
 from bild.report.figure import Sheet
+from bild.report.table import write_text
 from bild.results import find_records
 from bild.sweep.estimates import Span
 from bild.sweep.show_plan import Cost, TreeCost, cost_table, shared_trees
@@ -127,7 +128,7 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures and page, and plans that probe for no longer than they must: most of the time."""
     monkeypatch.setattr("bild.sweep.estimates._PROBE_SECONDS", 0.0)
     monkeypatch.setattr(Sheet, "save", lambda *_: [])
-    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: out / "index.html")
+    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: write_text(out / "index.html", ""))
 
 
 @pytest.mark.slow
@@ -251,6 +252,9 @@ def test_a_point_again_its_outputs_and_outside_scores(tmp_path: Path) -> None:
     scores = tmp_path / "scores.jsonl"
     scores.write_text("".join(json.dumps({"id": x["id"], "score": 80.0, "vanilla": 80.0}) + "\n" for x in written))
     judged = call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path)
-    assert "80, vanilla 80, difference +0 " in judged.out
+    assert "80, vanilla 80, difference 0.0 [-" in judged.out
+    scores.write_text(scores.read_text().replace('"score": 80.0', '"score": 81.0'))
+    judged = call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path)
+    assert "difference +1.00 [?, ?] on 2 examples: undecided at 0.5, because the interval is not known" in judged.out
     scores.write_text(scores.read_text().splitlines()[0] + "\n")
     assert "of the 2 examples" in call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path).refusal()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bild.cli import options
 from tests import hubcache
 from tests.cli.commands import QUICK, Finished, call, points, spawn
-from tests.models.checkpoints import pickled, tiny_shape, without, write_checkpoint
+from tests.models.checkpoints import Weights, pickled, tiny_shape, without, write_checkpoint
 from tests.tinydata import json_lines
 
 ROW = {"source": "Ja.", "reference": "Yes."}
@@ -294,3 +295,27 @@ def test_no_data_file(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     sentence = call("bild.run", "engine.device=cuda:63", cwd=tmp_path).refusal()
     assert sentence.startswith("engine.device=cuda:63 was asked for, but torch sees ")
+
+
+# --- what is refused after its folder was made
+
+
+def unusable(weights: Weights) -> Weights:
+    return {name: np.full_like(value, np.nan) for name, value in weights.items()}
+
+
+@pytest.mark.spread(4)
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("bild.run", ("task=embedded", "task.samples=2", "results=new/results", *QUICK)),
+        ("bild.sweep.__main__", ("task=embedded", "task.samples=2", "results=new/results", *QUICK)),
+        ("bild.align", ("task=embedded", "splits.train=confirm", "splits.validation=choose", "out=new/small")),
+        ("bild.bench.__main__", ("out=new/bench", "engine=[fused]", "repeats=1")),
+    ],
+)
+def test_a_refusal_leaves_no_folder(tmp_path: Path, command: str, options: tuple[str, ...]) -> None:
+    broken = write_checkpoint(tmp_path / "broken", weights=unusable)
+    pair = ("model=folders", f"model.large={broken}", f"model.small={broken}")
+    assert "holds NaN or infinity" in call(command, *pair, *options, cwd=tmp_path).err
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]

@@ -174,3 +174,4 @@ def test_the_embedded_pairs_are_made_and_shipped(tmp_path: Path) -> None:
 def test_mistakes_are_told_in_a_sentence(command: str, arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
     done = call(command, *arguments, *SHORT, cwd=tmp_path)
     assert said in done.refusal()
+    assert not {path.name for path in tmp_path.iterdir()} - {"hub"}

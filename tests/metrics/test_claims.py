@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bild.errors import BildError
-from bild.metrics.claims import Verdict, difference, examples_needed, holm, judge, verdict
+from bild.metrics.claims import Verdict, difference, examples_needed, holm, judge, score_interval, verdict
 from bild.results.parts import Difference
 
 
@@ -51,6 +51,23 @@ def test_a_verdict_reads_as_a_sentence() -> None:
     assert stuck == "undecided at 0.5, too close to the margin for any number of examples"
 
 
+def test_examples_that_are_all_alike_tell_no_interval_and_decide_nothing() -> None:
+    own, vanilla = np.array([[0.5], [0.5]]), np.array([[0.4], [0.4]])
+    for n, shift in ((1, 0.0), (2, 0.0), (1000, 0.3)):  # so many that differ by one constant know no more
+        base = np.linspace(0.2, 0.6, n)[:, None] if shift else vanilla[:n]
+        found = judge(base + shift if shift else own[:n], base, Mean(), 0.5)
+        assert (found.kind, found.more_words, found.difference.known) == ("undecided", "?", False)
+        assert found.difference.one_sided.endswith("0.00 [?, ?]")
+        assert str(found) == (
+            "undecided at 0.5, because the interval is not known from examples that are all alike, or one"
+        )
+    assert not score_interval(own, Mean()).known
+    exact = difference(own, own, Mean(), exact=True)
+    assert (exact.known, str(verdict(exact, 0.0, 2))) == (True, "shown within 0")
+    old = dataclasses.replace(exact, value=0.3, low=0.3, high=0.3, lower=0.3, upper=0.3)
+    assert verdict(old, 0.5, 2).kind == "undecided"  # as records of before had it
+
+
 def test_so_many_more_examples_do_decide_it_four_times_in_five() -> None:
     """The promise of the number: with it, a claim of this difference and spread is decided with a chance of 80 %."""
     random, sd, value, margin = np.random.default_rng(3), 4.0, -0.1, 0.5
@@ -67,7 +84,7 @@ def test_judging_takes_the_statistics_of_each_example() -> None:
     random = np.random.default_rng(0)
     vanilla = random.beta(3, 3, (800, 1))
     same = judge(np.clip(vanilla + random.normal(0, 0.02, (800, 1)), 0, 1), vanilla, Mean(), 0.5)
-    worse = judge(vanilla - 0.05, vanilla, Mean(), 0.5)
+    worse = judge(vanilla - random.normal(0.05, 0.001, (800, 1)), vanilla, Mean(), 0.5)
     assert (same.kind, worse.kind, worse.examples) == ("shown", "refuted", 800)
     with pytest.raises(BildError, match="a paired difference needs both systems' statistics of the same examples"):
         judge(vanilla[:5], vanilla, Mean(), 0.5)

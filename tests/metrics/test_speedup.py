@@ -30,9 +30,13 @@ def test_a_speedup_lies_in_its_interval(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_constant_ratio_has_no_spread_however_the_times_vary(kind):
-    found = getattr(speedup(BASELINE, [seconds / 1.5 for seconds in BASELINE]), kind)
-    assert (found.low, found.high) == (pytest.approx(1.5), pytest.approx(1.5))
+@pytest.mark.parametrize("sessions", [None, [i % 5 for i in range(len(BASELINE))]])
+def test_a_constant_ratio_tells_no_interval_and_vanilla_beside_itself_needs_none(kind, sessions):
+    found = getattr(speedup(BASELINE, [seconds / 1.5 for seconds in BASELINE], sessions), kind)
+    assert (found.value, found.known, found.times) == (pytest.approx(1.5), False, "1.50x [?, ?]")
+    assert getattr(speedup(BASELINE, BASELINE, sessions), kind).times == "1.00x [1.00, 1.00]"
+    assert getattr(speedup(BASELINE, METHOD, sessions), kind).known
+    assert not mean_time([2.0, 2.0]).known
 
 
 @pytest.mark.parametrize("kind", KINDS)

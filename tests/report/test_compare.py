@@ -10,6 +10,7 @@ from bild.errors import BildError
 from bild.report import contents, make_section, write_report
 from bild.report.__main__ import main
 from bild.report.compare import alike, like_points, ratio
+from bild.report.table import write_text
 from bild.results import Interval
 from bild.results.parts import Decode
 from tests.records import make_record, make_sweep
@@ -98,7 +99,7 @@ def test_a_ratio_of_two_intervals() -> None:
 
 def test_sections_of_one_title_are_headed_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bild.report.figure.Sheet.save", lambda *_: [])
-    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: out / "index.html")
+    monkeypatch.setattr("bild.report.page.write_page", lambda _, out: write_text(out / "index.html", ""))
     for name in "ab":
         put(tmp_path / "results", make_record(pair__large__fingerprint=16 * name, hash=64 * name))
     written = write_report(tmp_path / "results", tmp_path / "out").text

@@ -50,6 +50,12 @@ def test_the_ends_have_one_decimal_more() -> None:
     assert spread(None) == "–"
 
 
+def test_an_interval_that_nothing_is_known_of_says_so() -> None:
+    score, ratio = Interval(40.31, -59.69, 140.31), Interval(1.5, 0.015, 150.0)
+    assert (plus_minus(score), plus_minus(ratio), spread(ratio)) == ("40.31 ±?", "1.50 ±?", "1.50 [?, ?]")
+    assert plus_minus(Interval(2000.0, 1900.0, 2110.0)) == "2000 ±110"
+
+
 def test_a_column_has_the_decimals_of_its_narrowest_interval() -> None:
     column = [Interval(1.0, 1.0, 1.0), Interval(35.6, 35.0, 36.0), None, Interval(40.0, 39.94, 40.06)]
     assert common_decimals(column) == 2

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bild.report.__main__ import main
-from bild.results import PointFolder
 from bild.results.record import to_json
 from tests.records import make_record, make_sweep
 from tests.report.folders import put
@@ -36,7 +35,8 @@ def test_the_report_is_made_and_says_what_it_left_out_and_why(
     later = root / "t" / "p" / "later"
     later.mkdir()
     (later / "record.json").write_text(json.dumps({"schema": 7}))
-    PointFolder.open(root, "t", "p", "empty", "ab" * 32, {}).close()
+    (root / "t" / "p" / "empty-ababababab").mkdir()
+    (root / "t" / "p" / "empty-ababababab" / "config.yaml").write_text("{}")
 
     assert main([str(root), "--out", str(out)]) == 0
     text = (out / "report.md").read_text(encoding="utf-8")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,8 @@ def results(tmp_path: Path) -> Path:
     for record in make_sweep():
         with PointFolder.open(root, "iwslt2017", "mt5", record.label, record.hash, {"engine": "fused"}) as folder:
             folder.finish(record)
-    PointFolder.open(root, "iwslt2017", "mt5", "bild-fb0.1-rb1", "ab" * 32, {}).close()
+    (root / "iwslt2017" / "mt5" / "bild-fb0.1-rb1-ababababab").mkdir()
+    (root / "iwslt2017" / "mt5" / "bild-fb0.1-rb1-ababababab" / "config.yaml").write_text("{}")
     return root
 
 
@@ -136,6 +139,45 @@ def test_several_sections_have_a_figure_each(results: Path, tmp_path: Path) -> N
     assert all(str(path.relative_to(tmp_path / "demo")) in text for path in files.figures)
     assert "### What keeps the sections apart" in text
     assert "| environment.machine | 9ab1c2 |" in text
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_an_earlier_report_wrote_and_this_one_does_not_goes(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    record, out = make_record(engine__dtype="fp16"), tmp_path / "out"
+    with PointFolder.open(results / "more", "t", "p", record.label, record.hash, {}) as folder:
+        folder.finish(record)
+    both = write_report(results, out)
+    gone, changed = both.tables[0].parent, both.figures[0]
+    assert gone.name.endswith("fp16-cuda")
+    changed.write_text("of the user")
+    (gone / "own.csv").write_text("of the user")
+    (tmp_path / "victim").write_text("precious")
+    listed = json.loads((out / "files.json").read_text())
+    listed["files"]["figures/../../victim"] = hashlib.sha256(b"precious").hexdigest()
+    (out / "files.json").write_text(json.dumps(listed))
+    shutil.rmtree(results / "more")
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                write_report(results, out)
+        assert "fp16" not in (out / "report.md").read_text(encoding="utf-8")
+    one = write_report(results, out)
+    left = {path for path in out.rglob("*") if path.is_file()}
+    whole = {one.text, one.page, *one.figures, *one.tables, out / "files.json"}
+    assert left == whole | {changed, gone / "own.csv"}
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert {*json.loads((out / "files.json").read_text())["files"]} == {
+        path.relative_to(out).as_posix() for path in whole - {out / "files.json"}
+    }
+    write_report(results, out, only=["pareto"])
+    assert {path for path in out.rglob("*") if path.is_file()} == left
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def test_no_link_is_opened_and_no_pipe_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [".lock", "samples.jsonl", "trace.jsonl.gz"])
 def test_a_point_whose_files_are_links_is_refused(tmp_path: Path, name: str) -> None:
-    path = fill(tmp_path, 0)
+    path = fill(tmp_path, 1)
     (tmp_path / "victim").write_text("precious")
     (path / name).unlink()
     (path / name).symlink_to(tmp_path / "victim")

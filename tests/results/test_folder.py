@@ -99,7 +99,7 @@ def test_no_name_leaves_the_results_folder(tmp_path: Path, name: str) -> None:
         inside = folder.path.relative_to(root)
         assert len(inside.parts) == 3
         assert not any(part.startswith(".") for part in inside.parts)
-    assert list(tmp_path.iterdir()) == [root]
+        assert list(tmp_path.iterdir()) == [root]
 
 
 def test_a_second_process_waits_until_the_first_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

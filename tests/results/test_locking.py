@@ -15,7 +15,7 @@ import pytest
 
 from bild.errors import BildError
 from bild.results import locking
-from bild.results.locking import device_lock, waiting_lock
+from bild.results.locking import device_lock, let_go, take, waiting_lock
 
 HOLD = """
 import sys, time
@@ -52,6 +52,31 @@ def test_a_second_process_waits_until_the_first_is_killed(tmp_path: Path) -> Non
         for process in (first, second):
             process.kill()
             process.communicate()
+
+
+def test_who_waited_for_a_folder_that_came_to_nothing_holds_the_lock_that_is_there(tmp_path: Path) -> None:
+    lock = tmp_path / "a" / "b" / "lock"
+    first = take(lock, "x")
+    second = hold(lock, 60)
+    try:
+        assert second.stderr is not None
+        assert second.stderr.readline().startswith("waiting")
+        let_go(first)  # and with it goes the file that the other one waits for
+        assert second.stdout is not None
+        assert second.stdout.readline() == "held\n"
+        assert lock.read_text() == f"{second.pid}\n"
+    finally:
+        second.kill()
+        second.communicate()
+
+
+def test_of_a_folder_that_came_to_something_nothing_is_removed(tmp_path: Path) -> None:
+    with waiting_lock(tmp_path / "a" / "b" / "lock", "x"):
+        (tmp_path / "a" / "worth").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "worth"]
+    with waiting_lock(tmp_path / "a" / "lock", "x"):
+        (tmp_path / "a" / "more").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "lock", "more", "worth"]
 
 
 def test_it_is_said_again_how_long_something_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,7 @@ def test_predicted_points(predictor: Predictor) -> None:
     assert fast.seconds.mean == pytest.approx(own)
     assert fast.speedup.value == pytest.approx(usual / own)
     assert (vanilla.speedup.low, vanilla.speedup.high) == (1.0, 1.0)
-    # All examples take the same here, so the interval is the error of the prices alone.
-    assert fast.speedup.high == pytest.approx(fast.speedup.value * 1.04)
+    assert not fast.speedup.known  # all examples take the same here, and the error of the prices adds nothing to that
     assert (vanilla.front, fast.front, slow.front) == (True, True, False)
     assert (fast.threshold.fb, vanilla.threshold.fb, vanilla.method.rules) == (0.5, None, None)
     scored = quality("bleu", WORSE, REFERENCES, baseline=VANILLA)

@@ -21,6 +21,8 @@ from bild.tree import open_tree
 from bild.tree.grow import grow
 
 EXAMPLES = 40
+WOBBLE = 1e-6 * (-1.0) ** np.arange(400)
+"""Of vanilla's scores: differences that are all alike would tell nothing."""
 
 
 class Means(Scorer):
@@ -48,7 +50,7 @@ def evaluate(points: Sequence[SweptPoint]) -> list[Candidate]:
 
 def search(goal: Goal, evaluated=evaluate) -> Search:
     predictor = Predictor(Means("bleu", ["x"] * EXAMPLES), EXAMPLES, 0.95)
-    vanilla = candidate(vanilla_point(), np.full(EXAMPLES, 40.0), np.ones(EXAMPLES))
+    vanilla = candidate(vanilla_point(), 40.0 + WOBBLE[:EXAMPLES], np.ones(EXAMPLES))
     return Search(goal, evaluated, predictor, vanilla)
 
 
@@ -126,7 +128,7 @@ def test_a_lucky_estimate_with_a_wide_interval_is_not_chosen() -> None:
 def test_optimism_tells_a_choice_of_noise_from_one_that_holds() -> None:
     dice = np.random.default_rng(1)
     predictor = Predictor(Means("bleu", ["x"] * 400), 400, 0.95)
-    vanilla = candidate(vanilla_point(), np.full(400, 40.0), np.ones(400))
+    vanilla = candidate(vanilla_point(), 40.0 + WOBBLE, np.ones(400))
     rows = [SweptPoint(MethodConfig(), ThresholdConfig(i / 100, 1.0), "grid") for i in range(60)]
     noise = [candidate(p, 40.0 + dice.normal(0, 8, 400), np.full(400, dice.uniform(0.3, 0.9))) for p in rows]
     found = optimism(Goal("speedup", 0.5), predictor, vanilla, noise)
@@ -223,7 +225,7 @@ def by_all(points: Sequence[SweptPoint]) -> list[Candidate]:
     for point in points:
         one = evaluate([point])[0] if point.threshold.rb is not None else by_axes([point])[0]
         if point.method.name == "speculative":
-            one = candidate(point, np.full(EXAMPLES, 40.0), one.seconds)
+            one = candidate(point, 40.0 + WOBBLE[:EXAMPLES], one.seconds)
         else:
             authors = point.method.rules == "authors"
             one = candidate(

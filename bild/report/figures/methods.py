@@ -93,7 +93,7 @@ def methods_table(section: Section) -> Table | None:
 
     def difference(record: Record) -> str | None:
         found = record.headline_difference
-        return None if found is None else f"{found.value:+.2f} [{found.lower:+.2f}, {found.upper:+.2f}]"
+        return None if found is None else found.one_sided
 
     def measured(of: Callable[[Record], Any]) -> Callable[[MethodClaim], Any]:
         return lambda claim: claim.record and of(claim.record)

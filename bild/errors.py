@@ -32,7 +32,16 @@ class BildError(Exception):
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser of a command line's arguments, whose mistakes are BildErrors."""
+    """A parser of a command line's arguments, whose mistakes are BildErrors, and which takes no value twice."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See `argparse.ArgumentParser`."""
+        words = [word.partition("=")[0] for word in (sys.argv[1:] if args is None else args)]
+        for option in self._actions:
+            last_counts = option.nargs != 0 and not isinstance(option.default, list)
+            if last_counts and sum(map(words.count, option.option_strings)) > 1:
+                raise BildError(f"{option.option_strings[-1]} is given twice: leave one of them out.")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser`."""

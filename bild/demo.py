@@ -48,7 +48,12 @@ class DemoConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for place, (method, _) in enumerate(self.settings()):  # a wrong point is refused before anything is measured
+        settings = self.settings()  # a wrong point is refused before anything is measured
+        if not settings:
+            raise BildError("points=[] names no point: give one or more, as in points=[{fb: 0.3}].")
+        for place, (method, _) in enumerate(settings):
+            if (first := settings.index(settings[place])) < place:
+                raise BildError(f"points[{place}] is points[{first}] once more: leave one of them out.")
             if self.timed is not None and (method.spec.exits or paced(method)):
                 raise BildError(
                     f"points[{place}], {method.name}, goes by what only a live run knows, and no decision tree can "

@@ -28,7 +28,7 @@ from rich.text import Text
 from bild.cli import load, options, typed
 from bild.cli.overrides import in_brief
 from bild.config import DTYPES, Checkpoints, ModelConfig, ShapeConfig, TaskConfig
-from bild.errors import BildError, guard
+from bild.errors import BildError, guard, out_of_memory
 from bild.progress import folded
 
 OK, MISSING, WARN = "ok", "missing", "note"
@@ -209,7 +209,8 @@ def trial() -> Finding:
     try:
         output = bild.generate(bild.load_pair("embedded"), "Zwei Hunde spielen im Schnee.")
     except (BildError, RuntimeError) as error:
-        return Finding("decoding", MISSING, str(error).splitlines()[0], "install again: make clean, make env")
+        why = str(out_of_memory(error) or error).splitlines()[0]
+        return Finding("decoding", MISSING, why, "" if "memory" in why else "install again: make clean, make env")
     return Finding("decoding", OK, f"the embedded pair wrote {output.text!r} in {output.run.total_ns / 1e6:.0f} ms")
 
 

@@ -32,7 +32,16 @@ class BildError(Exception):
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser of a command line's arguments, whose mistakes are BildErrors."""
+    """A parser of a command line's arguments, whose mistakes are BildErrors, and which takes no value twice."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See `argparse.ArgumentParser`."""
+        words = [word.partition("=")[0] for word in (sys.argv[1:] if args is None else args)]
+        for option in self._actions:
+            last_counts = option.nargs != 0 and not isinstance(option.default, list)
+            if last_counts and sum(map(words.count, option.option_strings)) > 1:
+                raise BildError(f"{option.option_strings[-1]} is given twice: leave one of them out.")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser`."""
@@ -273,8 +282,42 @@ def _is_command(words: Sequence[str]) -> bool:
     return named or (module.partition(".")[0] == "bild" and module.count(".") <= 1)
 
 
+ROOMS = {"numpy": 90 << 20, "scipy": 96 << 20, "torch": 512 << 20}
+"""Bytes that libraries take while they are loaded; their code in C loops or aborts where it has less."""
+PER_THREAD = 64 << 20
+"""Bytes that each thread of NumPy's OpenBLAS may take while it is loaded."""
+
+
+class _Limited:
+    """A finder of modules that finds none, but refuses libraries which this process's limit of memory is too low for.
+
+    Under a limit that is low for a thread on each processor, OpenBLAS is to load with one.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        if self._free() < (1 << 30) + (os.cpu_count() or 1) * PER_THREAD:
+            os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+    def _free(self) -> int:
+        try:
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        except OSError:  # only Linux has it
+            return self.limit
+        return self.limit - pages * os.sysconf("SC_PAGE_SIZE")
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name in ROOMS and self._free() < ROOMS[name]:
+            raise MemoryError
+
+
 # While a command is still imported: nothing is open, nothing is to be told of Ctrl-C. `guard` takes it from there.
 if _is_command(sys.orig_argv):
     sys.excepthook = _hook
+    with suppress(ImportError):  # Windows has no limits
+        import resource
+
+        if (_limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+            sys.meta_path.insert(0, _Limited(_limit))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)

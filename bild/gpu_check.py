@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bild.errors import BildError, guard, shown
-from bild.options import check_fields, device, number
+from bild.options import check_fields, device, number, once
 from bild.progress import folded
 
 
@@ -34,13 +34,11 @@ class CheckConfig:
 
 
 def _options(arguments: list[str]) -> CheckConfig:
-    given = {}
     for word in arguments:
-        key, equals, value = word.partition("=")
+        key, equals, _ = word.partition("=")
         if not equals or key not in ("device", "minutes", "out"):
             raise BildError(f"bild gpu-check takes device=, minutes= and out=, but {word!r} was given.")
-        given[key] = value
-    return CheckConfig(**given)  # type: ignore[arg-type]
+    return CheckConfig(**once(arguments))  # type: ignore[arg-type]
 
 
 def main() -> int:

@@ -110,6 +110,16 @@ def folder_of(name: Any) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111 - a home that is not known stays as it is
 
 
+def once(words: Sequence[str]) -> dict[str, str]:
+    """Read options that are written key=value. BildError for a key that has two values."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if (other := found.setdefault(key, value)) != value:
+            raise BildError(f"{key} is given twice, as {shown(other)} and {shown(value)}: leave one of them out.")
+    return found
+
+
 class Option(NamedTuple):
     """The type of an option, and what its field says that it takes."""
 

@@ -24,7 +24,7 @@ from bild.cli.overrides import load, parse
 from bild.config import RunConfig
 from bild.decoding import Setting
 from bild.errors import HELPS, BildError, did_you_mean, explain, guard, one_of
-from bild.options import Option
+from bild.options import Option, once
 from bild.progress import folded, say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
@@ -85,7 +85,7 @@ class Paper:
     def read(arguments: Sequence[str]) -> Paper:
         """Read a command line. BildError where an option is none of this command, or names no exhibit."""
         mine = [word for word in arguments if "=" in word and word.partition("=")[0] in _OWN]
-        own = _OWN | dict(word.split("=", 1) for word in mine)
+        own = _OWN | once(mine)
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
             own[key] = Option(str, {"folder": True}).checked(key, own[key])

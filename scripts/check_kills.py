@@ -5,6 +5,7 @@ reports.
     python -m scripts.check_kills --minutes 30
     python -m scripts.check_kills --minutes 5 --only run report
     python -m scripts.check_kills --every --only train     at each call; --every 5: at each fifth
+    python -m scripts.check_kills --memory 150             under limits of 150, 300, ... MB (`ulimit -v`)
     sudo python -m scripts.check_kills --disks 20          each on file systems of 20 sizes, to be mounted
 
 Of every command first one is left in peace; then deaths that chance chose come in turn over the commands until the time
@@ -28,35 +29,42 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.killing import PAGE, Lab, measured, thinned, trained, written
+from tests.cli.commands import but
+from tests.cli.test_guard import COMMANDS as TINY
+from tests.killing import PAGE, Lab, Limited, a_point, measured, thinned, trained, written
 from tests.sweep.test_sweep import OPTIONS, SWEEP
 from tests.training.test_kills import JOB, QUICK, prepare
 from tests.zygote import Zygote, zygote
 
 FEW = ("--only", "points", "--only", "pareto", "--only", "page")
 """Of a report, as all files of a kind are written alike."""
+RUN, REPORT, EXPORT = "bild.run:main", "bild.report.__main__:main", "tests.killing:export"
 COMMANDS = ("run", "multirun", "sweep", "train", "align", "export", "report")
 DEATHS = ("call", "size", "full", "time", "memory", "SIGINT", "SIGTERM")
 DISK = "disk"
+ENOUGH = 2000
+"""MB."""
 
 
-def laboratory(mother: Zygote, folder: Path, name: str) -> Lab:
-    """Leave a command in peace once."""
-    place = folder / name
+def laboratory(mother: Zygote, folder: Path, name: str, *, limited: bool) -> Lab:
+    """Leave a command in peace once; or one that is to be limited, which is a process of its own."""
+    kind, place = Limited if limited else Lab, folder / name
     place.mkdir()
     if name == "run":
-        return Lab(mother, place, measured, "bild.run:main", *QUICK)
+        return kind(mother, place, measured, RUN, *QUICK)
     if name == "multirun":
-        return Lab(mother, place, measured, "bild.run:main", "-m", "threshold.fb=0.3,0.7", *QUICK)
+        return kind(mother, place, measured, RUN, "-m", "threshold.fb=0.3,0.7", *QUICK)
     if name == "sweep":
-        return Lab(mother, place, measured, SWEEP, *OPTIONS)
+        return kind(mother, place, measured, SWEEP, *OPTIONS)
     if name == "report":
-        report = ("bild.report.__main__:main", str(thinned(folder)))
-        mother.run(*report, *FEW, "--out", str(folder / "first"), cwd=folder)  # so children need not import to draw
-        return Lab(mother, place, written, *report, *FEW)
+        report = (REPORT, str(thinned(folder)), *FEW)
+        if not limited:  # so children need not import to draw
+            mother.run(*report, "--out", str(folder / "first"), cwd=folder)
+        return kind(mother, place, written, *report)
     if name == "export":
-        return Lab(mother, place, written, "tests.killing:export")
-    return Lab(mother, place, trained, JOB, name, str(folder))
+        return kind(mother, place, written, *(("bild.export:main", str(a_point())) if limited else (EXPORT,)))
+    tiny = but(TINY[name], f"task.path={folder / 'corpus'}")
+    return kind(mother, place, trained, *(tiny if limited else (JOB, name, str(folder))))
 
 
 def by_chance(labs: dict[str, Lab], dice: random.Random) -> Iterator[tuple[str, str, int]]:
@@ -69,11 +77,16 @@ def by_chance(labs: dict[str, Lab], dice: random.Random) -> Iterator[tuple[str, 
             yield name, death, dice.randint(1, most[death]) if death in most else dice.choice(lab.sizes)
 
 
-def every(labs: dict[str, Lab], step: int) -> Iterator[tuple[str, str, int]]:
-    """Yield each call of each command once, and each half of a file; or of either one in `step`."""
+def every(labs: dict[str, Lab], step: int, first: int) -> Iterator[tuple[str, str, int]]:
+    """Yield each call of each command from a first one on once, and each half of a file; or of either one in `step`."""
     for name, lab in labs.items():
-        yield from ((name, "call", number) for number in range(1, lab.calls + 1, step))
+        yield from ((name, "call", number) for number in range(first, lab.calls + 1, step))
         yield from ((name, death, size) for death in ("size", "full") for size in lab.sizes[::step])
+
+
+def limits(labs: dict[str, Lab], step: int) -> Iterator[tuple[str, str, int]]:
+    """Yield limits of so many MB more from one to the next, up to what every command finds enough."""
+    yield from ((name, "memory", number << 20) for name in labs for number in range(step, ENOUGH, step))
 
 
 def disks(labs: dict[str, Lab], count: int) -> Iterator[tuple[str, str, int]]:
@@ -92,6 +105,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--every", nargs="?", type=int, const=1, help="die once at each (n-th) call")
+    parser.add_argument("--first", type=int, default=1, help="of --every: go on from this call")
+    parser.add_argument("--memory", type=int, help="in the place of kills: limits of memory, so many MB apart")
     parser.add_argument("--disks", type=int, default=0, help="in the place of kills: disks of so many sizes (root)")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bild-kills-"))
@@ -103,13 +118,14 @@ def main() -> int:
             prepare(mother, folder)
         labs = {}
         for name in given.only:
-            labs[name] = laboratory(mother, folder, name)
+            labs[name] = laboratory(mother, folder, name, limited=bool(given.memory))
             print(f"{name}: {labs[name].calls} calls, {labs[name].seconds:.1f} s in peace", flush=True)
         until = time.monotonic() + 60 * given.minutes
-        whole = given.every or given.disks
-        chosen = disks(labs, given.disks) if given.disks else every(labs, given.every or 1)
-        for name, death, number in chosen if whole else by_chance(labs, random.Random(given.seed)):
-            if not whole and time.monotonic() > until:
+        endless = not (given.every or given.disks or given.memory)
+        chosen = by_chance(labs, random.Random(given.seed)) if endless else every(labs, given.every or 1, given.first)
+        chosen = limits(labs, given.memory) if given.memory else disks(labs, given.disks) if given.disks else chosen
+        for name, death, number in chosen:
+            if endless and time.monotonic() > until:
                 break
             tried[name, death] += 1
             try:

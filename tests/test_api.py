@@ -293,7 +293,7 @@ def test_what_is_right_in_another_type_is_taken(embedded_pair: Pair) -> None:
     assert bild.load_pair(folder / "large", folder / "small").name != ""
 
 
-TREE = "results/example/embedded/embedded-aligned/tree"
+TREE = "results/example/embedded/embedded-bridge/tree"
 TEXTS = ["a b c d"] * 2
 NONE = Difference(0.0, -1.0, 1.0, -1.0, 1.0, 1.0)
 WRONG_CALLS = {
@@ -311,19 +311,29 @@ WRONG_CALLS = {
     ],
     "a margin": [lambda margin=margin: contents("results/example", margin=margin) for margin in (-1, "a", math.nan)],
     "a verdict": [lambda margin=margin: verdict(NONE, margin, 9) for margin in (-1, "a", None, math.inf)],
+    "a difference": [lambda: verdict(None, 0.5, 9)],
+    "examples": [lambda count=count: verdict(NONE, 0.5, count) for count in (-1, 0, 1.5, "x", None)],
     "a metric": [lambda name=name: quality(name, TEXTS, TEXTS) for name in (None, 5, "blue", "evaluate:", "bleu:nope")],
     "texts": [lambda texts=texts: quality("bleu", texts, TEXTS) for texts in ("ab", None, [5, 5], ["a", None], ["a"])],
     "a baseline": [lambda: quality("bleu", TEXTS, TEXTS, baseline="ab")],
     "a confidence": [
         lambda level=level: quality("bleu", TEXTS, TEXTS, confidence=level) for level in (95, "x", 0, None)
     ],
-    "references": [lambda: Scorer("bleu", ["a"]).table(["a", "b"]), lambda: Scorer("bleu", ["a"]).rows([(5, "a")])],
+    "references": [
+        lambda: Scorer("bleu", ["a"]).table(["a", "b"]),
+        lambda: Scorer("bleu", ["a"]).rows([(5, "a")]),
+        *(lambda wrong=wrong: Scorer("bleu", wrong) for wrong in (None, "ab", 5, [5], ["a", None])),
+    ],
     "times": [
         lambda: speedup("ab", "cd"),
         lambda: speedup([1.0, 2.0], [1.0, 2.0], confidence=2),
         lambda: speedup([1.0, 2.0], [1.0, 2.0], [0]),
         lambda: mean_time([1.0, math.inf]),
         lambda: mean_time([1.0, 2.0], [0]),
+        *(lambda wrong=wrong: mean_time(wrong) for wrong in (None, 5, [], "ab", [10**400, 1.0], [[1.0, 2.0]])),
+        *(lambda wrong=wrong: speedup(wrong, wrong) for wrong in (None, 5, [], [None], [[1.0, 2.0]])),
+        lambda: speedup([1.0, 2.0], [1.0]),
+        *(lambda wrong=wrong: speedup([1.0, 2.0], [1.0, 2.0], wrong) for wrong in (5, ["a", "a"], [[0, 0]])),
     ],
 }
 
@@ -340,8 +350,8 @@ def test_every_wrong_argument_of_what_reads_and_judges_is_told_in_one_sentence(w
 def test_a_pair_refuses_what_it_cannot_encode_or_decode(embedded_pair: Pair) -> None:
     for call in (
         lambda: embedded_pair.encode(5),
-        lambda: embedded_pair.encode("a", 0),
-        *(lambda ids=ids: embedded_pair.decode(ids) for ids in (None, "abc", [-1], [1.5], [10**99])),
+        *(lambda limit=limit: embedded_pair.encode("a", limit) for limit in (0, -1, 1.5, "a")),
+        *(lambda ids=ids: embedded_pair.decode(ids) for ids in (None, "abc", [-1], [1.5], [10**99], [[1]])),
     ):
         with pytest.raises(bild.BildError):
             call()
@@ -352,6 +362,8 @@ def test_a_path_is_taken_as_a_text() -> None:
     point = min(Path("results/example").rglob("record.json")).parent
     assert read_record(str(point)) == read_record(point / "record.json")
     assert read_samples(str(point)) == read_samples(point)
+    assert bild.open_tree(TREE).take(["captions-000"]).examples[0].id == "captions-000"
+    assert contents("results/example", margin="0.5").sections[0].margin == 0.5
     assert [*read_traces(str(point))] == [sample.id for sample in read_samples(point)]
 
 

@@ -144,8 +144,11 @@ def to_fields(arguments: Sequence[str], schema: type) -> list[str]:
             value = _as_words(value)
         path, _, name = key.rpartition(".")
         holder, _, entry = path.rpartition(".")
-        above = option_at(holder, schema)[0] if holder else None
-        if above is not None and above.holds(dict) and _readable(f"{{{name}: {value}}}"):
+        above, around = (option_at(each, schema)[0] if each else None for each in (holder, path))
+        whole = around is not None and around.holds(dict) and around.inner.schema is not None
+        if whole and re.fullmatch(r"\{.*[^\s{}].*\}", value) and _readable(value):
+            entries.setdefault((path, name), []).append(value[1:-1])
+        elif above is not None and above.holds(dict) and _readable(f"{{{name}: {value}}}"):
             # Neither an entry that is not there nor one that is not whole can be added by itself.
             entries.setdefault((holder, entry), []).append(f"{name}: {value}")
         else:
@@ -223,7 +226,7 @@ def values(override: Override) -> list[str]:
         raise BildError(f"{override.input_line} does not list its values: write them as in threshold.fb=0.3,0.6.")
     if override.is_sweep_override():
         line = f"{override.input_line} has no values: write them as in threshold.fb=0.3,0.6."
-        with refusing(lambda _: line, HydraException, ValueError):
+        with refusing(lambda _: line, HydraException, ValueError, ArithmeticError):
             found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))
         if not 0 < len(found) <= MOST_JOBS:
             many = f"more than {MOST_JOBS:,} values" if found else "no values"

@@ -91,11 +91,14 @@ def run_hydra(job: Callable[[Any], None], name: str, schema: type = RunConfig) -
         asked = flags().parse_intermixed_args(sys.argv[1:])
         overrides = to_fields(asked.overrides, schema)
         try:
-            if asked.help:
+            if asked.help or asked.hydra_help:
                 check_options(parse(overrides), schema)
+            if asked.help:
                 print(_help(sys.modules[job.__module__].__doc__ or "", overrides, name, schema))
                 return
-            if not asked.hydra_help:
+            if asked.hydra_help:
+                overrides = [each for each in overrides if each.startswith("hydra")]
+            else:
                 _check_flags(asked, schema)
                 first = check_all(overrides, name, schema, multirun=asked.multirun)
                 overrides = complete(overrides, schema)

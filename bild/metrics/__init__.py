@@ -79,6 +79,7 @@ class Scorer:
 
     def __init__(self, metric: str, references: Sequence[str]) -> None:
         self.name = statistics.headline_of(metric)
+        statistics.check_texts("references", references)
         self.references = list(references)
         self._known = statistics.KnownTexts((self.name,))
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
 from bild.config import margin_of
-from bild.errors import BildError
+from bild.errors import BildError, shown
+from bild.options import MANY, Option, number
 from bild.results.parts import FARTHEST, Difference, Interval
 from bild.results.record import Record
 
@@ -158,6 +159,9 @@ class Verdict:
 def verdict(found: Difference, margin: float, examples: int, rule: str = "one-sided end") -> Verdict:
     """Judge a recorded difference, measured on so many examples, at a margin in the metric's points."""
     margin = margin_of(margin, "margin")
+    examples = Option(int, number(1, 1, MANY).metadata).checked("examples", examples)
+    if not isinstance(found, Difference):
+        raise BildError(f"{shown(found)} is no difference: give that of a record, or of bild.metrics.quality.")
     if not found.known:
         return Verdict("undecided", margin, found, examples, None, rule)
     if found.lower > -margin or found.sd == 0.0:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,13 +62,13 @@ def speedup(
     The times are one per example, in the same order, and so are the numbers of the sessions that took them (null: all
     are of one). BildError where they do not fit together.
     """
-    if len(baseline_seconds) != len(seconds) or not len(seconds):
+    base, own = _taken(baseline_seconds), _taken(seconds)
+    if len(base) != len(own) or not len(own):
         raise BildError(
-            f"There are {len(baseline_seconds)} times of the baseline and {len(seconds)} of the method: "
+            f"There are {len(base)} times of the baseline and {len(own)} of the method: "
             "a speedup needs both for the same examples, at least one."
         )
-    confidence = confidence_of(confidence)
-    (base, numbers), (own, _) = _taken(baseline_seconds, sessions), _taken(seconds, sessions)
+    confidence, numbers = confidence_of(confidence), _numbers(sessions, len(own))
     parts = base / base.mean() - own / own.mean()
     logarithms = np.log(base) - np.log(own)
     both = spread(parts, numbers)
@@ -82,22 +83,36 @@ def speedup(
 
 def mean_time(values: Sequence[float], sessions: Sequence[int] | None = None, *, confidence: float = 0.95) -> Interval:
     """Estimate the mean of a positive figure per example, a time say, in its unit."""
-    if not len(values):
+    table = _taken(values)
+    if not len(table):
         raise BildError("There is nothing to average: give the figure of at least one example.")
-    table, numbers = _taken(values, sessions)
+    numbers = _numbers(sessions, len(table))
     return _around(float(table.mean()), spread(table / table.mean(), numbers), confidence_of(confidence))
 
 
-def _taken(values: Sequence[float], sessions: Sequence[int] | None) -> tuple[Floats, NDArray[np.int64]]:
-    """Return figures and the numbers of their sessions as arrays. BildError where one is not positive, or lacks one."""
-    with refusing(lambda _: "A time is no number: give one for each example.", ValueError, TypeError):
-        table = np.asarray(values, np.float64)
-        numbers = np.zeros(len(table), np.int64) if sessions is None else np.asarray(sessions, np.int64)
+def _taken(values: Sequence[float]) -> Floats:
+    """Return figures as an array. BildError where they are no list, or one is not positive."""
+    table = _array(values, np.float64)
     if not (np.isfinite(table) & (table > 0)).all():
         raise BildError("A time is not a positive number of seconds: a speedup needs measured times for all examples.")
-    if len(numbers) != len(table):
-        raise BildError(f"There are {len(table)} times and {len(numbers)} sessions: give the session of each time.")
-    return table, numbers
+    return table
+
+
+def _numbers(sessions: Sequence[int] | None, count: int) -> NDArray[np.int64]:
+    """Return the numbers of the sessions of so many figures as an array. BildError where a figure lacks one."""
+    numbers = np.zeros(count, np.int64) if sessions is None else _array(sessions, np.int64)
+    if len(numbers) != count:
+        raise BildError(f"There are {count} times and {len(numbers)} sessions: give the session of each time.")
+    return numbers
+
+
+def _array(values: Any, kind: type) -> NDArray[Any]:
+    sentence = "A time is no number: give one for each example."
+    with refusing(lambda _: sentence, ValueError, TypeError, OverflowError):
+        table: NDArray[Any] = np.asarray(values, kind)
+    if table.ndim != 1:
+        raise BildError(sentence)
+    return table
 
 
 def width_of(sessions: int, between: float, confidence: float = 0.95) -> float:

@@ -114,8 +114,10 @@ class Pair:
         """Return the token ids of a source, as its tokenizer frames it, at most `limit`; and whether it was cut."""
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: give token ids, or a folder with tokenizer.json.")
-        if not isinstance(text, str) or limit == 0:
-            raise BildError(f"The pair {self.name} encodes texts, to one token at least: {shown(text)} was given.")
+        right = limit is None or (isinstance(limit, int) and limit > 0)
+        if not isinstance(text, str) or not right:
+            given = shown(limit if isinstance(text, str) else text)
+            raise BildError(f"The pair {self.name} encodes texts, to one token at least: {given} was given.")
         before, behind = self._affixes
         ids = [*before, *self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]]
         room = len(ids) if limit is None else max(limit - len(behind), 0)
@@ -130,9 +132,8 @@ class Pair:
         if self.tokenizer is None:
             raise BildError(f"The pair {self.name} has no tokenizer: its output is token ids only.")
         sentence = f"{shown(tokens)} is no list of token ids: give whole numbers, 0 or more."
-        with refusing(lambda _: sentence, TypeError, OverflowError):
-            text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return text.strip()
+        with refusing(lambda _: sentence, TypeError, OverflowError, AttributeError):
+            return str(self.tokenizer.decode(tokens, skip_special_tokens=True).strip())  # of several, it is a list
 
 
 def load_pair(large: str = "embedded", small: str | None = None, **options: Any) -> Pair:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from bild.config import margin_of
 from bild.errors import BildError
 from bild.options import folder_of
 from bild.report.atlas import atlas_table
@@ -81,7 +82,7 @@ def contents(root: Path, other: Path | None = None, margin: float = MARGIN) -> C
     Verdicts are told at `margin`, in the metric's points. BildError where nothing can be reported.
     """
     root = folder_of(root)
-    sections, skipped = find_sections(root, margin)
+    sections, skipped = find_sections(root, margin_of(margin, "margin"))
     comparison = None if other is None else compare(sections, folder_of(other), root)
     predicted, unread = find_predicted(root)
     return make_contents(sections, root, [*skipped, *unread], predicted, comparison)

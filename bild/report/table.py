@@ -268,7 +268,7 @@ def show_tables(tables: Iterable[Table | RenderableType], notes: Iterable[str] =
 
 def write_text(path: Path, text: str | bytes) -> Path:
     """Write a file and the folders above it, and return its path. BildError where that cannot be done."""
-    with refusing(lambda why: f"{path} cannot be written ({why}): choose another --out.", OSError):
+    with refusing(lambda why: f"{path} cannot be written ({why}): choose another folder for the report.", OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
     return path

@@ -162,6 +162,11 @@ class TrainConfig(CommonConfig):
             raise BildError(
                 "Name what is trained: model=... to fine-tune a checkpoint, or shape=... to start from scratch."
             )
+        if self.model is not None and self.tokenizer != TokenizerSettings():
+            raise BildError(
+                f"tokenizer has no effect here, as model={self.model.name} has its own: leave tokenizer.* out, or "
+                "start from scratch with shape=... in place of model."
+            )
         if self.shape is not None and self.train.grow > 1:
             raise BildError(
                 f"train.grow={self.train.grow} copies the layers of a trained model, and shape={self.shape.name} is a "

@@ -14,6 +14,8 @@ from bild.decoding.methods import heeds
 from bild.demo import DemoConfig
 from bild.errors import BildError
 from bild.options import folder_of
+from bild.sweep.config import SweepConfig
+from tests.cli.commands import call
 
 FOLDERS = ("model.large=a", "model.small=b")
 TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "multi30k-files", "embedded", "file"}
@@ -209,3 +211,18 @@ def test_a_home_is_found_where_the_shell_left_it_to_be(monkeypatch: pytest.Monke
 def test_a_name_of_several_lines_is_refused() -> None:
     with pytest.raises(BildError, match=r"task\.name=a b has a line break"):
         compose(['task.name="a\nb"'])
+
+
+def test_an_entry_of_a_mapping_is_given_whole_or_in_parts() -> None:
+    whole = compose(["lengths.new={source: 1, target: 2}", "sweep.kinds.mine={fb: [0.3]}"], "sweep", SweepConfig)
+    parts = ["lengths.new.source=1", "lengths.new.target=2", "sweep.kinds.mine.fb=[0.3]"]
+    assert whole == compose(parts, "sweep", SweepConfig)
+    assert (whole.lengths["new"].target, whole.sweep.kinds["mine"].fb) == (2, [0.3])
+    pair = compose(["model=folders", "model.checkpoints.embedded={large: a b, small: c}", "task=embedded"])
+    assert pair.model.checkpoints["embedded"].large == "a b"
+
+
+def test_hydras_own_help_comes_whatever_was_chosen(tmp_path: Path) -> None:
+    done = call("bild.run", "--hydra-help", "task=embedded", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert "hydra/launcher" in done.out

@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -147,15 +148,18 @@ def test_a_hub_that_answers_and_one_that_does_not(tmp_path: Path, monkeypatch: p
 def test_the_code_is_1_where_the_embedded_pair_does_not_decode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import bild
 
-    def broken(*_: object, **__: object) -> None:
-        raise BildError("The weights are gone.")
-
+    errors: tuple[tuple[Exception, str, bool], ...] = (
+        (BildError("The weights are gone."), "The weights are gone.", True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "The memory of this machine is full", False),
+    )
     hubcache.use_hub(monkeypatch, tmp_path)
-    monkeypatch.setattr(bild, "generate", broken, raising=False)
-    done = call("bild.doctor", cwd=tmp_path)
-    assert done.code == 1
-    assert states(done)["decoding"] == "missing"
-    assert "The weights are gone." in done.out
+    for error, told, again in errors:
+        monkeypatch.setattr(bild, "generate", mock.Mock(side_effect=error), raising=False)
+        done = call("bild.doctor", cwd=tmp_path)
+        assert done.code == 1
+        assert states(done)["decoding"] == "missing"
+        assert told in done.out
+        assert ("install again" in done.out) is again
 
 
 # --- packages and devices

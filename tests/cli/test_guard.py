@@ -180,14 +180,15 @@ COMMANDS = {
 NEEDY = ("gpu-check", "paper")
 """Those that a machine without a GPU, or without published checkpoints, refuses."""
 SIGNALS = (("SIGINT", 1), ("SIGTERM", 20), ("SIGINT", 50), ("SIGTERM", 100), ("SIGINT", 150), ("SIGTERM", 250))
-CODES = {"SIGINT": (130,), "SIGTERM": (143,), "unread": (141,), "no room": (2,)}
+MEMORY = tuple(("memory", most) for most in (20_000_000, 100_000_000))
+CODES = {"SIGINT": (130,), "SIGTERM": (143,), "memory": (1, 2), "unread": (141,), "no room": (2,)}
 
 
 @pytest.mark.slow
 @pytest.mark.spread(2)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize(("ending", "number"), [*SIGNALS, *((ending, 0) for ending in STDOUTS)])
+@pytest.mark.parametrize(("ending", "number"), [*SIGNALS, *MEMORY, *((ending, 0) for ending in STDOUTS)])
 def test_every_command_ends_in_order(mother: Zygote, tmp_path: Path, name: str, ending: str, number: int) -> None:
     write_corpus(tmp_path / "corpus")
     child = mother.start("tests.killing:main", ending, str(number), *COMMANDS[name], cwd=tmp_path)
@@ -244,3 +245,16 @@ def test_what_ends_a_command_while_it_is_imported(tmp_path: Path, happening: str
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False, timeout=50)
     assert (done.returncode, done.stdout) == (code, "")
     assert re.fullmatch(told, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("command", "megabytes"), [(f"report {EXAMPLE}", 110), (f"claims {EXAMPLE}", 150), ("doctor", 400)]
+)
+def test_a_limit_of_memory_that_libraries_are_not_loaded_in(command: str, megabytes: int, tmp_path: Path) -> None:
+    shell = f"ulimit -v {1024 * megabytes}; exec '{sys.executable}' -m bild.{command}"
+    env = environment({"OPENBLAS_NUM_THREADS": "4"})
+    done = subprocess.run(
+        ["sh", "-c", shell], capture_output=True, text=True, env=env, cwd=tmp_path, check=False, timeout=50
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("error: The memory of this machine is full; .*, and run again.\n", done.stderr)

@@ -23,7 +23,7 @@ Step = Callable[[Scale], Iterator[Checked]]
 STEPS: dict[str, tuple[Step, str]] = {
     "machine": (machine.machine, "driver, clocks, what slows it, who else uses it, precision switches"),
     "tests": (machine.tests, "pytest -m gpu"),
-    "cases": (right.cases, "an overflow, two engines that grow, a dropped pair, cuda:1"),
+    "cases": (right.cases, "an overflow, two engines that grow, a dropped pair, cleared workspaces, cuda:1"),
     "agreement": (right.agreement, "graph = fused = hf on 200 texts, fp32 and fp16, twice"),
     "programs": (machine.programs, "kernels, captures and memory of a step"),
     "bench": (machine.benches, "engines, peers, roofline at t5-small, t5-large, mt5-large, two dtypes"),

@@ -45,6 +45,7 @@ def cases(scale: Scale) -> Iterator[Checked]:
     """Run what has gone wrong before: an overflow, growth beside another engine, a dropped pair, another GPU."""
     pair = load_pair("embedded", device=str(scale.device))
     known = {"an overflow is forgotten": _poison, "two engines grow": _grow, "engines are dropped": _drop}
+    known |= {"others clear workspaces": _clear} if scale.on_gpu else {}
     for name, case in known.items():
         wrong = _tried(partial(case, scale, pair))
         yield Checked("cases", name, WRONG if wrong else OK, wrong or "the text is the one before")
@@ -114,6 +115,15 @@ def _drop(scale: Scale, pair: Pair) -> str | None:
     del goes
     free_memory()
     return _parted([before], [_written(stays, pair, 24)])
+
+
+def _clear(scale: Scale, pair: Pair) -> str | None:
+    """Clear cuBLAS's workspaces and give their memory back, as torch.compile's recordings do, and run on."""
+    engine = _engine(pair, "large", 64)
+    before = _written(engine, pair, 24)
+    torch._C._cuda_clearCublasWorkspaces()
+    free_memory()
+    return _parted([before], [_written(engine, pair, 24)])
 
 
 def _texts(pair: Pair, engine: str, count: int, method: str = "vanilla") -> list[list[int]]:

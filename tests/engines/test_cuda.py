@@ -79,6 +79,17 @@ def test_pairs_that_come_and_go_and_texts_beyond_the_capacity_share_no_memory() 
         pairs[0] = on_cuda("t5")  # the former one goes, with its graphs
 
 
+def test_workspaces_that_others_clear_are_not_those_of_graphs() -> None:
+    """As torch.compile does around its own recordings; the next capture gives their memory back to the driver."""
+    pair, source = on_cuda("mt5"), [*ids(30), EOS]
+    written = [generate(pair, source, fb=0.5, rb=1.0, engine="hf").tokens]
+    for _ in range(3):
+        written.append(generate(pair, source, fb=0.5, rb=1.0, engine="graph").tokens)
+        torch._C._cuda_clearCublasWorkspaces()
+        torch.cuda.empty_cache()
+    assert written == [written[0]] * 4
+
+
 @pytest.mark.parametrize("make", MAKES)
 @pytest.mark.parametrize("width", [1, 2, 11])
 @pytest.mark.parametrize("name", ["fused", "graph"])

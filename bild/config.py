@@ -20,7 +20,8 @@ from bild.decoding.policies import live_refusal
 from bild.errors import BildError, one_of
 from bild.options import LONG, MANY, SEED, Option, check_fields, device, folder, number, options_of, text, word
 
-ENGINES = ("hf", "fused", "graph", "graph-triton")
+FUSED_GRAPH = "graph-triton"
+ENGINES = ("hf", "fused", "graph", FUSED_GRAPH)
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
 EVALUATE = "evaluate:"

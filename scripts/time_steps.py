@@ -3,7 +3,7 @@
 For a shape of `conf/shape` with random weights, behind a source of 65 tokens, in ms: the start of a text (encoder,
 keys and values of the source), passes over 1 to 12 tokens, and a token of a draft of 16, each waited for; of captured
 engines also a step that nobody waits for, and the host's own time for one. Before them the kinds of product that were
-chosen, with their us. Nothing else should run meanwhile.
+chosen for each engine, with their us. Nothing else should run meanwhile.
 
     python -m scripts.time_steps t5-large:fp16:graph:graph-triton t5-small:fp16:graph-triton
 """
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from bild.cli.compose import shapes
+from bild.config import FUSED_GRAPH
 from bild.engines import DTYPES, build_engine, kernels_of
 from bild.engines.base import PassPlan
 from bild.engines.graph import GraphEngine
@@ -106,11 +107,11 @@ def main() -> None:
         name, dtype, *engines = asked.split(":")
         module = random_model(known[name], DTYPES[dtype], device, 0)
         options: dict[str, Any] = {"dtype": dtype, "eos": -1, "vocabulary": known[name].rows, "small": True}
-        options["kernels"] = kernels = kernels_of(module, dtype, known[name].rows)
-        for size, by_column in kernels.us.items():
-            print(f"{name} {dtype} {size}: {kernels.kinds[size]} {by_column}")
         for each in engines:
-            engine = build_engine(each, module, **options)
+            kernels = kernels_of(module, dtype, known[name].rows, each == FUSED_GRAPH)
+            for size, by_column in kernels.us.items():
+                print(f"{name} {dtype} {size}: {kernels.kinds[size]} {by_column}")
+            engine = build_engine(each, module, kernels=kernels, **options)
             engine.prepare(PassPlan(64, lambda: [len(SOURCE)], 12))
             told = ", ".join(f"{what} {ms:.3f}" for what, ms in times_of(engine).items())
             print(f"{name} {dtype} {each}: {told}", flush=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bild.config import FUSED_GRAPH
 from bild.engines.base import DTYPES, Engine, PassPlan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import FusedSharedLayers, GraphExitEngine, GraphSharedLayers, early_exit, truncated
@@ -33,7 +34,7 @@ __all__ = [
     "common_prefix",
 ]
 
-GRAPHS = ("graph", "graph-triton")
+GRAPHS = ("graph", FUSED_GRAPH)
 """Engines of captured passes: of torch's kernels, and with what lies between the products fused."""
 
 
@@ -60,7 +61,7 @@ def build_engine(
     if name not in ("fused", *GRAPHS):
         raise BildError(f"engine={name} is not known: choose hf, fused, {' or '.join(GRAPHS)}.")
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
-    options["kernels"] = kernels or kernels_of(module, dtype, vocabulary)
+    options["kernels"] = kernels or kernels_of(module, dtype, vocabulary, name == FUSED_GRAPH)
     if name == "fused":
         return FusedEngine(module, **options)
     pool = beside.pool if isinstance(beside, GraphEngine) else None
@@ -80,9 +81,9 @@ def build_operations(name: str, device: torch.device) -> Operations:
     return Fusions()
 
 
-def kernels_of(module: Any, dtype: str, vocabulary: int) -> Kernels:
-    """Return the fastest kinds of product for a loaded model, measured on its device."""
-    return kernels_for(module.device, DTYPES[dtype], sizes_of(module.config, vocabulary))
+def kernels_of(module: Any, dtype: str, vocabulary: int, triton: bool = False) -> Kernels:
+    """Return the fastest kinds of product for a loaded model, measured on its device; see `kernels_for`."""
+    return kernels_for(module.device, DTYPES[dtype], sizes_of(module.config, vocabulary), triton)
 
 
 def build_exit_engines(
@@ -104,7 +105,8 @@ def build_exit_engines(
         assert isinstance(engine, FusedEngine)
         return early_exit(FusedSharedLayers(engine, exit_layer))
     if name in GRAPHS:
-        options |= {"dtype": DTYPES[dtype], "small": True, "kernels": kernels or kernels_of(module, dtype, vocabulary)}
+        kernels = kernels or kernels_of(module, dtype, vocabulary, name == FUSED_GRAPH)
+        options |= {"dtype": DTYPES[dtype], "small": True, "kernels": kernels}
         options["operations"] = build_operations(name, module.device)
         return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, **options)))
     return build_engine(name, module, **options), build_engine(name, truncated(module, exit_layer), **options)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
@@ -76,9 +75,14 @@ def sizes_of(config: Any, vocabulary: int) -> MatrixSizes:
     return [*(layer * config.num_layers), *((layer + cross) * decoders), *once]
 
 
-def kernels_for(device: torch.device, dtype: torch.dtype, sizes: MatrixSizes) -> Kernels:
-    """Return this process's choice for matrices of these sizes; what was measured once is not measured again."""
+def kernels_for(device: torch.device, dtype: torch.dtype, sizes: MatrixSizes, triton: bool = False) -> Kernels:
+    """Return this process's choice for matrices of these sizes; what was measured once is not measured again.
+
+    `triton`: for captured passes that can take Triton's products, which takes seconds to compile them.
+    """
     kinds = kinds_on(device.type, dtype, torch.get_num_threads())
+    if not (triton and _compiles(device)):
+        kinds = tuple(kind for kind in kinds if kind != TRITON)
     if device.type == "cpu" and any(kind in NUMPY_KINDS for kind in kinds):
         _blas().limit(limits=1)  # stays so: a second thread would be one that no record tells of
     bytes_of_all = dtype.itemsize * sum(inner * out for inner, out in sizes)
@@ -121,7 +125,7 @@ def followed(kept: Mapping[str, Any] | None, kinds: Sequence[str], sizes: Matrix
 def kinds_on(device: str, dtype: torch.dtype, threads: int) -> tuple[str, ...]:
     """Return the kinds that a device, a dtype and a number of threads have, the default first."""
     kinds: tuple[str, ...] = (PLAIN, "torch out-in")
-    if device == "cuda" and find_spec("triton") is not None:
+    if device == "cuda":
         return (*kinds, TRITON)
     if device != "cpu" or dtype != torch.float32:
         return kinds
@@ -129,6 +133,18 @@ def kinds_on(device: str, dtype: torch.dtype, threads: int) -> tuple[str, ...]:
         numpy = NUMPY_KINDS if _blas().lib_controllers else ()
         kinds = (*numpy, *kinds, *([COMPILED] if compiled() else []))
     return (*kinds, *(["packed"] if PACKS else []))
+
+
+@cache
+def _compiles(device: torch.device) -> bool:
+    """Return whether Triton is here and compiles for a GPU: it needs a C compiler, and knows no old GPUs."""
+    try:
+        from bild.engines.triton_product import multiply
+
+        ones = torch.ones(16, 16, device=device)
+        return bool((multiply(ones[:1], Matrix.of(ones, (TRITON,) * 3)) == 16.0).all())
+    except Exception:  # whatever a compiler may raise, cuBLAS does as well
+        return False
 
 
 def pin_precision() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bild.config import FUSED_GRAPH
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
 from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision, sizes_of
 from bild.errors import BildError, refusing, shown
@@ -37,6 +38,8 @@ class Pair:
     device: torch.device
     exit: int | None = None
     """The small model is the large one's first `exit` decoder layers; None where it is a checkpoint of its own."""
+    triton: bool = False
+    """See `PairSpec`."""
     _engines: dict[tuple[str, str], Engine] = field(default_factory=dict)
     _kernels: Kernels | None = None
 
@@ -50,6 +53,7 @@ class Pair:
         """Return the engine of `role` ("large" or "small"), built at its first use."""
         key = (role, name)
         options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
+        self.triton |= name == FUSED_GRAPH
         options["kernels"] = None if name == "hf" else self.kernels
         if key not in self._engines and self.exit is not None:
             model = self.large.module if name == "hf" else self.large
@@ -76,7 +80,7 @@ class Pair:
     def kernels(self) -> Kernels:
         """The kernels that its engines multiply with: those given before, or the fastest, measured once a process."""
         if self._kernels is None:
-            self._kernels = kernels_for(self.device, DTYPES[self.dtype], self._sizes)
+            self._kernels = kernels_for(self.device, DTYPES[self.dtype], self._sizes, self.triton)
         return self._kernels
 
     def kernels_kept(self, kept: Mapping[str, Any] | None) -> Kernels:
@@ -173,7 +177,7 @@ def load(spec: PairSpec) -> Pair:
     owner = owners[0].name if owners else None
     if spec.exit is None:
         _warn(whole, part)
-    return Pair(name, whole, part, tokenizer, owner, vocabulary, start, eos, spec.dtype, place, spec.exit)
+    return Pair(name, whole, part, tokenizer, owner, vocabulary, start, eos, spec.dtype, place, spec.exit, spec.triton)
 
 
 def _warn(large: Model, small: Model) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bild.config import DTYPES, Checkpoints, EngineConfig, ModelConfig, RunConfig
+from bild.config import DTYPES, FUSED_GRAPH, Checkpoints, EngineConfig, ModelConfig, RunConfig
 from bild.errors import BildError, refusing, shown
 from bild.hub import ships
 from bild.models.source import (
@@ -46,6 +46,8 @@ class PairSpec:
     exit: int | None = None
     dtype: str = word("fp32", DTYPES)
     device: str = "auto"
+    triton: bool = False
+    """Whether Triton's products are measured, too: those of `engine=graph-triton`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))
@@ -74,6 +76,7 @@ class PairSpec:
             exit=model.exit,
             dtype=engine.dtype,
             device=engine.device,
+            triton=engine.name == FUSED_GRAPH,
         )
 
     @classmethod

@@ -20,6 +20,7 @@ from bild.engines import Engine, t5
 from bild.engines.fusions import Fusions
 from bild.engines.graph import GraphEngine
 from bild.engines.graph_programs import Operations
+from bild.engines.kernels import _compiles
 from bild.engines.layouts import TRITON, Matrix
 from bild.errors import BildError
 from tests.engines.fake_cuda import Log, fake_cuda, fake_module
@@ -54,6 +55,10 @@ def test_residual_norm_and_cast(dtype: torch.dtype, add: bool, gain: bool) -> No
         for theirs, ours in zip(*told, strict=True):
             assert ours.dtype == theirs.dtype
             torch.testing.assert_close(ours, theirs, **DTYPES[dtype])
+
+
+def test_triton_compiles_here() -> None:
+    assert _compiles(torch.device(DEVICE))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

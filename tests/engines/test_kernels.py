@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import pytest
 import torch
 from threadpoolctl import ThreadpoolController
 
-from bild.engines import build_engine
+from bild.engines import build_engine, kernels
 from bild.engines.fused import FusedEngine
 from bild.engines.graph import GraphEngine
 from bild.engines.kernels import COLUMNS, Kernels, chosen, kernels_for, kinds_on, pin_precision, sizes_of
@@ -43,6 +44,18 @@ def us(**columns: tuple[float, float, float]) -> dict[str, dict[str, float]]:
 def test_a_default_stays_unless_another_is_clearly_faster(times: dict, kinds: list[str]) -> None:
     assert list(chosen(times)) == list(COLUMNS)
     assert list(chosen(times).values()) == kinds
+
+
+def test_without_a_triton_that_compiles_its_products_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "bild.engines.triton_product", raising=False)
+    kernels._compiles.cache_clear()
+    asked = list[tuple[str, ...]]()
+    times = {name: dict.fromkeys((PLAIN, "torch out-in"), 10.0) for name in COLUMNS}
+    monkeypatch.setattr(kernels, "_measured", lambda device, dtype, kinds, *_: asked.append(kinds) or times)
+    kernels_for(torch.device("cuda"), torch.float16, SIZES, triton=True)
+    assert asked == [(PLAIN, "torch out-in")] * 2
+    kernels._compiles.cache_clear()
 
 
 def test_a_kind_for_few_rows_leaves_its_layout_to_more_of_them() -> None:

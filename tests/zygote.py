@@ -112,6 +112,14 @@ class Zygote:
         return self.ask(order)
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line of a process; empty where it has ended, be it between two questions."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 @contextmanager
 def zygote() -> Iterator[Zygote]:
     """Start one for as long as it is used."""

@@ -8,14 +8,16 @@ import signal
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
-from bild.results import Sample, read_samples, read_traces
+from bild.results import PointFolder, Sample, read_samples, read_traces
+from bild.run import main as run
 from tests.cli.commands import QUICK, Finished, call, only_point, points, record
 from tests.zygote import Child, Zygote
 
-EXAMPLES = 14
+EXAMPLES = 10
 COMMAND = (
     f"task.samples={EXAMPLES}",
     "task.target_limit=48",
@@ -44,16 +46,30 @@ class Interrupted(NamedTuple):
     peaceful: Path
 
 
+def endless() -> int:
+    """`bild run` that waits after four examples, so that it is stopped before its end, however busy the machine is."""
+    append, done = PointFolder.append, list[str]()
+
+    def waiting(folder: PointFolder, sample: Sample, trace: list[dict[str, Any]]) -> None:
+        append(folder, sample, trace)
+        done.append(sample.id)
+        if len(done) == 4:
+            time.sleep(300)
+
+    with mock.patch.object(PointFolder, "append", waiting):
+        return run()
+
+
 @pytest.fixture(scope="module")
 def interrupted(mother: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     """`kill -9` in the middle, the same command until Ctrl-C, and once more to the end."""
     cwd, peace = tmp_path_factory.mktemp("interrupted"), tmp_path_factory.mktemp("peaceful")
-    first = mother.start("bild.run:main", *COMMAND, cwd=cwd)
+    first = mother.start("tests.cli.test_resume:endless", *COMMAND, cwd=cwd)
     wait_for(first, cwd, 3)
     first.kill()
     assert first.wait() == -signal.SIGKILL
     killed = len(read_samples(only_point(cwd)))
-    second = mother.start("bild.run:main", *COMMAND, cwd=cwd)
+    second = mother.start("tests.cli.test_resume:endless", *COMMAND, cwd=cwd)
     wait_for(second, cwd, killed + 3)
     os.kill(second.pid, signal.SIGINT)
     code, said = second.wait(), second.log.read_text().splitlines()

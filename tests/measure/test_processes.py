@@ -11,30 +11,32 @@ import pytest
 from bild.measure.processes import _process
 from bild.results import find_records, read_samples
 from bild.results.folder import SESSIONS
-from tests.cli.commands import QUICK, but, call, only_point
-from tests.zygote import Zygote
+from tests.cli.commands import QUICK, but, call, only_point, points
+from tests.zygote import Zygote, words_of
 
 RUN = ("task.samples=4", *QUICK, "measure.sessions=2", "threshold.fb=0.5")
 
 
+def sessions_of(pid: int) -> list[psutil.Process]:
+    """The sessions that a process has begun, and that have not ended."""
+    return [child for child in psutil.Process(pid).children() if "bild.measure.processes" in words_of(child)]
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_kill_ends_the_session_too_and_the_next_run_goes_on_in_new_ones(tmp_path: Path, mother: Zygote) -> None:
     """It ends in what one process would have written, each example timed once."""
     running = mother.start("bild.run:main", *RUN, cwd=tmp_path)
-    session = None
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        children = [p for p in psutil.Process(running.pid).children() if "bild.measure.processes" in p.cmdline()]
-        found = list((tmp_path / "results").rglob("samples.jsonl"))
-        if children and found and read_samples(found[0].parent):
-            session = children[0]
-            break
+    deadline = time.monotonic() + 240
+    while not (found := sessions_of(running.pid)) or not any(map(read_samples, points(tmp_path))):
+        assert not running.ended(), running.log.read_text()
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert session is not None, running.log.read_text()
     running.kill()
     running.wait()
-    psutil.wait_procs([session], timeout=120)  # one that has just begun hears of it when all is imported
-    assert not session.is_running() or session.status() == psutil.STATUS_ZOMBIE
+    while words_of(found[0]):  # one that has just begun hears of it when all is imported
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     folder = only_point(tmp_path / "results")
     before = read_samples(folder)
     again = call("bild.run", *RUN, cwd=tmp_path)

@@ -18,7 +18,7 @@ from bild.errors import BildError
 from bild.sweep.config import GridConfig, SweepConfig
 from bild.sweep.ray_cluster import Resources, Workers, connected, patience
 from bild.tree import Tree
-from tests.zygote import Zygote
+from tests.zygote import Zygote, words_of
 
 POINTS = [
     (MethodConfig(rules=rules), ThresholdConfig(fb, rb))
@@ -305,8 +305,7 @@ def test_two_workers_of_which_one_is_killed_grow_the_tree_of_one_process(
                 worker.resume()
 
     def growing(process: psutil.Process) -> bool:
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return alive and "ray::Worker.grow" in " ".join(process.cmdline())
+        return "ray::Worker.grow" in " ".join(words_of(process))
 
     grown = GrownTree(work)
     shared = grown.tree

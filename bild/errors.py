@@ -282,7 +282,7 @@ def _is_command(words: Sequence[str]) -> bool:
     return named or (module.partition(".")[0] == "bild" and module.count(".") <= 1)
 
 
-ROOMS = {"numpy": 90 << 20, "scipy": 96 << 20, "torch": 512 << 20}
+ROOMS = {"numpy": 124 << 20, "scipy": 96 << 20, "torch": 512 << 20}
 """Bytes that libraries take while they are loaded; their code in C loops or aborts where it has less."""
 PER_THREAD = 64 << 20
 """Bytes that each thread of NumPy's OpenBLAS may take while it is loaded."""
@@ -291,11 +291,12 @@ PER_THREAD = 64 << 20
 class _Limited:
     """A finder of modules that finds none, but refuses libraries which this process's limit of memory is too low for.
 
-    Under a limit that is low for a thread on each processor, OpenBLAS is to load with one.
+    Under a limit that is low for a thread on each processor, OpenBLAS is to load with one. The buffer that it takes for
+    its first inverse, and keeps, it takes before other libraries leave no room for it.
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit, self.buffered = limit, False
         if self._free() < (1 << 30) + (os.cpu_count() or 1) * PER_THREAD:
             os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -309,6 +310,10 @@ class _Limited:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name in ROOMS and self._free() < ROOMS[name]:
             raise MemoryError
+        numpy = sys.modules.get("numpy")
+        if not (self.buffered or numpy is None or getattr(numpy.__spec__, "_initializing", False)):
+            self.buffered = True
+            numpy.linalg.inv(numpy.ones((1, 1)))
 
 
 # While a command is still imported: nothing is open, nothing is to be told of Ctrl-C. `guard` takes it from there.

@@ -258,3 +258,21 @@ def test_a_limit_of_memory_that_libraries_are_not_loaded_in(command: str, megaby
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch("error: The memory of this machine is full; .*, and run again.\n", done.stderr)
+
+
+INVERSE = """import resource, sys
+from pathlib import Path
+from bild.errors import _Limited
+sys.meta_path.insert(0, _Limited(1 << 30))
+import numpy, colorsys
+most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (8 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+print(numpy.linalg.inv(numpy.eye(99)).sum())
+"""
+
+
+def test_numpy_inverts_where_no_room_was_left_for_its_buffer(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INVERSE], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "99.0\n", "")

@@ -18,6 +18,7 @@ from bild.results import parts
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
 from bild.results.parts import Difference, Interval, Score
+from bild.results.prices import DraftCostsRecord
 from bild.results.work import Work
 
 SCHEMA_VERSION = 3
@@ -78,7 +79,7 @@ class Record:
     created: str
     seconds: float
     joint: parts.Joint | None = None
-    draft_costs: parts.DraftCostsRecord | None = None
+    draft_costs: DraftCostsRecord | None = None
     command: str | None = None
     texts: parts.EqualTexts | None = None
     work: Work | None = None

@@ -286,7 +286,7 @@ def job(arguments: Sequence[str]) -> None:
     files = write_report(Path(paper.own["results"]), Path(paper.own["out"]))
     print(f"Written: {files.page} and {files.text}; the atlas is their first table")
     if run.failed:
-        raise BildError(f"Not everything was made: {', '.join(run.failed)} (told above); the same command tries again.")
+        raise BildError(f"Not everything was made: {', '.join(run.failed)} (see above); the same command tries again.")
 
 
 def main() -> int:

@@ -116,7 +116,7 @@ class Record:
 
 def to_json(record: Record) -> str:
     """Return the record as strict JSON, its seal closed. BildError on NaN, stray infinities and wrong types."""
-    mend = "mend what computed it and run the point again"
+    mend = "fix what computed it and run the point again"
     with refusing(lambda why: f"The record {record.label} was not written: {why}; {mend}.", FieldError):
         plain = encode(record)
         _check(cast(Record, decode(Record, plain)))

@@ -146,7 +146,7 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     assert "wmt14-unaligned failed: " in done.err
     assert "mT5-small-wmt2014-de-en" in done.err
     assert "Traceback" not in done.err
-    assert done.err.rstrip().endswith("(told above); the same command tries again.")
+    assert done.err.rstrip().endswith("(see above); the same command tries again.")
     report = tmp_path / "report" / "paper"
     lines = (report / "tables" / "atlas.md").read_text().splitlines()
     atlas = {line.split(" | ")[0].strip("| "): line.replace("\\", "") for line in lines}

@@ -121,7 +121,7 @@ embedded-pair: $(READY)  ## train the pairs that ship: make embedded-pair CORPUS
 gpu-check: $(READY)  ## ten minutes on a GPU: right, and as fast as it should be? a table, and one file to send
 	@cd $(ROOT) && $(PY) -m bild.gpu_check $(ARGS)
 
-doctor: $(READY)  ## what this machine has, what is missing for which task, and how to mend it
+doctor: $(READY)  ## what this machine has, what is missing for which task, and how to fix it
 	@cd $(ROOT) && $(PY) -m bild.doctor
 
 lint: $(READY)  ## ruff and mypy alone

@@ -33,7 +33,7 @@ TOKENIZERS = {
 """The tokenizers of each metric, its own first: sacreBLEU's, and of ROUGE those that see a to z or every script."""
 WITHOUT_SPACES = "\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 KINDS = ("t5", "mt5")
-POINTS = "a loss of quality is told in points of the metric,"
+POINTS = "a loss of quality is given in points of the metric,"
 THREADS = 1024
 """More than any machine has, and fewer than a process may have."""
 

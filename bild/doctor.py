@@ -1,5 +1,5 @@
 """`bild doctor` (or `python -m bild.doctor`): what this machine has, what is
-missing, and how to mend it.
+missing, and how to fix it.
 
     bild doctor           the machine, and which tasks and models are here
     bild doctor tasks     every task, and the command that fetches it

@@ -240,7 +240,7 @@ def refused(error: BaseException) -> BildError | None:
     if error.errno == errno.ENOENT and error.filename is None:
         return BildError("The working folder was removed or moved: change to one that is there and run again.")
     which = f"{error.filename} could not be used" if error.filename is not None else "The output could not be written"
-    mend = "free some space" if error.errno in FULL else "mend that"
+    mend = "free some space" if error.errno in FULL else "fix that"
     return BildError(f"{which} ({error.strerror}): {mend} and run again; what was finished before is kept.")
 
 

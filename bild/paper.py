@@ -79,6 +79,7 @@ class Paper:
     exhibits: dict[str, Exhibit]
     own: dict[str, str]
     shared: list[str]
+    named: Sequence[str] = ()  # on the command line
     _made: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
 
     @staticmethod
@@ -90,8 +91,8 @@ class Paper:
         for key in ("results", "out"):
             own[key] = Option(str, {"folder": True}).checked(key, own[key])
         known = typed(Exhibits, load("", "paper")).by_task
-        wanted = [name for name in own["only"].strip("[]").split(",") if name]
-        wanted = list(known) if wanted == ["all"] else wanted
+        named = [name for name in own["only"].strip("[]").split(",") if name]
+        wanted = list(known) if named == ["all"] else named
         if not wanted:
             raise BildError(f"only={own['only']} names no exhibit: name one of {', '.join(known)}, or leave it out.")
         for name in wanted:
@@ -100,12 +101,7 @@ class Paper:
                 raise BildError(f"only={name} is no exhibit{close}: choose one of {', '.join(known)}.")
         needed = {*wanted, *(before for name in wanted for before in known[name].after)}
         shared = _checked([word for word in arguments if word not in mine])
-        return Paper({name: known[name] for name in known if name in needed}, own, shared)
-
-    @property
-    def results(self) -> Path:
-        """Return the folder of all results."""
-        return Path(self.own["results"])
+        return Paper({name: known[name] for name in known if name in needed}, own, shared, named)
 
     def config(self, exhibit: Exhibit) -> Any:
         """Return the configuration of an exhibit's command; composing takes a moment, so each is made once."""
@@ -113,8 +109,8 @@ class Paper:
         shared = [option for option in self.shared if _fits(option, schema)]
         given = {option.partition("=")[0] for option in shared}  # in the place of the exhibit's own
         own = [option for option in exhibit.options if option.partition("=")[0] not in given]
-        options = [option.replace("{results}", str(self.results)) for option in own]
-        where = [] if exhibit.verb == "train" else [f"results={self.results}"]
+        options = [option.replace("{results}", self.own["results"]) for option in own]
+        where = [] if exhibit.verb == "train" else [f"results={self.own['results']}"]
         words = (exhibit.verb, *options, *where, *shared)
         if words not in self._made:
             self._made[words] = compose(words[1:], exhibit.verb, schema)
@@ -271,6 +267,11 @@ def job(arguments: Sequence[str]) -> None:
             say(f"{name} is left out: {error}")
     if not costs:
         raise BildError(next(iter(refused.values())))
+    for name in [*costs]:
+        served = {other for other, each in paper.exhibits.items() if name in each.after}
+        if served and served <= {*refused} and name not in paper.named:
+            del costs[name]
+            say(f"{name} is left out: nothing that builds on it is made")
     costs = dict(sorted(costs.items(), key=lambda item: (bool(paper.exhibits[item[0]].after), item[1].most)))
     shown = ({name: getattr(paper.exhibits[name], each) for name in costs} for each in ("about", "after"))
     table, notes = cost_table(costs, *shown)
@@ -282,10 +283,10 @@ def job(arguments: Sequence[str]) -> None:
     run.run()
     from bild.report import write_report
 
-    files = write_report(paper.results, Path(paper.own["out"]))
+    files = write_report(Path(paper.own["results"]), Path(paper.own["out"]))
     print(f"Written: {files.page} and {files.text}; the atlas is their first table")
     if run.failed:
-        raise BildError(f"Not everything was made: {', '.join(run.failed)} (told above); the same command tries again.")
+        raise BildError(f"Not everything was made: {', '.join(run.failed)} (see above); the same command tries again.")
 
 
 def main() -> int:

@@ -115,3 +115,13 @@ def test_every_command_of_a_report_composes(tmp_path: Path) -> None:
         if why := refusal(verb_.removeprefix("bild."), words, tmp_path):
             wrong[command] = why
     assert wrong == {}
+
+
+def test_messages_say_fix_use_and_report_as_people_do() -> None:
+    stilted, found = re.compile(r"\b(mend(s|ed)?|heed(s|ed)?|told|tells)\b"), []
+    for path in sorted((REPOSITORY / "bild").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+        found += [node.value for node in texts if id(node) not in alone and stilted.search(node.value)]
+    assert found == ["{task.fields[told]}"]  # a name

@@ -91,7 +91,7 @@ def test_it_goes_with_any_stop_rule_and_refuses_what_it_does_not_heed(embedded_p
     assert bild.generate(embedded_pair, text, keep="certain", alpha=0.0, fb=0.3).tokens == vanilla
     everything = {"alpha": 1.0, "fb": 0.0, "first": "small", "max_draft": 200}
     assert bild.generate(embedded_pair, text, keep="certain", **everything).tokens == small
-    with pytest.raises(bild.BildError, match=r"rb has no effect on method=certain: it heeds .*alpha"):
+    with pytest.raises(bild.BildError, match=r"rb has no effect on method=certain: it uses .*alpha"):
         bild.generate(embedded_pair, text, method="certain", rb=1.0)
     done = call("bild.run", "method=certain", "threshold.rb=2", cwd=tmp_path)
     assert "rb" in done.refusal()

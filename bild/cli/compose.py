@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from bild.cli.overrides import (
     GROUPS,
     all_options,
+    check_single_file,
     closest,
     conf_dir,
     given,
@@ -199,6 +200,7 @@ def as_written(path: Path, schema: type, there: Mapping[str, Any], options: Sequ
     config = typed(schema, _known(schema, plain), there, OmegaConf.from_dotlist(list(options)))
     check_fit(config)
     check_heeded(parsed, config)
+    check_single_file(parsed, config)
     return config
 
 
@@ -276,6 +278,7 @@ def check_all(overrides: Sequence[str], name: str, schema: type, *, multirun: bo
                 )
             if "method" in groups(schema):
                 check_heeded(parsed, configs[-1])
+            check_single_file(parsed, configs[-1])
     return configs[0]
 
 

@@ -48,7 +48,7 @@ VERBS = {
     "align": Verb("bild.align", "bild.training.config.AlignConfig", "teach the small model what the large one writes"),
     "demo": Verb("bild.demo", "bild.demo.DemoConfig", "a handful of points side by side, and a figure"),
     "gpu-check": Verb("bild.gpu_check", None, "ten minutes on a GPU: right, and as fast as it should be?"),
-    "doctor": Verb("bild.doctor", None, "what this machine has, what is missing, how to mend it"),
+    "doctor": Verb("bild.doctor", None, "what this machine has, what is missing, how to fix it"),
 }
 OWN = {"list": "tasks, models, methods, engines, experiments, ...", "completion": "a script for bash, zsh or fish"}
 LISTS = {f"{group}s": group for group in ("task", "model", "method", "threshold", "engine", "experiment", "shape")}

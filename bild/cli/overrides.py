@@ -245,6 +245,22 @@ def given(override: Override) -> Iterator[tuple[Any, str]]:
         yield value, value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
 
 
+def check_single_file(overrides: Iterable[Override], config: Any) -> None:
+    """Refuse options that name splits of data that are one file: all of them would be that file in silence."""
+    task = getattr(config, "task", None)
+    if task is None or task.data != "file" or not Path(task.path).expanduser().is_file():
+        return
+    usual = load("task", task.name) if task.name in options("task") else {}
+    for override in overrides:
+        key, named = override.key_or_group, values(override)
+        names_split = re.match(
+            r"task\.(split|confirm|config|files)|splits\.|sweep\.choose(?!.*=[\d.])", f"{key}={named[0]}"
+        )
+        if names_split and named not in (["null"], [usual.get(key.partition(".")[2])]):
+            what = f"{key} has no effect beside task.path={shown(task.path)}, a single file, which is every split"
+            raise BildError(f"{what}: leave it out, or give a folder with a file for each split.")
+
+
 def _plainly(value: object) -> str:
     return value.text if isinstance(value, QuotedString) else "null" if value is None else str(value)
 

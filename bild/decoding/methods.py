@@ -219,7 +219,7 @@ def refuse_unheeded(method: MethodConfig, threshold: ThresholdConfig, given: Ite
     for name in given:
         if name not in heeded:
             raise BildError(
-                f"{name} has no effect on method={method.name}{_as_set(method)}: it heeds {', '.join(sorted(heeded))}."
+                f"{name} has no effect on method={method.name}{_as_set(method)}: it uses {', '.join(sorted(heeded))}."
                 if heeded
                 else f"{name} has no effect on method={method.name}, which has no options."
             )

@@ -18,17 +18,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.activations import ACT2FN
 
 from bild.engines.bridge import BRIDGE
 from bild.engines.kernels import UNMEASURED, Kernels
 from bild.engines.layouts import Matrix
 from bild.errors import BildError
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+_WITH_WEIGHTS = ("prelu", "xielu")
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {n: ACT2FN[n] for n in ACT2FN if n not in _WITH_WEIGHTS} | {
     "relu": torch.relu_,  # in place: nobody else has what it is given
-    "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
-    "silu": F.silu,
+    **dict.fromkeys(("silu", "swish"), F.silu),
 }
 
 
@@ -50,8 +51,8 @@ class Shape:
         """Read a T5Config or MT5Config. The head is scaled where `scale_decoder_outputs` says so, and only there."""
         if config.dense_act_fn not in ACTIVATIONS:
             raise BildError(
-                f"The checkpoint's activation {config.dense_act_fn!r} is not known to engine=fused: "
-                f"it knows {', '.join(ACTIVATIONS)}; use engine=hf."
+                f"The checkpoint's activation {config.dense_act_fn} is not known to engine=fused, which knows those of "
+                "the library that have no weights: use engine=hf."
             )
         return Shape(
             heads=config.num_heads,

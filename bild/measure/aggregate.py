@@ -23,7 +23,7 @@ from bild.metrics.speedup import percentiles
 from bild.results import parts
 from bild.results.codec import hints
 from bild.results.sample import Sample
-from bild.results.work import Fed, Passes, Work, texts_work
+from bild.results.work import Fed, Passes, Work, rates, texts_work
 
 DRIFT_LIMIT = 0.1
 """Relative change of the baseline between the halves of a run from which the record carries a warning."""
@@ -152,7 +152,7 @@ def counts_of(samples: Sequence[Sample]) -> parts.Counts:
         tokens=tokens,
         examples=len(samples),
         large_widths=dict(sorted(widths.items())),
-        **parts.rates(tokens, sums["large_passes"], sums["fallbacks"], sums["rollbacks"]),
+        **rates(tokens, sums["large_passes"], sums["fallbacks"], sums["rollbacks"]),
         truncated_sources=sum(sample.truncated for sample in samples),
         reached_limit=sum(sample.reached_limit for sample in samples),
         exit_layers=dict(sorted(layers.items())) if layers else None,

@@ -17,7 +17,7 @@ from bild.engines import Engine
 from bild.measure.live import run_live
 from bild.models import Pair
 from bild.results import PointFolder
-from bild.results.parts import DraftCostsRecord
+from bild.results.prices import DraftCostsRecord
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 """Widths of the large passes that are timed; the last is one more than the longest draft."""

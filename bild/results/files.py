@@ -33,7 +33,7 @@ def write_error(path: Path, error: OSError, kept: str) -> BildError:
     """Return the sentence for a file that could not be written; `kept` says what is safe."""
     if error.errno in FULL:
         return BildError(f"{path} could not grow because the disk is full; {kept}: free some space and run again.")
-    return BildError(f"{path} could not be written ({error.strerror}); {kept}: mend that and run again.")
+    return BildError(f"{path} could not be written ({error.strerror}); {kept}: fix that and run again.")
 
 
 @contextlib.contextmanager

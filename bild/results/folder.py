@@ -22,7 +22,8 @@ from bild.options import folder_of
 from bild.results.codec import read_json, write_json
 from bild.results.files import read_file, write_atomically, writing
 from bild.results.locking import let_go, take, waiting_lock
-from bild.results.parts import DraftCostsRecord, SessionNote
+from bild.results.parts import SessionNote
+from bild.results.prices import DraftCostsRecord
 from bild.results.record import Record, from_json, to_json
 from bild.results.sample import SAMPLES, TRACE, Sample, SampleLog, check_seal, read_samples
 

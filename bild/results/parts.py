@@ -26,9 +26,8 @@ class Interval:
     @property
     def known(self) -> bool:
         """Tell whether the ends say anything: one example does not, nor do several that are all alike."""
-        value, ends = self.value, (self.low, self.high)
-        points, ratio = (value - FARTHEST, value + FARTHEST), (value / FARTHEST, value * FARTHEST)
-        return self.low == self.high or not any(all(map(math.isclose, ends, far)) for far in (points, ratio))
+        farthest = ((self.value - FARTHEST, self.value + FARTHEST), (self.value / FARTHEST, self.value * FARTHEST))
+        return self.low == self.high or not any(all(map(math.isclose, (self.low, self.high), far)) for far in farthest)
 
     @property
     def times(self) -> str:
@@ -141,15 +140,6 @@ class Decode:
     def of(config: DecodeConfig) -> Decode | None:
         """Return what a record says of it: None where tokens were chosen greedily."""
         return Decode(config.top_p, config.temperature, config.seed) if config.sample else None
-
-
-@dataclass(frozen=True)
-class DraftCostsRecord:
-    """The seconds that `max_draft` "auto" went by: a small step, a large pass by its width, the rest of a round."""
-
-    small: float
-    large: dict[int, float]
-    rest: float
 
 
 @dataclass(frozen=True)
@@ -408,12 +398,3 @@ class Counts:
     baseline_passes: int | None = None
     baseline_passes_run: int | None = None
     captures: int | None = None
-
-
-def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:
-    """Return the rates of `Counts`: generated tokens over large passes (0 without any), and per generated token."""
-    return {
-        "tokens_per_large_pass": tokens / large_passes if large_passes else 0.0,
-        "fallback_rate": fallbacks / tokens,
-        "rollback_rate": rollbacks / tokens,
-    }

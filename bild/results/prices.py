@@ -23,6 +23,15 @@ PRICES = "prices.json"
 PRICES_SCHEMA = 1
 
 
+@dataclass(frozen=True)
+class DraftCostsRecord:
+    """The seconds that `max_draft` "auto" went by: a small step, a large pass by its width, the rest of a round."""
+
+    small: float
+    large: dict[int, float]
+    rest: float
+
+
 def interpolate(table: dict[int, float], at: float) -> float:
     """Interpolate between the entries of a table; beyond its ends go along its outermost two."""
     known = sorted(table)

@@ -18,6 +18,7 @@ from bild.results import parts
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
 from bild.results.parts import Difference, Interval, Score
+from bild.results.prices import DraftCostsRecord
 from bild.results.work import Work
 
 SCHEMA_VERSION = 3
@@ -78,7 +79,7 @@ class Record:
     created: str
     seconds: float
     joint: parts.Joint | None = None
-    draft_costs: parts.DraftCostsRecord | None = None
+    draft_costs: DraftCostsRecord | None = None
     command: str | None = None
     texts: parts.EqualTexts | None = None
     work: Work | None = None
@@ -115,7 +116,7 @@ class Record:
 
 def to_json(record: Record) -> str:
     """Return the record as strict JSON, its seal closed. BildError on NaN, stray infinities and wrong types."""
-    mend = "mend what computed it and run the point again"
+    mend = "fix what computed it and run the point again"
     with refusing(lambda why: f"The record {record.label} was not written: {why}; {mend}.", FieldError):
         plain = encode(record)
         _check(cast(Record, decode(Record, plain)))

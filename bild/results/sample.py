@@ -243,7 +243,7 @@ class SampleLog:
             raise ValueError(f"the example {sample.id!r} is there already")
         samples, trace = self._files
         ends = samples.end, trace.end
-        mend = "mend what computed it and run again"
+        mend = "fix what computed it and run again"
         with refusing(lambda why: f"The example {sample.id} was not written: {why}; {mend}.", FieldError):
             rows = encode({"id": sample.id, "rounds": rounds}, infinite=True)
             member = gzip.compress((dumps(rows) + "\n").encode(), mtime=0)

@@ -261,3 +261,12 @@ def _text_work(text: Fed, small: Sizes, large: Sizes, kinds: dict[str, str]) -> 
     if bridged and text.large is None:
         encoders.append(large.encoder_work(text.source, **kinds))
     return TextsWork(PassWork.total(encoders), *decoders)
+
+
+def rates(tokens: int, large_passes: int, fallbacks: int, rollbacks: int) -> dict[str, Any]:
+    """Return the rates of `Counts`: generated tokens over large passes (0 without any), and per generated token."""
+    return {
+        "tokens_per_large_pass": tokens / large_passes if large_passes else 0.0,
+        "fallback_rate": fallbacks / tokens,
+        "rollback_rate": rollbacks / tokens,
+    }

@@ -6,9 +6,11 @@ The tree is grown as far as the sweep's points go, by this process or with worke
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
-from functools import cached_property
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,7 +25,11 @@ from bild.measure.session import load_once, shared_identity
 from bild.models import Pair, PairSpec, resolve_device
 from bild.models.pair_spec import checkpoints_of
 from bild.progress import telling, track
+from bild.results import Record, find_records
 from bild.results.folder import pair_folder, pair_lock
+from bild.results.parts import Decode, EngineRecord, Method, Threshold
+from bild.results.predicted import Predicted, find_predicted
+from bild.results.sample import SAMPLES
 from bild.sweep.config import SweepConfig, widest_draft
 from bild.sweep.grid import SweptPoint
 from bild.sweep.predict import Predictor
@@ -32,7 +38,11 @@ from bild.tasks.dataset import fingerprint, place
 from bild.tree import Replay, Tree, open_tree
 from bild.tree.blocks import NODES, BlockFile
 from bild.tree.identity import open_folder
+from bild.tree.store import read_head
 from bild.tree.tree import Walking
+
+_FEW = 64
+"""Examples that tell how far a tree was grown."""
 
 
 class SweepWork:
@@ -170,3 +180,74 @@ class GrownTree:
                 extend(tree, work.pair, settings, lacking, block, progress=tell)
         if everything and self.seconds is None:
             self.seconds = perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The contents of the results folder; the sweeps are those of this machine."""
+
+    folder: Path
+    trees: list[Path]
+    """The folders of trees."""
+    measured: int
+    begun: int
+    sweeps: list[Predicted]
+    own: list[Record]
+    """The points of this machine."""
+
+    @property
+    def between(self) -> list[float]:
+        """Return the standard deviations between sessions, of points of this machine."""
+        return [each.latency.between for each in self.own if each.latency.between is not None]
+
+    def has_sweep(self, config: SweepConfig, points: Sequence[SweptPoint], examples: int) -> bool:
+        """Tell whether a sweep of all these points, with as many measured, was finished, as far as plans know it."""
+        wanted, front = {point.recorded() for point in points}, config.sweep.front
+        return config.goal is None and any(
+            sweep.finished and sweep.asked == front and wanted <= {(p.method, p.threshold) for p in sweep.points}
+            for sweep in self.sweeps
+            if _alike(config, examples, sweep, sweep.examples)
+        )
+
+    def measured_as(self, config: SweepConfig, examples: int) -> set[tuple[Method, Threshold]]:
+        """Return the settings of the points that were measured so."""
+        own = (each for each in self.own if _alike(config, examples, each, each.quality.examples))
+        return {(each.method, each.threshold) for each in own}
+
+    def ungrown(self, config: SweepConfig, points: Sequence[SweptPoint], examples: int) -> float:
+        """Return the share of the examples that no tree reaches as far as the points go, judged by a few."""
+        wanted = {"task": config.task.identity, "dtype": config.engine.dtype}
+        wanted |= {"device": resolve_device(config.engine.device).type, "decode": None} | config.decode.identity
+        left = [1.0]
+        for path in self.trees:
+            with suppress(BildError):
+                identity = read_head(path).identity
+                if all(identity.get(name) == value for name, value in wanted.items()):
+                    few, count = _few(path)
+                    missing = few.missing([point.setting for point in points])
+                    left += [len(missing) / len(few.examples)] if count == examples else []
+        return min(left)
+
+
+def _alike(config: SweepConfig, wanted: int, found: Record | Predicted, examples: int) -> bool:
+    engine, device = config.engine, str(resolve_device(config.engine.device))
+    same = found.engine == EngineRecord(engine.name, engine.dtype, device, engine.threads)
+    return same and found.decode == Decode.of(config.decode) and examples == wanted
+
+
+def look_into(folder: Path, machine: str) -> Stored:
+    """Return the contents of a results folder, which need not exist; the sweeps are those of this machine."""
+    trees = [path.parent for path in sorted(folder.glob("tree/*/tree.json"))]
+    samples = len(list(folder.glob(f"*/{SAMPLES}")))
+    records = [point.record for point in find_records(folder)[0]] if folder.is_dir() else []
+    sweeps = [found for _, found in find_predicted(folder)[0] if found.machine["fingerprint"] == machine]
+    own = [record for record in records if record.environment["machine"]["fingerprint"] == machine]
+    return Stored(folder, trees, len(records), max(0, samples - len(records)), sweeps, own)
+
+
+@cache
+def _few(path: Path) -> tuple[Tree, int]:
+    """Return a tree's examples, at most 64, from the first to the last, and how many there are."""
+    tree = open_tree(path)
+    ids = [example.id for example in tree.examples]
+    return tree.take(ids[:: max(1, math.ceil(len(ids) / _FEW))]), len(ids)

@@ -24,13 +24,10 @@ from bild.metrics.speedup import width_of
 from bild.models import EMBEDDED, resolve_device
 from bild.models.pair_spec import checkpoints_of
 from bild.models.shapes import Need
-from bild.results import find_records
 from bild.results.locking import device_lock
-from bild.results.predicted import Predicted, find_predicted
 from bild.results.prices import PRICES, read_prices
-from bild.results.sample import SAMPLES
 from bild.sweep.config import Goal, LengthConfig, SweepConfig
-from bild.sweep.context import SweepWork, results_folder
+from bild.sweep.context import Stored, SweepWork, look_into, results_folder
 from bild.sweep.estimates import (
     Span,
     examples_of,
@@ -54,20 +51,6 @@ _SD = 9.0
 """Points per example by which a method's texts differ from vanilla's in score, where nothing is known."""
 _BETWEEN = 0.02
 """Of the log of a speedup, between processes on a quiet machine (docs/claims.md)."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """The contents of the results folder; the sweeps are those of this machine."""
-
-    folder: Path
-    trees: list[Path]
-    """The folders of trees."""
-    measured: int
-    begun: int
-    sweeps: list[Predicted]
-    between: list[float]
-    """Standard deviations between sessions, of points of this machine."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +152,22 @@ class Plan:
         return self.measured * self.examples * _SAMPLE_BYTES
 
     @property
+    def ungrown(self) -> float:
+        """Return the share of the examples that no tree reaches as far as the points go."""
+        return self.stored.ungrown(self.config, self.points, self.examples)
+
+    @property
+    def left(self) -> Sequence[SweptPoint]:
+        """Return the points that are not measured yet, on all examples."""
+        there = self.stored.measured_as(self.config, self.examples)
+        return [point for point in self.points if point.recorded() not in there]
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the sweep is there."""
+        return self.stored.has_sweep(self.config, self.points, self.examples)
+
+    @property
     def claim(self) -> ClaimSize:
         """The examples that a claim takes, by what earlier sweeps saw of how differences vary."""
         seen = [
@@ -246,17 +245,6 @@ def _probed(
     least = text_ms(sizes, lengths, config.engine.dtype, gb_per_s, gflop_per_s) / 1e3
     how = f"a probe of this machine: it reads {gb_per_s:.1f} GB/s and multiplies {gflop_per_s:.0f} GFLOP/s"
     return Span.of(least).times(*PROBE_SLACK), how
-
-
-def look_into(folder: Path, machine: str) -> Stored:
-    """Return the contents of a results folder, which need not exist; the sweeps are those of this machine."""
-    trees = [path.parent for path in sorted(folder.glob("tree/*/tree.json"))]
-    samples = len(list(folder.glob(f"*/{SAMPLES}")))
-    records = [point.record for point in find_records(folder)[0]] if folder.is_dir() else []
-    sweeps = [found for _, found in find_predicted(folder)[0] if found.machine["fingerprint"] == machine]
-    own = [record for record in records if record.environment["machine"]["fingerprint"] == machine]
-    between = [each.latency.between for each in own if each.latency.between is not None]
-    return Stored(folder, trees, len(records), max(0, samples - len(records)), sweeps, between)
 
 
 def decoded_probe(config: SweepConfig, checkpoints: Checkpoints) -> float | None:

@@ -187,15 +187,18 @@ class Cost:
 
 
 def sweep_cost(config: SweepConfig, points: Sequence[SweptPoint], shapes: Mapping[str, ShapeConfig]) -> Cost:
-    """Return the cost of a sweep, by its plan."""
+    """Return the cost of what is left of a sweep, by its plan."""
     plan = Plan.of(config, points, shapes)
     need = plan.needs.get(config.engine.dtype)
-    seconds = in_all(plan.stages) if plan.stages else None
+    memory, left = None if need is None else need.total, plan.ungrown
+    if plan.finished:
+        return Cost(Span.of(0.0), 0.0, memory, "done")
+    stages = {name: span.times(left if name == "tree" else 1.0) for name, span in plan.stages.items()}
     key = f"{results_folder(config)} {config.task} {config.engine} {config.decode}"
-    tree = TreeCost(key, plan.stages.get("tree", Span.of(0.0)), plan.tree_bytes)
-    return Cost(
-        seconds, plan.tree_bytes + plan.samples_bytes, None if need is None else need.total, _so_far(plan), tree
-    )
+    tree = TreeCost(key, stages.get("tree", Span.of(0.0)), left * plan.tree_bytes)
+    seconds = in_all(stages) if stages else None
+    state = "its tree" if left == 0.0 and not plan.stored.measured else _so_far(plan)
+    return Cost(seconds, tree.disk + plan.samples_bytes, memory, state, tree)
 
 
 def _so_far(plan: Plan) -> str:
@@ -218,9 +221,10 @@ def shared_trees(costs: Mapping[str, Cost]) -> dict[str, Cost]:
 def run_cost(config: SweepConfig, settings: Sequence[Setting], shapes: Mapping[str, ShapeConfig]) -> Cost:
     """Return the cost of measuring some points on all examples, without a tree; vanilla decodes beside them."""
     plan = Plan.of(config, [SweptPoint(*each, GRID) for each in settings], shapes)
-    need, texts = plan.needs.get(config.engine.dtype), plan.examples * (len(settings) + 1)
+    left = len(plan.left)
+    need, texts = plan.needs.get(config.engine.dtype), plan.examples * (left + 1) if left else 0
     seconds, memory = plan.text and plan.text[0].times(texts), None if need is None else need.total
-    return Cost(seconds, plan.samples_bytes, memory, _so_far(plan))
+    return Cost(seconds, plan.samples_bytes * left / len(settings), memory, _so_far(plan) if left else "done")
 
 
 def training_cost(
@@ -235,7 +239,7 @@ def training_cost(
     one = sizes.encoding(lengths.source, **kinds).flops + sizes.work(lengths.target, lengths.source, 0, **kinds).flops
     least = 3 * one * examples / probe(config, sizes)[1] / 1e9
     seconds = Span.of(0.0) if done else Span(least, _SLACK * least)
-    return Cost(seconds, _WEIGHT * weights, _TRAINED * weights, state)
+    return Cost(seconds, 0.0 if done else _WEIGHT * weights, _TRAINED * weights, state)
 
 
 def cost_table(

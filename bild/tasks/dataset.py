@@ -135,7 +135,7 @@ def _examples(located: Located, task: TaskConfig) -> Iterator[Example]:
                 name = _identifier(row, task.id_column)
                 if name in seen:
                     raise BildError(
-                        f"{row.place} has the id {name!r} of {seen[name]}: ids must be unique, mend task.id_column or "
+                        f"{row.place} has the id {name!r} of {seen[name]}: ids must be unique, fix task.id_column or "
                         "the data."
                     )
                 seen[name] = row.place
@@ -149,7 +149,7 @@ def _text(row: Row, column: str, option: str, *, may_be_blank: bool) -> str:
     value = _value(row, column, option)
     if not isinstance(value, str):
         kind = "nothing (null)" if value is None else f"a value of type {type(value).__name__}"
-        raise BildError(f"{row.place} has {kind} in the column {column}: it must be a string, mend the row.")
+        raise BildError(f"{row.place} has {kind} in the column {column}: it must be a string, fix the row.")
     if not may_be_blank and not value.strip():
         raise BildError(f"{row.place} is blank in the column {column}: fill it in or remove the row.")
     return _whole(value, row, column)
@@ -168,7 +168,7 @@ def _whole(text: str, row: Row, column: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise BildError(
-            f"{row.place} has half a character, {text[error.start]!a}, in the column {column}: mend or remove the row."
+            f"{row.place} has half a character, {text[error.start]!a}, in the column {column}: fix or remove the row."
         ) from error
     return text
 

@@ -80,7 +80,7 @@ def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
     """Read rows under a header line; line numbers are those where the row ends."""
     csv.field_size_limit(_LONGEST)
     reader = csv.reader(_lines(path, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    with refusing(lambda why: f"line {reader.line_num} of {path} is malformed ({why}): mend the line.", csv.Error):
+    with refusing(lambda why: f"line {reader.line_num} of {path} is malformed ({why}): fix the line.", csv.Error):
         header, place = next(reader, []), ""
         if twice := [name for name in header if name and header.count(name) > 1]:
             raise BildError(f"line 1 of {path} names the column {twice[0]} twice: rename or remove one.")
@@ -89,7 +89,7 @@ def _separated(path: Path, *, delimiter: str, quoting: Any) -> Iterator[Row]:
                 continue
             place = f"line {reader.line_num} of {path}"
             if len(cells) != len(header):
-                raise BildError(f"{place} has {len(cells)} fields where the header has {len(header)}: mend the line.")
+                raise BildError(f"{place} has {len(cells)} fields where the header has {len(header)}: fix the line.")
             yield Row(place, dict(zip(header, cells, strict=True)))
     if header and not place:
         raise BildError(f"{path} has no rows below its first line, which names the columns: add one, or the names.")

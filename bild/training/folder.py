@@ -164,7 +164,7 @@ def made_aside(folder: Path) -> Iterator[Path]:
         raise write_error(folder, error, "the training's state is kept") from None
     except SafetensorError as error:
         raise BildError(
-            f"{folder} could not be written ({told(error)}); the training's state is kept: mend that and run again."
+            f"{folder} could not be written ({told(error)}); the training's state is kept: fix that and run again."
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -44,7 +44,7 @@ raise SystemExit(guard(lambda: print('\\u2264' * 99, sys.stdout.isatty(), sys.st
             2,
             "error: a/b could not be used .No space.*free some",
         ),
-        (OSError(errno.EACCES, "Permission denied", "a/b"), 2, "error: a/b could not be used .Permission.*mend that"),
+        (OSError(errno.EACCES, "Permission denied", "a/b"), 2, "error: a/b could not be used .Permission.*fix that"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "error: The memory of this machine is full"),
         (ImportError("libx.so: failed to map segment from shared object"), 2, "error: The memory of this machine"),
         (RuntimeError("can't start new thread"), 2, "error: The memory of this machine"),

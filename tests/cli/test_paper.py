@@ -146,7 +146,7 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     assert "wmt14-unaligned failed: " in done.err
     assert "mT5-small-wmt2014-de-en" in done.err
     assert "Traceback" not in done.err
-    assert done.err.rstrip().endswith("(told above); the same command tries again.")
+    assert done.err.rstrip().endswith("(see above); the same command tries again.")
     report = tmp_path / "report" / "paper"
     lines = (report / "tables" / "atlas.md").read_text().splitlines()
     atlas = {line.split(" | ")[0].strip("| "): line.replace("\\", "") for line in lines}
@@ -165,7 +165,9 @@ def test_the_paper_runs_offline_from_an_empty_results_folder_to_its_atlas(own_hu
     rows = {line.split()[0]: line for line in planned.splitlines() if "Fig." in line}
     assert " 0 ms " in rows["fig6-iwslt2017-train-calm"]
     assert " done " in rows["fig6-iwslt2017-train-calm"]
-    assert all("points of its pair" in line for name, line in rows.items() if "train" not in name)
+    assert all(" 0 ms " in line and " done " in line for line in rows.values())
+    lines = [line for line in planned.splitlines() if line.startswith("In all: ")]
+    assert lines == ["In all: 0 ms, disk 0 B beside checkpoints and data"]
 
 
 @pytest.mark.spread(2)
@@ -228,6 +230,12 @@ def test_an_option_that_does_not_suit_one_exhibit_leaves_that_one_out(tmp_path: 
     assert done.code == 0, done.err
     assert "fig10-xsum" in done.out
     assert "fig6-iwslt2017-calm is left out: method=calm does not run on engine=graph" in done.err
+    # The training that is for it alone goes with it, unless it was named.
+    assert "fig6-iwslt2017-train-calm is left out: nothing that builds on it is made" in done.err
+    assert "fig6-iwslt2017-train-calm" not in done.out
+    with mock.patch("bild.sweep.estimates._PROBE_SECONDS", 0.0):
+        named = call("bild.paper", "only=fig6-iwslt2017-calm,fig6-iwslt2017-train-calm", *options, cwd=tmp_path)
+    assert "fig6-iwslt2017-train-calm" in named.out
     alone = call("bild.paper", "only=fig10-xsum", "task.samples=0", *options[:1], cwd=tmp_path)
     assert "task.samples" in alone.refusal()
 

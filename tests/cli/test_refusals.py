@@ -288,6 +288,31 @@ def test_a_malformed_line_is_told_by_its_number(tmp_path: Path) -> None:
     assert points(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("bild.run", "task.split=dev"),
+        ("bild.run", "task.files={dev: own.jsonl}"),
+        ("bild.run", "task.files.dev=own.jsonl"),
+        ("bild.sweep.__main__", "task.confirm=dev"),
+        ("bild.sweep.__main__", "sweep.choose=dev"),
+        ("bild.train", "splits.validation=dev"),
+    ],
+)
+def test_a_single_file_has_no_splits(tmp_path: Path, command: str, option: str) -> None:
+    (tmp_path / "own.jsonl").write_bytes(json_lines([ROW] * 4))
+    more = {"bild.sweep.__main__": ("sweep.find=speedup",), "bild.train": ("shape=t5-small",)}.get(command, ())
+    sentence = call(command, "task=file", "task.path=own.jsonl", option, *more, cwd=tmp_path).refusal()
+    assert sentence.startswith(f"{option.partition('=')[0]} has no effect beside task.path=own.jsonl, a single file")
+    assert [path.name for path in tmp_path.iterdir()] == ["own.jsonl"]
+
+
+def test_the_split_that_a_file_has_anyway_may_be_named(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_bytes(b"")  # the command of a point's record names it
+    done = call("bild.run", "task=file", "task.path=own.jsonl", "task.split=test", cwd=tmp_path)
+    assert "has no rows" in done.refusal()
+
+
 def test_no_data_file(tmp_path: Path) -> None:
     assert call("bild.run", "task=file", cwd=tmp_path).refusal().startswith("task.path is empty: set it to a data file")
 

@@ -18,11 +18,12 @@ from bild.errors import BildError
 from bild.models.shapes import configs_named, module_bytes
 from bild.results.work import Sizes
 from bild.sweep import estimates, plan
-from bild.sweep.config import SweepConfig
+from bild.sweep.config import GridConfig, SweepConfig
+from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.estimates import Span, Taken, factors, keep, taken_before, texts_of
 from bild.sweep.grid import grid_points
 from bild.sweep.plan import Plan, SessionWidth, Stored
-from bild.sweep.show_plan import planned_and_taken, show_plan
+from bild.sweep.show_plan import TreeCost, planned_and_taken, show_plan, sweep_cost
 from tests.cli.commands import call
 
 EXAMPLES = {"iwslt2017": "888", "wmt14": "3,000", "xsum": "11,332", "cnndm": "13,368"}
@@ -133,6 +134,22 @@ def test_of_few_examples_no_more_are_planned_than_there_are(monkeypatch: pytest.
     found = planned("task.samples=10", "sweep=quick", "measure.sessions=1", f"results={tmp_path}/none")
     texts = 10 * (9 + 1 + 2) + 2 * 10
     assert found.stages["live"] == Span(0.5 * 0.4 * texts, 0.5 * 1.2 * texts)
+
+
+def test_a_tree_that_was_grown_is_no_cost_any_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan, "decoded_probe", lambda *_: 0.5)
+    options = ["sweep.fb=[0.3]", "sweep.rb=[2]", "task.samples=2", "task.target_limit=24", "measure.sessions=1"]
+    config = compose([*options, f"results={tmp_path}/results"], "sweep", SweepConfig)
+    points = grid_points(config.sweep, config.task, config.method, [])
+    before = sweep_cost(config, points, {})
+    GrownTree(SweepWork(config)).replays(points)
+    found = sweep_cost(config, points, {})
+    assert (found.tree, found.done) == (TreeCost(before.tree.key, Span(0.0, 0.0), 0.0), "its tree")
+    assert found.seconds == before.seconds.plus(before.tree.seconds.times(-1))
+    farther = grid_points(GridConfig(fb=[0.01, 0.5, 0.99], rb=[0.1, 9.0]), config.task, config.method, [])
+    assert sweep_cost(config, farther, {}).tree.seconds.low > 0.0
+    config.task.samples = 3
+    assert sweep_cost(config, points, {}).tree.seconds.low > 0.0
 
 
 def test_a_plan_goes_by_what_earlier_stages_took(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

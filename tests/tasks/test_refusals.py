@@ -159,12 +159,12 @@ def test_a_pretty_printed_array_is_told_apart(written):
 
 def test_a_csv_line_with_too_many_fields(written):
     path = written("source,reference\nJa,Yes\nNein, danke,No\n", "own.csv")
-    assert refusal(path=path) == f"line 3 of {path} has 3 fields where the header has 2: mend the line."
+    assert refusal(path=path) == f"line 3 of {path} has 3 fields where the header has 2: fix the line."
 
 
 def test_a_csv_quotation_that_never_ends(written):
     path = written('source,reference\n"Ja,Yes\n', "own.csv")
-    assert refusal(path=path) == f"line 2 of {path} is malformed (unexpected end of data): mend the line."
+    assert refusal(path=path) == f"line 2 of {path} is malformed (unexpected end of data): fix the line."
 
 
 def test_bytes_that_are_not_utf8(written):
@@ -220,7 +220,7 @@ def test_a_value_that_is_not_a_string(written, column, value, kind):
     sentence = refusal(path=path)
     assert sentence.startswith(f"line 2 of {path} has ")
     assert kind in sentence
-    assert sentence.endswith(f"in the column {column}: it must be a string, mend the row.")
+    assert sentence.endswith(f"in the column {column}: it must be a string, fix the row.")
 
 
 @pytest.mark.parametrize("column", ["source", "reference"])
@@ -239,7 +239,7 @@ def test_a_bad_row_is_refused_even_where_the_sample_leaves_it_out(written):
 def test_an_id_that_comes_twice(written):
     path = written([{**GOOD, "id": "a"}, {**GOOD, "id": "b"}, {**GOOD, "id": "a"}])
     assert refusal(path=path, id_column="id") == (
-        f"line 3 of {path} has the id 'a' of line 1 of {path}: ids must be unique, mend task.id_column or the data."
+        f"line 3 of {path} has the id 'a' of line 1 of {path}: ids must be unique, fix task.id_column or the data."
     )
 
 
@@ -266,7 +266,7 @@ def test_more_samples_than_there_are(written):
 def test_half_a_character_is_told_with_its_line(written):
     path = written(b'{"source": "Hallo.", "reference": "Hello."}\n{"source": "Hallo \\ud83d", "reference": "Hello."}\n')
     assert refusal(path=path) == (
-        f"line 2 of {path} has half a character, '\\ud83d', in the column source: mend or remove the row."
+        f"line 2 of {path} has half a character, '\\ud83d', in the column source: fix or remove the row."
     )
 
 

@@ -20,7 +20,7 @@ from bild.report.page import fill, script_safe, vendored
 from bild.report.page.points import command_of, grids_of, place, section_points
 from bild.report.page.sample import column
 from bild.report.sections import make_section
-from bild.results.parts import DraftCostsRecord
+from bild.results.prices import DraftCostsRecord
 from bild.results.record import from_json, to_json
 from tests.records import make_record, make_sweep
 from tests.report.sweeps import guess, recorded

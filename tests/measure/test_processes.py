@@ -39,8 +39,8 @@ def test_a_kill_ends_the_session_too_and_the_next_run_goes_on_in_new_ones(tmp_pa
         time.sleep(0.05)
     folder = only_point(tmp_path / "results")
     before = read_samples(folder)
-    again = call("bild.run", *RUN, cwd=tmp_path)
-    assert again.code == 0, again.err
+    again = mother.start("bild.run:main", *RUN, cwd=tmp_path)
+    assert again.wait() == 0, again.log.read_text()
     after = read_samples(folder)
     assert after[: len(before)] == before
     assert len({s.id for s in after}) == len(after) == 4
@@ -54,9 +54,9 @@ def test_a_kill_ends_the_session_too_and_the_next_run_goes_on_in_new_ones(tmp_pa
     used = [s for s in record.latency.sessions if s.note is None] or record.latency.sessions
     assert (record.latency.between is not None) == (len(used) > 1)
     assert record.pair.large.parameters > record.pair.small.parameters > 0  # the sessions told: this process never knew
-    alone = call("bild.run", *but(RUN, "measure.sessions=1", "results=alone"), cwd=tmp_path)
-    assert alone.code == 0, alone.err
-    assert "1 session: the interval of a speedup does not hold the machine's state" in alone.out
+    alone = mother.start("bild.run:main", *but(RUN, "measure.sessions=1", "results=alone"), cwd=tmp_path)
+    assert alone.wait() == 0, alone.log.read_text()
+    assert "1 session: the interval of a speedup does not hold the machine's state" in alone.log.read_text()
     (same,), _ = find_records(tmp_path / "alone")
     assert same.path.name != folder.name  # another measurement, another point
     assert {s.id: s.text for s in read_samples(same.path)} == {s.id: s.text for s in after}

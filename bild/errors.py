@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
+from bild.limits import watch_memory_limit
+
 
 class BildError(Exception):
     """A user's mistake, told in one sentence: what was wrong, what was expected, what to do.
@@ -282,47 +284,9 @@ def _is_command(words: Sequence[str]) -> bool:
     return named or (module.partition(".")[0] == "bild" and module.count(".") <= 1)
 
 
-ROOMS = {"numpy": 124 << 20, "scipy": 96 << 20, "torch": 512 << 20}
-"""Bytes that libraries take while they are loaded; their code in C loops or aborts where it has less."""
-PER_THREAD = 64 << 20
-"""Bytes that each thread of NumPy's OpenBLAS may take while it is loaded."""
-
-
-class _Limited:
-    """A finder of modules that finds none, but refuses libraries which this process's limit of memory is too low for.
-
-    Under a limit that is low for a thread on each processor, OpenBLAS is to load with one. The buffer that it takes for
-    its first inverse, and keeps, it takes before other libraries leave no room for it.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.buffered = limit, False
-        if self._free() < (1 << 30) + (os.cpu_count() or 1) * PER_THREAD:
-            os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
-    def _free(self) -> int:
-        try:
-            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        except OSError:  # only Linux has it
-            return self.limit
-        return self.limit - pages * os.sysconf("SC_PAGE_SIZE")
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name in ROOMS and self._free() < ROOMS[name]:
-            raise MemoryError
-        numpy = sys.modules.get("numpy")
-        if not (self.buffered or numpy is None or getattr(numpy.__spec__, "_initializing", False)):
-            self.buffered = True
-            numpy.linalg.inv(numpy.ones((1, 1)))
-
-
 # While a command is still imported: nothing is open, nothing is to be told of Ctrl-C. `guard` takes it from there.
 if _is_command(sys.orig_argv):
     sys.excepthook = _hook
-    with suppress(ImportError):  # Windows has no limits
-        import resource
-
-        if (_limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
-            sys.meta_path.insert(0, _Limited(_limit))
+    watch_memory_limit()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)

@@ -28,7 +28,7 @@ from bild.config import MethodConfig
 from bild.metrics import Scorer
 from bild.metrics.claims import difference, verdict
 from bild.progress import track
-from bild.results.parts import Difference
+from bild.results.interval import Difference
 from bild.sweep.config import SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.find import divide

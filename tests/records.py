@@ -13,10 +13,10 @@ from bild.config import METHODS, MethodConfig, ThresholdConfig
 from bild.decoding import settings
 from bild.decoding.policies import label
 from bild.results import SCHEMA_VERSION, Interval, Method, Record, Threshold
+from bild.results.interval import Difference, Score
 from bild.results.parts import (
     Baseline,
     Counts,
-    Difference,
     EngineRecord,
     Intervals,
     Latency,
@@ -27,7 +27,6 @@ from bild.results.parts import (
     Percentiles,
     Phases,
     Quality,
-    Score,
     SessionPace,
     Speedup,
     Stationarity,

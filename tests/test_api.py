@@ -16,7 +16,7 @@ from bild.models import Pair
 from bild.report import contents
 from bild.report.predictions import halves
 from bild.results import find_records, frame, read_record, read_samples, read_traces
-from bild.results.parts import Difference
+from bild.results.interval import Difference
 from bild.results.reading import find_results
 
 SENTENCE = "Ein Junge in einem blauen T-Shirt springt von einem Steg in einen See."

@@ -1,7 +1,4 @@
-"""The options there are, in `conf/` and in a schema, and a user's arguments read as overrides of them.
-
-Mistakes are told in one sentence.
-"""
+"""The options there are, in `conf/` and in a schema, and a user's arguments read as overrides of them."""
 
 from __future__ import annotations
 
@@ -245,6 +242,9 @@ def given(override: Override) -> Iterator[tuple[Any, str]]:
         yield value, value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
 
 
+_OF_SPLITS = r"task\.(split|confirm|config|files)|splits\.|sweep\.choose(?!.*=[\d.])"
+
+
 def check_single_file(overrides: Iterable[Override], config: Any) -> None:
     """Refuse options that name splits of data that are one file: all of them would be that file in silence."""
     task = getattr(config, "task", None)
@@ -253,10 +253,7 @@ def check_single_file(overrides: Iterable[Override], config: Any) -> None:
     usual = load("task", task.name) if task.name in options("task") else {}
     for override in overrides:
         key, named = override.key_or_group, values(override)
-        names_split = re.match(
-            r"task\.(split|confirm|config|files)|splits\.|sweep\.choose(?!.*=[\d.])", f"{key}={named[0]}"
-        )
-        if names_split and named not in (["null"], [usual.get(key.partition(".")[2])]):
+        if re.match(_OF_SPLITS, f"{key}={named[0]}") and named not in (["null"], [usual.get(key.partition(".")[2])]):
             what = f"{key} has no effect beside task.path={shown(task.path)}, a single file, which is every split"
             raise BildError(f"{what}: leave it out, or give a folder with a file for each split.")
 

@@ -15,7 +15,8 @@ from bild.metrics.claims import Floats, difference, score_interval
 from bild.metrics.speedup import mean_time, speedup
 from bild.metrics.statistics import Statistics
 from bild.progress import say
-from bild.results.parts import Difference, Quality, Score
+from bild.results.interval import Difference, Score
+from bild.results.parts import Quality
 
 __all__ = ["Scorer", "mean_time", "quality", "quality_of", "speedup"]
 

@@ -25,7 +25,7 @@ from scipy.special import betaincinv, stdtrit
 from bild.config import margin_of
 from bild.errors import BildError, shown
 from bild.options import MANY, Option, number
-from bild.results.parts import FARTHEST, Difference, Interval
+from bild.results.interval import FARTHEST, Difference, Interval
 from bild.results.record import Record
 
 Key = TypeVar("Key")

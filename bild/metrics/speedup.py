@@ -25,7 +25,8 @@ from scipy.special import betaincinv, stdtrit
 from bild.config import confidence_of
 from bild.errors import BildError, refusing
 from bild.metrics.claims import LEAST, Floats
-from bild.results.parts import FARTHEST, Interval, Percentile
+from bild.results.interval import FARTHEST, Interval
+from bild.results.parts import Percentile
 
 
 @dataclass(frozen=True)

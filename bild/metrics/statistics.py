@@ -1,10 +1,8 @@
 """The counts that each score needs of every example, so that any resample of the examples can be scored by a sum.
 
-rougeLsum scores sentence by sentence, and takes every line for one sentence. The paper's figures were computed on text
-with one sentence a line, split by NLTK's Punkt, whose trained model has to be fetched. `sentences` decides like Punkt
-does on news text; where they differ, only a boundary moves, and only rougeLsum can see it. Line ends that are already
-there stay boundaries, so text with one sentence a line is scored exactly as rouge-score itself scores it, unless a line
-holds several sentences.
+rougeLsum scores sentence by sentence, a line each, as the paper's figures do on text that NLTK's Punkt has split, whose
+trained model has to be fetched. `sentences` decides like Punkt does on news text; where they differ, only a boundary
+moves, and only rougeLsum can see it. Text with one sentence a line is scored exactly as rouge-score itself scores it.
 """
 
 from __future__ import annotations
@@ -230,10 +228,10 @@ def check_texts(what: str, texts: Sequence[str]) -> None:
 def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
     check_texts("predictions", predictions)
     check_texts("references", references)
-    if len(predictions) != len(references):
-        given = f"{len(predictions)} predictions and {len(references)} references"
-        raise BildError(f"There are {given}: a score needs one reference for each prediction.")
-    if not predictions:
+    if (given := len(predictions)) != len(references):
+        what = f"{given} predictions and {len(references)} references"
+        raise BildError(f"There are {what}: a score needs one reference for each prediction.")
+    if not given:
         raise BildError("There are no predictions: a score needs at least one example (an empty text counts as one).")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bild.results.folder import PointFolder, config_hash, read_record
-from bild.results.parts import Interval, Method, Threshold
+from bild.results.interval import Interval
+from bild.results.parts import Method, Threshold
 from bild.results.reading import Point, Skipped, comparable, find_records, frame, identity, to_frame
 from bild.results.record import SCHEMA_VERSION, Record
 from bild.results.sample import Sample, read_samples, read_traces

@@ -16,7 +16,8 @@ from typing import Any
 
 from bild.errors import BildError
 from bild.results.codec import read_json, read_lines
-from bild.results.parts import Counts, Decode, Difference, EngineRecord, Interval, Method, Threshold
+from bild.results.interval import Difference, Interval
+from bild.results.parts import Counts, Decode, EngineRecord, Method, Threshold
 from bild.results.prices import PriceError
 from bild.results.reading import Skipped
 from bild.results.record import upgrade_settings, with_ends

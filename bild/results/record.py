@@ -17,7 +17,7 @@ from bild.errors import BildError, refusing
 from bild.results import parts
 from bild.results.codec import FieldError, decode, dumps, encode, json_schema
 from bild.results.files import parse
-from bild.results.parts import Difference, Interval, Score
+from bild.results.interval import Difference, Interval, Score
 from bild.results.prices import DraftCostsRecord
 from bild.results.work import Work
 

@@ -12,7 +12,7 @@ import numpy as np
 from bild.decoding.policies import writes_vanilla
 from bild.metrics import Scorer, mean_time, speedup
 from bild.metrics.claims import Floats, difference, score_interval
-from bild.results.parts import Difference, Interval
+from bild.results.interval import Difference, Interval
 from bild.results.predicted import Agreement, Forecast, PredictedPoint, PredictedScore, PredictedSeconds
 from bild.results.prices import PriceError, Prices
 from bild.results.reading import front

@@ -25,7 +25,7 @@ from bild.config import MethodConfig, ThresholdConfig
 from bild.decoding.policies import writes_vanilla
 from bild.metrics.claims import LEAST, Floats, influences
 from bild.progress import say
-from bild.results.parts import FARTHEST
+from bild.results.interval import FARTHEST
 from bild.results.reading import front
 from bild.sweep.config import Goal
 from bild.sweep.grid import STEPS, SweptPoint, begun, neighbours, searched

@@ -16,7 +16,7 @@ from bild.report.figures.methods import methods_table
 from bild.report.format import half, own_switches, setting_of, switches, switches_words
 from bild.report.sections import make_section
 from bild.report.table import Column, Table, show_tables
-from bild.results.parts import Interval
+from bild.results.interval import Interval
 from bild.results.predicted import PREDICTED, Judgement, Predicted, PredictedPoint
 from bild.sweep.grid import once
 

@@ -17,7 +17,8 @@ from bild.decoding.policies import label, rules_for
 from bild.errors import BildError
 from bild.metrics.claims import Floats, difference, score_interval
 from bild.progress import collector_off
-from bild.results.parts import Counts, Difference, Score
+from bild.results.interval import Difference, Score
+from bild.results.parts import Counts
 from bild.results.prices import Prices
 from bild.results.work import rates
 from bild.tree.answers import run_policy

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bild.results.parts import Interval, Library, SessionPace
+from bild.results.interval import Interval
+from bild.results.parts import Library, SessionPace
 from tests.cli.commands import Finished, call
 from tests.records import make_sweep
 from tests.report.test_sections import put

@@ -262,8 +262,8 @@ def test_a_limit_of_memory_that_libraries_are_not_loaded_in(command: str, megaby
 
 INVERSE = """import resource, sys
 from pathlib import Path
-from bild.errors import _Limited
-sys.meta_path.insert(0, _Limited(1 << 30))
+from bild.limits import Limited
+sys.meta_path.insert(0, Limited(1 << 30))
 import numpy, colorsys
 most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (8 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -10,7 +10,7 @@ import pytest
 
 from bild.errors import BildError
 from bild.metrics.claims import Verdict, difference, examples_needed, holm, judge, score_interval, verdict
-from bild.results.parts import Difference
+from bild.results.interval import Difference
 
 
 class Mean:

@@ -14,7 +14,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from bild.errors import BildError
 from bild.metrics import Scorer, quality
 from bild.metrics.statistics import one_per_line
-from bild.results.parts import Difference, Quality
+from bild.results.interval import Difference
+from bild.results.parts import Quality
 from tests.metrics.texts import references, worsened
 
 REFERENCES = references(200)

@@ -12,7 +12,8 @@ from bild.claims import table as claims_table
 from bild.report import Table, make_section, markdown, points_table
 from bild.report.bench import bench_tables
 from bild.results import Interval, Record, Threshold
-from bild.results.parts import Difference, Library, SessionPace, Stationarity
+from bild.results.interval import Difference
+from bild.results.parts import Library, SessionPace, Stationarity
 from bild.results.predicted import Agreement, Metric
 from bild.sweep.show import front_table
 from tests.records import SIGNATURE, SWEEP, made_difference, made_method, make_point, make_record, make_sweep

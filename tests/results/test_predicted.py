@@ -10,7 +10,8 @@ import pytest
 
 from bild.errors import BildError
 from bild.results.codec import encode, write_json
-from bild.results.parts import Interval, Threshold
+from bild.results.interval import Interval
+from bild.results.parts import Threshold
 from bild.results.predicted import (
     PREDICTED,
     PREDICTED_SCHEMA,

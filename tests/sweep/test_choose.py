@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bild.config import MethodConfig, ThresholdConfig
-from bild.results.parts import Interval
+from bild.results.interval import Interval
 from bild.results.predicted import PredictedPoint, PredictedScore, PredictedSeconds
 from bild.sweep.grid import BASELINE, GRID, PUBLISHED, SweptPoint
 from bild.sweep.measure_front import choose

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from bild.config import MethodConfig, ThresholdConfig
 from bild.metrics import Scorer, quality
-from bild.results.parts import Counts, Interval
+from bild.results.interval import Interval
+from bild.results.parts import Counts
 from bild.results.prices import PassPrice, PriceError, Prices
 from bild.sweep.cost_model import with_measured_error
 from bild.sweep.grid import BASELINE, GRID, SweptPoint

@@ -11,7 +11,7 @@ import pytest
 from bild.config import RULES, EngineConfig, MethodConfig, ModelConfig, TaskConfig, ThresholdConfig
 from bild.metrics import Scorer
 from bild.metrics.claims import difference, influences
-from bild.results.parts import Difference
+from bild.results.interval import Difference
 from bild.sweep.config import Goal, SweepConfig
 from bild.sweep.context import GrownTree, SweepWork
 from bild.sweep.grid import SweptPoint, searched, vanilla_point

@@ -252,7 +252,7 @@ KINDS = {
     **{
         f"report/{name}": _reported(name)
         for name in (
-            *("vanilla*/record.json", "bild-0.2*/record.json", "samples.jsonl", "trace.jsonl.gz", "tree.json"),
+            *("vanilla*/record.json", "bild-*/record.json", "samples.jsonl", "trace.jsonl.gz", "tree.json"),
             *("examples.jsonl.gz", "nodes.bin", "tokenizer.json", "predicted.json", "prices.json"),
         )
     },

@@ -64,7 +64,7 @@ def thinned(folder: Path) -> Path:
     A report of the copy takes a twentieth of the time.
     """
     root = folder / "results"
-    shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("bild-0.[13]*", "*-k10-*"))
+    shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("bild-0.1-3-*", "*-k10-*", "*-k24-*"))
     (predicted,), (head,) = root.rglob(PREDICTED), root.rglob(TREE)
     plain = json.loads(predicted.read_bytes())
     plain["points"] = [point for at, point in enumerate(plain["points"]) if point["measured"] or at % 64 == 0]

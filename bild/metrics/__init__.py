@@ -14,6 +14,7 @@ from bild.metrics import statistics
 from bild.metrics.claims import Floats, difference, score_interval
 from bild.metrics.speedup import mean_time, speedup
 from bild.metrics.statistics import Statistics
+from bild.options import Option
 from bild.progress import say
 from bild.results.interval import Difference, Score
 from bild.results.parts import Quality
@@ -80,8 +81,7 @@ class Scorer:
 
     def __init__(self, metric: str, references: Sequence[str]) -> None:
         self.name = statistics.headline_of(metric)
-        statistics.check_texts("references", references)
-        self.references = list(references)
+        self.references: list[str] = Option(list[str], {"empty": True}).checked("references", references)
         self._known = statistics.KnownTexts((self.name,))
 
     @property

@@ -218,20 +218,15 @@ def evaluated(name: str, predictions: Sequence[str], references: Sequence[str]) 
     return Statistics(name=name, value=float(np.mean(values)), table=table, score=_mean, signature=signature)
 
 
-def check_texts(what: str, texts: Sequence[str]) -> None:
-    """Refuse what is no list of texts; `what` says what they are."""
-    many = isinstance(texts, Sequence) and not isinstance(texts, str)
-    if odd := [text for text in (texts if many else [texts]) if not many or not isinstance(text, str)]:
-        raise BildError(f"The {what} hold {odd[0]!r:.40}: a score needs a list with one text for each example.")
-
-
 def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
-    check_texts("predictions", predictions)
-    check_texts("references", references)
-    if (given := len(predictions)) != len(references):
-        what = f"{given} predictions and {len(references)} references"
-        raise BildError(f"There are {what}: a score needs one reference for each prediction.")
-    if not given:
+    for what, texts in (("predictions", predictions), ("references", references)):
+        many = isinstance(texts, Sequence) and not isinstance(texts, str)
+        if odd := [text for text in (texts if many else [texts]) if not many or not isinstance(text, str)]:
+            raise BildError(f"The {what} hold {odd[0]!r:.40}: a score needs a list with one text for each example.")
+    if len(predictions) != len(references):
+        given = f"{len(predictions)} predictions and {len(references)} references"
+        raise BildError(f"There are {given}: a score needs one reference for each prediction.")
+    if not predictions:
         raise BildError("There are no predictions: a score needs at least one example (an empty text counts as one).")
 
 

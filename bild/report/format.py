@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -216,17 +217,27 @@ def group_name(method: MethodConfig | Method, threshold: ThresholdConfig | Thres
 
 def switches_words(method: MethodConfig | Method, threshold: ThresholdConfig | Threshold) -> str:
     """Write the switches that differ from the method's preset: `first=small, rules=authors`; else nothing."""
-    words, differing = {True: "yes", False: "no"}, names.differing(method, threshold)
-    return ", ".join(f"{name}={words.get(value, value)}" for name, value in sorted(differing.items()))
+    return _words(names.differing(method, threshold))
+
+
+def _words(given: Mapping[str, Any], only: Iterable[str] | None = None) -> str:
+    words, wanted = {True: "yes", False: "no"}, given if only is None else only
+    return ", ".join(f"{name}={words.get(given[name], given[name])}" for name in sorted(wanted) if name in given)
 
 
 def labels(points: Sequence[Named]) -> list[str]:
-    """Return the label of each point; switches, or else the hash, tell apart those that share one."""
+    """Return the label of each point; those that share one have the fewest switches that differ, or else the hash."""
     found = [label(point) for point in points]
-    return [
-        f"{name} #{getattr(point, 'hash', '')[:6]}".rstrip(" #") if found.count(name) > 1 else name
-        for name, point in zip(found, points, strict=True)
-    ]
+    for name in {name for name in found if found.count(name) > 1}:
+        alike = [i for i, each in enumerate(found) if each == name]
+        own = [names.differing(points[i].method, points[i].threshold) for i in alike]
+        known = sorted({key for each in own for key in each})
+        tried = (keys for size in range(1, len(known) + 1) for keys in combinations(known, size))
+        apart = next((keys for keys in tried if len({_words(each, keys) for each in own}) == len(own)), None)
+        for i, each in zip(alike, own, strict=True):
+            more = f"#{getattr(points[i], 'hash', '')[:6]}".rstrip("#") if apart is None else _words(each, apart)
+            found[i] = f"{name} {more}".rstrip()
+    return found
 
 
 def switches_note(points: Iterable[Named]) -> str:

@@ -66,9 +66,12 @@ def open_frame(
     FigureCanvasAgg(figure)
     # Each text: size in points, inches from line to line, weight, colour, lines.
     big, plain, small, row = (9.5, 7.0, 6.5, 7.0) if phone else (10.5, 8.0, 7.0, 7.5)
+    subtitle = wrap(conditions, plain, room)
+    if len(subtitle) > 1:  # where one part ends and the next begins, unless that takes another line
+        subtitle = min(wrap(conditions.replace("; ", ";\n", 1), plain, room), subtitle, key=len)
     above = [
         (big, 0.17 if phone else 0.185, "bold", theme.ink, wrap(title, big, room, bold=True)),
-        (plain, 0.14 if phone else 0.155, "normal", theme.soft, wrap(conditions, plain, room)),
+        (plain, 0.14 if phone else 0.155, "normal", theme.soft, subtitle),
     ]
     written, note = wrap(notes, small, room), 0.125 if phone else 0.135
     columns, rows = legend_shape(legend, room, row)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bild.errors import BildError
-from bild.report.format import common_decimals, decimals, metric_words, percent, plus_minus, significant, spread
+from bild.report.format import common_decimals, decimals, labels, metric_words, percent, plus_minus, significant, spread
 from bild.report.page.points import section_points
 from bild.report.sections import make_section
 from bild.results import Interval
@@ -41,6 +41,17 @@ def test_differences_have_signs_and_no_negative_zero() -> None:
     assert plus_minus(Interval(-0.72, -0.9, -0.5), signed=True) == "-0.72 ±0.22"
     assert plus_minus(Interval(-0.001, -0.05, 0.05), signed=True) == "0.00 ±0.05"
     assert plus_minus(Interval(0.0, 0.0, 0.0), signed=True) == "0.00"
+
+
+def test_points_of_one_label_have_the_switches_that_tell_them_apart() -> None:
+    authors = {"after_rollback": "large", "scan": "first", "verify_eos": False, "rules": "authors"}
+    paper = {"after_rollback": "small", "scan": "all", "verify_eos": True, "rules": "paper"}
+    given = [{**authors, "first": "small"}, {**paper, "first": "small"}, {**paper, "first": "large"}]
+    found = [make_record(**{f"method__{name}": value for name, value in each.items()}) for each in given]
+    assert labels(found) == ["BiLD 0.6/2 first=small, rules=authors", "BiLD 0.6/2 first=small", "BiLD 0.6/2"]
+    assert labels(found[:2]) == ["BiLD 0.6/2 rules=authors", "BiLD 0.6/2"]
+    assert labels([found[0], found[0]]) == [f"BiLD 0.6/2 #{found[0].hash[:6]}"] * 2
+    assert labels(found[:1]) == ["BiLD 0.6/2"]
 
 
 def test_the_ends_have_one_decimal_more() -> None:

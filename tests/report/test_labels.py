@@ -12,7 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bild.report import labels
+from bild.report.figure import LIGHT
 from bild.report.labels import Box, Label, extent, place
+from bild.report.layout import open_frame
 
 
 def overlaps(one: Box, other: Box) -> bool:
@@ -72,3 +74,15 @@ def test_names_stand_where_trying_one_place_after_the_other_puts_them(count: int
     wanted = [one_by_one(axes, label, taken, bars) for label in asked]
     assert [note.xyann for note in notes] == [pytest.approx(each) for each in wanted if each is not None]
     assert left == [label for label, each in zip(asked, wanted, strict=True) if each is None]
+
+
+def test_a_subtitle_of_two_lines_breaks_between_its_parts() -> None:
+    def lines(conditions: str) -> list[str]:
+        frame = open_frame(LIGHT, "print", "Title", conditions, "")
+        return [text.get_text() for text in frame.figure.texts][1:]
+
+    section = "multi30k-files (test), pair embedded-bridge, BLEU"
+    where = "fused engine, fp32, cpu, 1 thread; Intel(R) Xeon(R) Processor, 2 threads"
+    assert lines(f"{section}; {where}") == [f"{section};", where]
+    assert lines(f"{section}; fused engine") == [f"{section}; fused engine"]
+    assert lines(f"short; {where}, {section}, {section}")[0].startswith("short; fused engine")  # else three lines

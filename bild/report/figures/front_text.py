@@ -136,9 +136,11 @@ def draw_labels(frame: Frame, section: Section, shown: dict[str, Look], taken: l
     usual = f" k{_usual_draft(section)}"
 
     def short(record: Record) -> str:
-        """Return a label without what the mark or the notes tell."""
+        """Return a label without what the mark or the notes tell, with the switches that tell it from another's."""
         text = label(record)
-        return text.removeprefix("BiLD-A ").removeprefix("BiLD ").removesuffix(usual) if "/" in text else text
+        more = section.names[record.hash].removeprefix(text).replace(", rules=authors", "")  # the mark is another
+        own = text.removeprefix("BiLD-A ").removeprefix("BiLD ").removesuffix(usual) if "/" in text else text
+        return own if "#" in more else own + more.removesuffix(" rules=authors")
 
     labels = [
         Label(

@@ -85,7 +85,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SIZES = re.compile(r"([\d.]+ ?(?:[KMGTP]i?B|bytes))")
 _SHORT = re.compile(
     "DefaultCPUAllocator|bad_alloc|annot allocate memory|unable to mmap|failed to map segment|"
-    "error return without exception set|can't start new thread|Thread creation failed|could not create a (primitive|memory object)$"
+    "can't start new thread|Thread creation failed|could not create a (primitive|memory object)$|"
+    "error return without exception set"
 )
 """Words of torch, oneDNN, safetensors, the loader of libraries and Python where memory or a thread is short."""
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|[(]os error (28|122|27)[)]")

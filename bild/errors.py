@@ -87,7 +87,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SIZES = re.compile(r"([\d.]+ ?(?:[KMGTP]i?B|bytes))")
 _SHORT = re.compile(
     "DefaultCPUAllocator|bad_alloc|annot allocate memory|unable to mmap|failed to map segment|"
-    "can't start new thread|Thread creation failed|could not create a (primitive|memory object)$"
+    "can't start new thread|Thread creation failed|could not create a (primitive|memory object)$|"
+    "error return without exception set"
 )
 """Words of torch, oneDNN, safetensors, the loader of libraries and Python where memory or a thread is short."""
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|[(]os error (28|122|27)[)]")
@@ -109,7 +110,7 @@ def out_of_memory(error: BaseException, helps: str = ROOM) -> BildError | None:
         cuda
         or isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or (isinstance(error, RuntimeError | OSError | ImportError) and _SHORT.search(text))
+        or (isinstance(error, RuntimeError | OSError | ImportError | SystemError) and _SHORT.search(text))
     ):
         return None
     asked = re.search(r"(?:allocate|for) " + _SIZES.pattern, text)

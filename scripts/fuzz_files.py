@@ -5,7 +5,7 @@ python -m scripts.fuzz_files --files 500 --only samples.jsonl nodes.bin --seed 7
 
 Seen with seed 0: 10,032 files of all 38 kinds, 264 of each; 15 ended otherwise, of four faults. After they
 were fixed, with seed 264: as many, one of which ended otherwise (a rule that is not known, in predicted.json); that is
-fixed, too, and the kind was not run to its end again.
+fixed, too. With seed 50000: 4,028 files of all 38 kinds, 106 of each; none ended otherwise.
 """
 
 from __future__ import annotations

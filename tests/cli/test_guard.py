@@ -47,6 +47,7 @@ raise SystemExit(guard(lambda: print('\\u2264' * 99, sys.stdout.isatty(), sys.st
         (OSError(errno.EACCES, "Permission denied", "a/b"), 2, "error: a/b could not be used .Permission.*fix that"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, "error: The memory of this machine is full"),
         (ImportError("libx.so: failed to map segment from shared object"), 2, "error: The memory of this machine"),
+        (SystemError("error return without exception set"), 2, "error: The memory of this machine"),
         (RuntimeError("can't start new thread"), 2, "error: The memory of this machine"),
         (RuntimeError("could not create a primitive"), 2, "error: The memory of this machine"),
         (Exception("No space left on device (os error 28)"), 2, "error: The disk is full: free some space"),

@@ -15,7 +15,7 @@ from bild.demo import DemoConfig
 from bild.errors import BildError
 from bild.options import folder_of
 from bild.sweep.config import SweepConfig
-from tests.cli.commands import call, spawn
+from tests.cli.commands import spawn
 
 FOLDERS = ("model.large=a", "model.small=b")
 TRANSLATION = {"iwslt2017", "wmt14", "multi30k", "multi30k-files", "embedded", "file"}

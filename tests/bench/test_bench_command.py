@@ -22,7 +22,7 @@ from bild.report import bench as bench_report
 from bild.results.bench import ABSENT, FAILED, MEASURED, SKIPPED, BenchResult, read_bench
 from bild.results.codec import json_schema
 from tests.cli.commands import Finished, but, call
-from tests.engines.tiny import EOS, START, ids, model
+from tests.engines.tiny import EOS, START, build, ids
 
 TINY = (
     "shape=t5-small",
@@ -438,7 +438,7 @@ def test_words_become_fields() -> None:
 
 
 def test_a_compiled_peer_takes_its_static_cache_again() -> None:
-    module = model("t5-v1.0")
+    module = build("t5-v1.0")  # of its own, as its settings are changed
     again, anew = LibraryBackend(module, START, compiled=True), LibraryBackend(module, START)
     for n in (9, 9, 5):
         source = [*ids(n, seed=n), EOS]

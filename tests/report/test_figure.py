@@ -279,7 +279,7 @@ def test_the_files_are_whole_images_without_a_date(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BildError, match=r"pareto.png cannot be written .*--out"):
+    with pytest.raises(BildError, match=r"pareto.png cannot be written .*choose another folder"):
         save(make_sweep(), tmp_path / "file")
 
 

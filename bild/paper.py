@@ -5,9 +5,8 @@
     bild paper task.samples=200 engine=graph engine.dtype=fp16 sweep.minutes=10
 
 Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. After a
-stop the same command resumes; a failed exhibit is reported, and the others continue. Options of a task's examples, the
-engine, the measurement, sweeps and trainings hold for every exhibit that has them. At the end comes the report, with
-an atlas: each table and figure of the paper, ours beside it, and a verdict.
+stop the same command resumes; a failed exhibit is reported, and the others continue. Options hold for all that have
+them. At the end comes the report, with an atlas: each table and figure of the paper, ours beside it, and a verdict.
 """
 
 from __future__ import annotations
@@ -283,8 +282,9 @@ def job(arguments: Sequence[str]) -> None:
     run.run()
     from bild.report import write_report
 
-    files = write_report(Path(paper.own["results"]), Path(paper.own["out"]))
-    print(f"Written: {files.page} and {files.text}; the atlas is their first table")
+    if (results := Path(paper.own["results"])).is_dir() or not run.failed:
+        files = write_report(results, Path(paper.own["out"]))
+        print(f"Written: {files.page} and {files.text}; the atlas is their first table")
     if run.failed:
         raise BildError(f"Not everything was made: {', '.join(run.failed)} (see above); the same command tries again.")
 

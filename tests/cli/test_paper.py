@@ -266,3 +266,13 @@ def test_a_point_again_its_outputs_and_outside_scores(tmp_path: Path) -> None:
     assert "difference +1.00 [?, ?] on 2 examples: undecided at 0.5, because the interval is not known" in judged.out
     scores.write_text(scores.read_text().splitlines()[0] + "\n")
     assert "of the 2 examples" in call("bild.claims", str(point.path), "--scores", str(scores), cwd=tmp_path).refusal()
+
+
+def test_where_nothing_could_be_made_that_is_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = call("bild.paper", "only=fig10-xsum", "task.samples=2", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == (
+        "error: Not everything was made: fig10-xsum (see above); the same command tries again."
+    )

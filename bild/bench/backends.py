@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from bild.bench.roofline import synchronize
-from bild.engines import Engine
+from bild.engines import Engine, PassPlan
 from bild.errors import BildError
 from bild.measure.interleave import set_greedy
 
@@ -52,11 +52,15 @@ class EngineBackend(Backend):
 
     def __init__(self, engine: Engine, start: int, rows: int) -> None:
         self.engine, self.start = engine, start
+        self._foreseen: set[tuple[int, int]] = set()
         self.filler = [random.Random(0).randrange(2, rows) for _ in range(4096)]
 
     def decode(self, source: Sequence[int], tokens: int) -> Timed:
         """See `Backend.decode`."""
         engine = self.engine
+        if (plan := (len(source), tokens)) not in self._foreseen:
+            engine.prepare(PassPlan(tokens + 2, lambda: [len(source)], 1))
+            self._foreseen.add(plan)
         engine.synchronize()
         began = perf_counter_ns()
         engine.start(source)

@@ -20,7 +20,7 @@ from bild.decoding import policy_for
 from bild.engines import Engine, build_engine, common_prefix
 from bild.errors import BildError
 from bild.measure.environment import watch
-from bild.measure.live import engines_of, run_live
+from bild.measure.live import engines_of, prepare, run_live
 from bild.measure.session import measure_points
 from bild.models import Pair, load_pair
 from bild.models.checkpoint import free_memory
@@ -130,9 +130,12 @@ def _texts(pair: Pair, engine: str, count: int, method: str = "vanilla") -> list
     task = TaskConfig(samples=count)
     policy = policy_for(MethodConfig(method), ThresholdConfig())
     found = []
-    for example in load_task(task).examples:
+    sources = [pair.encode(example.source)[0] for example in load_task(task).examples]
+    points = [(MethodConfig(method), ThresholdConfig())]
+    prepare(pair, engine, points, lambda: [len(source) for source in sources], task.target_limit)
+    for source in sources:
         made = policy(start=pair.start, eos=pair.eos, max_length=task.target_limit)
-        run = run_live(made, pair.encode(example.source)[0], *engines_of(pair, method, engine))
+        run = run_live(made, source, *engines_of(pair, method, engine))
         found.append(run.decoded.tokens)
     return found
 
@@ -149,7 +152,7 @@ def _parted(mine: list[list[int]], theirs: list[list[int]]) -> str | None:
 def agreement(scale: Scale) -> Iterator[Checked]:
     """Decode the same texts by every engine: id for id in fp32, and a second time bit for bit; counted in fp16."""
     for dtype in scale.dtypes:
-        pair = load_pair("embedded", device=str(scale.device), dtype=dtype)
+        pair = load_pair("embedded", device=str(scale.device), dtype=dtype, triton=scale.on_gpu)
         exact = {name: _texts(pair, name, scale.texts) for name in (*ENGINES, *TRITON * scale.on_gpu)}
         for name in filter(lambda name: name != "hf", exact):
             wrong = _parted(exact[name], exact["hf"])

@@ -111,6 +111,8 @@ class GraphEngine(GraphPrograms, Engine):
         if self.pool.active and self.small and drafts and lengths:
             self.ahead = self._ahead_pays(drafts)
         self.pool.text.forget()
+        self._clean()  # of what the captures made of no text
+        self._left = None
 
     def _starting(self, length: int) -> dict[Hashable, Program]:
         """Return the programs that start a text behind a source of this length."""
@@ -128,6 +130,7 @@ class GraphEngine(GraphPrograms, Engine):
             return self.weights.encoder.states(source, self.dtype)
         self.ids[: len(source)].copy_(torch.tensor(source))
         program()
+        self._placed = None
         return self.states[: len(source)]
 
     @torch.inference_mode()

@@ -8,6 +8,7 @@ alike; where they do not, a point and a tree keep the choice, and with it the ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter_ns, thread_time_ns
@@ -142,7 +143,8 @@ def _compiles(device: torch.device) -> bool:
         from bild.engines.triton_product import multiply
 
         ones = torch.ones(16, 16, device=device)
-        return bool((multiply(ones[:1], Matrix.of(ones, (TRITON,) * 3)) == 16.0).all())
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return bool((multiply(ones[:1], Matrix.of(ones, (TRITON,) * 3)) == 16.0).all())
     except Exception:  # whatever a compiler may raise, cuBLAS does as well
         return False
 

@@ -99,7 +99,7 @@ class Encoder:
         """Return the biases of a source's positions, [H, length, length]; those of short sources are kept."""
         if (bias := self.kept.get((length, dtype))) is None:
             bias = position_bias(self.bias, length, self.shape, bidirectional=True).to(dtype)
-            if length <= 256 and len(self.kept) < 64:  # captions repeat a few dozen lengths, articles none
+            if length <= 128 or (length <= 256 and len(self.kept) < 64):  # captions repeat lengths, articles do not
                 self.kept[length, dtype] = bias
         return bias
 

@@ -273,6 +273,18 @@ def test_a_text_that_overflows_leaves_nothing_behind(captured: bool, monkeypatch
     assert made.step([START, 5, 6, 7], want=4) == healthy
 
 
+def test_what_captures_make_of_no_text_spoils_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start program is captured over whatever ids are there, and they may overflow."""
+    made: Any = Cuda("cuda:0").install(monkeypatch).engine(partial(build, module()))
+    short = [*ids(9, seed=3), EOS]
+    made.start(short)
+    healthy = made.step([START, 5, 6, 7], want=4)
+    with overflowing(made, 0):
+        made.prepare(PassPlan(LENGTH, lambda: [20], 4))
+    made.start(short)
+    assert made.step([START, 5, 6, 7], want=4) == healthy
+
+
 def test_neither_padding_nor_a_step_beyond_the_stop_can_spoil_a_text() -> None:
     made: Any = engine("graph", module())
     made.start(SOURCES[1])

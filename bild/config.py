@@ -20,8 +20,8 @@ from bild.decoding.policies import live_refusal
 from bild.errors import BildError, one_of
 from bild.options import LONG, MANY, SEED, Option, check_fields, device, folder, number, options_of, text, word
 
-FUSED_GRAPH = "graph-triton"
-ENGINES = ("hf", "fused", "graph", FUSED_GRAPH)
+GRAPH_TRITON = "graph-triton"
+ENGINES = ("hf", "fused", "graph", GRAPH_TRITON)
 DTYPES = ("fp32", "fp16", "bf16")
 DATA_SOURCES = ("embedded", "hub", "file")
 EVALUATE = "evaluate:"

@@ -209,8 +209,9 @@ def trial() -> Finding:
     try:
         output = bild.generate(bild.load_pair("embedded"), "Zwei Hunde spielen im Schnee.")
     except (BildError, RuntimeError) as error:
-        why = str(out_of_memory(error) or error).splitlines()[0]
-        return Finding("decoding", MISSING, why, "" if "memory" in why else "install again: make clean, make env")
+        short = out_of_memory(error)
+        why = str(short or error).splitlines()[0]
+        return Finding("decoding", MISSING, why, "" if short else "install again: make clean, make env")
     return Finding("decoding", OK, f"the embedded pair wrote {output.text!r} in {output.run.total_ns / 1e6:.0f} ms")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bild.errors import BildError, guard, shown
-from bild.options import check_fields, device, number, once
+from bild.options import check_fields, device, key_values, number
 from bild.progress import folded
 
 
@@ -38,7 +38,7 @@ def _options(arguments: list[str]) -> CheckConfig:
         key, equals, _ = word.partition("=")
         if not equals or key not in ("device", "minutes", "out"):
             raise BildError(f"bild gpu-check takes device=, minutes= and out=, but {word!r} was given.")
-    return CheckConfig(**once(arguments))  # type: ignore[arg-type]
+    return CheckConfig(**key_values(arguments))  # type: ignore[arg-type]
 
 
 def main() -> int:

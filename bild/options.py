@@ -110,7 +110,7 @@ def folder_of(name: Any) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111 - a home that is not known stays as it is
 
 
-def once(words: Sequence[str]) -> dict[str, str]:
+def key_values(words: Sequence[str]) -> dict[str, str]:
     """Read options that are written key=value. BildError for a key that has two values."""
     found: dict[str, str] = {}
     for word in words:

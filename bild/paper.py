@@ -5,8 +5,8 @@
     bild paper task.samples=200 engine=graph engine.dtype=fp16 sweep.minutes=10
 
 Each exhibit (conf/paper.yaml) is a sweep, a run or a training; all trees are grown before anything is timed. After a
-stop the same command resumes; a failed exhibit is reported, and the others continue. Options hold for all that have
-them. At the end comes the report, with an atlas: each table and figure of the paper, ours beside it, and a verdict.
+stop the same command resumes; a failed exhibit is reported, and the others continue. An option holds for every exhibit
+that has it. At the end comes the report, with an atlas: the paper's tables and figures, ours beside them, and verdicts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bild.cli.overrides import load, parse
 from bild.config import RunConfig
 from bild.decoding import Setting
 from bild.errors import HELPS, BildError, did_you_mean, explain, guard, one_of
-from bild.options import Option, once
+from bild.options import Option, key_values
 from bild.progress import folded, say
 from bild.sweep.config import SweepConfig
 from bild.training.config import TrainConfig
@@ -85,7 +85,7 @@ class Paper:
     def read(arguments: Sequence[str]) -> Paper:
         """Read a command line. BildError where an option is none of this command, or names no exhibit."""
         mine = [word for word in arguments if "=" in word and word.partition("=")[0] in _OWN]
-        own = _OWN | once(mine)
+        own = _OWN | key_values(mine)
         one_of("plan", own["plan"], ("show", "only"))
         for key in ("results", "out"):
             own[key] = Option(str, {"folder": True}).checked(key, own[key])

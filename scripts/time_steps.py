@@ -20,9 +20,8 @@ from typing import Any
 import torch
 
 from bild.cli.compose import shapes
-from bild.config import FUSED_GRAPH
-from bild.engines import DTYPES, build_engine, kernels_of
-from bild.engines.base import PassPlan
+from bild.config import GRAPH_TRITON
+from bild.engines import DTYPES, PassPlan, build_engine, kernels_of
 from bild.engines.graph import GraphEngine
 from bild.models.checkpoint import free_memory
 from bild.models.shapes import random_model
@@ -108,7 +107,7 @@ def main() -> None:
         module = random_model(known[name], DTYPES[dtype], device, 0)
         options: dict[str, Any] = {"dtype": dtype, "eos": -1, "vocabulary": known[name].rows, "small": True}
         for each in engines:
-            kernels = kernels_of(module, dtype, known[name].rows, each == FUSED_GRAPH)
+            kernels = kernels_of(module, dtype, known[name].rows, each == GRAPH_TRITON)
             for size, by_column in kernels.us.items():
                 print(f"{name} {dtype} {size}: {kernels.kinds[size]} {by_column}")
             engine = build_engine(each, module, kernels=kernels, **options)

@@ -14,7 +14,7 @@ import torch
 
 from bild.bench import backends
 from bild.bench.config import BenchConfig
-from bild.config import FUSED_GRAPH, Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
+from bild.config import GRAPH_TRITON, Checkpoints, EngineConfig, ModelConfig, ShapeConfig, TaskConfig
 from bild.engines import DTYPES, Engine, FusedEngine, build_engine
 from bild.engines.graph import GraphEngine
 from bild.errors import BildError, told
@@ -84,9 +84,8 @@ def _from_pair(config: BenchConfig, model: ModelConfig) -> Workload:
             f"model={model.name} needs two checkpoints: give model.large=... and model.small=..., each a folder or a "
             "hub id."
         )
-    name = FUSED_GRAPH if FUSED_GRAPH in config.engines else config.engines[0] if config.engines else "fused"
-    engine = EngineConfig(name=name, dtype=config.dtype, device=config.device)
-    pair = load(dataclasses.replace(PairSpec.of(model, Checkpoints(large, small), engine), name=model.name))
+    spec = PairSpec.of(model, Checkpoints(large, small), EngineConfig(dtype=config.dtype, device=config.device))
+    pair = load(dataclasses.replace(spec, name=model.name, triton=GRAPH_TRITON in config.engines))
     found = {at: _pair_sources(config, length, model, pair) for at, length in _lengths(config)}
     return Workload(
         name=config.name,

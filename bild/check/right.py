@@ -128,11 +128,10 @@ def _clear(scale: Scale, pair: Pair) -> str | None:
 
 def _texts(pair: Pair, engine: str, count: int, method: str = "vanilla") -> list[list[int]]:
     task = TaskConfig(samples=count)
-    policy = policy_for(MethodConfig(method), ThresholdConfig())
-    found = []
+    point = MethodConfig(method), ThresholdConfig()
+    policy, found = policy_for(*point), []
     sources = [pair.encode(example.source)[0] for example in load_task(task).examples]
-    points = [(MethodConfig(method), ThresholdConfig())]
-    prepare(pair, engine, points, lambda: [len(source) for source in sources], task.target_limit)
+    prepare(pair, engine, [point], lambda: [len(source) for source in sources], task.target_limit)
     for source in sources:
         made = policy(start=pair.start, eos=pair.eos, max_length=task.target_limit)
         run = run_live(made, source, *engines_of(pair, method, engine))

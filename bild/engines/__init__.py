@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bild.config import FUSED_GRAPH
+from bild.config import GRAPH_TRITON
 from bild.engines.base import DTYPES, Engine, PassPlan, Summary, common_prefix
 from bild.engines.calm import CalmEngine, calm_engine
 from bild.engines.early_exit import FusedSharedLayers, GraphExitEngine, GraphSharedLayers, early_exit, truncated
@@ -34,7 +34,7 @@ __all__ = [
     "common_prefix",
 ]
 
-GRAPHS = ("graph", FUSED_GRAPH)
+GRAPHS = ("graph", GRAPH_TRITON)
 """Engines of captured passes: of torch's kernels, and with what lies between the products fused."""
 
 
@@ -61,7 +61,7 @@ def build_engine(
     if name not in ("fused", *GRAPHS):
         raise BildError(f"engine={name} is not known: choose hf, fused, {' or '.join(GRAPHS)}.")
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "eos": eos, "vocabulary": vocabulary, "capacity": capacity}
-    options["kernels"] = kernels or kernels_of(module, dtype, vocabulary, name == FUSED_GRAPH)
+    options["kernels"] = kernels or kernels_of(module, dtype, vocabulary, name == GRAPH_TRITON)
     if name == "fused":
         return FusedEngine(module, **options)
     pool = beside.pool if isinstance(beside, GraphEngine) else None
@@ -105,7 +105,7 @@ def build_exit_engines(
         assert isinstance(engine, FusedEngine)
         return early_exit(FusedSharedLayers(engine, exit_layer))
     if name in GRAPHS:
-        kernels = kernels or kernels_of(module, dtype, vocabulary, name == FUSED_GRAPH)
+        kernels = kernels or kernels_of(module, dtype, vocabulary, name == GRAPH_TRITON)
         options |= {"dtype": DTYPES[dtype], "small": True, "kernels": kernels}
         options["operations"] = build_operations(name, module.device)
         return early_exit(GraphSharedLayers(GraphExitEngine(module, exit_layer, **options)))

@@ -22,8 +22,8 @@ WIDTHS = (1, 2, 4, 8, 12, 16, 32, 64, 128)
 SOURCES = (32, 64, 128, 256, 512, 1024)
 """Source lengths that have programs of their own; longer ones are rounded up to a multiple of the last."""
 ENCODED = 128
-"""Source tokens up to which the start of a text has programs of its own, one for each length that was foreseen. Beyond,
-its kernels take longer than to launch them one by one."""
+"""Source tokens up to which the start of a text has programs of its own, one for each length that was foreseen: a bound
+on how many a run captures, since articles have hundreds of lengths."""
 ALIGN = 8
 """The rows of keys are a multiple of this, as matrix products in fp16 like them."""
 

@@ -57,8 +57,8 @@ def difference(
     the usual size (Bonett and Price's adjustment of McNemar's interval, which this is where an example is right or
     wrong); and an end is never farther than if as many texts differed as the number seen allows (Clopper and Pearson),
     each by all that a text is worth: where none does, the rule of three. A method that is `exact` by its rules needs no
-    such doubt. Without `other`, the score itself is estimated. Of one example, and of
-    several that are all alike, no interval is known (`FARTHEST`).
+    such doubt. Without `other`, the score itself is estimated. Of one example, and of several that are all alike, no
+    interval is known (`FARTHEST`).
     """
     n = len(own)
     if not n or (other is not None and own.shape != other.shape):

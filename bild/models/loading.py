@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bild.config import FUSED_GRAPH
+from bild.config import GRAPH_TRITON
 from bild.engines import DTYPES, CalmEngine, Engine, build_engine, build_exit_engines, calm_engine, check_exit, t5
 from bild.engines.kernels import Kernels, followed, kernels_for, kinds_on, pin_precision, sizes_of
 from bild.errors import BildError, refusing, shown
@@ -53,7 +53,7 @@ class Pair:
         """Return the engine of `role` ("large" or "small"), built at its first use."""
         key = (role, name)
         options: dict[str, Any] = {"dtype": self.dtype, "eos": self.eos, "vocabulary": self.vocabulary}
-        self.triton |= name == FUSED_GRAPH
+        self.triton |= name == GRAPH_TRITON
         options["kernels"] = None if name == "hf" else self.kernels
         if key not in self._engines and self.exit is not None:
             model = self.large.module if name == "hf" else self.large

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bild.config import DTYPES, FUSED_GRAPH, Checkpoints, EngineConfig, ModelConfig, RunConfig
+from bild.config import DTYPES, GRAPH_TRITON, Checkpoints, EngineConfig, ModelConfig, RunConfig
 from bild.errors import BildError, refusing, shown
 from bild.hub import ships
 from bild.models.source import (
@@ -76,7 +76,7 @@ class PairSpec:
             exit=model.exit,
             dtype=engine.dtype,
             device=engine.device,
-            triton=engine.name == FUSED_GRAPH,
+            triton=engine.name == GRAPH_TRITON,
         )
 
     @classmethod
